@@ -1,0 +1,2 @@
+//! The `kafkeep` command.
+fn main() {}
