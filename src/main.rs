@@ -1,2 +1,5 @@
-//! The `kafkeep` command.
-fn main() {}
+//! The `kafkeep` command: parses and dispatches.
+
+fn main() -> std::process::ExitCode {
+    kafkeep::cli::main()
+}

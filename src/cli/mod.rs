@@ -1,1 +1,101 @@
-//! cli
+//! The command line: one file a verb; arguments in, a table or one JSON object out.
+//!
+//! Reports go to standard output, logs and progress to standard error.
+
+mod backup;
+mod demo;
+mod exit;
+mod list;
+mod log;
+mod output;
+mod places;
+mod progress;
+mod restore;
+mod show;
+mod verify;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use exit::{CliError, Exit};
+
+/// Keeps Kafka's logs safe: backs topics up by moving their sealed record batches, and restores them provably right.
+#[derive(Debug, Parser)]
+#[command(
+    name = "kafkeep",
+    version,
+    max_term_width = 110,
+    after_help = "\
+Examples:
+  kafkeep backup  --bootstrap-servers kafka1:9092 --repository /var/lib/kafkeep --topic 'orders.*'
+  kafkeep list    --repository /var/lib/kafkeep
+  kafkeep verify  --repository /var/lib/kafkeep
+  kafkeep restore --repository /var/lib/kafkeep latest --bootstrap-servers dr1:9092 --dry-run
+
+Exit codes: 0 done, 1 failed, 2 done but incomplete or damaged, 64 usage, 75 try again, 78 configuration."
+)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Args)]
+struct Global {
+    /// Print one JSON report on standard output, and nothing else there
+    #[arg(long, global = true)]
+    json: bool,
+    /// Log errors only
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Log more; twice for everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// The directory of kafkeep.toml, for clusters and repositories given by name
+    #[arg(long, global = true, value_name = "DIR", default_value = "/etc/kafkeep")]
+    config: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Backup(backup::BackupArgs),
+    List(list::ListArgs),
+    Show(show::ShowArgs),
+    Verify(verify::VerifyArgs),
+    Restore(restore::RestoreArgs),
+    Demo(demo::DemoArgs),
+}
+
+/// Runs the command and says how it ended.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return exit::usage(&error),
+    };
+    log::start(cli.global.quiet, cli.global.verbose);
+    let outcome = run(&cli);
+    match outcome {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            output::error(&error, cli.global.json);
+            error.exit().into()
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<Exit, CliError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::Runtime)?;
+    runtime.block_on(async {
+        match &cli.verb {
+            Verb::Backup(args) => backup::run(args, &cli.global).await,
+            Verb::List(args) => list::run(args, &cli.global),
+            Verb::Show(args) => show::run(args, &cli.global),
+            Verb::Verify(args) => verify::run(args, &cli.global).await,
+            Verb::Restore(args) => restore::run(args, &cli.global).await,
+            Verb::Demo(args) => demo::run(args, &cli.global).await,
+        }
+    })
+}

@@ -1,1 +1,18 @@
-//! engine
+//! The verbs: one folder or file each, as *plan, then apply*.
+//!
+//! A plan is a value that can be printed (`--dry-run`); applying it reports to a small [`Progress`]
+//! and returns a report value. The engine knows nothing of HTTP, TOML, schedules or metrics.
+
+pub mod backup;
+pub mod chain;
+mod error;
+mod extents;
+mod progress;
+pub mod rate;
+pub mod restore;
+pub mod topics;
+pub mod transactions;
+pub mod verify;
+
+pub use error::EngineError;
+pub use progress::{NoProgress, Progress};

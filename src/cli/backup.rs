@@ -1,0 +1,132 @@
+//! `kafkeep backup`
+
+use clap::Args;
+
+use crate::engine::backup::{BackupOptions, BackupReport, OffsetBound, backup};
+use crate::engine::rate::RateLimit;
+use crate::engine::topics::{TopicPattern, TopicPatterns};
+use crate::record::{Compression, PartitionId};
+use crate::repository::{BackupStatus, Selection};
+
+use super::places::{ClusterArgs, RepositoryArgs};
+use super::{CliError, Exit, Global, output, progress};
+
+/// Make one backup now: copies what is new since the last one, and is complete in itself
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A PATTERN is a name, a glob (orders.*) or a regular expression between slashes (/^orders-\\d+$/); ! excludes.
+With --partition, --start-offset, --end-offset, --max-messages, --no-keys or --no-headers it is a one-off
+backup: it copies its part anew, and later backups do not build on it.
+
+Examples:
+  kafkeep backup --bootstrap-servers kafka1:9092 --repository /var/lib/kafkeep --topic 'orders.*' --topic '!orders.tmp'
+  kafkeep backup --cluster prod --repository main --topic payments --compression zstd --rate-limit 50MiB/s
+  kafkeep backup --cluster prod --repository main --topic payments --partition 0 --start-offset 1000 --end-offset latest")]
+pub struct BackupArgs {
+    #[command(flatten)]
+    source: ClusterArgs,
+    #[command(flatten)]
+    repository: RepositoryArgs,
+    /// Topics to back up; may be repeated
+    #[arg(long = "topic", value_name = "PATTERN", required = true)]
+    topics: Vec<TopicPattern>,
+    /// A pattern that matches nothing is fine
+    #[arg(long)]
+    allow_empty: bool,
+    /// For batches that the producer did not compress: none, gzip, snappy, lz4 or zstd
+    #[arg(long, value_name = "CODEC", default_value = "gzip")]
+    compression: Compression,
+    /// Read no faster than this, e.g. 50MiB/s or '10000 records/s'
+    #[arg(long, value_name = "RATE")]
+    rate_limit: Option<RateLimit>,
+    /// Only this partition; may be repeated
+    #[arg(long = "partition", value_name = "N", help_heading = "One-off backups")]
+    partitions: Vec<i32>,
+    /// Where to start: earliest, latest or an offset
+    #[arg(long, value_name = "OFFSET", help_heading = "One-off backups")]
+    start_offset: Option<OffsetBound>,
+    /// Where to end (exclusive): latest or an offset
+    #[arg(long, value_name = "OFFSET", help_heading = "One-off backups")]
+    end_offset: Option<OffsetBound>,
+    /// At most so many records, shared evenly among the partitions
+    #[arg(long, value_name = "N", help_heading = "One-off backups")]
+    max_messages: Option<u64>,
+    /// Leave the keys out
+    #[arg(long, help_heading = "One-off backups")]
+    no_keys: bool,
+    /// Leave the headers out
+    #[arg(long, help_heading = "One-off backups")]
+    no_headers: bool,
+}
+
+impl BackupArgs {
+    fn selection(&self) -> Option<Selection> {
+        let selection = Selection {
+            partitions: (!self.partitions.is_empty()).then(|| self.partitions.iter().copied().map(PartitionId).collect()),
+            start_offset: self.start_offset.map(|bound| bound.to_string()),
+            end_offset: self.end_offset.map(|bound| bound.to_string()),
+            max_messages: self.max_messages,
+            no_keys: self.no_keys,
+            no_headers: self.no_headers,
+        };
+        (selection != Selection::default()).then_some(selection)
+    }
+}
+
+pub async fn run(args: &BackupArgs, global: &Global) -> Result<Exit, CliError> {
+    let client = args.source.connect(global).await?;
+    let repository = args.repository.open_or_init(global)?;
+    let options = BackupOptions {
+        allow_empty: args.allow_empty,
+        compression: args.compression,
+        rate_limit: args.rate_limit,
+        selection: args.selection(),
+        ..BackupOptions::new(TopicPatterns::new(args.topics.clone()))
+    };
+    let report = backup(&client, repository, &options, progress::progress("backup", global)).await?;
+    if global.json {
+        output::json(&report)?;
+    } else {
+        print(&report)?;
+    }
+    Ok(if report.status == BackupStatus::Completed { Exit::Done } else { Exit::Incomplete })
+}
+
+fn print(report: &BackupReport) -> Result<(), CliError> {
+    let mut table = output::table(["topic", "partitions", "records", "bytes", "gaps"], &[1, 2, 3, 4]);
+    for topic in &report.topics {
+        let sum = |of: fn(&crate::engine::backup::PartitionReport) -> u64| topic.partitions.iter().map(of).sum::<u64>();
+        table.add_row([
+            topic.topic.clone(),
+            topic.partitions.len().to_string(),
+            output::count(sum(|partition| partition.records)),
+            output::bytes(sum(|partition| partition.bytes)),
+            output::count(sum(|partition| partition.gaps.len() as u64)),
+        ]);
+    }
+    output::line(table)?;
+    for topic in &report.topics {
+        for partition in &topic.partitions {
+            for gap in &partition.gaps {
+                output::line(format_args!(
+                    "gap: {}-{} offsets {} to {}: {}",
+                    topic.topic, partition.partition, gap.start_offset, gap.end_offset.0 - 1, gap.reason
+                ))?;
+            }
+        }
+    }
+    for warning in &report.warnings {
+        output::line(format_args!("warning: {warning}"))?;
+    }
+    output::line(format_args!(
+        "\nbackup {} {}: {} records, {} ({} new, {} reused), {} stored, in {}",
+        report.backup_id,
+        report.status,
+        output::count(report.total_messages),
+        output::bytes(report.total_size_bytes),
+        output::bytes(report.new_bytes),
+        output::bytes(report.reused_bytes),
+        output::bytes(report.compressed_size_bytes),
+        output::duration(report.duration_ms),
+    ))
+}

@@ -1,0 +1,112 @@
+//! What is printed: tables for people, one JSON object for programs.
+
+use std::fmt::Display;
+use std::io::Write;
+
+use comfy_table::{Cell, CellAlignment, Table, presets};
+use serde::Serialize;
+
+use super::CliError;
+
+/// Prints a report as JSON on standard output.
+pub fn json<T: Serialize>(report: &T) -> Result<(), CliError> {
+    let mut out = std::io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, report).map_err(|error| CliError::Output(error.into()))?;
+    writeln!(out).map_err(CliError::Output)
+}
+
+/// Prints one line on standard output.
+pub fn line(text: impl Display) -> Result<(), CliError> {
+    writeln!(std::io::stdout().lock(), "{text}").map_err(CliError::Output)
+}
+
+/// Prints an error on standard error, and with `--json` as an object on standard output too.
+pub fn error(error: &CliError, json: bool) {
+    let mut message = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !message.contains(&cause_text) {
+            message = format!("{message}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    // Nothing more can be done when even this cannot be written.
+    let _ = writeln!(std::io::stderr().lock(), "kafkeep: {message}").is_ok();
+    if json {
+        let report = serde_json::json!({ "status": "failed", "error": message, "exit_code": error.exit() as u8 });
+        let _ = writeln!(std::io::stdout().lock(), "{report:#}").is_ok();
+    }
+}
+
+/// A table with a header; columns named in `right` are aligned to the right.
+pub fn table<const N: usize>(header: [&str; N], right: &[usize]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_header(header.map(|name| Cell::new(name.to_uppercase())));
+    for column in right {
+        if let Some(column) = table.column_mut(*column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    if let Some(first) = table.column_mut(0) {
+        first.set_padding((0, 1));
+    }
+    table
+}
+
+/// Bytes for people: `1.5 GiB`.
+pub fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut amount = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    while amount >= 1024.0 && unit + 1 < UNITS.len() {
+        amount /= 1024.0;
+        unit += 1;
+    }
+    format!("{amount:.1} {}", UNITS.get(unit).unwrap_or(&"PiB"))
+}
+
+/// A number for people: `1 234 567`.
+pub fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(' ');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Milliseconds for people: `850 ms`, `12.3 s`, `4 min 5 s`.
+pub fn duration(ms: u64) -> String {
+    match ms {
+        0..1_000 => format!("{ms} ms"),
+        1_000..60_000 => format!("{:.1} s", ms as f64 / 1000.0),
+        _ => format!("{} min {} s", ms / 60_000, ms % 60_000 / 1000),
+    }
+}
+
+/// A time for people, in UTC.
+pub fn time(time: chrono::DateTime<chrono::Utc>) -> String {
+    time.format("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_are_readable() {
+        assert_eq!(bytes(999), "999 B");
+        assert_eq!(bytes(1 << 20), "1.0 MiB");
+        assert_eq!(count(1_234_567), "1 234 567");
+        assert_eq!(count(12), "12");
+        assert_eq!(duration(61_500), "1 min 1 s");
+    }
+}

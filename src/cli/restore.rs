@@ -1,0 +1,255 @@
+//! `kafkeep restore`
+
+use chrono::{DateTime, Utc};
+use clap::{Args, ValueEnum};
+
+use crate::engine::rate::RateLimit;
+use crate::engine::restore::{self, IfExists, RestoreOptions, RestorePlan, RestoreReport, TopicAction, TopicConfigSource};
+use crate::engine::topics::{Rename, TopicPattern, TopicPatterns};
+use crate::record::PartitionId;
+
+use super::places::{ClusterArgs, RepositoryArgs, backup_id};
+use super::{CliError, Exit, Global, output, progress};
+
+/// Restore topics of a backup into a cluster
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A TEMPLATE is a name in which {topic} stands for the old one; the first --rename that matches counts.
+Records of aborted and of unfinished transactions are left out. Topics are created so that nothing deletes old
+records: retention stays off unless --apply-retention is given.
+
+Examples:
+  kafkeep restore --repository /var/lib/kafkeep latest --bootstrap-servers dr1:9092 --dry-run
+  kafkeep restore --repository main 20261124T021500Z-3f9a1c --cluster dr --topic 'orders.*' --rename 'orders.*=dr.{topic}'
+  kafkeep restore --repository main latest --cluster prod --topic payments --rename 'payments=payments.0900' --until 2026-11-24T09:00:00Z")]
+pub struct RestoreArgs {
+    #[command(flatten)]
+    repository: RepositoryArgs,
+    /// The backup's id, the start of it, or `latest`
+    backup: String,
+    #[command(flatten)]
+    target: ClusterArgs,
+    /// Only these topics of the backup; may be repeated
+    #[arg(long = "topic", value_name = "PATTERN")]
+    topics: Vec<TopicPattern>,
+    /// Give topics another name; may be repeated
+    #[arg(long = "rename", value_name = "PATTERN=TEMPLATE")]
+    renames: Vec<Rename>,
+    /// Only this source partition; may be repeated
+    #[arg(long = "partition", value_name = "N")]
+    partitions: Vec<i32>,
+    /// Only records with an earlier timestamp (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    until: Option<DateTime<Utc>>,
+    /// Only records with this timestamp or a later one (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    from: Option<DateTime<Utc>>,
+    /// Create topics with another number of partitions: records go where their key's hash puts them
+    #[arg(long = "partitions", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    partition_count: Option<u32>,
+    /// Create topics with another replication factor than the source's
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=100))]
+    replication_factor: Option<u16>,
+    /// How the target's offsets relate to the source's
+    #[arg(long, value_enum, default_value_t = Offsets::Mapped)]
+    offsets: Offsets,
+    /// Consumer groups whose offsets to restore: none, all or names
+    #[arg(long, value_name = "none|all|NAME", default_value = "none")]
+    groups: Vec<String>,
+    /// Where the settings of created topics come from
+    #[arg(long, value_enum, default_value_t = ConfigFrom::Source)]
+    topic_config: ConfigFrom,
+    /// Set the source's retention again at the end, though it may delete old records at once
+    #[arg(long)]
+    apply_retention: bool,
+    /// What to do where a target topic exists
+    #[arg(long, value_enum, default_value_t = Existing::Fail)]
+    if_exists: Existing,
+    /// Write no faster than this, e.g. 50MiB/s or '10000 records/s'
+    #[arg(long, value_name = "RATE")]
+    rate_limit: Option<RateLimit>,
+    /// Print the plan and change nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Offsets {
+    /// Records get new offsets, dense from 0
+    Mapped,
+    /// Records keep their offsets (not built yet)
+    Exact,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ConfigFrom {
+    /// What was set for the source's topic
+    Source,
+    /// The target's defaults
+    Target,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Existing {
+    /// Refuse the restore before anything is created
+    Fail,
+    /// Write behind what is there
+    Append,
+}
+
+impl RestoreArgs {
+    fn options(&self) -> Result<RestoreOptions, CliError> {
+        if self.offsets == Offsets::Exact {
+            return Err(CliError::Usage(
+                "--offsets exact: this kafkeep cannot keep offsets yet, and does not approximate them; use --offsets mapped".into(),
+            ));
+        }
+        if self.groups.iter().any(|group| group != "none") {
+            return Err(CliError::Usage(
+                "--groups: this kafkeep does not back up or restore consumer groups yet; use --groups none".into(),
+            ));
+        }
+        if let (Some(from), Some(until)) = (self.from, self.until)
+            && from >= until
+        {
+            return Err(CliError::Usage("--from must be earlier than --until".into()));
+        }
+        Ok(RestoreOptions {
+            topics: TopicPatterns::new(self.topics.clone()),
+            renames: self.renames.clone(),
+            partitions: (!self.partitions.is_empty()).then(|| self.partitions.iter().copied().map(PartitionId).collect()),
+            from: self.from,
+            until: self.until,
+            partition_count: self.partition_count,
+            replication_factor: self.replication_factor,
+            topic_config: match self.topic_config {
+                ConfigFrom::Source => TopicConfigSource::Source,
+                ConfigFrom::Target => TopicConfigSource::Target,
+            },
+            retention: self.apply_retention,
+            if_exists: match self.if_exists {
+                Existing::Fail => IfExists::Fail,
+                Existing::Append => IfExists::Append,
+            },
+            rate_limit: self.rate_limit,
+            memory: 0,
+        })
+    }
+}
+
+pub async fn run(args: &RestoreArgs, global: &Global) -> Result<Exit, CliError> {
+    let options = args.options()?;
+    let repository = args.repository.open(global)?;
+    let backup_id = backup_id(&repository, &args.backup)?;
+    let client = args.target.connect(global).await?;
+    let plan = restore::plan(&client, repository.clone(), &backup_id, &options).await?;
+    if args.dry_run {
+        if global.json {
+            output::json(&plan)?;
+        } else {
+            print_plan(&plan)?;
+        }
+        return Ok(if plan.refused.is_empty() { Exit::Done } else { Exit::Failed });
+    }
+    let report = restore::apply(&client, repository, plan, &options, progress::progress("restore", global)).await?;
+    if global.json {
+        output::json(&report)?;
+    } else {
+        print_report(&report)?;
+    }
+    Ok(Exit::Done)
+}
+
+fn print_plan(plan: &RestorePlan) -> Result<(), CliError> {
+    output::line(format_args!("plan: restore backup {} into cluster {}\n", plan.backup_id, plan.cluster_id))?;
+    let mut table = output::table(["topic", "into", "action", "partitions", "records", "bytes"], &[3, 4, 5]);
+    for topic in &plan.topics {
+        table.add_row([
+            topic.topic.clone(),
+            topic.target_topic.clone(),
+            match &topic.action {
+                TopicAction::Create { replication_factor, .. } => format!("create, {replication_factor} replica(s)"),
+                TopicAction::Append => "append".to_owned(),
+            },
+            topic.target_partitions.to_string(),
+            output::count(topic.partitions.iter().map(|partition| partition.records).sum()),
+            output::bytes(topic.partitions.iter().map(|partition| partition.bytes).sum()),
+        ]);
+    }
+    output::line(table)?;
+    for topic in &plan.topics {
+        print_topic_plan(topic)?;
+    }
+    for refusal in &plan.refused {
+        output::line(format_args!("\nrefused: {refusal}"))?;
+    }
+    output::line(format_args!(
+        "\n{} records, {}; nothing was changed",
+        output::count(plan.records()),
+        output::bytes(plan.bytes())
+    ))
+}
+
+fn print_topic_plan(topic: &restore::TopicRestore) -> Result<(), CliError> {
+    output::line(format_args!("\n{}:", topic.target_topic))?;
+    if let TopicAction::Create { configuration, afterwards, .. } = &topic.action {
+        for (name, value) in configuration {
+            let later = match afterwards.get(name) {
+                Some(Some(later)) if later == value => continue,
+                Some(Some(later)) => format!(", then {later}"),
+                Some(None) => ", then the default".to_owned(),
+                None => String::new(),
+            };
+            output::line(format_args!("  set {name}={value}{later}"))?;
+        }
+    }
+    let control: u64 = topic.partitions.iter().map(|partition| partition.control_records).sum();
+    let open: u64 = topic.partitions.iter().map(|partition| partition.open_transactions).sum();
+    if control > 0 {
+        output::line(format_args!("  skip {control} transaction markers, and the records of aborted transactions"))?;
+    }
+    if open > 0 {
+        output::line(format_args!("  skip the records of {open} transaction(s) that were still open"))?;
+    }
+    for note in &topic.notes {
+        output::line(format_args!("  note: {note}"))?;
+    }
+    Ok(())
+}
+
+fn print_report(report: &RestoreReport) -> Result<(), CliError> {
+    let mut table = output::table(["topic", "into", "partition", "records", "start", "end"], &[2, 3, 4, 5]);
+    for topic in &report.topics {
+        for partition in &topic.partitions {
+            table.add_row([
+                topic.topic.clone(),
+                topic.target_topic.clone(),
+                partition.partition.to_string(),
+                output::count(partition.records),
+                partition.start_offset.to_string(),
+                partition.end_offset.to_string(),
+            ]);
+        }
+    }
+    output::line(table)?;
+    for topic in &report.topics {
+        let skipped = topic.skipped;
+        if skipped != restore::Skipped::default() {
+            output::line(format_args!(
+                "{}: left out {} records of aborted and {} of open transactions, {} transaction markers, {} outside the times asked for",
+                topic.topic, skipped.aborted, skipped.open, skipped.control, skipped.cut
+            ))?;
+        }
+        for note in &topic.notes {
+            output::line(format_args!("{}: {note}", topic.target_topic))?;
+        }
+    }
+    output::line(format_args!(
+        "\nrestored backup {} into cluster {}: {} records, {}, in {}; every checksum was right",
+        report.backup_id,
+        report.cluster_id,
+        output::count(report.messages_restored),
+        output::bytes(report.total_size_bytes),
+        output::duration(report.duration_ms)
+    ))
+}

@@ -1,0 +1,74 @@
+//! `kafkeep verify`
+
+use clap::Args;
+
+use crate::engine::EngineError;
+use crate::engine::verify::{VerifyOptions, VerifyReport, verify};
+
+use super::places::{RepositoryArgs, backup_id};
+use super::{CliError, Exit, Global, output, progress};
+
+/// Check that backups are whole and unchanged, without Kafka; exits with 2 when they are not
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  kafkeep verify --repository /var/lib/kafkeep                  every byte of every backup
+  kafkeep verify --repository /var/lib/kafkeep latest --quick   sizes and footers of the newest")]
+pub struct VerifyArgs {
+    #[command(flatten)]
+    repository: RepositoryArgs,
+    /// Backups by id, the start of it, or `latest`; all when none is named
+    backups: Vec<String>,
+    /// All backups, which is the default
+    #[arg(long, conflicts_with = "backups")]
+    all: bool,
+    /// Stop at sizes and footers: no block is read
+    #[arg(long)]
+    quick: bool,
+}
+
+pub async fn run(args: &VerifyArgs, global: &Global) -> Result<Exit, CliError> {
+    let repository = args.repository.open(global)?;
+    let backups = args.backups.iter().map(|text| backup_id(&repository, text)).collect::<Result<_, _>>()?;
+    let options = VerifyOptions { backups, quick: args.quick };
+    let progress = progress::progress("verify", global);
+    let report = tokio::task::spawn_blocking(move || verify(&repository, &options, &*progress))
+        .await
+        .map_err(|_| EngineError::Lost("the verifying thread"))??;
+    if global.json {
+        output::json(&report)?;
+    } else {
+        print(&report)?;
+    }
+    Ok(if report.findings.is_empty() { Exit::Done } else { Exit::Incomplete })
+}
+
+fn print(report: &VerifyReport) -> Result<(), CliError> {
+    for finding in &report.findings {
+        let mut at = Vec::new();
+        at.extend(finding.topic.as_ref().map(|topic| match finding.partition {
+            Some(partition) => format!("{topic}-{partition}"),
+            None => format!("topic {topic}"),
+        }));
+        if let (Some(first), Some(last)) = (finding.first_offset, finding.last_offset) {
+            at.push(format!("offsets {first} to {last}"));
+        }
+        at.extend(finding.pack.map(|pack| format!("pack {pack}")));
+        let backups: Vec<String> = finding.backups.iter().map(ToString::to_string).collect();
+        output::line(format_args!("damaged: {}", finding.problem))?;
+        if !at.is_empty() {
+            output::line(format_args!("         in {}", at.join(", ")))?;
+        }
+        output::line(format_args!("         touches backup(s) {}", backups.join(", ")))?;
+    }
+    output::line(format_args!(
+        "{}: {} backup(s), {} pack(s), {} blocks, {} batches, {} read{}",
+        report.status,
+        report.backups,
+        report.packs,
+        output::count(report.blocks),
+        output::count(report.batches),
+        output::bytes(report.bytes),
+        if report.depth == "quick" { " (quick: sizes and footers only)" } else { "" }
+    ))
+}

@@ -1,0 +1,168 @@
+//! Makes a backup of what was stored: index layers, configurations, and the manifest last.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use chrono::{DateTime, Utc};
+
+use crate::engine::EngineError;
+use crate::engine::extents::{Held, held_between};
+use crate::record::LeaderEpoch;
+use crate::repository::{
+    BackupId, BackupStatus, Extent, Layer, Manifest, ManifestPartition, ManifestTopic, PackRef, Repository, Sha256,
+    Totals,
+};
+
+use super::fetch::Copy;
+use super::plan::{PartitionPlan, TopicPlan};
+use super::store::StoredPartition;
+use super::{BackupOptions, BackupReport};
+
+/// The run that a manifest is written for.
+pub(super) struct Run {
+    pub backup_id: BackupId,
+    pub started_at: DateTime<Utc>,
+    pub clock: Instant,
+    pub options: BackupOptions,
+}
+
+/// Publishes the backup. All that the manifest references is durable before it is written.
+pub(super) fn conclude(repository: &Repository, run: Run, copy: Copy) -> Result<BackupReport, EngineError> {
+    let Copy { plan, mut stored } = copy;
+    let mut topics = Vec::with_capacity(plan.topics.len());
+    let mut slot = 0;
+    for topic in plan.topics {
+        let mut new = BTreeMap::new();
+        for partition in &topic.partitions {
+            new.insert(partition.partition, stored.partitions.remove(&slot).unwrap_or_default());
+            slot += 1;
+        }
+        topics.push(conclude_topic(repository, &plan.cluster_id, topic, new, &stored.packs)?);
+    }
+    let totals = totals(&topics);
+    let gaps = topics.iter().flat_map(|topic| &topic.partitions).any(|partition| !partition.gaps.is_empty());
+    let manifest = Manifest {
+        format: crate::repository::FORMAT_VERSION,
+        backup_id: run.backup_id,
+        policy: run.options.policy,
+        kafkeep_version: env!("CARGO_PKG_VERSION").to_owned(),
+        repository_id: repository.id(),
+        cluster_id: plan.cluster_id,
+        started_at: run.started_at,
+        finished_at: Utc::now(),
+        status: if gaps { BackupStatus::Incomplete } else { BackupStatus::Completed },
+        selection: run.options.selection,
+        topics,
+        totals,
+    };
+    repository.publish(&manifest)?;
+    let duration_ms = u64::try_from(run.clock.elapsed().as_millis()).unwrap_or(u64::MAX);
+    Ok(BackupReport::of(&manifest, duration_ms, plan.warnings))
+}
+
+fn conclude_topic(
+    repository: &Repository,
+    cluster_id: &str,
+    topic: TopicPlan,
+    mut new: BTreeMap<crate::record::PartitionId, StoredPartition>,
+    packs: &[PackRef],
+) -> Result<ManifestTopic, EngineError> {
+    let configuration = repository.put_state(&topic.configuration)?;
+    let parent = topic.chain.as_ref().and_then(|chain| chain.index);
+    let layer = layer(cluster_id, &topic, &new, packs);
+    let index = match layer {
+        Some(layer) => Some(repository.extend_index(parent.as_ref(), layer)?),
+        None => parent,
+    };
+    let mut partitions = Vec::with_capacity(topic.partitions.len());
+    for partition in topic.partitions {
+        let stored = new.remove(&partition.partition).unwrap_or_default();
+        let previous = topic.chain.as_ref().and_then(|chain| chain.partitions.get(&partition.partition));
+        partitions.push(conclude_partition(repository, index.as_ref(), partition, stored, previous)?);
+    }
+    Ok(ManifestTopic {
+        topic: topic.topic,
+        topic_id: topic.topic_id,
+        chain_restarted: topic.chain_restarted,
+        partition_count: topic.partition_count,
+        replication_factor: topic.replication_factor,
+        index,
+        configuration,
+        partitions,
+    })
+}
+
+/// The extents that a run added to a topic, with only the packs that they lie in; none when nothing is new.
+fn layer(
+    cluster_id: &str,
+    topic: &TopicPlan,
+    new: &BTreeMap<crate::record::PartitionId, StoredPartition>,
+    packs: &[PackRef],
+) -> Option<Layer> {
+    let mut used: BTreeMap<u32, u32> = BTreeMap::new();
+    let mut layer_packs = Vec::new();
+    let mut partitions = BTreeMap::new();
+    for (id, stored) in new.iter().filter(|(_, stored)| !stored.extents.is_empty()) {
+        let mut extents = stored.extents.clone();
+        for extent in &mut extents {
+            extent.pack = *used.entry(extent.pack).or_insert_with(|| {
+                let number = u32::try_from(layer_packs.len()).unwrap_or(u32::MAX);
+                layer_packs.extend(packs.get(extent.pack as usize).cloned());
+                number
+            });
+        }
+        partitions.insert(*id, extents);
+    }
+    (!partitions.is_empty()).then(|| Layer::new(cluster_id, &topic.topic, topic.topic_id, layer_packs, partitions))
+}
+
+fn conclude_partition(
+    repository: &Repository,
+    index: Option<&Sha256>,
+    plan: PartitionPlan,
+    stored: StoredPartition,
+    previous: Option<&ManifestPartition>,
+) -> Result<ManifestPartition, EngineError> {
+    let new = Held::of(&stored);
+    let held = match previous {
+        None => new,
+        Some(previous) if previous.start_offset == plan.start => Held::of_entry(previous).with(new),
+        // The log's start has moved: what lies below it no longer belongs to the backup.
+        Some(_) => match index {
+            Some(index) => held_between(repository, index, plan.partition, plan.start, plan.end)?,
+            None => new,
+        },
+    };
+    let newest = stored.extents.last().map(|extent: &Extent| extent.leader_epoch);
+    Ok(ManifestPartition {
+        partition: plan.partition,
+        start_offset: plan.start,
+        end_offset: plan.end,
+        last_stable_offset: plan.last_stable_offset,
+        leader_epoch: newest.or(previous.map(|entry| entry.leader_epoch)).unwrap_or(LeaderEpoch(-1)),
+        records: held.records,
+        control_records: held.control_records,
+        bytes: held.bytes,
+        stored_bytes: held.stored_bytes,
+        new_records: new.records,
+        new_bytes: new.bytes,
+        new_stored_bytes: new.stored_bytes,
+        largest_batch: held.largest_batch,
+        open_transactions: stored.open.to_list(),
+        gaps: plan.gaps,
+    })
+}
+
+fn totals(topics: &[ManifestTopic]) -> Totals {
+    let mut totals = Totals::default();
+    for partition in topics.iter().flat_map(|topic| &topic.partitions) {
+        totals.records += partition.records;
+        totals.bytes += partition.bytes;
+        totals.stored_bytes += partition.stored_bytes;
+        totals.new_records += partition.new_records;
+        totals.new_bytes += partition.new_bytes;
+        totals.new_stored_bytes += partition.new_stored_bytes;
+    }
+    totals.reused_bytes = totals.bytes.saturating_sub(totals.new_bytes);
+    totals
+}

@@ -1,0 +1,103 @@
+//! `backup`: copies what is new of the chosen topics into a repository, and makes a backup of it.
+//!
+//! ```text
+//! plan      metadata, bounds, configurations, chains          -> BackupPlan
+//! fetch     a worker a leader: raw batches, two requests in flight
+//! seal      on threads: CRC32C, compression, CRC32, in order   -> SealedBlock
+//! store     one thread: packs                                  -> packs and extents
+//! conclude  index layers, states, the manifest last            -> BackupReport
+//! ```
+
+mod conclude;
+mod fetch;
+mod offsets;
+mod plan;
+mod report;
+mod seal;
+mod store;
+mod walk;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use chrono::Utc;
+
+use crate::kafka::Client;
+use crate::record::Compression;
+use crate::repository::{BackupId, Repository, Selection};
+
+pub use offsets::OffsetBound;
+pub use plan::{BackupPlan, PartitionPlan, TopicPlan};
+pub use report::{BackupReport, PartitionReport, TopicReport};
+
+use super::chain::Generation;
+use super::rate::RateLimit;
+use super::topics::TopicPatterns;
+use super::{EngineError, Progress};
+
+/// What to back up, and how.
+#[derive(Debug, Clone)]
+pub struct BackupOptions {
+    /// The topics.
+    pub topics: TopicPatterns,
+    /// Whether patterns that match nothing are fine.
+    pub allow_empty: bool,
+    /// The codec for blocks whose batches the producer did not compress.
+    pub compression: Compression,
+    /// How fast to read at most.
+    pub rate_limit: Option<RateLimit>,
+    /// Set for a one-off backup of a part, which neither continues nor starts a chain.
+    pub selection: Option<Selection>,
+    /// The policy that this is a run of.
+    pub policy: Option<String>,
+    /// Bytes of fetched batches that may be in memory at once.
+    pub memory: u64,
+}
+
+impl BackupOptions {
+    /// Everything of `topics`, with the documented defaults.
+    pub fn new(topics: TopicPatterns) -> Self {
+        Self {
+            topics,
+            allow_empty: false,
+            compression: Compression::Gzip,
+            rate_limit: None,
+            selection: None,
+            policy: None,
+            memory: 48 << 20,
+        }
+    }
+}
+
+/// Runs one backup. The source is only read, and no consumer group is joined.
+///
+/// A topic whose log was truncated below what the chain holds (an unclean leader election) starts a new
+/// chain, so that the earlier backups stay what they were.
+pub async fn backup(
+    client: &Client,
+    repository: Arc<Repository>,
+    options: &BackupOptions,
+    progress: Arc<dyn Progress>,
+) -> Result<BackupReport, EngineError> {
+    let lock = repository.lock_shared("backup")?;
+    let clock = Instant::now();
+    let started_at = Utc::now();
+    let backup_id = BackupId::generate(started_at);
+    let mut forked: BTreeSet<Generation> = BTreeSet::new();
+    let stored = loop {
+        let plan = plan::plan(client, &repository, options, &forked).await?;
+        progress.planned(plan.offsets_ahead());
+        match fetch::copy(client, &repository, options, plan, &progress).await? {
+            fetch::Copied::Whole(stored) => break stored,
+            fetch::Copied::Forked(generations) => forked.extend(generations),
+        }
+    };
+    let run = conclude::Run { backup_id, started_at, clock, options: options.clone() };
+    let concluding = Arc::clone(&repository);
+    let report = tokio::task::spawn_blocking(move || conclude::conclude(&concluding, run, stored))
+        .await
+        .map_err(|_| EngineError::Lost("the thread that writes the manifest"))??;
+    drop(lock);
+    Ok(report)
+}

@@ -1,0 +1,313 @@
+//! What a backup is going to copy: the bounds of every partition, fixed before the first fetch.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::EngineError;
+use crate::engine::chain::{ChainEnd, Generation, find_chains};
+use crate::engine::topics::Candidate;
+use crate::kafka::{
+    BrokerId, Client, ConfigEntry, KafkaError, ListedOffset, Metadata, OffsetSpec, TopicMetadata, TopicPartition, Topics,
+};
+use crate::record::{LeaderEpoch, Offset, PartitionId, TopicId};
+use crate::repository::{Gap, Repository};
+
+use super::offsets::{OffsetBound, share};
+use super::{BackupOptions, Selection};
+
+/// What a run is going to copy, topic by topic.
+#[derive(Debug)]
+pub struct BackupPlan {
+    /// The source.
+    pub cluster_id: String,
+    /// The chosen topics, by name.
+    pub topics: Vec<TopicPlan>,
+    /// Manifests that could not be read while looking for chains.
+    pub warnings: Vec<String>,
+}
+
+/// One topic of a plan.
+#[derive(Debug)]
+pub struct TopicPlan {
+    /// Its name.
+    pub topic: String,
+    /// Its id; zero where the brokers are older than topic ids.
+    pub topic_id: TopicId,
+    /// How many partitions it has, chosen or not.
+    pub partition_count: u32,
+    /// How many replicas a partition has.
+    pub replication_factor: u16,
+    /// What was set for it, and where.
+    pub configuration: TopicConfiguration,
+    /// What earlier backups hold of this generation.
+    pub chain: Option<ChainEnd>,
+    /// Why the chain that there was is not continued.
+    pub chain_restarted: Option<String>,
+    /// The chosen partitions.
+    pub partitions: Vec<PartitionPlan>,
+}
+
+/// The bounds of one partition.
+#[derive(Debug, Clone)]
+pub struct PartitionPlan {
+    /// Which partition.
+    pub partition: PartitionId,
+    /// Who leads it.
+    pub leader: BrokerId,
+    /// Under which epoch.
+    pub leader_epoch: LeaderEpoch,
+    /// The first offset that belongs to the backup.
+    pub start: Offset,
+    /// The first offset to fetch: the chain's end where there is one.
+    pub resume: Offset,
+    /// The epoch of the last batch that the chain holds, to detect a fork.
+    pub resume_epoch: Option<LeaderEpoch>,
+    /// The first offset beyond the backup: the high watermark now.
+    pub end: Offset,
+    /// Below it no transaction was open.
+    pub last_stable_offset: Offset,
+    /// How many messages to take at most.
+    pub max_messages: Option<u64>,
+    /// Offsets that the source no longer had when they were due.
+    pub gaps: Vec<Gap>,
+}
+
+/// A topic's configuration as a repository's state: every entry with the place that set it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicConfiguration {
+    /// Sorted by name.
+    pub entries: Vec<ConfigEntry>,
+}
+
+impl BackupPlan {
+    /// How many offsets are to be copied: an upper bound of the records.
+    pub fn offsets_ahead(&self) -> u64 {
+        self.topics
+            .iter()
+            .flat_map(|topic| &topic.partitions)
+            .map(|partition| partition.max_messages.unwrap_or(span(partition.resume, partition.end)))
+            .sum()
+    }
+}
+
+/// How many offsets `[start, end)` has.
+fn span(start: Offset, end: Offset) -> u64 {
+    u64::try_from(end.0.saturating_sub(start.0)).unwrap_or(0)
+}
+
+/// Fixes the bounds. Generations in `forked` start a new chain.
+pub(super) async fn plan(
+    client: &Client,
+    repository: &Repository,
+    options: &BackupOptions,
+    forked: &BTreeSet<Generation>,
+) -> Result<BackupPlan, EngineError> {
+    let metadata = client.metadata(Topics::All).await?;
+    let chosen = choose(&metadata, options)?;
+    let partitions = chosen_partitions(&chosen, options.selection.as_ref())?;
+    let bounds = Bounds::read(client, &partitions).await?;
+    let names: Vec<String> = chosen.keys().map(|name| (*name).to_owned()).collect();
+    let mut configurations = client.describe_configs(&names).await?;
+
+    let generation = |name: &str, topic: &TopicMetadata| Generation {
+        cluster_id: metadata.cluster_id.clone(),
+        topic: name.to_owned(),
+        topic_id: topic.topic_id,
+    };
+    let wanted: Vec<Generation> = match options.selection {
+        Some(_) => Vec::new(),
+        None => chosen.iter().map(|(name, topic)| generation(name, topic)).collect(),
+    };
+    let mut chains = find_chains(repository, &wanted)?;
+
+    let mut topics = Vec::with_capacity(chosen.len());
+    for (name, topic) in &chosen {
+        let mut entries = configurations.remove(*name).unwrap_or_default();
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        let generation = generation(name, topic);
+        let chain = chains.ends.remove(&generation);
+        let restarted = forked.contains(&generation).then(|| {
+            "the log was rewritten below what the chain holds (unclean leader election)".to_owned()
+        });
+        topics.push(plan_topic(name, topic, TopicConfiguration { entries }, chain, restarted, &bounds, options)?);
+    }
+    if let Some(limit) = options.selection.as_ref().and_then(|selection| selection.max_messages) {
+        limit_messages(&mut topics, limit);
+    }
+    let warnings = chains.unreadable.iter().map(|(id, error)| format!("backup {id} is passed over: {error}")).collect();
+    Ok(BackupPlan { cluster_id: metadata.cluster_id.clone(), topics, warnings })
+}
+
+fn choose<'a>(
+    metadata: &'a Metadata,
+    options: &BackupOptions,
+) -> Result<BTreeMap<&'a str, &'a TopicMetadata>, EngineError> {
+    let candidates = metadata.topics.iter().map(|(name, topic)| Candidate { name, is_internal: topic.is_internal });
+    let place = format!("cluster {}", metadata.cluster_id);
+    let chosen = options.topics.choose(candidates, options.allow_empty, &place)?;
+    let mut topics = BTreeMap::new();
+    for name in chosen {
+        let Some((name, topic)) = metadata.topics.get_key_value(name) else { continue };
+        if let Some(code) = topic.error {
+            return Err(KafkaError::for_topic(code, name).into());
+        }
+        topics.insert(name.as_str(), topic);
+    }
+    Ok(topics)
+}
+
+/// Every chosen partition; `--partition` must name ones that exist.
+fn chosen_partitions(
+    topics: &BTreeMap<&str, &TopicMetadata>,
+    selection: Option<&Selection>,
+) -> Result<Vec<TopicPartition>, EngineError> {
+    let only = selection.and_then(|selection| selection.partitions.as_deref());
+    let mut chosen = Vec::new();
+    for (name, topic) in topics {
+        if let Some(missing) = only.into_iter().flatten().find(|id| !topic.partitions.contains_key(id)) {
+            return Err(EngineError::Refused(format!(
+                "topic {name} has no partition {missing}; it has {}",
+                topic.partitions.len()
+            )));
+        }
+        chosen.extend(
+            topic
+                .partitions
+                .keys()
+                .filter(|id| only.is_none_or(|only| only.contains(id)))
+                .map(|id| TopicPartition { topic: (*name).to_owned(), partition: *id }),
+        );
+    }
+    Ok(chosen)
+}
+
+/// Where the logs start and end, as the leaders say.
+struct Bounds {
+    log_start: BTreeMap<TopicPartition, Offset>,
+    last_stable: BTreeMap<TopicPartition, Offset>,
+    high_watermark: BTreeMap<TopicPartition, Offset>,
+}
+
+impl Bounds {
+    /// The last stable offset is read before the high watermark, so that it never lies beyond it.
+    async fn read(client: &Client, partitions: &[TopicPartition]) -> Result<Self, EngineError> {
+        Ok(Self {
+            last_stable: list(client, partitions, OffsetSpec::LastStable).await?,
+            high_watermark: list(client, partitions, OffsetSpec::Latest).await?,
+            log_start: list(client, partitions, OffsetSpec::Earliest).await?,
+        })
+    }
+
+    fn of(&self, partition: &TopicPartition) -> Result<(Offset, Offset, Offset), EngineError> {
+        let find = |bounds: &BTreeMap<TopicPartition, Offset>| bounds.get(partition).copied();
+        match (find(&self.log_start), find(&self.last_stable), find(&self.high_watermark)) {
+            // The log may start beyond the watermark just read: everything was deleted in between.
+            (Some(start), Some(stable), Some(end)) => Ok((start, stable.min(end.max(start)), end.max(start))),
+            _ => Err(EngineError::Refused(format!("the brokers gave no offsets for {partition}"))),
+        }
+    }
+}
+
+async fn list(
+    client: &Client,
+    partitions: &[TopicPartition],
+    spec: OffsetSpec,
+) -> Result<BTreeMap<TopicPartition, Offset>, EngineError> {
+    let wanted: Vec<_> = partitions.iter().map(|partition| (partition.clone(), spec)).collect();
+    let mut offsets = BTreeMap::new();
+    for (partition, listed) in client.list_offsets(&wanted).await? {
+        let ListedOffset { offset, .. } = listed?;
+        offsets.insert(partition, offset);
+    }
+    Ok(offsets)
+}
+
+fn plan_topic(
+    name: &str,
+    topic: &TopicMetadata,
+    configuration: TopicConfiguration,
+    chain: Option<ChainEnd>,
+    forked: Option<String>,
+    bounds: &Bounds,
+    options: &BackupOptions,
+) -> Result<TopicPlan, EngineError> {
+    let mut limits = Vec::new();
+    for (id, partition) in &topic.partitions {
+        let key = TopicPartition { topic: name.to_owned(), partition: *id };
+        if !bounds.log_start.contains_key(&key) {
+            continue; // not chosen
+        }
+        let leader = partition.leader.ok_or_else(|| KafkaError::leaderless(name, *id))?;
+        limits.push((*id, leader, partition.leader_epoch, bounds.of(&key)?));
+    }
+    let truncated = chain.as_ref().and_then(|chain| {
+        limits.iter().find_map(|(id, _, _, (_, _, end))| {
+            let held = chain.resume_offset(*id)?;
+            (held > *end).then(|| format!("partition {id} ends at {end}, below {held} that the chain holds"))
+        })
+    });
+    let chain_restarted = forked.or(truncated);
+    let chain = chain.filter(|_| chain_restarted.is_none());
+    let partitions = limits
+        .into_iter()
+        .map(|(id, leader, leader_epoch, limits)| {
+            plan_partition(id, leader, leader_epoch, limits, chain.as_ref(), options.selection.as_ref())
+        })
+        .collect::<Result<_, _>>()?;
+    let replicas = topic.partitions.values().map(|partition| partition.replicas.len()).max().unwrap_or(1);
+    Ok(TopicPlan {
+        topic: name.to_owned(),
+        topic_id: topic.topic_id,
+        partition_count: u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX),
+        replication_factor: u16::try_from(replicas).unwrap_or(u16::MAX),
+        configuration,
+        chain,
+        chain_restarted,
+        partitions,
+    })
+}
+
+fn plan_partition(
+    partition: PartitionId,
+    leader: BrokerId,
+    leader_epoch: LeaderEpoch,
+    (log_start, last_stable_offset, high_watermark): (Offset, Offset, Offset),
+    chain: Option<&ChainEnd>,
+    selection: Option<&Selection>,
+) -> Result<PartitionPlan, EngineError> {
+    let bound = |text: Option<&String>, default| text.map_or(Ok(default), |text| text.parse::<OffsetBound>());
+    let start = bound(selection.and_then(|s| s.start_offset.as_ref()), OffsetBound::Earliest)?;
+    let end = bound(selection.and_then(|s| s.end_offset.as_ref()), OffsetBound::Latest)?;
+    let start = start.resolve(log_start, high_watermark);
+    let end = end.resolve(log_start, high_watermark).max(start);
+
+    let previous = chain.and_then(|chain| chain.partitions.get(&partition));
+    let held = previous.map(|entry| entry.end_offset);
+    let gaps = held.filter(|held| *held < log_start).map(|held| Gap {
+        start_offset: held,
+        end_offset: log_start,
+        reason: "the source deleted them before they were backed up (retention or DeleteRecords)".to_owned(),
+    });
+    Ok(PartitionPlan {
+        partition,
+        leader,
+        leader_epoch,
+        start,
+        resume: held.map_or(start, |held| held.max(log_start)),
+        resume_epoch: previous.filter(|_| gaps.is_none()).map(|entry| entry.leader_epoch).filter(|epoch| epoch.0 >= 0),
+        end,
+        last_stable_offset,
+        max_messages: None,
+        gaps: gaps.into_iter().collect(),
+    })
+}
+
+/// Shares a limit of messages among all partitions of the run.
+fn limit_messages(topics: &mut [TopicPlan], limit: u64) {
+    let mut partitions: Vec<&mut PartitionPlan> = topics.iter_mut().flat_map(|topic| &mut topic.partitions).collect();
+    let spans: Vec<u64> = partitions.iter().map(|partition| span(partition.resume, partition.end)).collect();
+    for (partition, share) in partitions.iter_mut().zip(share(limit, &spans)) {
+        partition.max_messages = Some(share);
+    }
+}

@@ -1,0 +1,127 @@
+//! Writes sealed blocks into packs, on one thread, and keeps account of what lies where.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::engine::transactions::OpenTransactions;
+use crate::engine::{EngineError, Progress};
+use crate::record::Offset;
+use crate::repository::{Extent, PackRef, PackWriter, Repository};
+
+use super::seal::SealedChunk;
+
+/// A pack is sealed when it has grown to this.
+const PACK_BYTES: u64 = 256 << 20;
+
+/// What a run stored of one partition.
+#[derive(Debug, Default)]
+pub(super) struct StoredPartition {
+    /// Runs of blocks, ascending; `pack` counts into [`Stored::packs`].
+    pub extents: Vec<Extent>,
+    /// Records within the bounds.
+    pub records: u64,
+    /// Bytes as they lie in packs, with their block headers.
+    pub stored_bytes: u64,
+    /// Transactions whose marker is not there yet, with what the chain had left open.
+    pub open: OpenTransactions,
+}
+
+/// What a run stored.
+#[derive(Debug, Default)]
+pub(super) struct Stored {
+    /// The packs, in the order of writing.
+    pub packs: Vec<PackRef>,
+    /// By the partition's place in the run's table.
+    pub partitions: BTreeMap<usize, StoredPartition>,
+}
+
+/// Takes sealed chunks until the channel closes; everything it returns is durable.
+pub(super) fn store_all(
+    repository: &Repository,
+    mut chunks: mpsc::Receiver<SealedChunk>,
+    open: BTreeMap<usize, OpenTransactions>,
+    progress: &Arc<dyn Progress>,
+) -> Result<Stored, EngineError> {
+    let mut stored = Stored::default();
+    for (slot, open) in open {
+        stored.partitions.insert(slot, StoredPartition { open, ..StoredPartition::default() });
+    }
+    let mut writer: Option<PackWriter> = None;
+    while let Some(chunk) = chunks.blocking_recv() {
+        let pack = match &mut writer {
+            Some(pack) => pack,
+            None => writer.insert(repository.pack_writer()?),
+        };
+        store(pack, stored.packs.len(), &chunk, stored.partitions.entry(chunk.slot).or_default())?;
+        let header = &chunk.block.header;
+        let offsets = u64::try_from(header.last_offset.0 - chunk.start.0 + 1).unwrap_or(0);
+        progress.advanced(offsets, u64::from(header.raw_len));
+        if pack.len() >= PACK_BYTES
+            && let Some(full) = writer.take()
+        {
+            stored.packs.push(full.finish()?);
+        }
+    }
+    if let Some(last) = writer {
+        stored.packs.push(last.finish()?);
+    }
+    Ok(stored)
+}
+
+fn store(
+    pack: &mut PackWriter,
+    pack_number: usize,
+    chunk: &SealedChunk,
+    partition: &mut StoredPartition,
+) -> Result<(), EngineError> {
+    let place = pack.append(&chunk.topic, &chunk.block)?;
+    let header = &chunk.block.header;
+    partition.records += u64::from(header.records).saturating_sub(chunk.outside);
+    partition.stored_bytes += place.len;
+    partition.open.follow(&chunk.block.transactions);
+    let extent = Extent {
+        pack: u32::try_from(pack_number).unwrap_or(u32::MAX),
+        offset: place.offset,
+        length: place.len,
+        start_offset: chunk.start,
+        base_offset: header.base_offset,
+        last_offset: header.last_offset,
+        batches: u64::from(header.batches),
+        records: u64::from(header.records),
+        control_records: u64::from(header.control_records),
+        raw_bytes: u64::from(header.raw_len),
+        min_timestamp: header.min_timestamp,
+        max_timestamp: header.max_timestamp,
+        leader_epoch: header.leader_epoch,
+        largest_batch: header.largest_batch,
+        transactional: !chunk.block.transactions.is_empty() || header.is_transactional(),
+    };
+    match partition.extents.last_mut() {
+        Some(last) if continues(last, &extent) => grow(last, &extent),
+        _ => partition.extents.push(extent),
+    }
+    Ok(())
+}
+
+/// Whether `next` follows `last` in the pack and in the log.
+fn continues(last: &Extent, next: &Extent) -> bool {
+    last.pack == next.pack
+        && last.offset + last.length == next.offset
+        && Offset(last.last_offset.0 + 1) == next.start_offset
+}
+
+fn grow(last: &mut Extent, next: &Extent) {
+    last.length += next.length;
+    last.last_offset = next.last_offset;
+    last.batches += next.batches;
+    last.records += next.records;
+    last.control_records += next.control_records;
+    last.raw_bytes += next.raw_bytes;
+    last.min_timestamp = last.min_timestamp.min(next.min_timestamp);
+    last.max_timestamp = last.max_timestamp.max(next.max_timestamp);
+    last.leader_epoch = last.leader_epoch.max(next.leader_epoch);
+    last.largest_batch = last.largest_batch.max(next.largest_batch);
+    last.transactional |= next.transactional;
+}

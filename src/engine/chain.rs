@@ -1,0 +1,90 @@
+//! The chain: what earlier backups already hold of a topic's generation, so that a run copies only what is new.
+
+use std::collections::BTreeMap;
+
+use crate::record::{Offset, PartitionId, TopicId};
+use crate::repository::{BackupId, Manifest, ManifestPartition, ManifestTopic, Repository, RepositoryError, Sha256};
+
+use super::EngineError;
+
+/// One life of a topic: a recreated topic has another id, a rebuilt cluster another cluster id.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Generation {
+    /// The cluster's id.
+    pub cluster_id: String,
+    /// The topic's name: part of it because brokers older than topic ids give a zero id.
+    pub topic: String,
+    /// The topic's id.
+    pub topic_id: TopicId,
+}
+
+/// The newest backup's view of one generation, from which the next run goes on.
+#[derive(Debug, Clone)]
+pub struct ChainEnd {
+    /// The backup it was read from.
+    pub backup_id: BackupId,
+    /// The index of all extents so far.
+    pub index: Option<Sha256>,
+    /// The configuration's state, to be referenced again when it did not change.
+    pub configuration: Sha256,
+    /// The partitions as that backup left them.
+    pub partitions: BTreeMap<PartitionId, ManifestPartition>,
+}
+
+impl ChainEnd {
+    fn of(manifest: &Manifest, topic: ManifestTopic) -> Self {
+        Self {
+            backup_id: manifest.backup_id.clone(),
+            index: topic.index,
+            configuration: topic.configuration,
+            partitions: topic.partitions.into_iter().map(|entry| (entry.partition, entry)).collect(),
+        }
+    }
+
+    /// The first offset that the chain does not hold of `partition`.
+    pub fn resume_offset(&self, partition: PartitionId) -> Option<Offset> {
+        self.partitions.get(&partition).map(|entry| entry.end_offset)
+    }
+}
+
+/// What a look for chains found.
+#[derive(Debug, Default)]
+pub struct Chains {
+    /// The chain's end of each generation that has one.
+    pub ends: BTreeMap<Generation, ChainEnd>,
+    /// Manifests that could not be read on the way, each with its error: they are passed over.
+    pub unreadable: Vec<(BackupId, RepositoryError)>,
+}
+
+/// Reads manifests from the newest back until every generation asked for is found, so that the cost of a
+/// run follows what is new. One-off backups (with a selection) are not part of a chain.
+pub fn find_chains(repository: &Repository, wanted: &[Generation]) -> Result<Chains, EngineError> {
+    let mut chains = Chains::default();
+    let mut missing: std::collections::BTreeSet<&Generation> = wanted.iter().collect();
+    for backup_id in repository.backup_ids()?.into_iter().rev() {
+        if missing.is_empty() {
+            break;
+        }
+        let manifest = match repository.manifest(&backup_id) {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                chains.unreadable.push((backup_id, error));
+                continue;
+            }
+        };
+        if manifest.selection.is_some() {
+            continue;
+        }
+        for topic in manifest.topics.clone() {
+            let generation = Generation {
+                cluster_id: manifest.cluster_id.clone(),
+                topic: topic.topic.clone(),
+                topic_id: topic.topic_id,
+            };
+            if missing.remove(&generation) {
+                chains.ends.insert(generation, ChainEnd::of(&manifest, topic));
+            }
+        }
+    }
+    Ok(chains)
+}

@@ -1,0 +1,56 @@
+//! Why a verb could not be carried out.
+
+use crate::kafka::KafkaError;
+use crate::record::{Offset, PartitionId, RecordError};
+use crate::repository::RepositoryError;
+
+/// What stops a run. Everything that is only worth a line in a report is not an error.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The cluster could not be reached, or refused.
+    #[error(transparent)]
+    Kafka(#[from] KafkaError),
+    /// The repository could not be read or written.
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    /// A topic, a pattern or an option that this cluster or backup cannot serve.
+    #[error("{0}")]
+    Refused(String),
+    /// Bytes of one partition that are not what Kafka promises.
+    #[error("{topic}-{partition} at offset {offset}: {source}")]
+    Batch {
+        /// The topic read from.
+        topic: String,
+        /// The partition read from.
+        partition: PartitionId,
+        /// Where the bytes were asked for.
+        offset: Offset,
+        /// What is wrong with them.
+        source: RecordError,
+    },
+    /// Nothing moved until the deadline.
+    #[error("{what}: no progress for {seconds} s; last error: {last}")]
+    Stalled {
+        /// Which partitions stand still.
+        what: String,
+        /// How long.
+        seconds: u64,
+        /// The last error that was retried.
+        last: String,
+    },
+    /// A thread of the run is gone: a bug, or the process is being stopped.
+    #[error("{0} stopped before its work was done; this is a bug in kafkeep")]
+    Lost(&'static str),
+}
+
+impl EngineError {
+    /// Whether trying the same again later may succeed without anybody's doing.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Kafka(error) => error.is_transient(),
+            Self::Repository(error) => error.is_transient(),
+            Self::Stalled { .. } => true,
+            Self::Refused(_) | Self::Batch { .. } | Self::Lost(_) => false,
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Under which settings a restored topic is created, and which of them wait until its records are there.
+
+use std::collections::BTreeMap;
+
+use crate::engine::backup::TopicConfiguration;
+use crate::kafka::ConfigSource;
+
+use super::TopicConfigSource;
+
+/// Settings by name, as Kafka writes them.
+pub type Settings = BTreeMap<String, String>;
+/// Settings to change by name; `None` goes back to the broker's default.
+pub type SettingChanges = BTreeMap<String, Option<String>>;
+
+/// A topic's settings in the two steps of a restore.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct SettingsPlan {
+    /// While records are written: nothing may delete, roll, recompress or refuse them.
+    pub during: Settings,
+    /// Set at the end.
+    pub afterwards: SettingChanges,
+    /// What the operator should know.
+    pub notes: Vec<String>,
+}
+
+/// Old records must outlive the broker's next retention check; their bytes must not be recompressed, and
+/// neither old nor future timestamps refused.
+const SAFE: [(&str, &str); 6] = [
+    ("retention.ms", "-1"),
+    ("retention.bytes", "-1"),
+    ("cleanup.policy", "delete"),
+    ("compression.type", "producer"),
+    ("message.timestamp.type", "CreateTime"),
+    // Segments roll on the records' time: years of records would make a segment each (Integer.MAX_VALUE is not the bound).
+    ("segment.ms", "9223372036854775807"),
+];
+/// Timestamps are bounded by two names since Kafka 3.6, by one before.
+pub(super) const TIMESTAMP_BOUNDS: [&str; 2] =
+    ["message.timestamp.before.max.ms", "message.timestamp.after.max.ms"];
+pub(super) const TIMESTAMP_BOUND_BEFORE_3_6: &str = "message.timestamp.difference.max.ms";
+/// A broker adds nothing to a batch, but one that is rebuilt may compress a little worse than it did.
+const REBUILD_MARGIN: u64 = 64 << 10;
+/// Kafka's default of `max.message.bytes`.
+const DEFAULT_MAX_MESSAGE_BYTES: u64 = 1_048_588;
+const FOREVER: &str = "9223372036854775807";
+
+/// Plans the settings of a topic whose largest stored batch has `largest_batch` bytes.
+pub(super) fn settings(
+    source: &TopicConfiguration,
+    from: TopicConfigSource,
+    restore_retention: bool,
+    largest_batch: u32,
+    replication_factor: u16,
+) -> SettingsPlan {
+    let mut plan = SettingsPlan::default();
+    let set = match from {
+        TopicConfigSource::Source => set_on_topic(source),
+        TopicConfigSource::Target => Settings::new(),
+    };
+    plan.during = set.clone();
+    for (name, value) in SAFE {
+        plan.during.insert(name.to_owned(), value.to_owned());
+    }
+    for name in TIMESTAMP_BOUNDS {
+        plan.during.insert(name.to_owned(), FOREVER.to_owned());
+    }
+    plan.during.remove(TIMESTAMP_BOUND_BEFORE_3_6);
+    fit_largest_batch(&mut plan, &set, largest_batch);
+    drop_unreachable_min_insync(&mut plan, replication_factor);
+    for name in ["cleanup.policy", "compression.type", "message.timestamp.type", "segment.ms"]
+        .iter()
+        .chain(&TIMESTAMP_BOUNDS)
+    {
+        plan.afterwards.insert((*name).to_owned(), set.get(*name).cloned());
+    }
+    plan_retention(&mut plan, &set, from, restore_retention);
+    plan
+}
+
+/// What an operator had set for the topic itself.
+fn set_on_topic(source: &TopicConfiguration) -> Settings {
+    source
+        .entries
+        .iter()
+        .filter(|entry| entry.source == ConfigSource::DynamicTopicConfig && !entry.is_sensitive)
+        .filter_map(|entry| Some((entry.name.clone(), entry.value.clone()?)))
+        // Throttles and replica lists belong to the source's brokers.
+        .filter(|(name, _)| !name.ends_with("replication.throttled.replicas"))
+        .collect()
+}
+
+fn fit_largest_batch(plan: &mut SettingsPlan, set: &Settings, largest_batch: u32) {
+    let needed = u64::from(largest_batch) + REBUILD_MARGIN;
+    let allowed = set.get("max.message.bytes").and_then(|value| value.parse().ok()).unwrap_or(DEFAULT_MAX_MESSAGE_BYTES);
+    if needed > allowed {
+        plan.during.insert("max.message.bytes".to_owned(), needed.to_string());
+        plan.notes.push(format!("max.message.bytes is set to {needed}, since the largest batch has {largest_batch} bytes"));
+    }
+}
+
+/// With fewer replicas than `min.insync.replicas`, nothing could be written with acks=all.
+fn drop_unreachable_min_insync(plan: &mut SettingsPlan, replication_factor: u16) {
+    let wanted = plan.during.get("min.insync.replicas").and_then(|value| value.parse::<u16>().ok());
+    if let Some(wanted) = wanted.filter(|wanted| *wanted > replication_factor) {
+        plan.during.remove("min.insync.replicas");
+        plan.notes.push(format!(
+            "min.insync.replicas={wanted} is left out: the topic gets {replication_factor} replica(s)"
+        ));
+    }
+}
+
+/// Retention counts from the records' timestamps: set at once, it would delete what was just restored.
+fn plan_retention(plan: &mut SettingsPlan, set: &Settings, from: TopicConfigSource, restore: bool) {
+    for name in ["retention.ms", "retention.bytes"] {
+        let value = set.get(name).cloned();
+        if restore {
+            plan.afterwards.insert(name.to_owned(), value);
+        } else if let Some(value) = value.filter(|value| value != "-1") {
+            plan.notes.push(format!("{name} stays -1 instead of the source's {value}, which could delete restored records at once; --apply-retention sets it"));
+        } else if name == "retention.ms" && from == TopicConfigSource::Target && set.is_empty() {
+            plan.notes.push("retention.ms stays -1, else the target's default could delete restored records at once; --apply-retention sets the default".to_owned());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::ConfigEntry;
+
+    fn source(set: &[(&str, &str)]) -> TopicConfiguration {
+        let entries = set.iter().map(|(name, value)| ConfigEntry {
+            name: (*name).to_owned(),
+            value: Some((*value).to_owned()),
+            source: ConfigSource::DynamicTopicConfig,
+            is_sensitive: false,
+            is_read_only: false,
+        });
+        TopicConfiguration { entries: entries.collect() }
+    }
+
+    #[test]
+    fn a_compacted_topic_becomes_compacted_only_afterwards() {
+        let plan = settings(&source(&[("cleanup.policy", "compact")]), TopicConfigSource::Source, false, 100, 1);
+        assert_eq!(plan.during["cleanup.policy"], "delete");
+        assert_eq!(plan.afterwards["cleanup.policy"].as_deref(), Some("compact"));
+    }
+
+    #[test]
+    fn retention_waits_for_the_operators_word() {
+        let source = source(&[("retention.ms", "1000")]);
+        let kept = settings(&source, TopicConfigSource::Source, false, 100, 1);
+        assert_eq!(kept.during["retention.ms"], "-1");
+        assert!(!kept.afterwards.contains_key("retention.ms"));
+        assert!(kept.notes[0].contains("--apply-retention"));
+        let applied = settings(&source, TopicConfigSource::Source, true, 100, 1);
+        assert_eq!(applied.afterwards["retention.ms"].as_deref(), Some("1000"));
+    }
+
+    #[test]
+    fn the_largest_batch_fits() {
+        let plan = settings(&source(&[]), TopicConfigSource::Source, false, 3 << 20, 1);
+        assert_eq!(plan.during["max.message.bytes"], ((3 << 20) + (64 << 10)).to_string());
+    }
+
+    #[test]
+    fn min_insync_replicas_above_the_replication_factor_is_left_out() {
+        let plan = settings(&source(&[("min.insync.replicas", "2")]), TopicConfigSource::Source, false, 1, 1);
+        assert!(!plan.during.contains_key("min.insync.replicas"));
+        assert!(plan.notes[0].contains("min.insync.replicas=2"));
+    }
+}

@@ -1,0 +1,113 @@
+//! `restore`: brings the topics of a backup back, into the same cluster or another.
+//!
+//! ```text
+//! plan     what to create, what is refused                       -> RestorePlan
+//! create   topics under settings that keep old records alive
+//! read     one thread: packs in order, whole batches, what belongs to nothing committed left out
+//! prepare  a new header for each batch; opened only where it must be
+//! produce  lanes: idempotent, acks=all, several batches of a partition in flight, in order
+//! settle   the settings that had to wait, and a check against the target's log -> RestoreReport
+//! ```
+
+mod configuration;
+mod lane;
+mod plan;
+mod prepare;
+mod read;
+mod report;
+mod settle;
+mod target;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use chrono::{DateTime, Utc};
+
+use crate::kafka::Client;
+use crate::record::PartitionId;
+use crate::repository::{BackupId, Repository};
+
+pub use plan::{PartitionRestore, RestorePlan, TopicAction, TopicRestore};
+pub use report::{RestoreReport, RestoredPartition, RestoredTopic, Skipped};
+
+use super::rate::RateLimit;
+use super::topics::{Rename, TopicPatterns};
+use super::{EngineError, Progress};
+
+/// Where the settings of a topic that is created come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TopicConfigSource {
+    /// What was set for the source's topic.
+    #[default]
+    Source,
+    /// The target's defaults.
+    Target,
+}
+
+/// What to do where a target topic exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum IfExists {
+    /// Refuse the restore, before anything is created.
+    #[default]
+    Fail,
+    /// Write behind what is there.
+    Append,
+}
+
+/// What to restore, and how.
+#[derive(Debug, Clone, Default)]
+pub struct RestoreOptions {
+    /// Which of the backup's topics.
+    pub topics: TopicPatterns,
+    /// What they are to be called.
+    pub renames: Vec<Rename>,
+    /// Only these source partitions.
+    pub partitions: Option<Vec<PartitionId>>,
+    /// Only records with this timestamp or a later one.
+    pub from: Option<DateTime<Utc>>,
+    /// Only records with an earlier timestamp.
+    pub until: Option<DateTime<Utc>>,
+    /// Another number of partitions: records go where their key's hash puts them.
+    pub partition_count: Option<u32>,
+    /// Another replication factor.
+    pub replication_factor: Option<u16>,
+    /// Where settings come from.
+    pub topic_config: TopicConfigSource,
+    /// Whether the source's retention is set again at the end, though it may delete old records at once.
+    pub retention: bool,
+    /// What to do where a target topic exists.
+    pub if_exists: IfExists,
+    /// How fast to write at most.
+    pub rate_limit: Option<RateLimit>,
+    /// Bytes of batches that may be in memory at once; 0 for the default.
+    pub memory: u64,
+}
+
+/// Plans a restore; nothing is changed.
+pub async fn plan(
+    client: &Client,
+    repository: Arc<Repository>,
+    backup_id: &BackupId,
+    options: &RestoreOptions,
+) -> Result<RestorePlan, EngineError> {
+    plan::plan(client, &repository, backup_id, options).await
+}
+
+/// Carries a plan out. A plan with refusals is not begun.
+pub async fn apply(
+    client: &Client,
+    repository: Arc<Repository>,
+    plan: RestorePlan,
+    options: &RestoreOptions,
+    progress: Arc<dyn Progress>,
+) -> Result<RestoreReport, EngineError> {
+    plan.refuse()?;
+    let lock = repository.lock_shared("restore")?;
+    let clock = Instant::now();
+    progress.planned(plan.records());
+    target::create(client, &plan).await?;
+    let outcome = lane::produce_all(client, &repository, &plan, options, &progress).await?;
+    let report = settle::settle(client, &plan, outcome, clock).await?;
+    drop(lock);
+    Ok(report)
+}

@@ -1,0 +1,253 @@
+//! Reads what a plan wants out of the packs, on one thread, and hands prepared batches to the lanes.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use crate::engine::transactions::UncommittedRanges;
+use crate::engine::{EngineError, Progress};
+use crate::record::{Offset, PartitionId, RecordError, TopicId, batches};
+use crate::repository::{Block, Extent, PackId, PackReader, PackRef, Repository, TransactionEvent};
+
+use super::plan::{RestorePlan, TopicRestore};
+use super::prepare::{Outgoing, Preparer, Routing, SourcePartition};
+
+/// One read of a pack asks for about this much.
+const READ_BYTES: u64 = 4 << 20;
+
+/// A prepared batch with the memory that it holds of the budget.
+pub(super) struct Loaded {
+    /// The batch.
+    pub batch: Outgoing,
+    /// Given back when the target has acknowledged it.
+    pub memory: OwnedSemaphorePermit,
+}
+
+/// One source partition, and what is still to be read of it.
+pub(super) struct Reading {
+    topic: String,
+    topic_id: TopicId,
+    /// Bounds, routing, and what was left out.
+    pub source: SourcePartition,
+    extents: VecDeque<(PackId, Extent)>,
+}
+
+/// All that is to be read.
+pub(super) struct Reader {
+    repository: Arc<Repository>,
+    packs: BTreeMap<PackId, PackRef>,
+    /// In the plan's order.
+    pub readings: Vec<Reading>,
+}
+
+impl Reader {
+    /// Looks up where everything lies, and which transactions were not committed. `first_target` gives for
+    /// each topic of the plan the place of its target partition 0 in the restore's table.
+    pub fn open(repository: &Arc<Repository>, plan: &RestorePlan, first_target: &[usize]) -> Result<Self, EngineError> {
+        let mut reader = Self { repository: Arc::clone(repository), packs: BTreeMap::new(), readings: Vec::new() };
+        for (topic, first) in plan.topics.iter().zip(first_target) {
+            reader.add(topic, *first)?;
+        }
+        reader.find_uncommitted()?;
+        Ok(reader)
+    }
+
+    fn add(&mut self, topic: &TopicRestore, first: usize) -> Result<(), EngineError> {
+        let index = topic.index.as_ref().map(|index| self.repository.index(index)).transpose()?;
+        for partition in &topic.partitions {
+            let (start, end) = (partition.start_offset, partition.end_offset);
+            let extents = index.iter().flat_map(|index| {
+                let extents = index.partitions.get(&partition.partition).into_iter().flatten();
+                extents
+                    .filter(|extent| extent.last_offset >= start && extent.base_offset < end)
+                    .filter_map(|extent| Some((index.packs.get(extent.pack as usize)?.pack_id, extent.clone())))
+            });
+            let routing = if topic.partitioned_by_key {
+                Routing::ByKey { first, partitions: topic.target_partitions }
+            } else {
+                Routing::Same(first + usize::try_from(partition.partition.0).unwrap_or(0))
+            };
+            self.readings.push(Reading {
+                topic: topic.topic.clone(),
+                topic_id: topic.topic_id,
+                source: SourcePartition {
+                    partition: partition.partition,
+                    start,
+                    end,
+                    uncommitted: UncommittedRanges::default(),
+                    routing,
+                    skipped: Default::default(),
+                },
+                extents: extents.collect(),
+            });
+        }
+        for pack in index.iter().flat_map(|index| &index.packs) {
+            self.packs.insert(pack.pack_id, pack.clone());
+        }
+        Ok(())
+    }
+
+    /// Gathers the transaction events of every partition that has any, from the packs' footers.
+    fn find_uncommitted(&mut self) -> Result<(), EngineError> {
+        let mut wanted: BTreeMap<PackId, Vec<(TopicId, PartitionId, usize)>> = BTreeMap::new();
+        for (number, reading) in self.readings.iter().enumerate() {
+            for (pack, _) in reading.extents.iter().filter(|(_, extent)| extent.transactional) {
+                wanted.entry(*pack).or_default().push((reading.topic_id, reading.source.partition, number));
+            }
+        }
+        let mut events: BTreeMap<usize, Vec<TransactionEvent>> = BTreeMap::new();
+        for (pack, mut partitions) in wanted {
+            partitions.dedup();
+            let footer = self.open_pack(pack)?;
+            for event in &footer.footer().transactions {
+                let key = (event.topic_id, event.partition);
+                for (_, _, number) in partitions.iter().filter(|(topic, partition, _)| (*topic, *partition) == key) {
+                    events.entry(*number).or_default().push(event.clone());
+                }
+            }
+        }
+        for (number, mut events) in events {
+            events.sort_by_key(|event| event.offset);
+            events.dedup();
+            if let Some(reading) = self.readings.get_mut(number) {
+                reading.source.uncommitted = UncommittedRanges::below(reading.source.end, &events);
+            }
+        }
+        Ok(())
+    }
+
+    fn open_pack(&self, pack: PackId) -> Result<PackReader, EngineError> {
+        let pack = self.packs.get(&pack).ok_or(EngineError::Lost("the table of packs"))?;
+        Ok(self.repository.open_pack(pack)?)
+    }
+
+    /// Reads everything: always the oldest pack that some partition needs next, and of it all that is due.
+    /// A pack is visited again only where partitions changed workers while it was written.
+    pub fn read_all(
+        &mut self,
+        preparer: &mut Preparer,
+        lanes: &Lanes,
+        progress: &dyn Progress,
+    ) -> Result<(), EngineError> {
+        while let Some(pack) = self.readings.iter().filter_map(|reading| Some(reading.extents.front()?.0)).min() {
+            let reader = self.open_pack(pack)?;
+            let due = self.take_due(pack);
+            for range in ranges(&reader, &due, &self.readings) {
+                for block in reader.read_blocks(range)? {
+                    if !self.pass_on(&block, &due, preparer, lanes, progress)? {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        let rest = preparer.finish().map_err(|source| EngineError::Repository(source.into()))?;
+        for batch in rest {
+            lanes.send(batch);
+        }
+        Ok(())
+    }
+
+    /// Takes the extents that are due in `pack` off their partitions: offsets by partition.
+    fn take_due(&mut self, pack: PackId) -> BTreeMap<(TopicId, PartitionId), (usize, Offset, Offset)> {
+        let mut due = BTreeMap::new();
+        for (number, reading) in self.readings.iter_mut().enumerate() {
+            while let Some((_, extent)) = reading.extents.pop_front_if(|(next, _)| *next == pack) {
+                let key = (reading.topic_id, reading.source.partition);
+                let entry = due.entry(key).or_insert((number, extent.base_offset, extent.last_offset));
+                entry.2 = extent.last_offset;
+            }
+        }
+        due
+    }
+
+    /// Prepares the batches of a block and sends them; false when the lanes are gone.
+    fn pass_on(
+        &mut self,
+        block: &Block,
+        due: &BTreeMap<(TopicId, PartitionId), (usize, Offset, Offset)>,
+        preparer: &mut Preparer,
+        lanes: &Lanes,
+        progress: &dyn Progress,
+    ) -> Result<bool, EngineError> {
+        let Some((number, _, _)) = due.get(&(block.header.topic_id, block.header.partition)) else {
+            return Ok(true);
+        };
+        let Some(reading) = self.readings.get_mut(*number) else { return Ok(true) };
+        let mut at = 0;
+        for batch in batches(&block.raw) {
+            let mut prepare = |at: usize| -> Result<(Vec<Outgoing>, usize), RecordError> {
+                let batch = batch?;
+                let bytes = block.raw.slice(at..at + batch.len());
+                Ok((preparer.prepare(&mut reading.source, &batch, bytes)?, at + batch.len()))
+            };
+            let (prepared, next) = prepare(at).map_err(|source| EngineError::Batch {
+                topic: reading.topic.clone(),
+                partition: reading.source.partition,
+                offset: block.header.base_offset,
+                source,
+            })?;
+            at = next;
+            for batch in prepared {
+                if !lanes.send(batch) {
+                    return Ok(false);
+                }
+            }
+        }
+        progress.advanced(u64::from(block.header.records), u64::from(block.header.raw_len));
+        Ok(true)
+    }
+}
+
+/// The byte ranges of the wanted blocks, neighbours together up to a read's size.
+fn ranges(
+    reader: &PackReader,
+    due: &BTreeMap<(TopicId, PartitionId), (usize, Offset, Offset)>,
+    readings: &[Reading],
+) -> Vec<Range<u64>> {
+    let mut ranges: Vec<Range<u64>> = Vec::new();
+    for block in &reader.footer().blocks {
+        let header = &block.header;
+        let Some((number, first, last)) = due.get(&(header.topic_id, header.partition)) else { continue };
+        let inside = header.base_offset >= *first && header.last_offset <= *last;
+        let wanted = readings.get(*number).is_some_and(|reading| {
+            header.last_offset >= reading.source.start && header.base_offset < reading.source.end
+        });
+        if !inside || !wanted {
+            continue;
+        }
+        let (start, end) = (block.place.offset, block.place.offset + block.place.len);
+        match ranges.last_mut() {
+            Some(range) if range.end == start && end - range.start <= READ_BYTES => range.end = end,
+            _ => ranges.push(start..end),
+        }
+    }
+    ranges
+}
+
+/// The lanes that prepared batches are sent to, as the reading thread sees them.
+pub(super) struct Lanes {
+    /// A lane for each target partition.
+    pub of_target: Vec<usize>,
+    /// By lane.
+    pub senders: Vec<mpsc::UnboundedSender<Loaded>>,
+    /// What may be in memory.
+    pub memory: Arc<Semaphore>,
+    /// The budget, in permits.
+    pub budget: u32,
+    /// To wait for memory on.
+    pub runtime: Handle,
+}
+
+impl Lanes {
+    /// Waits for memory and sends; false when the lane is gone, which says why itself.
+    fn send(&self, batch: Outgoing) -> bool {
+        let kib = u32::try_from(batch.payload.len().div_ceil(1024)).unwrap_or(u32::MAX).clamp(1, self.budget);
+        let memory = self.runtime.block_on(Arc::clone(&self.memory).acquire_many_owned(kib));
+        let Ok(memory) = memory else { return false };
+        let lane = self.of_target.get(batch.target).and_then(|lane| self.senders.get(*lane));
+        lane.is_some_and(|lane| lane.send(Loaded { batch, memory }).is_ok())
+    }
+}

@@ -1,0 +1,88 @@
+//! The topics of the target: created, and waited for until every partition takes writes.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::engine::EngineError;
+use crate::kafka::{BrokerId, Client, KafkaError, NewTopic, OffsetSpec, TopicPartition, Topics};
+use crate::record::{Offset, PartitionId};
+
+use super::plan::{RestorePlan, TopicRestore};
+
+/// A partition to be written to.
+#[derive(Debug, Clone)]
+pub(super) struct TargetPartition {
+    /// Topic and number.
+    pub key: TopicPartition,
+    /// Who leads it.
+    pub leader: BrokerId,
+    /// Its log's end before the restore.
+    pub end: Offset,
+}
+
+/// Creates the topics that the plan creates.
+pub(super) async fn create(client: &Client, plan: &RestorePlan) -> Result<(), EngineError> {
+    let new: Vec<NewTopic> = plan.topics.iter().filter_map(TopicRestore::new_topic).collect();
+    if new.is_empty() {
+        return Ok(());
+    }
+    for (topic, created) in client.create_topics(&new, false).await? {
+        created.map_err(|error| EngineError::Refused(format!("topic {topic} cannot be created: {error}")))?;
+    }
+    Ok(())
+}
+
+/// Every target partition of the plan, topic by topic, when all of them have a leader that answers: those of
+/// a new topic become ready one by one, and a batch sent to one that is not would be refused.
+pub(super) async fn ready(client: &Client, plan: &RestorePlan) -> Result<Vec<TargetPartition>, EngineError> {
+    let names: Vec<String> = plan.topics.iter().map(|topic| topic.target_topic.clone()).collect();
+    let retry = client.retry();
+    let started = Instant::now();
+    let mut attempts = 0;
+    loop {
+        let last = match try_ready(client, plan, &names).await {
+            Ok(partitions) => return Ok(partitions),
+            Err(error) if error.is_transient() => error,
+            Err(error) => return Err(error),
+        };
+        if started.elapsed() > retry.deadline {
+            return Err(last);
+        }
+        tokio::time::sleep(retry.backoff(attempts).min(Duration::from_secs(1))).await;
+        attempts += 1;
+    }
+}
+
+async fn try_ready(client: &Client, plan: &RestorePlan, names: &[String]) -> Result<Vec<TargetPartition>, EngineError> {
+    let metadata = client.metadata(Topics::Named(names)).await?;
+    let mut leaders = Vec::new();
+    for topic in &plan.topics {
+        let found = metadata.topics.get(&topic.target_topic);
+        for number in 0..topic.target_partitions {
+            let id = PartitionId(i32::try_from(number).unwrap_or(i32::MAX));
+            let leader = found.and_then(|topic| topic.partitions.get(&id)?.leader);
+            let leader = leader.ok_or_else(|| KafkaError::leaderless(&topic.target_topic, id))?;
+            leaders.push((TopicPartition { topic: topic.target_topic.clone(), partition: id }, leader));
+        }
+    }
+    let mut ends = ends(client, leaders.iter().map(|(key, _)| key.clone()).collect()).await?;
+    let mut partitions = Vec::with_capacity(leaders.len());
+    for (key, leader) in leaders {
+        let end = ends.remove(&key).ok_or_else(|| KafkaError::leaderless(&key.topic, key.partition))?;
+        partitions.push(TargetPartition { key, leader, end });
+    }
+    Ok(partitions)
+}
+
+/// Where the logs end, as their leaders say.
+pub(super) async fn ends(
+    client: &Client,
+    keys: Vec<TopicPartition>,
+) -> Result<BTreeMap<TopicPartition, Offset>, EngineError> {
+    let wanted: Vec<_> = keys.into_iter().map(|key| (key, OffsetSpec::Latest)).collect();
+    let mut ends = BTreeMap::new();
+    for (key, listed) in client.list_offsets(&wanted).await? {
+        ends.insert(key, listed?.offset);
+    }
+    Ok(ends)
+}

@@ -1,0 +1,283 @@
+//! Which topics a command speaks of: patterns, and templates for new names.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+
+use globset::{GlobBuilder, GlobMatcher};
+use regex::Regex;
+
+use super::EngineError;
+
+/// One pattern of topic names: a literal, a glob (`orders.*`), a regular expression between slashes
+/// (`/^orders-\d+$/`), any of them negated by a leading `!`.
+#[derive(Debug, Clone)]
+pub struct TopicPattern {
+    text: String,
+    exclude: bool,
+    matcher: Matcher,
+}
+
+#[derive(Debug, Clone)]
+enum Matcher {
+    Literal(String),
+    Glob(Box<GlobMatcher>),
+    Regex(Regex),
+}
+
+impl TopicPattern {
+    fn matches(&self, topic: &str) -> bool {
+        match &self.matcher {
+            Matcher::Literal(name) => name == topic,
+            Matcher::Glob(glob) => glob.is_match(topic),
+            Matcher::Regex(regex) => regex.is_match(topic),
+        }
+    }
+
+    fn literal(&self) -> Option<&str> {
+        match &self.matcher {
+            Matcher::Literal(name) if !self.exclude => Some(name),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for TopicPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl FromStr for TopicPattern {
+    type Err = EngineError;
+
+    fn from_str(text: &str) -> Result<Self, EngineError> {
+        let (exclude, body) = match text.strip_prefix('!') {
+            Some(rest) => (true, rest),
+            None => (false, text),
+        };
+        let refuse = |why: String| EngineError::Refused(format!("topic pattern `{text}`: {why}"));
+        let matcher = if body.is_empty() {
+            return Err(refuse("is empty; write a topic's name, a glob or /a regular expression/".into()));
+        } else if let Some(regex) = body.strip_prefix('/').and_then(|rest| rest.strip_suffix('/')) {
+            Matcher::Regex(Regex::new(regex).map_err(|error| refuse(error.to_string()))?)
+        } else if body.contains(['*', '?', '[', '{']) {
+            let glob = GlobBuilder::new(body)
+                .literal_separator(false)
+                .build()
+                .map_err(|error| refuse(error.kind().to_string()))?;
+            Matcher::Glob(Box::new(glob.compile_matcher()))
+        } else {
+            Matcher::Literal(body.to_owned())
+        };
+        Ok(Self { text: text.to_owned(), exclude, matcher })
+    }
+}
+
+/// The topics a command chooses. A name is chosen when some pattern matches it and no `!` pattern does;
+/// patterns that only exclude choose from everything. Internal topics only when named literally.
+#[derive(Debug, Clone, Default)]
+pub struct TopicPatterns(Vec<TopicPattern>);
+
+/// A topic as far as choosing it goes.
+#[derive(Debug, Clone, Copy)]
+pub struct Candidate<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Whether Kafka keeps it for itself.
+    pub is_internal: bool,
+}
+
+impl TopicPatterns {
+    /// No patterns choose every topic that is not internal.
+    pub fn new(patterns: Vec<TopicPattern>) -> Self {
+        Self(patterns)
+    }
+
+    /// Whether `topic` is chosen.
+    pub fn chooses(&self, topic: Candidate<'_>) -> bool {
+        if self.0.iter().any(|pattern| pattern.exclude && pattern.matches(topic.name)) {
+            return false;
+        }
+        if topic.is_internal {
+            return self.0.iter().any(|pattern| pattern.literal() == Some(topic.name));
+        }
+        let mut including = self.0.iter().filter(|pattern| !pattern.exclude).peekable();
+        including.peek().is_none() || including.any(|pattern| pattern.matches(topic.name))
+    }
+
+    /// The chosen names among `candidates`, in order. A literal that is not there, and a pattern that
+    /// matches nothing unless `allow_empty`, are refused: `place` says where was looked.
+    pub fn choose<'a>(
+        &self,
+        candidates: impl IntoIterator<Item = Candidate<'a>> + Clone,
+        allow_empty: bool,
+        place: &str,
+    ) -> Result<BTreeSet<&'a str>, EngineError> {
+        for pattern in self.0.iter().filter(|pattern| !pattern.exclude) {
+            let found = candidates.clone().into_iter().any(|topic| pattern.matches(topic.name));
+            if found {
+                continue;
+            }
+            if let Some(name) = pattern.literal() {
+                let near = nearest(name, candidates.clone().into_iter().map(|topic| topic.name));
+                let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+                return Err(EngineError::Refused(format!("no topic `{name}` in {place}{hint}")));
+            }
+            if !allow_empty {
+                return Err(EngineError::Refused(format!(
+                    "pattern `{pattern}` matches no topic in {place}; pass --allow-empty if that is fine"
+                )));
+            }
+        }
+        let chosen: BTreeSet<_> =
+            candidates.into_iter().filter(|topic| self.chooses(*topic)).map(|topic| topic.name).collect();
+        if chosen.is_empty() && !allow_empty {
+            return Err(EngineError::Refused(format!(
+                "no topic is chosen in {place}; pass --allow-empty if that is fine"
+            )));
+        }
+        Ok(chosen)
+    }
+}
+
+/// The closest of `names` to `wanted`, when it is close enough to be a slip.
+fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let limit = wanted.chars().count() / 3 + 1;
+    names
+        .map(|name| (edit_distance(wanted, name), name))
+        .filter(|(distance, _)| *distance <= limit)
+        .min()
+        .map(|(_, name)| name)
+}
+
+/// Levenshtein's distance in characters.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = i;
+        for (j, cb) in b.iter().enumerate() {
+            let above = row.get(j + 1).copied().unwrap_or(usize::MAX);
+            let left = if j == 0 { i + 1 } else { row.get(j).copied().unwrap_or(usize::MAX) };
+            let best = (diagonal + usize::from(ca != *cb)).min(above + 1).min(left + 1);
+            diagonal = above;
+            if let Some(cell) = row.get_mut(j + 1) {
+                *cell = best;
+            }
+        }
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+/// `PATTERN=TEMPLATE`: topics that match get the template's name, in which `{topic}` stands for the old one.
+#[derive(Debug, Clone)]
+pub struct Rename {
+    pattern: TopicPattern,
+    template: String,
+}
+
+impl FromStr for Rename {
+    type Err = EngineError;
+
+    fn from_str(text: &str) -> Result<Self, EngineError> {
+        let refuse = |why: &str| EngineError::Refused(format!("rename `{text}`: {why}"));
+        let (pattern, template) = text
+            .rsplit_once('=')
+            .ok_or_else(|| refuse("write PATTERN=TEMPLATE, as in 'orders.*=dr.{topic}'"))?;
+        let pattern: TopicPattern = pattern.parse()?;
+        if pattern.exclude {
+            return Err(refuse("a pattern to rename by cannot start with `!`"));
+        }
+        let bare = template.replace("{topic}", "");
+        if bare.contains(['{', '}']) {
+            return Err(refuse("the template knows only {topic}"));
+        }
+        if !bare.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)) || template.is_empty() {
+            return Err(refuse("a topic's name has only letters, digits, `.`, `_` and `-`"));
+        }
+        Ok(Self { pattern, template: template.to_owned() })
+    }
+}
+
+/// The name that `topic` gets: by the first rename that matches, else its own.
+pub fn renamed(topic: &str, renames: &[Rename]) -> String {
+    renames
+        .iter()
+        .find(|rename| rename.pattern.matches(topic))
+        .map_or_else(|| topic.to_owned(), |rename| rename.template.replace("{topic}", topic))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn patterns(texts: &[&str]) -> TopicPatterns {
+        TopicPatterns::new(texts.iter().map(|text| text.parse().unwrap()).collect())
+    }
+
+    fn plain(name: &str) -> Candidate<'_> {
+        Candidate { name, is_internal: false }
+    }
+
+    #[test]
+    fn a_glob_chooses_and_an_exclusion_takes_away() {
+        let chosen = patterns(&["orders.*", "!orders.tmp"]);
+        assert!(chosen.chooses(plain("orders.eu")));
+        assert!(!chosen.chooses(plain("orders.tmp")));
+        assert!(!chosen.chooses(plain("payments")));
+    }
+
+    #[test]
+    fn exclusions_alone_choose_from_everything() {
+        let chosen = patterns(&["!tmp.*"]);
+        assert!(chosen.chooses(plain("orders")));
+        assert!(!chosen.chooses(plain("tmp.x")));
+    }
+
+    #[test]
+    fn a_regular_expression_stands_between_slashes() {
+        let chosen = patterns(&[r"/^orders-\d+$/"]);
+        assert!(chosen.chooses(plain("orders-12")));
+        assert!(!chosen.chooses(plain("orders-x")));
+    }
+
+    #[test]
+    fn internal_topics_are_chosen_only_by_name() {
+        let internal = Candidate { name: "__consumer_offsets", is_internal: true };
+        assert!(!patterns(&["*"]).chooses(internal));
+        assert!(patterns(&["__consumer_offsets"]).chooses(internal));
+    }
+
+    #[test]
+    fn a_missing_literal_names_its_neighbour() {
+        let error = patterns(&["ordes"]).choose([plain("orders")], false, "cluster x").unwrap_err();
+        assert_eq!(error.to_string(), "no topic `ordes` in cluster x; did you mean `orders`?");
+    }
+
+    #[test]
+    fn a_pattern_without_matches_is_refused_unless_allowed() {
+        let none = patterns(&["a*"]);
+        assert!(none.choose([plain("b")], false, "x").is_err());
+        assert!(none.choose([plain("b")], true, "x").unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_first_matching_rename_counts() {
+        let renames: Vec<Rename> =
+            ["orders.eu=eu", "orders.*=dr.{topic}"].iter().map(|text| text.parse().unwrap()).collect();
+        assert_eq!(renamed("orders.eu", &renames), "eu");
+        assert_eq!(renamed("orders.us", &renames), "dr.orders.us");
+        assert_eq!(renamed("payments", &renames), "payments");
+    }
+
+    #[test]
+    fn a_template_with_foreign_characters_is_refused() {
+        assert!("a=b/c".parse::<Rename>().is_err());
+        assert!("a={name}".parse::<Rename>().is_err());
+        assert!("a".parse::<Rename>().is_err());
+    }
+}

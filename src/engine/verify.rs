@@ -1,0 +1,438 @@
+//! `verify`: walks the chain of proof without Kafka: manifests, states, indexes, packs, blocks, batches.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Serialize;
+
+use crate::record::{Offset, PartitionId, TopicId};
+use crate::repository::{
+    BackupId, Block, Extent, Manifest, ManifestTopic, PackId, PackReader, PackRef, Repository, RepositoryError, Sha256,
+    TopicIndex,
+};
+
+use super::{EngineError, Progress};
+
+/// One read of a pack asks for about this much.
+const READ_BYTES: u64 = 8 << 20;
+
+/// Which backups to verify, and how deep.
+#[derive(Debug, Clone, Default)]
+pub struct VerifyOptions {
+    /// These; all when empty.
+    pub backups: Vec<BackupId>,
+    /// Stop at sizes and footers: no block is read.
+    pub quick: bool,
+}
+
+/// What a verification found.
+#[derive(Debug, Clone, Serialize)]
+pub struct VerifyReport {
+    /// `sound` or `damaged`.
+    pub status: &'static str,
+    /// How deep it went: `full` or `quick`.
+    pub depth: &'static str,
+    /// How many backups were looked at.
+    pub backups: u64,
+    /// How many packs.
+    pub packs: u64,
+    /// How many blocks were read and checked.
+    pub blocks: u64,
+    /// How many record batches were checked against their producers' CRC32C.
+    pub batches: u64,
+    /// Bytes read of packs.
+    pub bytes: u64,
+    /// What is wrong; empty when all is sound.
+    pub findings: Vec<Finding>,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What is wrong.
+    pub problem: String,
+    /// The pack it lies in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pack: Option<PackId>,
+    /// The topic it touches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub topic: Option<String>,
+    /// The partition it touches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partition: Option<PartitionId>,
+    /// The first offset it touches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_offset: Option<Offset>,
+    /// The last offset it touches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_offset: Option<Offset>,
+    /// The backups that it is part of.
+    pub backups: BTreeSet<BackupId>,
+}
+
+/// Where an extent of a pack belongs, and who needs it.
+#[derive(Debug, Clone)]
+struct Need {
+    topic: Arc<str>,
+    topic_id: TopicId,
+    partition: PartitionId,
+    extent: Extent,
+    backups: BTreeSet<BackupId>,
+}
+
+/// A pack with everything that is expected in it.
+#[derive(Debug)]
+struct PackNeeds {
+    pack: PackRef,
+    /// By the extent's place in the pack.
+    needs: BTreeMap<u64, Need>,
+}
+
+/// Verifies; damage is reported, not an error.
+pub fn verify(
+    repository: &Repository,
+    options: &VerifyOptions,
+    progress: &dyn Progress,
+) -> Result<VerifyReport, EngineError> {
+    let _lock = repository.lock_shared("verify")?;
+    let chosen =
+        if options.backups.is_empty() { repository.backup_ids()? } else { options.backups.clone() };
+    let mut walk = Walk { repository, packs: BTreeMap::new(), indexes: BTreeMap::new(), findings: Vec::new() };
+    for backup in &chosen {
+        walk.backup(backup)?;
+    }
+    progress.planned(walk.packs.values().flat_map(|pack| pack.needs.values()).map(|need| need.extent.records).sum());
+    let Walk { packs, mut findings, .. } = walk;
+    let pack_count = packs.len() as u64;
+    let checked = check_packs(repository, packs, options.quick, progress)?;
+    findings.extend(checked.findings);
+    Ok(VerifyReport {
+        status: if findings.is_empty() { "sound" } else { "damaged" },
+        depth: if options.quick { "quick" } else { "full" },
+        backups: chosen.len() as u64,
+        packs: pack_count,
+        blocks: checked.blocks,
+        batches: checked.batches,
+        bytes: checked.bytes,
+        findings,
+    })
+}
+
+/// The walk from manifests down to the extents that they need.
+struct Walk<'a> {
+    repository: &'a Repository,
+    packs: BTreeMap<PackId, PackNeeds>,
+    indexes: BTreeMap<Sha256, Option<Arc<TopicIndex>>>,
+    findings: Vec<Finding>,
+}
+
+/// Errors that say something about the repository's content are findings; others stop the verification.
+fn finding_of(error: RepositoryError) -> Result<String, EngineError> {
+    if error.is_damage() { Ok(error.to_string()) } else { Err(error.into()) }
+}
+
+impl Walk<'_> {
+    fn found(&mut self, backup: &BackupId, topic: Option<&str>, problem: String) {
+        self.findings.push(Finding {
+            problem,
+            pack: None,
+            topic: topic.map(str::to_owned),
+            partition: None,
+            first_offset: None,
+            last_offset: None,
+            backups: BTreeSet::from([backup.clone()]),
+        });
+    }
+
+    fn backup(&mut self, id: &BackupId) -> Result<(), EngineError> {
+        let manifest = match self.repository.manifest(id) {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                let problem = finding_of(error)?;
+                self.found(id, None, problem);
+                return Ok(());
+            }
+        };
+        for topic in &manifest.topics {
+            if let Err(error) = self.repository.state::<serde_json::Value>(&topic.configuration) {
+                let problem = finding_of(error)?;
+                self.found(id, Some(&topic.topic), problem);
+            }
+            self.topic(&manifest, topic)?;
+        }
+        Ok(())
+    }
+
+    fn topic(&mut self, manifest: &Manifest, topic: &ManifestTopic) -> Result<(), EngineError> {
+        let index = match &topic.index {
+            None => Arc::new(TopicIndex::default()),
+            Some(id) => match self.index(manifest, topic, id)? {
+                Some(index) => index,
+                None => return Ok(()),
+            },
+        };
+        let name: Arc<str> = topic.topic.as_str().into();
+        for entry in &topic.partitions {
+            let extents = index.partitions.get(&entry.partition).map_or(&[][..], Vec::as_slice);
+            let (start, end) = (entry.start_offset, entry.end_offset);
+            let needed = extents.iter().filter(|extent| extent.last_offset >= start && extent.start_offset < end);
+            let mut reached = start;
+            for extent in needed {
+                if extent.start_offset > reached {
+                    self.hole(manifest, topic, entry, reached, extent.start_offset);
+                }
+                reached = reached.max(Offset(extent.last_offset.0 + 1));
+                if let Some(pack) = index.packs.get(extent.pack as usize) {
+                    let need = self
+                        .packs
+                        .entry(pack.pack_id)
+                        .or_insert_with(|| PackNeeds { pack: pack.clone(), needs: BTreeMap::new() })
+                        .needs
+                        .entry(extent.offset)
+                        .or_insert_with(|| Need {
+                            topic: Arc::clone(&name),
+                            topic_id: topic.topic_id,
+                            partition: entry.partition,
+                            extent: extent.clone(),
+                            backups: BTreeSet::new(),
+                        });
+                    need.backups.insert(manifest.backup_id.clone());
+                }
+            }
+            if reached < end {
+                self.hole(manifest, topic, entry, reached, end);
+            }
+        }
+        Ok(())
+    }
+
+    /// Each index is read once, however many backups reference it.
+    fn index(
+        &mut self,
+        manifest: &Manifest,
+        topic: &ManifestTopic,
+        id: &Sha256,
+    ) -> Result<Option<Arc<TopicIndex>>, EngineError> {
+        if let Some(index) = self.indexes.get(id) {
+            if index.is_none() {
+                self.found(&manifest.backup_id, Some(&topic.topic), format!("index {id} is damaged"));
+            }
+            return Ok(index.clone());
+        }
+        let index = match self.repository.index(id) {
+            Ok(index) => Some(Arc::new(index)),
+            Err(error) => {
+                let problem = finding_of(error)?;
+                self.found(&manifest.backup_id, Some(&topic.topic), problem);
+                None
+            }
+        };
+        self.indexes.insert(*id, index.clone());
+        Ok(index)
+    }
+
+    /// Offsets that no extent covers; those that the backup itself recorded as a gap are known.
+    fn hole(
+        &mut self,
+        manifest: &Manifest,
+        topic: &ManifestTopic,
+        entry: &crate::repository::ManifestPartition,
+        from: Offset,
+        to: Offset,
+    ) {
+        let known = entry.gaps.iter().any(|gap| gap.start_offset <= from && gap.end_offset >= to);
+        if known {
+            return;
+        }
+        self.findings.push(Finding {
+            problem: format!("offsets {from} to {} are in no extent", Offset(to.0 - 1)),
+            pack: None,
+            topic: Some(topic.topic.clone()),
+            partition: Some(entry.partition),
+            first_offset: Some(from),
+            last_offset: Some(Offset(to.0 - 1)),
+            backups: BTreeSet::from([manifest.backup_id.clone()]),
+        });
+    }
+}
+
+/// What checking packs found.
+#[derive(Debug, Default)]
+struct Checked {
+    blocks: u64,
+    batches: u64,
+    bytes: u64,
+    findings: Vec<Finding>,
+}
+
+impl Checked {
+    fn add(&mut self, other: Self) {
+        self.blocks += other.blocks;
+        self.batches += other.batches;
+        self.bytes += other.bytes;
+        self.findings.extend(other.findings);
+    }
+}
+
+/// Checks packs on as many threads as there are cores.
+fn check_packs(
+    repository: &Repository,
+    packs: BTreeMap<PackId, PackNeeds>,
+    quick: bool,
+    progress: &dyn Progress,
+) -> Result<Checked, EngineError> {
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    let queue = Mutex::new(packs.into_values());
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let work = || -> Result<Checked, EngineError> {
+        let mut checked = Checked::default();
+        while let Some(pack) = next() {
+            checked.add(check_pack(repository, &pack, quick, progress)?);
+        }
+        Ok(checked)
+    };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let mut all = Checked::default();
+        for worker in workers {
+            all.add(worker.join().map_err(|_| EngineError::Lost("a verifying thread"))??);
+        }
+        all.findings.sort_by(|a, b| (a.pack, &a.topic, a.partition, a.first_offset).cmp(&(b.pack, &b.topic, b.partition, b.first_offset)));
+        Ok(all)
+    })
+}
+
+fn check_pack(
+    repository: &Repository,
+    needs: &PackNeeds,
+    quick: bool,
+    progress: &dyn Progress,
+) -> Result<Checked, EngineError> {
+    let mut checked = Checked::default();
+    let reader = match repository.open_pack(&needs.pack) {
+        Ok(reader) => reader,
+        Err(error) => {
+            let problem = finding_of(error)?;
+            checked.findings.extend(needs.needs.values().map(|need| need.finding(needs, problem.clone())));
+            return Ok(checked);
+        }
+    };
+    for need in needs.needs.values() {
+        check_extent(&reader, needs, need, quick, progress, &mut checked)?;
+    }
+    Ok(checked)
+}
+
+/// Checks that the pack's table has the extent's blocks without a hole, and reads them unless `quick`.
+fn check_extent(
+    reader: &PackReader,
+    needs: &PackNeeds,
+    need: &Need,
+    quick: bool,
+    progress: &dyn Progress,
+    checked: &mut Checked,
+) -> Result<(), EngineError> {
+    let extent = &need.extent;
+    let end = extent.offset + extent.length;
+    let blocks = reader.blocks_in(extent.offset..end);
+    let mut at = extent.offset;
+    let mut records = 0;
+    for block in blocks {
+        let header = &block.header;
+        let belongs = header.topic_id == need.topic_id && header.partition == need.partition;
+        if block.place.offset != at || !belongs {
+            break;
+        }
+        at += block.place.len;
+        records += u64::from(header.records);
+    }
+    if at != end || records != extent.records {
+        checked.findings.push(need.finding(needs, "the pack's table does not hold what the index says".to_owned()));
+        return Ok(());
+    }
+    if quick {
+        return Ok(());
+    }
+    let mut from = extent.offset;
+    while from < end {
+        let to = blocks
+            .iter()
+            .map(|block| block.place.offset + block.place.len)
+            .filter(|to| *to > from && (*to - from <= READ_BYTES))
+            .max()
+            .or_else(|| blocks.iter().map(|block| block.place.offset + block.place.len).find(|to| *to > from))
+            .unwrap_or(end);
+        check_range(reader, needs, need, from..to, checked)?;
+        from = to;
+    }
+    progress.advanced(extent.records, extent.raw_bytes);
+    Ok(())
+}
+
+/// Reads a range of blocks at once; when something is wrong in it, block by block to say which.
+fn check_range(
+    reader: &PackReader,
+    needs: &PackNeeds,
+    need: &Need,
+    range: std::ops::Range<u64>,
+    checked: &mut Checked,
+) -> Result<(), EngineError> {
+    checked.bytes += range.end - range.start;
+    let whole = reader.read_blocks(range.clone()).and_then(|blocks| count_batches(&blocks).map(|count| (blocks.len(), count)));
+    let error = match whole {
+        Ok((blocks, batches)) => {
+            checked.blocks += blocks as u64;
+            checked.batches += batches;
+            return Ok(());
+        }
+        Err(error) => finding_of(error)?,
+    };
+    let before = checked.findings.len();
+    for block in reader.blocks_in(range) {
+        let place = block.place.offset..block.place.offset + block.place.len;
+        match reader.read_blocks(place).and_then(|blocks| count_batches(&blocks)) {
+            Ok(batches) => {
+                checked.blocks += 1;
+                checked.batches += batches;
+            }
+            Err(error) => {
+                let problem = finding_of(error)?;
+                let mut finding = need.finding(needs, problem);
+                finding.first_offset = Some(block.header.base_offset);
+                finding.last_offset = Some(block.header.last_offset);
+                checked.findings.push(finding);
+            }
+        }
+    }
+    if checked.findings.len() == before {
+        // Sound block by block, but not at once: the medium answers differently each time.
+        checked.findings.push(need.finding(needs, format!("{error}; reading it again succeeded: check the disk")));
+    }
+    Ok(())
+}
+
+/// Checks every batch against its producer's CRC32C.
+fn count_batches(blocks: &[Block]) -> Result<u64, RepositoryError> {
+    let mut count = 0;
+    for block in blocks {
+        for batch in crate::record::batches(&block.raw) {
+            batch?.verify_crc()?;
+            count += 1;
+        }
+    }
+    Ok(count)
+}
+
+impl Need {
+    fn finding(&self, needs: &PackNeeds, problem: String) -> Finding {
+        Finding {
+            problem,
+            pack: Some(needs.pack.pack_id),
+            topic: Some(self.topic.to_string()),
+            partition: Some(self.partition),
+            first_offset: Some(self.extent.base_offset),
+            last_offset: Some(self.extent.last_offset),
+            backups: self.backups.clone(),
+        }
+    }
+}
