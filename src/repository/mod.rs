@@ -1,1 +1,55 @@
-//! repository
+//! All that lies in a backup repository.
+//!
+//! A repository is a set of immutable objects behind the narrow [`Storage`] trait:
+//!
+//! - [`PackWriter`] and [`PackReader`]: packs of blocks of whole record batches ([`SealedBlock`], [`Block`])
+//! - [`Layer`] and [`TopicIndex`]: where the batches of a topic generation lie
+//! - states: what is not records, such as topic configurations
+//! - [`Manifest`]: what makes a backup exist, written last
+//! - [`LockGuard`]: who uses the repository
+//!
+//! The chain of proof runs manifest → SHA-256 of indexes and states → SHA-256 and length of packs → CRC32 of blocks →
+//! CRC32C of batches. `docs/format.md` describes every byte. Nothing here knows Kafka's network protocol or policies.
+
+mod block;
+mod directory;
+mod error;
+mod extent;
+mod footer;
+mod identity;
+mod ids;
+mod index;
+mod layout;
+mod lock;
+mod lock_holder;
+mod manifest;
+mod objects;
+mod pack;
+mod pack_reader;
+mod pack_writer;
+mod seal;
+mod sealed_json;
+mod states;
+mod storage;
+mod transactions;
+
+pub use block::{BLOCK_HEADER_LEN, BLOCK_RAW_LIMIT, Block, BlockCodec, BlockFlags, BlockHeader};
+pub use directory::DirectoryStorage;
+pub use error::RepositoryError;
+pub use extent::Extent;
+pub use footer::{Footer, FooterBlock, FooterTopic, FooterTransaction};
+pub use identity::Repository;
+pub use ids::{BackupId, InvalidId, PackId, RepositoryId, Sha256};
+pub use index::{Layer, TopicIndex};
+pub use lock::{LockGuard, LockHolder, LockId, LockKind, STALE_AFTER};
+pub use lock_holder::Process;
+pub use manifest::{
+    BackupStatus, Gap, Manifest, OpenTransaction, PartitionEntry, Selection, TopicEntry, Totals,
+};
+pub use pack::{BlockPlace, PACK_HEADER_LEN, PackRef, TRAILER_LEN};
+pub use pack_reader::{Blocks, PackReader};
+pub use pack_writer::{PACK_TARGET, PackWriter};
+pub use seal::{BlockSource, SealedBlock};
+pub use sealed_json::FORMAT;
+pub use storage::{ObjectInfo, ObjectName, ObjectWriter, Storage};
+pub use transactions::{TransactionEvent, TransactionEventKind};

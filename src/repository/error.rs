@@ -1,0 +1,251 @@
+//! What can go wrong in a repository.
+
+use std::io;
+
+use rustix::io::Errno;
+
+use super::{BackupId, LockHolder, PackId, RepositoryId};
+use crate::record::RecordError;
+
+/// Everything that reading or writing a repository can fail with. Damage always names the object that it is in.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RepositoryError {
+    /// No repository is there, or none can be.
+    #[error("{location} is not a kafkeep repository: {reason}")]
+    NotARepository {
+        /// The directory or bucket prefix.
+        location: String,
+        /// What is there instead, and what to do.
+        reason: String,
+    },
+    /// `init` was asked for where a repository is already.
+    #[error("{location} holds a kafkeep repository already")]
+    AlreadyARepository {
+        /// The directory or bucket prefix.
+        location: String,
+    },
+    /// A later kafkeep wrote this.
+    #[error(
+        "{object} has format {found}, and this kafkeep reads formats up to {supported}: use a newer kafkeep"
+    )]
+    NewerFormat {
+        /// The object whose format is too new.
+        object: String,
+        /// The format it says it has.
+        found: u32,
+        /// The newest format this program reads.
+        supported: u32,
+    },
+    /// No backup has this id.
+    #[error("there is no backup {id:?} in the repository{}", nearest_ids(nearest))]
+    UnknownBackup {
+        /// What was asked for.
+        id: String,
+        /// Up to three existing ids that look most like it.
+        nearest: Vec<BackupId>,
+    },
+    /// A manifest that cannot be believed; other backups are not touched by it.
+    #[error("the manifest of backup {id} is damaged: {detail}")]
+    DamagedManifest {
+        /// The backup as named by its file.
+        id: BackupId,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// A pack that a backup references is not there.
+    #[error("pack {pack} is missing")]
+    PackMissing {
+        /// The missing pack.
+        pack: PackId,
+    },
+    /// A pack is shorter than it was when it was sealed.
+    #[error("pack {pack} is truncated: {expected} bytes were written, {found} are there")]
+    PackTruncated {
+        /// The truncated pack.
+        pack: PackId,
+        /// Its length in bytes when it was sealed.
+        expected: u64,
+        /// Its length in bytes now.
+        found: u64,
+    },
+    /// A whole pack, but not the one that belongs here.
+    #[error(
+        "pack {pack} is not the pack that was written here: it says it is pack {found_pack} of repository {found_repository}"
+    )]
+    PackForeign {
+        /// The pack that should be here.
+        pack: PackId,
+        /// The pack that is.
+        found_pack: PackId,
+        /// The repository that it was written for.
+        found_repository: RepositoryId,
+    },
+    /// Bytes of a pack are not those that were written.
+    #[error("pack {pack} is damaged at byte {offset}: {detail}")]
+    PackDamaged {
+        /// The damaged pack.
+        pack: PackId,
+        /// Where the damaged part (header, block, footer, trailer) begins.
+        offset: u64,
+        /// What is wrong.
+        detail: String,
+    },
+    /// The pack has no room for another block: finish it and begin the next.
+    #[error("pack {pack} is full")]
+    PackFull {
+        /// The pack that is being written.
+        pack: PackId,
+    },
+    /// Batches that cannot be sealed into a block.
+    #[error("cannot store these batches: {detail}")]
+    UnfitBatches {
+        /// Why not.
+        detail: String,
+    },
+    /// A record batch is not what Kafka writes.
+    #[error("bad record batch")]
+    Batch(#[from] RecordError),
+    /// New extents that do not follow those already indexed.
+    #[error("index of topic {topic:?}: {detail}")]
+    UnfitIndex {
+        /// The topic.
+        topic: String,
+        /// What does not fit.
+        detail: String,
+    },
+    /// An object (index layer, state, manifest ...) is not there.
+    #[error("{name} is missing in {location}")]
+    ObjectMissing {
+        /// The object's name.
+        name: String,
+        /// The repository's directory or bucket prefix.
+        location: String,
+    },
+    /// An object cannot be believed.
+    #[error("{name} is damaged: {detail}")]
+    ObjectDamaged {
+        /// The object's name.
+        name: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// Objects are immutable: this name is taken.
+    #[error("{name} exists already in {location}")]
+    AlreadyExists {
+        /// The object's name.
+        name: String,
+        /// The repository's directory or bucket prefix.
+        location: String,
+    },
+    /// More bytes than the caller is ready to hold.
+    #[error("{name} is {size} bytes long, more than the {limit} that it may have")]
+    ObjectTooLarge {
+        /// The object's name.
+        name: String,
+        /// Its size in bytes.
+        size: u64,
+        /// The most that is read of such an object, in bytes.
+        limit: u64,
+    },
+    /// A range that an object does not have.
+    #[error("{name} has {size} bytes: cannot read bytes {start}..{end}")]
+    OutOfRange {
+        /// The object's name.
+        name: String,
+        /// Its size in bytes.
+        size: u64,
+        /// First byte asked for.
+        start: u64,
+        /// One past the last byte asked for.
+        end: u64,
+    },
+    /// A text that is not an object's name.
+    #[error("{name:?} is not a valid object name")]
+    InvalidName {
+        /// The text.
+        name: String,
+    },
+    /// The disk, or the user's quota on it, is full.
+    #[error("no space left in {location}: free some space or move the repository, then run again")]
+    NoSpace {
+        /// The repository's directory.
+        location: String,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// Another process holds a lock that does not go together with the one asked for.
+    #[error("the repository is locked: {holder}")]
+    Locked {
+        /// Who holds it.
+        holder: Box<LockHolder>,
+    },
+    /// The own lock is gone: somebody broke it, or it could not be refreshed.
+    #[error(
+        "the lock for {purpose:?} was lost: it was removed or could not be refreshed; nothing more is written"
+    )]
+    LockLost {
+        /// What the lock was taken for.
+        purpose: String,
+    },
+    /// The system refused.
+    #[error("cannot {action} {path}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: String,
+        /// The system's error.
+        source: io::Error,
+    },
+}
+
+impl RepositoryError {
+    /// Whether the same call may well succeed a little later, without anybody doing something about it.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Locked { .. } => true,
+            Self::Io { source, .. } => matches!(
+                source.kind(),
+                io::ErrorKind::Interrupted
+                    | io::ErrorKind::TimedOut
+                    | io::ErrorKind::WouldBlock
+                    | io::ErrorKind::ResourceBusy
+                    | io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::StaleNetworkFileHandle
+            ),
+            _ => false,
+        }
+    }
+
+    /// Whether the object that was asked for is simply not there.
+    pub fn is_missing(&self) -> bool {
+        matches!(
+            self,
+            Self::ObjectMissing { .. } | Self::PackMissing { .. } | Self::UnknownBackup { .. }
+        )
+    }
+
+    pub(super) fn system(action: &'static str, path: &str, errno: Errno) -> Self {
+        let source = io::Error::from(errno);
+        match errno {
+            Errno::NOSPC | Errno::DQUOT => Self::NoSpace {
+                location: path.to_owned(),
+                source,
+            },
+            _ => Self::Io {
+                action,
+                path: path.to_owned(),
+                source,
+            },
+        }
+    }
+}
+
+fn nearest_ids(nearest: &[BackupId]) -> String {
+    if nearest.is_empty() {
+        return "; it holds no backups".to_owned();
+    }
+    let ids: Vec<String> = nearest.iter().map(BackupId::to_string).collect();
+    format!("; the nearest are {}", ids.join(", "))
+}

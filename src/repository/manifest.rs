@@ -1,0 +1,301 @@
+//! The manifest: what makes a backup exist, and what it holds.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::sealed_json::{self, FORMAT, Unusable};
+use super::storage::ObjectName;
+use super::{BackupId, Repository, RepositoryError, RepositoryId, Sha256};
+use crate::record::{LeaderEpoch, Offset, PartitionId, ProducerId, TopicId};
+
+/// The most that a manifest is long, in bytes: some 500,000 partitions.
+const MANIFEST_LIMIT: u64 = 256 << 20;
+
+/// What the chosen topics held at one moment. Complete in itself, however much of it earlier backups copied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Format of this manifest and all that it references.
+    pub format: u32,
+    /// The backup.
+    pub backup_id: BackupId,
+    /// The policy that made it; none when an operator did.
+    pub policy: Option<String>,
+    /// The version of kafkeep that wrote it.
+    pub kafkeep_version: String,
+    /// The repository that it belongs to.
+    pub repository_id: RepositoryId,
+    /// The cluster that was backed up.
+    pub cluster_id: String,
+    /// When the backup began.
+    pub started_at: DateTime<Utc>,
+    /// When all that it references was durable.
+    pub finished_at: DateTime<Utc>,
+    /// Whether it holds all that it set out to.
+    pub status: BackupStatus,
+    /// What a one-off backup was cut down to; none for a backup of whole topics. A backup with a selection neither
+    /// continues nor starts a chain.
+    pub selection: Option<Selection>,
+    /// The topics, by name.
+    pub topics: Vec<TopicEntry>,
+    /// Sums over the topics.
+    pub totals: Totals,
+}
+
+/// Whether a backup holds all that it set out to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BackupStatus {
+    /// Yes.
+    Completed,
+    /// No: a topic or partition failed. What it lists is sound.
+    Incomplete,
+}
+
+/// The options of a one-off backup.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Selection {
+    /// `--partition`: only these; all when empty.
+    pub partitions: Vec<PartitionId>,
+    /// `--start-offset`: `earliest`, `latest` or a number.
+    pub start_offset: Option<String>,
+    /// `--end-offset`: `earliest`, `latest` or a number.
+    pub end_offset: Option<String>,
+    /// `--max-messages`.
+    pub max_messages: Option<u64>,
+    /// `--no-keys`.
+    pub no_keys: bool,
+    /// `--no-headers`.
+    pub no_headers: bool,
+}
+
+/// A topic in a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicEntry {
+    /// Its name.
+    pub topic: String,
+    /// Its id; zero when the cluster knows none.
+    pub topic_id: TopicId,
+    /// Why this backup could not go on from an earlier one; none when it did or is the first.
+    pub chain_restarted: Option<String>,
+    /// Partitions that the topic had.
+    pub partition_count: u32,
+    /// Its replication factor.
+    pub replication_factor: i16,
+    /// The newest index layer of its records; none when it has no records.
+    pub index: Option<Sha256>,
+    /// The state that holds its configuration.
+    pub configuration: Sha256,
+    /// Its partitions, ascending.
+    pub partitions: Vec<PartitionEntry>,
+}
+
+/// A partition in a backup. Its bounds say what belongs to the backup: a block may hold more, and readers cut.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionEntry {
+    /// The partition.
+    pub partition: PartitionId,
+    /// First offset that the backup holds.
+    pub start_offset: Offset,
+    /// One past the last offset that it holds: the high watermark when the backup began.
+    pub end_offset: Offset,
+    /// The last stable offset when the backup began.
+    pub last_stable_offset: Offset,
+    /// The leader epoch when the backup began.
+    pub leader_epoch: LeaderEpoch,
+    /// Records in the backup by the batches' counts, control records excluded.
+    pub records: u64,
+    /// Control records in the backup.
+    pub control_records: u64,
+    /// Bytes of its batches.
+    pub bytes: u64,
+    /// Bytes of its blocks in packs.
+    pub stored_bytes: u64,
+    /// Records that this backup was the first to copy.
+    pub new_records: u64,
+    /// Bytes of batches that this backup was the first to copy.
+    pub new_bytes: u64,
+    /// Length of the longest batch, in bytes.
+    pub largest_batch: u32,
+    /// Transactions that had neither committed nor aborted at the end offset.
+    pub open_transactions: Vec<OpenTransaction>,
+    /// Offsets within the bounds that the backup does not hold.
+    pub gaps: Vec<Gap>,
+}
+
+/// A transaction that was open where a backup ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenTransaction {
+    /// Its producer.
+    pub producer_id: ProducerId,
+    /// The offset of its first batch.
+    pub first_offset: Offset,
+}
+
+/// Offsets that the source no longer had when they were due.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// First offset that is missing.
+    pub start_offset: Offset,
+    /// One past the last offset that is missing.
+    pub end_offset: Offset,
+    /// Why, in words.
+    pub reason: String,
+}
+
+/// Sums over a backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Totals {
+    /// Records in the backup, control records excluded.
+    pub records: u64,
+    /// Bytes of its batches.
+    pub bytes: u64,
+    /// Bytes of its blocks in packs.
+    pub stored_bytes: u64,
+    /// Records that this backup was the first to copy.
+    pub new_records: u64,
+    /// Bytes of batches that this backup was the first to copy.
+    pub new_bytes: u64,
+    /// Bytes of blocks that this backup was the first to store.
+    pub new_stored_bytes: u64,
+    /// Bytes of batches that earlier backups had copied.
+    pub reused_bytes: u64,
+}
+
+fn manifest_name(id: &str) -> Result<ObjectName, RepositoryError> {
+    ObjectName::new(format!("backups/{id}.json"))
+}
+
+impl Repository {
+    /// Writes a manifest: from here on the backup exists. All that it references must have been stored before.
+    pub fn publish(&self, manifest: &Manifest) -> Result<(), RepositoryError> {
+        let id = manifest.backup_id;
+        if manifest.format != FORMAT || manifest.repository_id != self.id() {
+            let detail = "it was made for another repository or format".to_owned();
+            return Err(RepositoryError::DamagedManifest { id, detail });
+        }
+        let sealed = sealed_json::seal("manifest", manifest).map_err(|error| {
+            RepositoryError::DamagedManifest {
+                id,
+                detail: error.to_string(),
+            }
+        })?;
+        self.storage()
+            .put_new(&manifest_name(&id.to_string())?, &sealed)
+    }
+
+    /// A backup's manifest, proven to be what was written under this name in this repository.
+    pub fn manifest(&self, id: &BackupId) -> Result<Manifest, RepositoryError> {
+        let damaged = |detail: String| RepositoryError::DamagedManifest { id: *id, detail };
+        let sealed = match self
+            .storage()
+            .get(&manifest_name(&id.to_string())?, MANIFEST_LIMIT)
+        {
+            Err(RepositoryError::ObjectMissing { .. }) => {
+                return Err(self.unknown_backup(&id.to_string())?);
+            }
+            Err(
+                error @ (RepositoryError::ObjectDamaged { .. }
+                | RepositoryError::ObjectTooLarge { .. }
+                | RepositoryError::OutOfRange { .. }),
+            ) => return Err(damaged(error.to_string())),
+            sealed => sealed?,
+        };
+        let manifest: Manifest =
+            sealed_json::unseal("manifest", &sealed).map_err(|unusable| match unusable {
+                Unusable::Damaged(detail) => damaged(detail),
+                Unusable::NewerFormat(found) => RepositoryError::NewerFormat {
+                    object: format!("backup {id}"),
+                    found,
+                    supported: FORMAT,
+                },
+            })?;
+        if manifest.backup_id != *id {
+            return Err(damaged(format!(
+                "it is the manifest of backup {}",
+                manifest.backup_id
+            )));
+        }
+        if manifest.repository_id != self.id() {
+            return Err(damaged(format!(
+                "it belongs to repository {}",
+                manifest.repository_id
+            )));
+        }
+        Ok(manifest)
+    }
+
+    /// The backups, oldest first, told by their files' names: a damaged manifest is listed like any other.
+    pub fn backup_ids(&self) -> Result<Vec<BackupId>, RepositoryError> {
+        let objects = self.storage().list("backups/")?;
+        let mut ids: Vec<BackupId> = objects
+            .iter()
+            .filter_map(|object| {
+                object
+                    .name
+                    .as_str()
+                    .strip_prefix("backups/")?
+                    .strip_suffix(".json")?
+                    .parse()
+                    .ok()
+            })
+            .collect();
+        ids.sort();
+        Ok(ids)
+    }
+
+    /// The backup that an operator means: by its id, or by the beginning of exactly one id.
+    pub fn find_backup(&self, text: &str) -> Result<BackupId, RepositoryError> {
+        let ids = self.backup_ids()?;
+        let begins: Vec<&BackupId> = ids
+            .iter()
+            .filter(|id| !text.is_empty() && id.to_string().starts_with(text))
+            .collect();
+        match begins.as_slice() {
+            [id] => Ok(**id),
+            _ => Err(RepositoryError::UnknownBackup {
+                id: text.to_owned(),
+                nearest: nearest(text, &ids),
+            }),
+        }
+    }
+
+    fn unknown_backup(&self, id: &str) -> Result<RepositoryError, RepositoryError> {
+        let nearest = nearest(id, &self.backup_ids()?);
+        Ok(RepositoryError::UnknownBackup {
+            id: id.to_owned(),
+            nearest,
+        })
+    }
+}
+
+/// Up to three ids with the fewest differences from `text`; of equally near ones the newest.
+fn nearest(text: &str, ids: &[BackupId]) -> Vec<BackupId> {
+    let text: Vec<char> = text.chars().take(64).collect();
+    let mut ids: Vec<(usize, &BackupId)> = ids
+        .iter()
+        .rev()
+        .map(|id| (edits(&text, &id.to_string()), id))
+        .collect();
+    ids.sort_by_key(|(edits, _)| *edits);
+    ids.into_iter().take(3).map(|(_, id)| *id).collect()
+}
+
+/// Levenshtein's distance.
+fn edits(a: &[char], b: &str) -> usize {
+    let mut above: Vec<usize> = (0..=a.len()).collect();
+    for (line, there) in b.chars().enumerate() {
+        let mut left = line + 1;
+        let mut row = vec![left];
+        for (corner, here) in above.windows(2).zip(a) {
+            let &[upper_left, upper] = corner else {
+                continue;
+            };
+            left = (upper_left + usize::from(*here != there))
+                .min(upper + 1)
+                .min(left + 1);
+            row.push(left);
+        }
+        above = row;
+    }
+    above.last().copied().unwrap_or_default()
+}
