@@ -8,7 +8,7 @@ use clap::Args;
 
 use crate::kafka::{Client, Cluster, Retry};
 use crate::policy::{Configuration, load_cluster};
-use crate::repository::{BackupId, Directory, Repository, RepositoryError};
+use crate::repository::{BackupId, DirectoryStorage, Repository, RepositoryError};
 
 use super::{CliError, Global};
 
@@ -52,19 +52,19 @@ pub struct RepositoryArgs {
 impl RepositoryArgs {
     /// Opens a repository that must be there.
     pub fn open(&self, global: &Global) -> Result<Arc<Repository>, CliError> {
-        Ok(Arc::new(Repository::open(Arc::new(self.directory(global, Directory::open)?))?))
+        Ok(Arc::new(Repository::open(Arc::new(self.directory(global, DirectoryStorage::open)?))?))
     }
 
     /// Opens a repository, or makes one where nothing is.
     pub fn open_or_init(&self, global: &Global) -> Result<Arc<Repository>, CliError> {
-        Ok(Arc::new(Repository::open_or_init(Arc::new(self.directory(global, Directory::create)?))?))
+        Ok(Arc::new(Repository::open_or_init(Arc::new(self.directory(global, DirectoryStorage::create)?))?))
     }
 
     fn directory(
         &self,
         global: &Global,
-        open: impl FnOnce(PathBuf) -> Result<Directory, RepositoryError>,
-    ) -> Result<Directory, CliError> {
+        open: impl FnOnce(PathBuf) -> Result<DirectoryStorage, RepositoryError>,
+    ) -> Result<DirectoryStorage, CliError> {
         if self.repository.contains("://") {
             return Err(CliError::Usage(format!(
                 "repository {}: this kafkeep knows directories only; give a path",

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::record::{Offset, PartitionId, TopicId};
-use crate::repository::{BackupId, Manifest, ManifestPartition, ManifestTopic, Repository, RepositoryError, Sha256};
+use crate::repository::{BackupId, Manifest, PartitionEntry, TopicEntry, Repository, RepositoryError, Sha256};
 
 use super::EngineError;
 
@@ -28,11 +28,11 @@ pub struct ChainEnd {
     /// The configuration's state, to be referenced again when it did not change.
     pub configuration: Sha256,
     /// The partitions as that backup left them.
-    pub partitions: BTreeMap<PartitionId, ManifestPartition>,
+    pub partitions: BTreeMap<PartitionId, PartitionEntry>,
 }
 
 impl ChainEnd {
-    fn of(manifest: &Manifest, topic: ManifestTopic) -> Self {
+    fn of(manifest: &Manifest, topic: TopicEntry) -> Self {
         Self {
             backup_id: manifest.backup_id.clone(),
             index: topic.index,

@@ -1,7 +1,7 @@
 //! Sums over what an index holds of a partition between two offsets.
 
 use crate::record::{BatchRef, Offset, PartitionId, batches};
-use crate::repository::{Extent, ManifestPartition, PackRef, Repository, Sha256};
+use crate::repository::{Extent, PartitionEntry, PackRef, Repository, Sha256};
 
 use super::EngineError;
 
@@ -36,7 +36,7 @@ impl Held {
     }
 
     /// As a manifest says.
-    pub fn of_entry(entry: &ManifestPartition) -> Self {
+    pub fn of_entry(entry: &PartitionEntry) -> Self {
         Self {
             records: entry.records,
             control_records: entry.control_records,
@@ -78,10 +78,10 @@ impl Held {
 }
 
 fn records_between(batch: &BatchRef<'_>, start: Offset, end: Offset) -> Result<u64, EngineError> {
-    let opened = batch.open(OPEN_LIMIT).map_err(crate::repository::RepositoryError::Record)?;
+    let opened = batch.open(OPEN_LIMIT).map_err(crate::repository::RepositoryError::Batch)?;
     let mut count = 0;
     for record in opened.records() {
-        let offset = record.map_err(crate::repository::RepositoryError::Record)?.offset;
+        let offset = record.map_err(crate::repository::RepositoryError::Batch)?.offset;
         count += u64::from(start <= offset && offset < end);
     }
     Ok(count)
@@ -121,7 +121,7 @@ fn held_in_part(
     let mut held = Held { stored_bytes: extent.length, ..Held::default() };
     for block in reader.read_blocks(extent.offset..extent.offset + extent.length)? {
         for batch in batches(&block.raw) {
-            let batch = batch.map_err(crate::repository::RepositoryError::Record)?;
+            let batch = batch.map_err(crate::repository::RepositoryError::Batch)?;
             if batch.last_offset() >= start && batch.base_offset() < end {
                 held = held.with(Held::of_batch(&batch, start, end)?);
             }

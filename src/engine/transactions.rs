@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::record::{BatchRef, Offset, ProducerId};
-use crate::repository::{OpenTransaction, TransactionEvent, TransactionKind};
+use crate::repository::{OpenTransaction, TransactionEvent, TransactionEventKind};
 
 /// Transactions that have data in a log and no marker yet: producer, first offset.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,10 +19,10 @@ impl OpenTransactions {
     pub fn follow(&mut self, events: &[TransactionEvent]) {
         for event in events {
             match event.kind {
-                TransactionKind::Begin => {
+                TransactionEventKind::Begin => {
                     self.0.entry(event.producer_id).or_insert(event.offset);
                 }
-                TransactionKind::Commit | TransactionKind::Abort => {
+                TransactionEventKind::Commit | TransactionEventKind::Abort => {
                     self.0.remove(&event.producer_id);
                 }
             }
@@ -58,7 +58,7 @@ impl UncommittedRanges {
         let mut open = OpenTransactions::default();
         let mut ranges = Self::default();
         for event in events.iter().filter(|event| event.offset < end) {
-            if event.kind == TransactionKind::Abort
+            if event.kind == TransactionEventKind::Abort
                 && let Some(first) = open.0.get(&event.producer_id)
             {
                 ranges.add(event.producer_id, *first, event.offset, Uncommitted::Aborted);

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::record::{Offset, PartitionId, TopicId};
 use crate::repository::{
-    BackupId, Block, Extent, Manifest, ManifestTopic, PackId, PackReader, PackRef, Repository, RepositoryError, Sha256,
+    BackupId, Block, Extent, Manifest, TopicEntry, PackId, PackReader, PackRef, Repository, RepositoryError, Sha256,
     TopicIndex,
 };
 
@@ -163,7 +163,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn topic(&mut self, manifest: &Manifest, topic: &ManifestTopic) -> Result<(), EngineError> {
+    fn topic(&mut self, manifest: &Manifest, topic: &TopicEntry) -> Result<(), EngineError> {
         let index = match &topic.index {
             None => Arc::new(TopicIndex::default()),
             Some(id) => match self.index(manifest, topic, id)? {
@@ -210,7 +210,7 @@ impl Walk<'_> {
     fn index(
         &mut self,
         manifest: &Manifest,
-        topic: &ManifestTopic,
+        topic: &TopicEntry,
         id: &Sha256,
     ) -> Result<Option<Arc<TopicIndex>>, EngineError> {
         if let Some(index) = self.indexes.get(id) {
@@ -235,8 +235,8 @@ impl Walk<'_> {
     fn hole(
         &mut self,
         manifest: &Manifest,
-        topic: &ManifestTopic,
-        entry: &crate::repository::ManifestPartition,
+        topic: &TopicEntry,
+        entry: &crate::repository::PartitionEntry,
         from: Offset,
         to: Offset,
     ) {

@@ -1,1 +1,26 @@
-//! record
+//! Kafka's record batches (message format v2): zero-copy views, the five codecs, re-stamping for Produce, and
+//! rebuilding. Pure: nothing here knows networks or files.
+//!
+//! A batch is 61 bytes of header and a payload of records, compressed as a whole. Its CRC32C covers everything
+//! from the attributes on; base offset and leader epoch lie outside, so that brokers can assign them
+//! (`DefaultRecordBatch`).
+
+mod batch;
+mod codec;
+mod coordinates;
+mod error;
+mod murmur2;
+mod rebuild;
+mod records;
+mod snappy;
+mod stamp;
+mod varint;
+
+pub use batch::{Attributes, BatchRef, Batches, ControlType, HEADER_LEN, TimestampType, batches};
+pub use codec::{Compression, compress, decompress};
+pub use coordinates::{LeaderEpoch, Offset, PartitionId, ProducerId, Timestamp, TopicId};
+pub use error::RecordError;
+pub use murmur2::{murmur2, partition_for_key};
+pub use rebuild::{BatchBuilder, Numbering, Rebuild, rebuild};
+pub use records::{Headers, OpenBatch, RecordRef, Records};
+pub use stamp::{ProducerStamp, next_sequence, restamp};

@@ -16,7 +16,10 @@ pub struct Extent {
     pub offset: u64,
     /// Bytes of the blocks, headers included.
     pub length: u64,
-    /// Base offset of the first batch.
+    /// The offset that the reader stood at: what lies between it and `base_offset` was not in the source either.
+    /// Extents are a whole log when each starts at the one before's `last_offset` + 1.
+    pub start_offset: Offset,
+    /// Base offset of the first batch; below `start_offset` when the log began within the batch.
     pub base_offset: Offset,
     /// Last offset of the last batch.
     pub last_offset: Offset,
@@ -41,10 +44,11 @@ pub struct Extent {
 }
 
 /// The columns of an extent, as an index layer names them.
-pub(super) const EXTENT_FIELDS: [&str; 14] = [
+pub(super) const EXTENT_FIELDS: [&str; 15] = [
     "pack",
     "offset",
     "length",
+    "start_offset",
     "base_offset",
     "last_offset",
     "batches",
@@ -66,6 +70,7 @@ struct ExtentRow(
     u64,
     Offset,
     Offset,
+    Offset,
     u64,
     u64,
     u64,
@@ -83,17 +88,18 @@ impl From<ExtentRow> for Extent {
             pack: row.0,
             offset: row.1,
             length: row.2,
-            base_offset: row.3,
-            last_offset: row.4,
-            batches: row.5,
-            records: row.6,
-            control_records: row.7,
-            raw_bytes: row.8,
-            min_timestamp: row.9,
-            max_timestamp: row.10,
-            leader_epoch: row.11,
-            largest_batch: row.12,
-            transactional: row.13,
+            start_offset: row.3,
+            base_offset: row.4,
+            last_offset: row.5,
+            batches: row.6,
+            records: row.7,
+            control_records: row.8,
+            raw_bytes: row.9,
+            min_timestamp: row.10,
+            max_timestamp: row.11,
+            leader_epoch: row.12,
+            largest_batch: row.13,
+            transactional: row.14,
         }
     }
 }
@@ -104,6 +110,7 @@ impl From<Extent> for ExtentRow {
             extent.pack,
             extent.offset,
             extent.length,
+            extent.start_offset,
             extent.base_offset,
             extent.last_offset,
             extent.batches,
@@ -120,12 +127,13 @@ impl From<Extent> for ExtentRow {
 }
 
 impl Extent {
-    /// The extent of one block.
-    pub fn of_block(pack: u32, place: BlockPlace, header: &BlockHeader) -> Self {
+    /// The extent of one block, read from `start_offset` on.
+    pub fn of_block(pack: u32, place: BlockPlace, start_offset: Offset, header: &BlockHeader) -> Self {
         Self {
             pack,
             offset: place.offset,
             length: place.len,
+            start_offset,
             base_offset: header.base_offset,
             last_offset: header.last_offset,
             batches: header.batches.into(),
@@ -141,15 +149,21 @@ impl Extent {
         }
     }
 
+    /// One past its last offset.
+    pub fn end_offset(&self) -> Offset {
+        Offset(self.last_offset.0.saturating_add(1))
+    }
+
     /// One past its last byte in the pack.
     pub fn end(&self) -> u64 {
         self.offset.saturating_add(self.length)
     }
 
-    /// Takes in `next` when it follows in the pack and in the partition without a gap in either place's order.
+    /// Takes in `next` when it follows in the pack, and in the partition without an offset that was not asked for.
     pub fn absorb(&mut self, next: &Self) -> bool {
         let follows = self.pack == next.pack
             && self.end() == next.offset
+            && self.end_offset() == next.start_offset
             && self.last_offset < next.base_offset;
         if follows {
             self.length = self.length.saturating_add(next.length);
@@ -177,6 +191,8 @@ impl Extent {
                 .checked_add(self.length)
                 .is_some_and(|end| end <= blocks_end)
             && self.base_offset.0 >= 0
+            && self.start_offset.0 >= 0
+            && self.start_offset <= self.last_offset
             && self.base_offset <= self.last_offset
     }
 }

@@ -118,7 +118,8 @@ pub struct BackupId {
     suffix: [u8; 3],
 }
 
-const BACKUP_TIME: &str = "%Y%m%dT%H%M%SZ";
+/// To the millisecond, so that backups made one after another sort in that order.
+const BACKUP_TIME: &str = "%Y%m%dT%H%M%S%3fZ";
 
 impl BackupId {
     /// A fresh id for a backup that begins at `started_at`.
@@ -126,13 +127,14 @@ impl BackupId {
         Self::from_parts(started_at, rand::random())
     }
 
-    /// The id of a given second and suffix. Times outside the years 0 to 9999 become the epoch, as they have no name.
+    /// The id of a given millisecond and suffix. Times outside the years 0 to 9999 become the epoch, as they have no name.
     pub fn from_parts(started_at: DateTime<Utc>, suffix: [u8; 3]) -> Self {
-        let second = DateTime::from_timestamp(started_at.timestamp(), 0).unwrap_or_default();
-        let nameable = second.format(BACKUP_TIME).to_string().len() == 16;
+        let moment =
+            DateTime::from_timestamp_millis(started_at.timestamp_millis()).unwrap_or_default();
+        let nameable = moment.format(BACKUP_TIME).to_string().len() == 19;
         Self {
             started_at: if nameable {
-                second
+                moment
             } else {
                 DateTime::default()
             },
@@ -140,7 +142,7 @@ impl BackupId {
         }
     }
 
-    /// The second in which the backup began.
+    /// The millisecond in which the backup began.
     pub fn started_at(&self) -> DateTime<Utc> {
         self.started_at
     }

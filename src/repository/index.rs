@@ -5,10 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
-use super::block::BlockHeader;
 use super::extent::{EXTENT_FIELDS, Extent};
 use super::objects::Kind;
-use super::pack::{BlockPlace, PackRef};
+use super::pack::PackRef;
 use super::sealed_json::FORMAT;
 use super::{PackId, Repository, RepositoryError, Sha256};
 use crate::record::{PartitionId, TopicId};
@@ -79,12 +78,12 @@ impl Layer {
         }
     }
 
-    /// Adds a block of a finished pack; blocks that follow one another become one extent.
+    /// Adds an extent of a finished pack, whatever number it gave the pack; extents that follow one another become one.
     pub fn push(
         &mut self,
+        partition: PartitionId,
         pack: &PackRef,
-        place: BlockPlace,
-        header: &BlockHeader,
+        extent: Extent,
     ) -> Result<(), RepositoryError> {
         let index = match self.packs.last() {
             Some(last) if last == pack => self.packs.len() - 1,
@@ -97,8 +96,8 @@ impl Layer {
                     self.packs.len() - 1
                 }),
         };
-        let index = u32::try_from(index).map_err(|_| self.unfit("too many packs".to_owned()))?;
-        self.add(header.partition, Extent::of_block(index, place, header))
+        let pack = u32::try_from(index).map_err(|_| self.unfit("too many packs".to_owned()))?;
+        self.add(partition, Extent { pack, ..extent })
     }
 
     fn add(&mut self, partition: PartitionId, extent: Extent) -> Result<(), RepositoryError> {
@@ -197,7 +196,7 @@ impl Layer {
 }
 
 /// All of a topic generation's extents: a chain of layers, flattened.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TopicIndex {
     /// The packs that the extents lie in.
     pub packs: Vec<PackRef>,

@@ -13,7 +13,7 @@ use crate::engine::verify::{VerifyOptions, VerifyReport, verify};
 use crate::engine::{EngineError, NoProgress};
 use crate::kafka::{Client, Cluster, Retry};
 use crate::record::Compression;
-use crate::repository::{Directory, Repository};
+use crate::repository::{DirectoryStorage, Repository};
 
 use super::compare::compare;
 use super::traffic::{SHAPES, produce};
@@ -71,7 +71,7 @@ pub async fn tell(keep_running: bool, global: &Global) -> Result<Exit, CliError>
         say(format!("     {:<10} {} partition(s): {}", shape.topic, shape.partitions, shape.what))?;
     }
 
-    let storage = Directory::create(path.clone())?;
+    let storage = DirectoryStorage::create(path.clone())?;
     let repository = Arc::new(Repository::open_or_init(Arc::new(storage))?);
     let client = Client::connect(Cluster::new(servers.split(',').map(str::to_owned).collect()), Retry::default()).await?;
     let first = back_up(&client, &repository).await?;

@@ -7,9 +7,9 @@ use chrono::{DateTime, Utc};
 
 use crate::engine::EngineError;
 use crate::engine::extents::{Held, held_between};
-use crate::record::LeaderEpoch;
+use crate::record::{LeaderEpoch, PartitionId};
 use crate::repository::{
-    BackupId, BackupStatus, Extent, Layer, Manifest, ManifestPartition, ManifestTopic, PackRef, Repository, Sha256,
+    BackupId, BackupStatus, Extent, Layer, Manifest, PartitionEntry, TopicEntry, PackRef, Repository, Sha256,
     Totals,
 };
 
@@ -42,7 +42,7 @@ pub(super) fn conclude(repository: &Repository, run: Run, copy: Copy) -> Result<
     let totals = totals(&topics);
     let gaps = topics.iter().flat_map(|topic| &topic.partitions).any(|partition| !partition.gaps.is_empty());
     let manifest = Manifest {
-        format: crate::repository::FORMAT_VERSION,
+        format: crate::repository::FORMAT,
         backup_id: run.backup_id,
         policy: run.options.policy,
         kafkeep_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -64,23 +64,20 @@ fn conclude_topic(
     repository: &Repository,
     cluster_id: &str,
     topic: TopicPlan,
-    mut new: BTreeMap<crate::record::PartitionId, StoredPartition>,
+    mut new: BTreeMap<PartitionId, StoredPartition>,
     packs: &[PackRef],
-) -> Result<ManifestTopic, EngineError> {
+) -> Result<TopicEntry, EngineError> {
     let configuration = repository.put_state(&topic.configuration)?;
     let parent = topic.chain.as_ref().and_then(|chain| chain.index);
-    let layer = layer(cluster_id, &topic, &new, packs);
-    let index = match layer {
-        Some(layer) => Some(repository.extend_index(parent.as_ref(), layer)?),
-        None => parent,
-    };
+    let layer = layer(cluster_id, &topic, &new, packs)?;
+    let index = if layer.weight == 0 { parent } else { Some(repository.extend_index(parent.as_ref(), layer)?) };
     let mut partitions = Vec::with_capacity(topic.partitions.len());
     for partition in topic.partitions {
         let stored = new.remove(&partition.partition).unwrap_or_default();
         let previous = topic.chain.as_ref().and_then(|chain| chain.partitions.get(&partition.partition));
         partitions.push(conclude_partition(repository, index.as_ref(), partition, stored, previous)?);
     }
-    Ok(ManifestTopic {
+    Ok(TopicEntry {
         topic: topic.topic,
         topic_id: topic.topic_id,
         chain_restarted: topic.chain_restarted,
@@ -92,28 +89,21 @@ fn conclude_topic(
     })
 }
 
-/// The extents that a run added to a topic, with only the packs that they lie in; none when nothing is new.
+/// The extents that a run added to a topic, with only the packs that they lie in.
 fn layer(
     cluster_id: &str,
     topic: &TopicPlan,
-    new: &BTreeMap<crate::record::PartitionId, StoredPartition>,
+    new: &BTreeMap<PartitionId, StoredPartition>,
     packs: &[PackRef],
-) -> Option<Layer> {
-    let mut used: BTreeMap<u32, u32> = BTreeMap::new();
-    let mut layer_packs = Vec::new();
-    let mut partitions = BTreeMap::new();
-    for (id, stored) in new.iter().filter(|(_, stored)| !stored.extents.is_empty()) {
-        let mut extents = stored.extents.clone();
-        for extent in &mut extents {
-            extent.pack = *used.entry(extent.pack).or_insert_with(|| {
-                let number = u32::try_from(layer_packs.len()).unwrap_or(u32::MAX);
-                layer_packs.extend(packs.get(extent.pack as usize).cloned());
-                number
-            });
+) -> Result<Layer, EngineError> {
+    let mut layer = Layer::new(&topic.topic, topic.topic_id, cluster_id);
+    for (partition, stored) in new {
+        for extent in &stored.extents {
+            let pack = packs.get(extent.pack as usize).ok_or(EngineError::Lost("the list of packs"))?;
+            layer.push(*partition, pack, extent.clone())?;
         }
-        partitions.insert(*id, extents);
     }
-    (!partitions.is_empty()).then(|| Layer::new(cluster_id, &topic.topic, topic.topic_id, layer_packs, partitions))
+    Ok(layer)
 }
 
 fn conclude_partition(
@@ -121,8 +111,8 @@ fn conclude_partition(
     index: Option<&Sha256>,
     plan: PartitionPlan,
     stored: StoredPartition,
-    previous: Option<&ManifestPartition>,
-) -> Result<ManifestPartition, EngineError> {
+    previous: Option<&PartitionEntry>,
+) -> Result<PartitionEntry, EngineError> {
     let new = Held::of(&stored);
     let held = match previous {
         None => new,
@@ -134,7 +124,7 @@ fn conclude_partition(
         },
     };
     let newest = stored.extents.last().map(|extent: &Extent| extent.leader_epoch);
-    Ok(ManifestPartition {
+    Ok(PartitionEntry {
         partition: plan.partition,
         start_offset: plan.start,
         end_offset: plan.end,
@@ -146,14 +136,13 @@ fn conclude_partition(
         stored_bytes: held.stored_bytes,
         new_records: new.records,
         new_bytes: new.bytes,
-        new_stored_bytes: new.stored_bytes,
         largest_batch: held.largest_batch,
         open_transactions: stored.open.to_list(),
         gaps: plan.gaps,
     })
 }
 
-fn totals(topics: &[ManifestTopic]) -> Totals {
+fn totals(topics: &[TopicEntry]) -> Totals {
     let mut totals = Totals::default();
     for partition in topics.iter().flat_map(|topic| &topic.partitions) {
         totals.records += partition.records;
@@ -161,7 +150,6 @@ fn totals(topics: &[ManifestTopic]) -> Totals {
         totals.stored_bytes += partition.stored_bytes;
         totals.new_records += partition.new_records;
         totals.new_bytes += partition.new_bytes;
-        totals.new_stored_bytes += partition.new_stored_bytes;
     }
     totals.reused_bytes = totals.bytes.saturating_sub(totals.new_bytes);
     totals

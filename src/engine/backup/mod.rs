@@ -83,7 +83,7 @@ pub async fn backup(
     let lock = repository.lock_shared("backup")?;
     let clock = Instant::now();
     let started_at = Utc::now();
-    let backup_id = BackupId::generate(started_at);
+    let backup_id = BackupId::new(started_at);
     let mut forked: BTreeSet<Generation> = BTreeSet::new();
     let stored = loop {
         let plan = plan::plan(client, &repository, options, &forked).await?;

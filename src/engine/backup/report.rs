@@ -94,7 +94,7 @@ impl BackupReport {
 }
 
 impl TopicReport {
-    fn of(topic: &crate::repository::ManifestTopic) -> Self {
+    fn of(topic: &crate::repository::TopicEntry) -> Self {
         let partitions = topic.partitions.iter().map(|entry| PartitionReport {
             partition: entry.partition,
             start_offset: entry.start_offset,

@@ -87,7 +87,7 @@ fn seal(chunk: Chunk, sealing: Sealing) -> Result<SealedChunk, EngineError> {
     };
     let source = BlockSource { topic_id, partition };
     let block = SealedBlock::seal(&source, raw, sealing.compression).map_err(|error| match error {
-        RepositoryError::Record(source) => batch_error(source),
+        RepositoryError::Batch(source) => batch_error(source),
         other => other.into(),
     })?;
     Ok(SealedChunk { slot, topic, start, outside, block, _memory: memory })

@@ -7,13 +7,9 @@ use tokio::sync::mpsc;
 
 use crate::engine::transactions::OpenTransactions;
 use crate::engine::{EngineError, Progress};
-use crate::record::Offset;
 use crate::repository::{Extent, PackRef, PackWriter, Repository};
 
 use super::seal::SealedChunk;
-
-/// A pack is sealed when it has grown to this.
-const PACK_BYTES: u64 = 256 << 20;
 
 /// What a run stored of one partition.
 #[derive(Debug, Default)]
@@ -58,7 +54,7 @@ pub(super) fn store_all(
         let header = &chunk.block.header;
         let offsets = u64::try_from(header.last_offset.0 - chunk.start.0 + 1).unwrap_or(0);
         progress.advanced(offsets, u64::from(header.raw_len));
-        if pack.len() >= PACK_BYTES
+        if pack.is_full()
             && let Some(full) = writer.take()
         {
             stored.packs.push(full.finish()?);
@@ -81,47 +77,11 @@ fn store(
     partition.records += u64::from(header.records).saturating_sub(chunk.outside);
     partition.stored_bytes += place.len;
     partition.open.follow(&chunk.block.transactions);
-    let extent = Extent {
-        pack: u32::try_from(pack_number).unwrap_or(u32::MAX),
-        offset: place.offset,
-        length: place.len,
-        start_offset: chunk.start,
-        base_offset: header.base_offset,
-        last_offset: header.last_offset,
-        batches: u64::from(header.batches),
-        records: u64::from(header.records),
-        control_records: u64::from(header.control_records),
-        raw_bytes: u64::from(header.raw_len),
-        min_timestamp: header.min_timestamp,
-        max_timestamp: header.max_timestamp,
-        leader_epoch: header.leader_epoch,
-        largest_batch: header.largest_batch,
-        transactional: !chunk.block.transactions.is_empty() || header.is_transactional(),
-    };
-    match partition.extents.last_mut() {
-        Some(last) if continues(last, &extent) => grow(last, &extent),
-        _ => partition.extents.push(extent),
+    let pack_number = u32::try_from(pack_number).unwrap_or(u32::MAX);
+    let extent = Extent::of_block(pack_number, place, chunk.start, header);
+    let absorbed = partition.extents.last_mut().is_some_and(|last| last.absorb(&extent));
+    if !absorbed {
+        partition.extents.push(extent);
     }
     Ok(())
-}
-
-/// Whether `next` follows `last` in the pack and in the log.
-fn continues(last: &Extent, next: &Extent) -> bool {
-    last.pack == next.pack
-        && last.offset + last.length == next.offset
-        && Offset(last.last_offset.0 + 1) == next.start_offset
-}
-
-fn grow(last: &mut Extent, next: &Extent) {
-    last.length += next.length;
-    last.last_offset = next.last_offset;
-    last.batches += next.batches;
-    last.records += next.records;
-    last.control_records += next.control_records;
-    last.raw_bytes += next.raw_bytes;
-    last.min_timestamp = last.min_timestamp.min(next.min_timestamp);
-    last.max_timestamp = last.max_timestamp.max(next.max_timestamp);
-    last.leader_epoch = last.leader_epoch.max(next.leader_epoch);
-    last.largest_batch = last.largest_batch.max(next.largest_batch);
-    last.transactional |= next.transactional;
 }

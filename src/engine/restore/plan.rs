@@ -9,7 +9,7 @@ use crate::engine::backup::TopicConfiguration;
 use crate::engine::topics::{Candidate, renamed};
 use crate::kafka::{Client, KafkaError, Metadata, NewTopic, TopicMetadata, Topics};
 use crate::record::{Offset, PartitionId, TopicId};
-use crate::repository::{BackupId, Manifest, ManifestTopic, Repository, Sha256};
+use crate::repository::{BackupId, Manifest, TopicEntry, Repository, Sha256};
 
 use super::configuration::{SettingChanges, Settings, TIMESTAMP_BOUND_BEFORE_3_6, TIMESTAMP_BOUNDS, settings};
 use super::{IfExists, RestoreOptions};
@@ -127,7 +127,7 @@ pub(super) async fn plan(
     Ok(plan)
 }
 
-fn choose<'a>(manifest: &'a Manifest, options: &RestoreOptions) -> Result<Vec<&'a ManifestTopic>, EngineError> {
+fn choose<'a>(manifest: &'a Manifest, options: &RestoreOptions) -> Result<Vec<&'a TopicEntry>, EngineError> {
     let candidates = manifest.topics.iter().map(|topic| Candidate { name: &topic.topic, is_internal: false });
     let place = format!("backup {}", manifest.backup_id);
     let chosen = options.topics.choose(candidates, false, &place)?;
@@ -136,7 +136,7 @@ fn choose<'a>(manifest: &'a Manifest, options: &RestoreOptions) -> Result<Vec<&'
 
 async fn plan_topic(
     client: &Client,
-    topic: &ManifestTopic,
+    topic: &TopicEntry,
     configuration: &TopicConfiguration,
     metadata: &Metadata,
     options: &RestoreOptions,
@@ -185,7 +185,7 @@ async fn plan_topic(
     })
 }
 
-fn partitions(topic: &ManifestTopic, options: &RestoreOptions, refused: &mut Vec<String>) -> Vec<PartitionRestore> {
+fn partitions(topic: &TopicEntry, options: &RestoreOptions, refused: &mut Vec<String>) -> Vec<PartitionRestore> {
     for wanted in options.partitions.iter().flatten() {
         if !topic.partitions.iter().any(|partition| partition.partition == *wanted) {
             refused.push(format!("the backup of topic {} has no partition {wanted}", topic.topic));

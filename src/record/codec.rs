@@ -1,0 +1,171 @@
+//! The five codecs that brokers accept. Blocks of a repository use the same framings.
+
+use std::fmt;
+use std::io::{Read, Write};
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{RecordError, snappy};
+
+/// How a batch's payload is compressed (`CompressionType`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// RFC 1952.
+    Gzip,
+    /// Snappy in xerial's framing.
+    Snappy,
+    /// LZ4 frames.
+    Lz4,
+    /// Zstandard (KIP-110).
+    Zstd,
+}
+
+impl Compression {
+    /// All of them, by id.
+    pub const ALL: [Self; 5] = [Self::None, Self::Gzip, Self::Snappy, Self::Lz4, Self::Zstd];
+
+    /// The lowest three bits of a batch's attributes.
+    pub fn id(self) -> u8 {
+        self as u8
+    }
+
+    /// The codec of a batch with these attributes.
+    pub fn from_attributes(attributes: i16) -> Result<Self, RecordError> {
+        let id = (attributes & 0x07) as u8;
+        Self::ALL.into_iter().find(|codec| codec.id() == id).ok_or(RecordError::UnknownCodec(id))
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Gzip => "gzip",
+            Self::Snappy => "snappy",
+            Self::Lz4 => "lz4",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
+impl fmt::Display for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A name that is no codec's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a codec: write none, gzip, snappy, lz4 or zstd")]
+pub struct UnknownCompression(String);
+
+impl FromStr for Compression {
+    type Err = UnknownCompression;
+
+    fn from_str(text: &str) -> Result<Self, UnknownCompression> {
+        Self::ALL.into_iter().find(|codec| codec.name() == text).ok_or_else(|| UnknownCompression(text.to_owned()))
+    }
+}
+
+/// Decompresses; fails before more than `limit` bytes are held.
+pub fn decompress(codec: Compression, bytes: &[u8], limit: usize) -> Result<Vec<u8>, RecordError> {
+    match codec {
+        Compression::None if bytes.len() > limit => Err(RecordError::TooLarge { codec, limit }),
+        Compression::None => Ok(bytes.to_vec()),
+        Compression::Gzip => read_bounded(codec, flate2::read::MultiGzDecoder::new(bytes), bytes.len(), limit),
+        Compression::Snappy => snappy::decompress(bytes, limit),
+        Compression::Lz4 => read_bounded(codec, lz4_flex::frame::FrameDecoder::new(bytes), bytes.len(), limit),
+        Compression::Zstd => {
+            let decoder =
+                zstd::stream::read::Decoder::with_buffer(bytes).map_err(|error| undecodable(codec, &error))?;
+            read_bounded(codec, decoder, bytes.len(), limit)
+        }
+    }
+}
+
+fn undecodable(codec: Compression, error: &std::io::Error) -> RecordError {
+    RecordError::Undecodable { codec, detail: error.to_string() }
+}
+
+fn read_bounded(
+    codec: Compression,
+    decoder: impl Read,
+    compressed: usize,
+    limit: usize,
+) -> Result<Vec<u8>, RecordError> {
+    let mut out = Vec::with_capacity(compressed.saturating_mul(3).min(limit).min(1 << 20));
+    // One more than the limit tells "just as much" from "more".
+    let bound = (limit as u64).saturating_add(1);
+    decoder.take(bound).read_to_end(&mut out).map_err(|error| undecodable(codec, &error))?;
+    if out.len() > limit { Err(RecordError::TooLarge { codec, limit }) } else { Ok(out) }
+}
+
+/// Compresses at the codec's fastest sensible level: gzip 1, zstd 1.
+pub fn compress(codec: Compression, bytes: &[u8]) -> Result<Vec<u8>, RecordError> {
+    let failed = |error: std::io::Error| undecodable(codec, &error);
+    match codec {
+        Compression::None => Ok(bytes.to_vec()),
+        Compression::Gzip => {
+            let out = Vec::with_capacity(bytes.len() / 3 + 64);
+            let mut encoder = flate2::write::GzEncoder::new(out, flate2::Compression::fast());
+            encoder.write_all(bytes).map_err(failed)?;
+            encoder.finish().map_err(failed)
+        }
+        Compression::Snappy => snappy::compress(bytes),
+        Compression::Lz4 => {
+            let frame = lz4_flex::frame::FrameInfo::new().block_size(lz4_flex::frame::BlockSize::Max64KB);
+            let mut encoder = lz4_flex::frame::FrameEncoder::with_frame_info(frame, Vec::new());
+            encoder.write_all(bytes).map_err(failed)?;
+            encoder.finish().map_err(|error| failed(error.into()))
+        }
+        Compression::Zstd => ZSTD.with_borrow_mut(|context| match context {
+            Some(context) => context.compress(bytes).map_err(failed),
+            None => zstd::bulk::compress(bytes, ZSTD_LEVEL).map_err(failed),
+        }),
+    }
+}
+
+const ZSTD_LEVEL: i32 = 1;
+
+thread_local! {
+    /// A context takes longer to make than a block to compress.
+    static ZSTD: std::cell::RefCell<Option<zstd::bulk::Compressor<'static>>> =
+        std::cell::RefCell::new(zstd::bulk::Compressor::new(ZSTD_LEVEL).ok());
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_compressed_decompresses(bytes in prop::collection::vec(any::<u8>(), 0..100_000), repeat in 1usize..5) {
+            let bytes = bytes.repeat(repeat);
+            for codec in Compression::ALL {
+                let packed = compress(codec, &bytes).unwrap();
+                prop_assert_eq!(&decompress(codec, &packed, bytes.len()).unwrap(), &bytes);
+            }
+        }
+
+        #[test]
+        fn hostile_bytes_are_an_error_and_never_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
+            for codec in Compression::ALL {
+                let _ = decompress(codec, &bytes, 1 << 16);
+            }
+        }
+    }
+
+    #[test]
+    fn a_bomb_is_refused_at_the_limit() {
+        let bytes = vec![0; 1 << 20];
+        for codec in Compression::ALL {
+            let packed = compress(codec, &bytes).unwrap();
+            let refused = decompress(codec, &packed, (1 << 20) - 1);
+            assert_eq!(refused, Err(RecordError::TooLarge { codec, limit: (1 << 20) - 1 }), "{codec}");
+        }
+    }
+}
