@@ -115,15 +115,23 @@ fn a_pack_that_is_not_there_is_missing() {
 #[test]
 fn swapped_packs_are_foreign() {
     let scratch = Scratch::new();
-    let (first, second) = (small_pack(&scratch), small_pack(&scratch));
-    assert_eq!(first.length, second.length);
+    let first = small_pack(&scratch);
+    let second = scratch.pack(&[sealed(
+        0,
+        &[TestBatch::new(5, 9, b"longer")],
+        Compression::None,
+    )]);
+    let third = small_pack(&scratch);
     fs::copy(scratch.path_of(&second), scratch.path_of(&first)).unwrap();
-    let error = scratch.repository.open_pack(&first).unwrap_err();
-    assert!(
-        matches!(error, RepositoryError::PackForeign { pack, found_pack, .. }
-            if pack == first.pack_id && found_pack == second.pack_id),
-        "{error:?}"
-    );
+    fs::copy(scratch.path_of(&third), scratch.path_of(&second)).unwrap();
+    for (pack, other) in [(&first, &second), (&second, &third)] {
+        let error = scratch.repository.open_pack(pack).unwrap_err();
+        assert!(
+            matches!(error, RepositoryError::PackForeign { pack: expected, found_pack, .. }
+                if expected == pack.pack_id && found_pack == other.pack_id),
+            "{error:?}"
+        );
+    }
 }
 
 #[test]

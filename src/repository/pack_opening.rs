@@ -23,14 +23,34 @@ pub(super) struct Opening<'a> {
 }
 
 impl Opening<'_> {
-    pub(super) fn check_length(&self) -> Result<(), RepositoryError> {
-        let (pack, expected) = (self.expected.pack_id, self.expected.length);
+    /// Length and header. Of a pack that is another one altogether, that is said before its length is.
+    pub(super) fn check_frame(&self, repository_id: RepositoryId) -> Result<(), RepositoryError> {
+        let pack = self.expected.pack_id;
         let found = match self.storage.size(&self.name) {
             Err(RepositoryError::ObjectMissing { .. }) => {
                 return Err(RepositoryError::PackMissing { pack });
             }
             found => found?,
         };
+        if found < PACK_HEADER_LEN as u64 {
+            return self.check_length(found);
+        }
+        match self.check_header(repository_id) {
+            Err(error @ RepositoryError::PackDamaged { .. }) => {
+                self.check_length(found).and(Err(error))
+            }
+            header => header.and_then(|()| self.check_length(found)),
+        }
+    }
+
+    fn check_length(&self, found: u64) -> Result<(), RepositoryError> {
+        let (pack, expected) = (self.expected.pack_id, self.expected.length);
+        if expected < (PACK_HEADER_LEN + TRAILER_LEN) as u64 {
+            return Err(self.damaged(
+                0,
+                "it is referenced as shorter than a pack can be".to_owned(),
+            ));
+        }
         if found < expected {
             return Err(RepositoryError::PackTruncated {
                 pack,
@@ -44,13 +64,10 @@ impl Opening<'_> {
                 format!("{} bytes follow its end", found - expected),
             ));
         }
-        if expected < (PACK_HEADER_LEN + TRAILER_LEN) as u64 {
-            return Err(self.damaged(0, "it is shorter than a pack can be".to_owned()));
-        }
         Ok(())
     }
 
-    pub(super) fn check_header(&self, repository_id: RepositoryId) -> Result<(), RepositoryError> {
+    fn check_header(&self, repository_id: RepositoryId) -> Result<(), RepositoryError> {
         let pack = self.expected.pack_id;
         let bytes = self.read(0..PACK_HEADER_LEN as u64)?;
         let Some(bytes) = bytes.first_chunk::<PACK_HEADER_LEN>() else {

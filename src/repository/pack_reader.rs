@@ -37,8 +37,7 @@ impl PackReader {
             name: pack_name(expected.pack_id)?,
             expected,
         };
-        pack.check_length()?;
-        pack.check_header(repository_id)?;
+        pack.check_frame(repository_id)?;
         let footer = pack.footer()?;
         let topics = footer
             .topics
