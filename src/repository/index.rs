@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::extent::{EXTENT_FIELDS, Extent};
 use super::objects::Kind;
@@ -38,24 +39,26 @@ pub struct Layer {
     /// The packs that the extents lie in.
     pub packs: Vec<PackRef>,
     /// The columns of an extent.
-    #[serde(with = "extent_fields")]
-    extent_fields: (),
+    pub extent_fields: ExtentFields,
     /// Extents by partition, ascending.
     pub partitions: BTreeMap<PartitionId, Vec<Extent>>,
 }
 
-mod extent_fields {
-    use serde::de::Error;
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+/// Always the names of an [`Extent`]'s columns: a layer explains itself to whoever reads its JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ExtentFields;
 
-    pub(super) fn serialize<S: Serializer>((): &(), serializer: S) -> Result<S::Ok, S::Error> {
-        super::EXTENT_FIELDS.serialize(serializer)
+impl Serialize for ExtentFields {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        EXTENT_FIELDS.serialize(serializer)
     }
+}
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
+impl<'de> Deserialize<'de> for ExtentFields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let fields = Vec::<String>::deserialize(deserializer)?;
-        if fields == super::EXTENT_FIELDS {
-            Ok(())
+        if fields == EXTENT_FIELDS {
+            Ok(Self)
         } else {
             Err(D::Error::custom("extents have other columns"))
         }
@@ -73,7 +76,7 @@ impl Layer {
             parent: None,
             weight: 0,
             packs: Vec::new(),
-            extent_fields: (),
+            extent_fields: ExtentFields,
             partitions: BTreeMap::new(),
         }
     }

@@ -66,7 +66,7 @@ impl Repository {
         self.storage().delete(&lock_name(lock)?)
     }
 
-    fn lock(
+    pub(super) fn lock(
         &self,
         kind: LockKind,
         purpose: &str,

@@ -25,6 +25,7 @@ mod lock_holder;
 mod manifest;
 mod objects;
 mod pack;
+mod pack_opening;
 mod pack_reader;
 mod pack_writer;
 mod seal;
@@ -33,6 +34,19 @@ mod states;
 mod storage;
 mod transactions;
 
+#[cfg(test)]
+mod damage_tests;
+#[cfg(test)]
+mod index_tests;
+#[cfg(test)]
+mod lock_tests;
+#[cfg(test)]
+mod manifest_tests;
+#[cfg(test)]
+mod seal_tests;
+#[cfg(test)]
+mod testing;
+
 pub use block::{BLOCK_HEADER_LEN, BLOCK_RAW_LIMIT, Block, BlockCodec, BlockFlags, BlockHeader};
 pub use directory::DirectoryStorage;
 pub use error::RepositoryError;
@@ -40,7 +54,7 @@ pub use extent::Extent;
 pub use footer::{Footer, FooterBlock, FooterTopic, FooterTransaction};
 pub use identity::Repository;
 pub use ids::{BackupId, InvalidId, PackId, RepositoryId, Sha256};
-pub use index::{Layer, TopicIndex};
+pub use index::{ExtentFields, Layer, TopicIndex};
 pub use lock::{LockGuard, LockHolder, LockId, LockKind, STALE_AFTER};
 pub use lock_holder::Process;
 pub use manifest::{

@@ -6,17 +6,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::block::{BLOCK_HEADER_LEN, Block, BlockHeader};
-use super::footer::{FOOTER_LIMIT, Footer, FooterBlock};
-use super::pack::{
-    BadHeader, PACK_FORMAT, PACK_HEADER_LEN, PackHeader, PackRef, TRAILER_LEN, Trailer, pack_name,
-};
-use super::sealed_json::{FORMAT, Unusable};
+use super::footer::{Footer, FooterBlock};
+use super::pack::{PACK_HEADER_LEN, PackRef, pack_name};
+use super::pack_opening::Opening;
 use super::storage::{ObjectName, Storage};
 use super::{PackId, RepositoryError, RepositoryId};
 use crate::record::{self, Compression};
 
-/// What is read from the end at first: enough for the footer of most packs.
-const FIRST_READ: u64 = 64 << 10;
 /// How much [`PackReader::blocks`] reads at once. A longer block is read alone.
 const READ: u64 = 4 << 20;
 
@@ -41,8 +37,7 @@ impl PackReader {
             name: pack_name(expected.pack_id)?,
             expected,
         };
-        pack.check_length()?;
-        pack.check_header(repository_id)?;
+        pack.check_frame(repository_id)?;
         let footer = pack.footer()?;
         let topics = footer
             .topics
@@ -241,15 +236,23 @@ pub struct Blocks<'a> {
 impl Blocks<'_> {
     fn read_on(&mut self) -> Result<(), RepositoryError> {
         let listed = self.pack.blocks_in(&self.range)?;
-        let fits = |block: &&FooterBlock| block.place.end() - self.range.start <= READ;
-        let end = match listed.iter().take_while(fits).last().or(listed.first()) {
-            Some(last) => last.place.end(),
-            None => self.range.end,
-        };
+        let end = piece_end(listed, self.range.start).unwrap_or(self.range.end);
+        let rest = listed.partition_point(|block| block.place.offset < end);
+        if let Some(next_end) = piece_end(listed.get(rest..).unwrap_or_default(), end) {
+            self.pack.storage.prefetch(&self.pack.name, end..next_end);
+        }
         self.read = self.pack.read_blocks(self.range.start..end)?.into_iter();
         self.range.start = end;
         Ok(())
     }
+}
+
+/// Where a read of [`READ`] bytes from `start` on, or of one longer block, ends. None when there is no block.
+fn piece_end(blocks: &[FooterBlock], start: u64) -> Option<u64> {
+    let fitting = blocks.partition_point(|block| block.place.end().saturating_sub(start) <= READ);
+    blocks
+        .get(fitting.saturating_sub(1))
+        .map(|last| last.place.end())
 }
 
 impl Iterator for Blocks<'_> {
@@ -268,144 +271,6 @@ impl Iterator for Blocks<'_> {
                 self.range.start = self.range.end;
                 Some(Err(error))
             }
-        }
-    }
-}
-
-/// A pack of which nothing is believed yet.
-struct Opening<'a> {
-    storage: &'a dyn Storage,
-    name: ObjectName,
-    expected: &'a PackRef,
-}
-
-impl Opening<'_> {
-    fn check_length(&self) -> Result<(), RepositoryError> {
-        let (pack, expected) = (self.expected.pack_id, self.expected.length);
-        let found = match self.storage.size(&self.name) {
-            Err(RepositoryError::ObjectMissing { .. }) => {
-                return Err(RepositoryError::PackMissing { pack });
-            }
-            found => found?,
-        };
-        if found < expected {
-            return Err(RepositoryError::PackTruncated {
-                pack,
-                expected,
-                found,
-            });
-        }
-        if found > expected {
-            return Err(self.damaged(
-                expected,
-                format!("{} bytes follow its end", found - expected),
-            ));
-        }
-        if expected < (PACK_HEADER_LEN + TRAILER_LEN) as u64 {
-            return Err(self.damaged(0, "it is shorter than a pack can be".to_owned()));
-        }
-        Ok(())
-    }
-
-    fn check_header(&self, repository_id: RepositoryId) -> Result<(), RepositoryError> {
-        let pack = self.expected.pack_id;
-        let bytes = self.read(0..PACK_HEADER_LEN as u64)?;
-        let Some(bytes) = bytes.first_chunk::<PACK_HEADER_LEN>() else {
-            return Err(self.damaged(0, "its header is cut".to_owned()));
-        };
-        match PackHeader::decode(bytes) {
-            Ok(header)
-                if header
-                    == (PackHeader {
-                        repository_id,
-                        pack_id: pack,
-                    }) =>
-            {
-                Ok(())
-            }
-            Ok(header) => Err(RepositoryError::PackForeign {
-                pack,
-                found_pack: header.pack_id,
-                found_repository: header.repository_id,
-            }),
-            Err(BadHeader::Damaged(detail)) => Err(self.damaged(0, detail.to_owned())),
-            Err(BadHeader::Encrypted) => Err(self.damaged(
-                0,
-                "it is encrypted, and this kafkeep has no keys".to_owned(),
-            )),
-            Err(BadHeader::NewerFormat(found)) => Err(RepositoryError::NewerFormat {
-                object: format!("pack {pack}"),
-                found: found.into(),
-                supported: PACK_FORMAT.into(),
-            }),
-        }
-    }
-
-    fn footer(&self) -> Result<Footer, RepositoryError> {
-        let PackRef {
-            pack_id,
-            length,
-            footer_sha256,
-        } = self.expected;
-        let trailer_offset = length - TRAILER_LEN as u64;
-        let start = length.saturating_sub(FIRST_READ);
-        let end = self.read(start..*length)?;
-        let trailer = end.last_chunk::<TRAILER_LEN>().and_then(Trailer::decode);
-        let trailer = trailer.ok_or_else(|| {
-            self.damaged(trailer_offset, "it does not end like a pack".to_owned())
-        })?;
-        let fits = trailer.footer_offset >= PACK_HEADER_LEN as u64
-            && trailer.footer_len <= FOOTER_LIMIT
-            && trailer.footer_offset.checked_add(trailer.footer_len) == Some(trailer_offset);
-        if !fits {
-            return Err(self.damaged(trailer_offset, "its trailer contradicts itself".to_owned()));
-        }
-        if trailer.footer_sha256 != *footer_sha256 {
-            return Err(self.damaged(
-                trailer_offset,
-                "its trailer belongs to another footer".to_owned(),
-            ));
-        }
-        let footer = if trailer.footer_offset >= start {
-            let from = usize::try_from(trailer.footer_offset - start).unwrap_or(usize::MAX);
-            let until = end.len().saturating_sub(TRAILER_LEN);
-            end.slice(from.min(until)..until)
-        } else {
-            self.read(trailer.footer_offset..trailer_offset)?
-        };
-        if super::Sha256::of(&footer) != *footer_sha256 {
-            return Err(self.damaged(
-                trailer.footer_offset,
-                "the SHA-256 of its footer does not match".to_owned(),
-            ));
-        }
-        Footer::decode(
-            &footer,
-            *pack_id,
-            PACK_HEADER_LEN as u64..trailer.footer_offset,
-        )
-        .map_err(|unusable| match unusable {
-            Unusable::Damaged(detail) => self.damaged(
-                trailer.footer_offset,
-                format!("its footer cannot be used: {detail}"),
-            ),
-            Unusable::NewerFormat(found) => RepositoryError::NewerFormat {
-                object: format!("the footer of pack {pack_id}"),
-                found,
-                supported: FORMAT,
-            },
-        })
-    }
-
-    fn read(&self, range: Range<u64>) -> Result<Bytes, RepositoryError> {
-        self.storage.get_range(&self.name, range)
-    }
-
-    fn damaged(&self, offset: u64, detail: String) -> RepositoryError {
-        RepositoryError::PackDamaged {
-            pack: self.expected.pack_id,
-            offset,
-            detail,
         }
     }
 }

@@ -31,6 +31,9 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// Exactly the bytes of `range`; an error when the object does not have all of them.
     fn get_range(&self, name: &ObjectName, range: Range<u64>) -> Result<Bytes, RepositoryError>;
 
+    /// A hint that `range` will be asked for soon.
+    fn prefetch(&self, _name: &ObjectName, _range: Range<u64>) {}
+
     /// An object's size in bytes.
     fn size(&self, name: &ObjectName) -> Result<u64, RepositoryError>;
 

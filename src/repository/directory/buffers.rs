@@ -59,6 +59,11 @@ impl AlignedBuffer {
         rest
     }
 
+    /// Empties it, to be filled again.
+    pub(super) fn clear(&mut self) {
+        self.length = 0;
+    }
+
     pub(super) fn len(&self) -> usize {
         self.length
     }
@@ -87,7 +92,7 @@ impl WritePool {
     }
 
     pub(super) fn give_back(&self, mut buffer: AlignedBuffer) {
-        buffer.length = 0;
+        buffer.clear();
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() < KEPT_WRITE_BUFFERS && !buffer.memory.is_empty() {
             kept.push(buffer);

@@ -3,11 +3,11 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, OFlags, RenameFlags};
 use rustix::io::Errno;
 use uuid::Uuid;
 
-use super::{FILE_MODE, Root, TEMPORARY_DIRECTORY};
+use super::root::{FILE_MODE, Root, TEMPORARY_DIRECTORY};
 use crate::repository::RepositoryError;
 use crate::repository::storage::ObjectName;
 
@@ -29,7 +29,7 @@ impl Temporary {
         let name = Uuid::new_v4().to_string();
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&directory, &name, flags, Mode::from(FILE_MODE))
+        let file = rustix::fs::openat(&directory, &name, flags, FILE_MODE)
             .map_err(|errno| root.error("create a file in", TEMPORARY_DIRECTORY, errno))?;
         Ok(Self {
             root: Arc::clone(root),

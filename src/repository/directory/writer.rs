@@ -175,6 +175,7 @@ impl Output {
     ) -> Result<(), Errno> {
         for mut buffer in to_write {
             self.write(&mut buffer)?;
+            buffer.clear();
             // The other side may be gone already; the buffer then goes with it.
             written.send(buffer).ok();
         }

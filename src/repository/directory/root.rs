@@ -1,0 +1,252 @@
+//! The open directory of a repository, and the only ways from it to a file.
+
+use std::collections::HashSet;
+use std::num::NonZeroU64;
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+use rustix::fs::{Advice, AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+use super::buffers::{ReadPool, WritePool};
+use crate::repository::RepositoryError;
+use crate::repository::storage::{ObjectInfo, ObjectName, is_segment};
+
+pub(super) const TEMPORARY_DIRECTORY: &str = ".tmp";
+pub(super) const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o750);
+pub(super) const FILE_MODE: Mode = Mode::from_raw_mode(0o640);
+/// Reads from this length on are taken for bulk reads, whose pages are not worth keeping in the system's cache.
+const BULK: u64 = 1 << 20;
+
+#[derive(Debug)]
+pub(super) struct Root {
+    pub(super) path: String,
+    pub(super) directory: OwnedFd,
+    /// Directories whose entries up to the root this process has synced.
+    durable: Mutex<HashSet<String>>,
+    pub(super) write_buffers: WritePool,
+    pub(super) read_buffers: ReadPool,
+}
+
+impl Root {
+    pub(super) fn new(path: String, directory: OwnedFd) -> Self {
+        Self {
+            path,
+            directory,
+            durable: Mutex::default(),
+            write_buffers: WritePool::default(),
+            read_buffers: ReadPool::default(),
+        }
+    }
+
+    pub(super) fn error(&self, action: &'static str, name: &str, errno: Errno) -> RepositoryError {
+        match errno {
+            Errno::NOSPC | Errno::DQUOT => RepositoryError::system(action, &self.path, errno),
+            Errno::NOENT => RepositoryError::ObjectMissing {
+                name: name.to_owned(),
+                location: self.path.clone(),
+            },
+            Errno::LOOP | Errno::NOTDIR => RepositoryError::ObjectDamaged {
+                name: name.to_owned(),
+                detail: format!(
+                    "something else than a file or directory of {} stands there",
+                    self.path
+                ),
+            },
+            _ => RepositoryError::system(action, &format!("{}/{name}", self.path), errno),
+        }
+    }
+
+    /// Opens directory after directory, below the root, following no symbolic link.
+    pub(super) fn walk<'a>(
+        &self,
+        segments: impl Iterator<Item = &'a str>,
+        name: &str,
+    ) -> Result<OwnedFd, RepositoryError> {
+        let mut directory = self.open_directory(&self.directory, ".", name)?;
+        for segment in segments {
+            directory = self.open_directory(&directory, segment, name)?;
+        }
+        Ok(directory)
+    }
+
+    fn open_directory(
+        &self,
+        parent: &OwnedFd,
+        segment: &str,
+        name: &str,
+    ) -> Result<OwnedFd, RepositoryError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(parent, segment, flags, Mode::empty())
+            .map_err(|errno| self.error("open", name, errno))
+    }
+
+    /// The directory that `name` belongs in, made and synced up to the root where needed.
+    pub(super) fn directory_for(&self, name: &ObjectName) -> Result<OwnedFd, RepositoryError> {
+        let mut directory = self.walk([].into_iter(), "")?;
+        let mut path = String::new();
+        for segment in name.split().0 {
+            path = format!("{path}{segment}/");
+            match rustix::fs::mkdirat(&directory, segment, DIRECTORY_MODE) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(self.error("create directory", &path, errno)),
+            }
+            // Also when another process made it: that one may not have come to sync it yet.
+            if !self
+                .durable
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .contains(&path)
+            {
+                rustix::fs::fsync(&directory)
+                    .map_err(|errno| self.error("sync directory of", &path, errno))?;
+                self.durable
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .insert(path.clone());
+            }
+            directory = self.open_directory(&directory, segment, &path)?;
+        }
+        Ok(directory)
+    }
+
+    pub(super) fn temporary_directory(
+        &self,
+        create: bool,
+    ) -> Result<Option<OwnedFd>, RepositoryError> {
+        if create {
+            match rustix::fs::mkdirat(&self.directory, TEMPORARY_DIRECTORY, DIRECTORY_MODE) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(self.error("write to", "", errno)),
+            }
+        }
+        match self.walk([TEMPORARY_DIRECTORY].into_iter(), TEMPORARY_DIRECTORY) {
+            Ok(directory) => Ok(Some(directory)),
+            Err(error) if error.is_missing() && !create => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// An object's file and its size. Symbolic links, FIFOs, devices and the like are refused, and never waited for.
+    pub(super) fn open_file(&self, name: &ObjectName) -> Result<(OwnedFd, u64), RepositoryError> {
+        let (parents, last) = name.split();
+        let directory = self.walk(parents, name.as_str())?;
+        let flags =
+            OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&directory, last, flags, Mode::empty())
+            .map_err(|errno| self.error("open", name.as_str(), errno))?;
+        let stat = rustix::fs::fstat(&file)
+            .map_err(|errno| self.error("examine", name.as_str(), errno))?;
+        match regular_size(&stat) {
+            Some(size) => Ok((file, size)),
+            None => Err(RepositoryError::ObjectDamaged {
+                name: name.to_string(),
+                detail: "it is not a regular file".to_owned(),
+            }),
+        }
+    }
+
+    pub(super) fn read(
+        &self,
+        file: &OwnedFd,
+        name: &ObjectName,
+        range: Range<u64>,
+        size: u64,
+    ) -> Result<Bytes, RepositoryError> {
+        let out_of_range = || RepositoryError::OutOfRange {
+            name: name.to_string(),
+            size,
+            start: range.start,
+            end: range.end,
+        };
+        if range.start > range.end || range.end > size {
+            return Err(out_of_range());
+        }
+        let bulk = range.end - range.start >= BULK;
+        let length = usize::try_from(range.end - range.start).map_err(|_| out_of_range())?;
+        let bytes = self
+            .read_buffers
+            .fill(length, |buffer| read_exactly(file, buffer, range.start));
+        if bulk {
+            // Advice only: where the file system has no use for it, nothing is lost.
+            let length = NonZeroU64::new(range.end - range.start);
+            rustix::fs::fadvise(file, range.start, length, Advice::DontNeed).ok();
+        }
+        match bytes {
+            Ok(bytes) => Ok(bytes),
+            // The file was cut between looking at its size and reading it.
+            Err(Errno::NODATA) => Err(out_of_range()),
+            Err(errno) => Err(self.error("read", name.as_str(), errno)),
+        }
+    }
+
+    pub(super) fn entries(
+        &self,
+        directory: &OwnedFd,
+        name: &str,
+    ) -> Result<impl Iterator<Item = Result<rustix::fs::DirEntry, Errno>> + use<>, RepositoryError>
+    {
+        rustix::fs::Dir::read_from(directory).map_err(|errno| self.error("list", name, errno))
+    }
+
+    pub(super) fn collect(
+        &self,
+        directory: &OwnedFd,
+        prefix: &str,
+        found: &mut Vec<ObjectInfo>,
+    ) -> Result<(), RepositoryError> {
+        for entry in self.entries(directory, prefix)? {
+            let entry = entry.map_err(|errno| self.error("list", prefix, errno))?;
+            let Some(segment) = entry
+                .file_name()
+                .to_str()
+                .ok()
+                .filter(|segment| is_segment(segment))
+            else {
+                continue;
+            };
+            let Ok(name) = ObjectName::new(format!("{prefix}{segment}")) else {
+                continue;
+            };
+            let stat = match rustix::fs::statat(directory, segment, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => stat,
+                // Removed by another process since the directory was read.
+                Err(Errno::NOENT) => continue,
+                Err(errno) => return Err(self.error("examine", name.as_str(), errno)),
+            };
+            if let Some(size) = regular_size(&stat) {
+                found.push(ObjectInfo { name, size });
+            } else if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                match self.open_directory(directory, segment, name.as_str()) {
+                    Ok(below) => self.collect(&below, &format!("{name}/"), found)?,
+                    Err(error) if error.is_missing() => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn regular_size(stat: &Stat) -> Option<u64> {
+    let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+    u64::try_from(stat.st_size).ok().filter(|_| regular)
+}
+
+/// Fills `buffer` from `offset` on; `NODATA` when the file ends before.
+fn read_exactly(file: &OwnedFd, mut buffer: &mut [u8], mut offset: u64) -> Result<(), Errno> {
+    while !buffer.is_empty() {
+        match rustix::io::pread(file, &mut *buffer, offset) {
+            Ok(0) => return Err(Errno::NODATA),
+            Ok(count) => {
+                offset += count as u64;
+                buffer = buffer.get_mut(count..).unwrap_or_default();
+            }
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,259 @@
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::*;
+use crate::repository::testing::noise;
+
+fn name(text: &str) -> ObjectName {
+    ObjectName::new(text).unwrap()
+}
+
+fn scratch() -> (tempfile::TempDir, DirectoryStorage) {
+    let directory = tempfile::tempdir().unwrap();
+    let storage = DirectoryStorage::open(directory.path()).unwrap();
+    (directory, storage)
+}
+
+fn leftovers(path: &Path) -> usize {
+    fs::read_dir(path.join(TEMPORARY_DIRECTORY)).map_or(0, Iterator::count)
+}
+
+#[test]
+fn objects_are_published_once_and_never_replaced() {
+    let (directory, storage) = scratch();
+    storage.put_new(&name("a/b/c.json"), b"first").unwrap();
+    let again = storage.put_new(&name("a/b/c.json"), b"second");
+    assert!(matches!(again, Err(RepositoryError::AlreadyExists { .. })));
+    let mut writer = storage.create(&name("a/b/c.json")).unwrap();
+    writer.write(b"third").unwrap();
+    assert!(matches!(
+        writer.finish(),
+        Err(RepositoryError::AlreadyExists { .. })
+    ));
+    assert_eq!(
+        storage.get(&name("a/b/c.json"), 5).unwrap(),
+        "first".as_bytes()
+    );
+    assert_eq!(leftovers(directory.path()), 0);
+}
+
+#[test]
+fn what_is_written_is_read_back_whatever_its_length() {
+    let (_directory, storage) = scratch();
+    let buffer = buffers::WRITE_BUFFER;
+    for (index, length) in [
+        0,
+        1,
+        4095,
+        4096,
+        4097,
+        buffer - 1,
+        buffer,
+        buffer + 1,
+        7 * buffer,
+        7 * buffer + 4097,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let content = noise(length, index as u64);
+        let name = name(&format!("packs/{index}"));
+        let mut writer = storage.create(&name).unwrap();
+        for piece in content.chunks(1_000_003) {
+            writer.write(piece).unwrap();
+        }
+        assert!(
+            storage.size(&name).unwrap_err().is_missing(),
+            "visible before it is finished"
+        );
+        assert_eq!(writer.finish().unwrap(), length as u64);
+        assert_eq!(storage.size(&name).unwrap(), length as u64);
+        assert!(storage.get(&name, u64::MAX).unwrap() == content, "{length}");
+    }
+}
+
+#[test]
+fn ranges_are_read_exactly_or_not_at_all() {
+    let (_directory, storage) = scratch();
+    let content = noise(3 << 20, 1);
+    storage.put_new(&name("a"), &content).unwrap();
+    for range in [0..0, 0..1, 5..300_000, 1..content.len(), 0..content.len()] {
+        let read = storage
+            .get_range(&name("a"), range.start as u64..range.end as u64)
+            .unwrap();
+        assert!(read == content[range]);
+    }
+    let length = content.len() as u64;
+    for range in [0..length + 1, length + 1..length + 1, 0..u64::MAX] {
+        let read = storage.get_range(&name("a"), range);
+        assert!(matches!(read, Err(RepositoryError::OutOfRange { .. })));
+    }
+    assert!(matches!(
+        storage.get(&name("a"), length - 1),
+        Err(RepositoryError::ObjectTooLarge { .. })
+    ));
+}
+
+#[test]
+fn read_buffers_are_not_shared_between_readers_of_different_objects() {
+    let (_directory, storage) = scratch();
+    let (first, second) = (noise(1 << 20, 1), noise(1 << 20, 2));
+    storage.put_new(&name("first"), &first).unwrap();
+    storage.put_new(&name("second"), &second).unwrap();
+    let read = |which| storage.get(&name(which), u64::MAX).unwrap();
+    let kept = read("first").slice(1000..2000);
+    assert!(read("second") == second && read("second") == second);
+    assert!(kept == first[1000..2000]);
+}
+
+#[test]
+fn listings_show_whole_objects_only_sorted_by_name() {
+    let (directory, storage) = scratch();
+    for object in ["b/2", "b/1", "a", "b/c/3"] {
+        storage.put_new(&name(object), object.as_bytes()).unwrap();
+    }
+    let unfinished = storage.create(&name("b/0")).unwrap();
+    fs::write(directory.path().join("b/.hidden"), b"").unwrap();
+    fs::write(directory.path().join("b/not a name"), b"").unwrap();
+    symlink("/etc", directory.path().join("b/etc")).unwrap();
+    let list = |prefix: &str| -> Vec<String> {
+        storage
+            .list(prefix)
+            .unwrap()
+            .iter()
+            .map(|object| object.name.to_string())
+            .collect()
+    };
+    assert_eq!(list(""), ["a", "b/1", "b/2", "b/c/3"]);
+    assert_eq!(list("b/"), ["b/1", "b/2", "b/c/3"]);
+    assert_eq!(list("b/c/"), ["b/c/3"]);
+    assert!(list("nothing/").is_empty());
+    assert!(storage.list("b").is_err() && storage.list("../").is_err());
+    drop(unfinished);
+}
+
+#[test]
+fn deleted_objects_are_gone() {
+    let (_directory, storage) = scratch();
+    storage.put_new(&name("a/b"), b"").unwrap();
+    storage.delete(&name("a/b")).unwrap();
+    assert!(storage.get(&name("a/b"), 1).unwrap_err().is_missing());
+    assert!(storage.delete(&name("a/b")).unwrap_err().is_missing());
+    assert!(storage.delete(&name("c/d")).unwrap_err().is_missing());
+}
+
+#[test]
+fn leftovers_are_removed_when_they_are_old_enough() {
+    let (directory, storage) = scratch();
+    assert_eq!(storage.remove_leftovers(Duration::ZERO).unwrap(), 0);
+    storage.put_new(&name("a"), b"").unwrap();
+    fs::write(directory.path().join(".tmp/crashed"), b"half").unwrap();
+    assert_eq!(
+        storage.remove_leftovers(Duration::from_secs(3600)).unwrap(),
+        0
+    );
+    assert_eq!(storage.remove_leftovers(Duration::ZERO).unwrap(), 1);
+    assert_eq!(leftovers(directory.path()), 0);
+    assert_eq!(storage.list("").unwrap().len(), 1);
+}
+
+#[test]
+fn a_link_to_a_directory_is_not_followed() {
+    let (directory, storage) = scratch();
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("secret"), b"secret").unwrap();
+    symlink(outside.path(), directory.path().join("packs")).unwrap();
+    for result in [
+        storage.get(&name("packs/secret"), 100).map(drop),
+        storage.put_new(&name("packs/new"), b"new"),
+        storage.delete(&name("packs/secret")),
+        storage.list("packs/").map(drop),
+    ] {
+        assert!(
+            matches!(result, Err(RepositoryError::ObjectDamaged { .. })),
+            "{result:?}"
+        );
+    }
+    assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn directories_are_created_with_those_above_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a/b/c");
+    let storage = DirectoryStorage::create(&path).unwrap();
+    assert!(storage.is_empty().unwrap());
+    storage.put_new(&name("x"), b"").unwrap();
+    assert!(!DirectoryStorage::create(&path).unwrap().is_empty().unwrap());
+}
+
+const SMALL_DISK: &str = "KAFKEEP_TEST_SMALL_DISK";
+
+/// Runs itself again in a mount namespace of its own, where a small disk is mounted. Where the system does not permit that
+/// (it takes root or user namespaces), there is nothing to see.
+#[test]
+fn a_full_disk_is_said_to_be_full_and_nothing_is_left_on_it() {
+    if let Some(disk) = std::env::var_os(SMALL_DISK) {
+        fill_up(&PathBuf::from(disk));
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let test =
+        "repository::directory::tests::a_full_disk_is_said_to_be_full_and_nothing_is_left_on_it";
+    let script =
+        "mount -t tmpfs -o size=20m none \"$1\" || exit 99; exec \"$2\" --exact \"$3\" --nocapture";
+    let output = Command::new("unshare")
+        .args([
+            "--user",
+            "--map-root-user",
+            "--mount",
+            "sh",
+            "-c",
+            script,
+            "sh",
+        ])
+        .arg(directory.path())
+        .arg(std::env::current_exe().unwrap())
+        .arg(test)
+        .env(SMALL_DISK, directory.path())
+        .output();
+    let Ok(output) = output else { return };
+    let said = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    let not_permitted = output.status.code() == Some(99) || said.contains("unshare");
+    assert!(output.status.success() || not_permitted, "{said}");
+    if !not_permitted {
+        assert!(said.contains("1 passed"), "{said}");
+    }
+}
+
+fn fill_up(disk: &Path) {
+    let storage = DirectoryStorage::open(disk).unwrap();
+    let before = rustix::fs::statvfs(disk).unwrap().f_bfree;
+    assert!(before <= (20 << 20) / 4096, "not a small disk");
+    let large = noise(30 << 20, 1);
+    let mut writer = storage.create(&name("packs/large")).unwrap();
+    let error = match writer.write(&large) {
+        Ok(()) => writer.finish().unwrap_err(),
+        Err(error) => {
+            drop(writer);
+            error
+        }
+    };
+    assert!(
+        matches!(error, RepositoryError::NoSpace { .. }),
+        "{error:?}"
+    );
+    assert!(!error.is_transient());
+    let error = storage.put_new(&name("states/large"), &large).unwrap_err();
+    assert!(
+        matches!(error, RepositoryError::NoSpace { .. }),
+        "{error:?}"
+    );
+    assert_eq!(leftovers(disk), 0);
+    assert!(storage.list("").unwrap().is_empty());
+    storage
+        .put_new(&name("states/small"), &noise(1 << 20, 2))
+        .unwrap();
+}

@@ -1,0 +1,178 @@
+//! Who may work beside whom, and what becomes of locks whose holders died.
+
+use std::fs;
+use std::time::Duration;
+
+use super::lock::STALE_AFTER;
+use super::testing::{Scratch, storage};
+use super::*;
+
+fn is_locked<T: std::fmt::Debug>(result: Result<T, RepositoryError>) -> bool {
+    matches!(&result, Err(error @ RepositoryError::Locked { .. }) if error.is_transient())
+}
+
+fn lock_files(scratch: &Scratch) -> Vec<std::path::PathBuf> {
+    let entries = fs::read_dir(scratch.directory.path().join("locks")).unwrap();
+    entries.map(|entry| entry.unwrap().path()).collect()
+}
+
+/// A lock as another process left it.
+fn forge(scratch: &Scratch, change: impl FnOnce(&mut serde_json::Value)) -> LockId {
+    let guard = scratch.repository.lock_shared("backup").unwrap();
+    let path = &lock_files(scratch)[0];
+    let mut lock: serde_json::Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    drop(guard);
+    let id = uuid::Uuid::now_v7();
+    lock["lock_id"] = serde_json::json!(id);
+    change(&mut lock);
+    let path = scratch.directory.path().join(format!("locks/{id}.json"));
+    fs::write(path, serde_json::to_vec(&lock).unwrap()).unwrap();
+    LockId(id)
+}
+
+#[test]
+fn shared_locks_go_together_and_exclusive_ones_with_none() {
+    let scratch = Scratch::new();
+    let other = Repository::open(storage(scratch.directory.path())).unwrap();
+    let first = scratch.repository.lock_shared("backup").unwrap();
+    let second = other.lock_shared("verify").unwrap();
+    assert_eq!(scratch.repository.locks().unwrap().len(), 2);
+    assert!(is_locked(other.lock_exclusive("expire")));
+    drop(first);
+    assert!(is_locked(other.lock_exclusive("expire")));
+    second.check().unwrap();
+    drop(second);
+    let exclusive = other.lock_exclusive("expire").unwrap();
+    assert!(is_locked(scratch.repository.lock_shared("backup")));
+    assert!(is_locked(scratch.repository.lock_exclusive("expire")));
+    drop(exclusive);
+    assert!(scratch.repository.locks().unwrap().is_empty());
+}
+
+#[test]
+fn a_refused_lock_says_who_holds_the_other() {
+    let scratch = Scratch::new();
+    let _guard = scratch.repository.lock_shared("backup").unwrap();
+    let error = scratch
+        .repository
+        .lock_exclusive("expire")
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("backup is running as process"), "{error}");
+    assert!(error.contains(&std::process::id().to_string()), "{error}");
+    assert!(!error.contains("remove"), "{error}");
+}
+
+#[test]
+fn of_many_that_try_at_once_at_most_one_gets_an_exclusive_lock() {
+    let scratch = Scratch::new();
+    let granted = std::sync::Mutex::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                if let Ok(guard) = scratch.repository.lock_exclusive("expire") {
+                    *granted.lock().unwrap() += 1;
+                    std::thread::sleep(Duration::from_millis(300));
+                    drop(guard);
+                }
+            });
+        }
+    });
+    assert!(*granted.lock().unwrap() <= 1);
+    assert!(scratch.repository.locks().unwrap().is_empty());
+}
+
+#[test]
+fn the_lock_of_a_gone_process_is_broken() {
+    let scratch = Scratch::new();
+    forge(&scratch, |lock| lock["pid"] = serde_json::json!(u32::MAX));
+    drop(scratch.repository.lock_exclusive("expire").unwrap());
+    assert!(lock_files(&scratch).is_empty());
+}
+
+#[test]
+fn a_stale_lock_of_another_host_is_reported_and_broken_only_by_word() {
+    let scratch = Scratch::new();
+    let old = chrono::Utc::now() - STALE_AFTER * 2;
+    let id = forge(&scratch, |lock| {
+        lock["host"] = serde_json::json!("elsewhere");
+        lock["refreshed_at"] = serde_json::json!(old);
+    });
+    let error = scratch
+        .repository
+        .lock_exclusive("expire")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("elsewhere") && error.contains(&format!("remove locks/{id}.json")),
+        "{error}"
+    );
+    scratch.repository.break_lock(id).unwrap();
+    assert!(scratch.repository.lock_exclusive("expire").is_ok());
+}
+
+#[test]
+fn locks_are_refreshed_under_new_names() {
+    let scratch = Scratch::new();
+    let every = Duration::from_millis(20);
+    let guard = scratch
+        .repository
+        .lock(LockKind::Shared, "backup", every)
+        .unwrap();
+    let before = guard.holder();
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while guard.holder().lock_id == before.lock_id && std::time::Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_ne!(guard.holder().lock_id, before.lock_id);
+    assert!(guard.holder().refreshed_at >= before.refreshed_at);
+    assert_eq!(guard.holder().started_at, before.started_at);
+    guard.check().unwrap();
+    drop(guard);
+    assert!(lock_files(&scratch).is_empty());
+}
+
+#[test]
+fn a_broken_lock_is_lost_to_its_holder() {
+    let scratch = Scratch::new();
+    let guard = scratch.repository.lock_shared("backup").unwrap();
+    scratch
+        .repository
+        .break_lock(guard.holder().lock_id)
+        .unwrap();
+    assert!(matches!(
+        guard.check(),
+        Err(RepositoryError::LockLost { .. })
+    ));
+    let every = Duration::from_millis(5);
+    let refreshed = scratch
+        .repository
+        .lock(LockKind::Shared, "backup", every)
+        .unwrap();
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while refreshed.check().is_ok() && std::time::Instant::now() < deadline {
+        for path in lock_files(&scratch) {
+            fs::remove_file(path).ok();
+        }
+    }
+    assert!(refreshed.check().is_err());
+    drop(refreshed);
+    assert!(lock_files(&scratch).is_empty());
+}
+
+#[test]
+fn a_lock_that_cannot_be_read_is_respected() {
+    let scratch = Scratch::new();
+    drop(scratch.repository.lock_shared("backup").unwrap());
+    let path = scratch
+        .directory
+        .path()
+        .join(format!("locks/{}.json", uuid::Uuid::now_v7()));
+    fs::write(path, b"{").unwrap();
+    let error = scratch.repository.lock_exclusive("expire").unwrap_err();
+    assert!(
+        matches!(error, RepositoryError::ObjectDamaged { .. }),
+        "{error:?}"
+    );
+    assert!(error.to_string().contains("remove it"), "{error}");
+}

@@ -1,0 +1,286 @@
+//! Manifests are read back as written, proven to be so, and never spoil one another.
+
+use std::fs;
+
+use chrono::{DateTime, Utc};
+use proptest::prelude::*;
+
+use super::testing::{Scratch, TOPIC_ID};
+use super::*;
+use crate::record::{LeaderEpoch, Offset, PartitionId, ProducerId};
+
+fn second(second: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(second, 0).unwrap()
+}
+
+fn manifest(repository: &Repository, backup_id: BackupId) -> Manifest {
+    Manifest {
+        format: FORMAT,
+        backup_id,
+        policy: Some("hourly".to_owned()),
+        kafkeep_version: "0.1.0".to_owned(),
+        repository_id: repository.id(),
+        cluster_id: "MkU3OEVBNTcwNTJENDM2Qk".to_owned(),
+        started_at: backup_id.started_at(),
+        finished_at: backup_id.started_at() + chrono::Duration::milliseconds(1_250),
+        status: BackupStatus::Completed,
+        selection: None,
+        topics: vec![TopicEntry {
+            topic: "orders".to_owned(),
+            topic_id: TOPIC_ID,
+            chain_restarted: None,
+            partition_count: 1,
+            replication_factor: 3,
+            index: Some(Sha256::of(b"index")),
+            configuration: Sha256::of(b"configuration"),
+            partitions: vec![PartitionEntry {
+                partition: PartitionId(0),
+                start_offset: Offset(5),
+                end_offset: Offset(100),
+                last_stable_offset: Offset(90),
+                leader_epoch: LeaderEpoch(2),
+                records: 80,
+                control_records: 5,
+                bytes: 10_000,
+                stored_bytes: 5_000,
+                new_records: 80,
+                new_bytes: 10_000,
+                largest_batch: 900,
+                open_transactions: vec![OpenTransaction {
+                    producer_id: ProducerId(7),
+                    first_offset: Offset(90),
+                }],
+                gaps: vec![Gap {
+                    start_offset: Offset(10),
+                    end_offset: Offset(20),
+                    reason: "retention".to_owned(),
+                }],
+            }],
+        }],
+        totals: Totals {
+            records: 80,
+            bytes: 10_000,
+            ..Totals::default()
+        },
+    }
+}
+
+fn publish(scratch: &Scratch, second_of_start: i64) -> BackupId {
+    let id = BackupId::from_parts(second(second_of_start), [1, 2, 3]);
+    scratch
+        .repository
+        .publish(&manifest(&scratch.repository, id))
+        .unwrap();
+    id
+}
+
+fn path(scratch: &Scratch, id: &BackupId) -> std::path::PathBuf {
+    scratch.directory.path().join(format!("backups/{id}.json"))
+}
+
+#[test]
+fn manifests_are_read_back_as_written_oldest_first() {
+    let scratch = Scratch::new();
+    assert!(scratch.repository.backup_ids().unwrap().is_empty());
+    let later = publish(&scratch, 1_795_000_100);
+    let earlier = publish(&scratch, 1_795_000_000);
+    assert_eq!(scratch.repository.backup_ids().unwrap(), [earlier, later]);
+    assert_eq!(
+        scratch.repository.manifest(&later).unwrap(),
+        manifest(&scratch.repository, later)
+    );
+    let text = fs::read_to_string(path(&scratch, &later)).unwrap();
+    assert!(text.lines().count() > 40, "not for people:\n{text}");
+    assert!(
+        text.contains("\"started_at\": \"2026-11-18T11:08:20Z\""),
+        "{text}"
+    );
+    let published_again = scratch
+        .repository
+        .publish(&manifest(&scratch.repository, later));
+    assert!(matches!(
+        published_again,
+        Err(RepositoryError::AlreadyExists { .. })
+    ));
+}
+
+#[test]
+fn a_damaged_manifest_spoils_no_other() {
+    let scratch = Scratch::new();
+    let (damaged, good) = (
+        publish(&scratch, 1_795_000_000),
+        publish(&scratch, 1_795_000_100),
+    );
+    let whole = fs::read(path(&scratch, &damaged)).unwrap();
+    for bit in 0..whole.len() * 8 {
+        let mut flipped = whole.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        fs::write(path(&scratch, &damaged), flipped).unwrap();
+        let found = scratch.repository.manifest(&damaged);
+        assert!(
+            matches!(found, Err(RepositoryError::DamagedManifest { id, .. }) if id == damaged),
+            "bit {bit}: {found:?}"
+        );
+    }
+    for length in 0..whole.len() - 1 {
+        fs::write(path(&scratch, &damaged), &whole[..length]).unwrap();
+        assert!(
+            scratch.repository.manifest(&damaged).is_err(),
+            "cut to {length}"
+        );
+    }
+    fs::remove_file(path(&scratch, &damaged)).unwrap();
+    std::os::unix::fs::symlink(path(&scratch, &good), path(&scratch, &damaged)).unwrap();
+    assert!(matches!(
+        scratch.repository.manifest(&damaged),
+        Err(RepositoryError::DamagedManifest { .. })
+    ));
+    assert!(scratch.repository.manifest(&good).is_ok());
+}
+
+#[test]
+fn manifests_of_other_backups_and_repositories_are_damaged_ones() {
+    let (scratch, other) = (Scratch::new(), Scratch::new());
+    let (first, second) = (
+        publish(&scratch, 1_795_000_000),
+        publish(&scratch, 1_795_000_100),
+    );
+    fs::copy(path(&scratch, &second), path(&scratch, &first)).unwrap();
+    let error = scratch.repository.manifest(&first).unwrap_err().to_string();
+    assert!(error.contains(&second.to_string()), "{error}");
+    publish(&other, 1_795_000_000);
+    fs::copy(path(&other, &first), path(&scratch, &first)).unwrap();
+    let error = scratch.repository.manifest(&first).unwrap_err().to_string();
+    assert!(
+        error.contains(&other.repository.id().to_string()),
+        "{error}"
+    );
+    assert!(
+        scratch
+            .repository
+            .publish(&manifest(&other.repository, first))
+            .is_err()
+    );
+}
+
+#[test]
+fn a_newer_manifest_is_said_to_be_one() {
+    let scratch = Scratch::new();
+    let id = publish(&scratch, 1_795_000_000);
+    let inner = r#"{"format": 2, "unheard_of": true}"#;
+    let sha256 = Sha256::of(inner.as_bytes());
+    fs::write(
+        path(&scratch, &id),
+        format!(r#"{{"manifest": {inner}, "sha256": "{sha256}"}}"#),
+    )
+    .unwrap();
+    let error = scratch.repository.manifest(&id).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            RepositoryError::NewerFormat {
+                found: 2,
+                supported: 1,
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+    assert!(error.to_string().contains("newer kafkeep"), "{error}");
+}
+
+#[test]
+fn an_unknown_backup_names_the_nearest() {
+    let scratch = Scratch::new();
+    let nobody = scratch
+        .repository
+        .find_backup("20261118T110640Z-010203")
+        .unwrap_err();
+    assert!(nobody.to_string().contains("no backups"), "{nobody}");
+    let ids: Vec<BackupId> = (0..5)
+        .map(|hour| publish(&scratch, 1_795_000_000 + hour * 3600))
+        .collect();
+    let mistyped = "20261118T120641Z-010203";
+    for error in [
+        scratch.repository.find_backup(mistyped).unwrap_err(),
+        scratch
+            .repository
+            .manifest(&mistyped.parse().unwrap())
+            .unwrap_err(),
+    ] {
+        let RepositoryError::UnknownBackup { id, nearest } = error else {
+            panic!("{error:?}")
+        };
+        assert_eq!(id, mistyped);
+        assert_eq!((nearest.len(), nearest[0]), (3, ids[1]));
+    }
+}
+
+#[test]
+fn the_beginning_of_one_id_is_enough() {
+    let scratch = Scratch::new();
+    let ids: Vec<BackupId> = (0..2)
+        .map(|hour| publish(&scratch, 1_795_000_000 + hour * 3600))
+        .collect();
+    assert_eq!(
+        scratch.repository.find_backup("20261118T12").unwrap(),
+        ids[1]
+    );
+    assert_eq!(
+        scratch.repository.find_backup(&ids[0].to_string()).unwrap(),
+        ids[0]
+    );
+    for ambiguous in ["2026", ""] {
+        assert!(matches!(
+            scratch.repository.find_backup(ambiguous),
+            Err(RepositoryError::UnknownBackup { .. })
+        ));
+    }
+}
+
+#[test]
+fn files_that_are_no_manifests_are_not_listed() {
+    let scratch = Scratch::new();
+    let id = publish(&scratch, 1_795_000_000);
+    for name in [
+        "notes.txt",
+        "20261118T110640Z-010203.json.bak",
+        "latest.json",
+        ".20261118T110640Z-010203.json",
+    ] {
+        fs::write(scratch.directory.path().join("backups").join(name), b"").unwrap();
+    }
+    assert_eq!(scratch.repository.backup_ids().unwrap(), [id]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+    #[test]
+    fn any_manifest_is_read_back_as_written(
+        texts in proptest::collection::vec(".{0,40}", 4),
+        numbers in proptest::collection::vec((any::<i64>(), any::<u64>(), any::<u32>()), 0..6),
+        nanos in 0..1_000_000_000_u32,
+        selected in any::<bool>(),
+    ) {
+        let scratch = Scratch::new();
+        let mut manifest = manifest(&scratch.repository, BackupId::new(second(1_795_000_000)));
+        manifest.policy = None;
+        manifest.cluster_id = texts[0].clone();
+        manifest.started_at = DateTime::from_timestamp(1_795_000_000, nanos).unwrap();
+        manifest.status = BackupStatus::Incomplete;
+        manifest.selection = selected.then(|| Selection { start_offset: Some(texts[1].clone()), ..Selection::default() });
+        let topic = &mut manifest.topics[0];
+        topic.chain_restarted = Some(texts[2].clone());
+        topic.index = None;
+        topic.partitions[0].gaps[0].reason = texts[3].clone();
+        let template = topic.partitions[0].clone();
+        topic.partitions.extend(numbers.into_iter().map(|(offset, count, length)| PartitionEntry {
+            start_offset: Offset(offset),
+            records: count,
+            largest_batch: length,
+            ..template.clone()
+        }));
+        scratch.repository.publish(&manifest).unwrap();
+        prop_assert_eq!(scratch.repository.manifest(&manifest.backup_id).unwrap(), manifest);
+    }
+}
