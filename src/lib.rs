@@ -1,2 +1,7 @@
 //! kafkeep
-pub mod record; pub mod repository; pub mod kafka; pub mod engine; pub mod policy; pub mod cli;
+pub mod cli;
+pub mod engine;
+pub mod kafka;
+pub mod policy;
+pub mod record;
+pub mod repository;

@@ -62,7 +62,7 @@ pub struct BackupArgs {
 impl BackupArgs {
     fn selection(&self) -> Option<Selection> {
         let selection = Selection {
-            partitions: (!self.partitions.is_empty()).then(|| self.partitions.iter().copied().map(PartitionId).collect()),
+            partitions: self.partitions.iter().copied().map(PartitionId).collect(),
             start_offset: self.start_offset.map(|bound| bound.to_string()),
             end_offset: self.end_offset.map(|bound| bound.to_string()),
             max_messages: self.max_messages,
@@ -83,19 +83,34 @@ pub async fn run(args: &BackupArgs, global: &Global) -> Result<Exit, CliError> {
         selection: args.selection(),
         ..BackupOptions::new(TopicPatterns::new(args.topics.clone()))
     };
-    let report = backup(&client, repository, &options, progress::progress("backup", global)).await?;
+    let report = backup(
+        &client,
+        repository,
+        &options,
+        progress::progress("backup", global),
+    )
+    .await?;
     if global.json {
         output::json(&report)?;
     } else {
         print(&report)?;
     }
-    Ok(if report.status == BackupStatus::Completed { Exit::Done } else { Exit::Incomplete })
+    Ok(if report.status == BackupStatus::Completed {
+        Exit::Done
+    } else {
+        Exit::Incomplete
+    })
 }
 
 fn print(report: &BackupReport) -> Result<(), CliError> {
-    let mut table = output::table(["topic", "partitions", "records", "bytes", "gaps"], &[1, 2, 3, 4]);
+    let mut table = output::table(
+        ["topic", "partitions", "records", "bytes", "gaps"],
+        &[1, 2, 3, 4],
+    );
     for topic in &report.topics {
-        let sum = |of: fn(&crate::engine::backup::PartitionReport) -> u64| topic.partitions.iter().map(of).sum::<u64>();
+        let sum = |of: fn(&crate::engine::backup::PartitionReport) -> u64| {
+            topic.partitions.iter().map(of).sum::<u64>()
+        };
         table.add_row([
             topic.topic.clone(),
             topic.partitions.len().to_string(),
@@ -110,7 +125,11 @@ fn print(report: &BackupReport) -> Result<(), CliError> {
             for gap in &partition.gaps {
                 output::line(format_args!(
                     "gap: {}-{} offsets {} to {}: {}",
-                    topic.topic, partition.partition, gap.start_offset, gap.end_offset.0 - 1, gap.reason
+                    topic.topic,
+                    partition.partition,
+                    gap.start_offset,
+                    gap.end_offset.0 - 1,
+                    gap.reason
                 ))?;
             }
         }

@@ -82,5 +82,9 @@ impl From<KafkaError> for CliError {
 /// Prints what clap has to say: help and version are not errors.
 pub fn usage(error: &clap::Error) -> ExitCode {
     let printed = error.print();
-    if error.use_stderr() || printed.is_err() { Exit::Usage.into() } else { Exit::Done.into() }
+    if error.use_stderr() || printed.is_err() {
+        Exit::Usage.into()
+    } else {
+        Exit::Done.into()
+    }
 }

@@ -57,14 +57,22 @@ struct DamagedBackup {
 pub fn run(args: &ListArgs, global: &Global) -> Result<Exit, CliError> {
     let repository = args.repository.open(global)?;
     let patterns = TopicPatterns::new(args.topics.clone());
-    let mut listing = Listing { backups: Vec::new(), damaged: Vec::new() };
+    let mut listing = Listing {
+        backups: Vec::new(),
+        damaged: Vec::new(),
+    };
     for backup_id in repository.backup_ids()?.into_iter().rev() {
         match repository.manifest(&backup_id) {
-            Ok(manifest) if is_wanted(&manifest, args, &patterns) => listing.backups.push(ListedBackup::of(&manifest)),
+            Ok(manifest) if is_wanted(&manifest, args, &patterns) => {
+                listing.backups.push(ListedBackup::of(&manifest))
+            }
             Ok(_) => {}
             // Deleted between the listing and now.
             Err(RepositoryError::UnknownBackup { .. }) => {}
-            Err(error) => listing.damaged.push(DamagedBackup { backup_id, error: error.to_string() }),
+            Err(error) => listing.damaged.push(DamagedBackup {
+                backup_id,
+                error: error.to_string(),
+            }),
         }
     }
     if global.json {
@@ -72,23 +80,32 @@ pub fn run(args: &ListArgs, global: &Global) -> Result<Exit, CliError> {
     } else {
         print(&listing)?;
     }
-    Ok(if listing.damaged.is_empty() { Exit::Done } else { Exit::Incomplete })
+    Ok(if listing.damaged.is_empty() {
+        Exit::Done
+    } else {
+        Exit::Incomplete
+    })
 }
 
 fn is_wanted(manifest: &Manifest, args: &ListArgs, patterns: &TopicPatterns) -> bool {
-    let cluster = args.cluster.as_ref().is_none_or(|cluster| *cluster == manifest.cluster_id);
+    let cluster = args
+        .cluster
+        .as_ref()
+        .is_none_or(|cluster| *cluster == manifest.cluster_id);
     let topic = args.topics.is_empty()
-        || manifest
-            .topics
-            .iter()
-            .any(|topic| patterns.chooses(Candidate { name: &topic.topic, is_internal: false }));
+        || manifest.topics.iter().any(|topic| {
+            patterns.chooses(Candidate {
+                name: &topic.topic,
+                is_internal: false,
+            })
+        });
     cluster && topic
 }
 
 impl ListedBackup {
     fn of(manifest: &Manifest) -> Self {
         Self {
-            backup_id: manifest.backup_id.clone(),
+            backup_id: manifest.backup_id,
             status: manifest.status,
             policy: manifest.policy.clone(),
             cluster_id: manifest.cluster_id.clone(),
@@ -96,7 +113,11 @@ impl ListedBackup {
             finished_at: manifest.finished_at,
             one_off: manifest.selection.is_some(),
             topics: manifest.topics.len() as u64,
-            partitions: manifest.topics.iter().map(|topic| topic.partitions.len() as u64).sum(),
+            partitions: manifest
+                .topics
+                .iter()
+                .map(|topic| topic.partitions.len() as u64)
+                .sum(),
             total_messages: manifest.totals.records,
             total_size_bytes: manifest.totals.bytes,
             new_bytes: manifest.totals.new_bytes,
@@ -108,7 +129,17 @@ fn print(listing: &Listing) -> Result<(), CliError> {
     if listing.backups.is_empty() && listing.damaged.is_empty() {
         return output::line("no backups");
     }
-    let header = ["backup", "status", "started (utc)", "cluster", "topics", "partitions", "records", "bytes", "new"];
+    let header = [
+        "backup",
+        "status",
+        "started (utc)",
+        "cluster",
+        "topics",
+        "partitions",
+        "records",
+        "bytes",
+        "new",
+    ];
     let mut table = output::table(header, &[4, 5, 6, 7, 8]);
     for backup in &listing.backups {
         let one_off = if backup.one_off { " (one-off)" } else { "" };
@@ -126,7 +157,10 @@ fn print(listing: &Listing) -> Result<(), CliError> {
     }
     output::line(table)?;
     for damaged in &listing.damaged {
-        output::line(format_args!("damaged: backup {}: {}", damaged.backup_id, damaged.error))?;
+        output::line(format_args!(
+            "damaged: backup {}: {}",
+            damaged.backup_id, damaged.error
+        ))?;
     }
     Ok(())
 }

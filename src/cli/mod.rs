@@ -55,7 +55,12 @@ struct Global {
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
     /// The directory of kafkeep.toml, for clusters and repositories given by name
-    #[arg(long, global = true, value_name = "DIR", default_value = "/etc/kafkeep")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        default_value = "/etc/kafkeep"
+    )]
     config: PathBuf,
 }
 
@@ -87,7 +92,10 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<Exit, CliError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::Runtime)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(CliError::Runtime)?;
     runtime.block_on(async {
         match &cli.verb {
             Verb::Backup(args) => backup::run(args, &cli.global).await,

@@ -11,7 +11,8 @@ use super::CliError;
 /// Prints a report as JSON on standard output.
 pub fn json<T: Serialize>(report: &T) -> Result<(), CliError> {
     let mut out = std::io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, report).map_err(|error| CliError::Output(error.into()))?;
+    serde_json::to_writer_pretty(&mut out, report)
+        .map_err(|error| CliError::Output(error.into()))?;
     writeln!(out).map_err(CliError::Output)
 }
 
@@ -32,17 +33,17 @@ pub fn error(error: &CliError, json: bool) {
         source = cause.source();
     }
     // Nothing more can be done when even this cannot be written.
-    let _ = writeln!(std::io::stderr().lock(), "kafkeep: {message}").is_ok();
+    writeln!(std::io::stderr().lock(), "kafkeep: {message}").unwrap_or_default();
     if json {
         let report = serde_json::json!({ "status": "failed", "error": message, "exit_code": error.exit() as u8 });
-        let _ = writeln!(std::io::stdout().lock(), "{report:#}").is_ok();
+        writeln!(std::io::stdout().lock(), "{report:#}").unwrap_or_default();
     }
 }
 
 /// A table with a header; columns named in `right` are aligned to the right.
 pub fn table<const N: usize>(header: [&str; N], right: &[usize]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
+    table.load_style(presets::NOTHING);
     table.set_header(header.map(|name| Cell::new(name.to_uppercase())));
     for column in right {
         if let Some(column) = table.column_mut(*column) {

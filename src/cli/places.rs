@@ -1,6 +1,6 @@
 //! Where a command reads and writes: `--cluster` or `--bootstrap-servers`, and `--repository`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,7 +36,10 @@ impl ClusterArgs {
             Some(name) => Configuration::load(&global.config)?.cluster(name)?,
             None => load_cluster(&self.bootstrap_servers, self.kafka_config.as_deref())?,
         };
-        let retry = Retry { deadline: Duration::from_secs(self.deadline.max(1)), ..Retry::default() };
+        let retry = Retry {
+            deadline: Duration::from_secs(self.deadline.max(1)),
+            ..Retry::default()
+        };
         Ok(Client::connect(cluster, retry).await?)
     }
 }
@@ -52,18 +55,22 @@ pub struct RepositoryArgs {
 impl RepositoryArgs {
     /// Opens a repository that must be there.
     pub fn open(&self, global: &Global) -> Result<Arc<Repository>, CliError> {
-        Ok(Arc::new(Repository::open(Arc::new(self.directory(global, DirectoryStorage::open)?))?))
+        Ok(Arc::new(Repository::open(Arc::new(
+            self.directory(global, DirectoryStorage::open)?,
+        ))?))
     }
 
     /// Opens a repository, or makes one where nothing is.
     pub fn open_or_init(&self, global: &Global) -> Result<Arc<Repository>, CliError> {
-        Ok(Arc::new(Repository::open_or_init(Arc::new(self.directory(global, DirectoryStorage::create)?))?))
+        Ok(Arc::new(Repository::open_or_init(Arc::new(
+            self.directory(global, DirectoryStorage::create)?,
+        ))?))
     }
 
     fn directory(
         &self,
         global: &Global,
-        open: impl FnOnce(PathBuf) -> Result<DirectoryStorage, RepositoryError>,
+        open: impl FnOnce(&Path) -> Result<DirectoryStorage, RepositoryError>,
     ) -> Result<DirectoryStorage, CliError> {
         if self.repository.contains("://") {
             return Err(CliError::Usage(format!(
@@ -75,9 +82,11 @@ impl RepositoryArgs {
         let path = if is_path {
             PathBuf::from(&self.repository)
         } else {
-            Configuration::load(&global.config)?.repository(&self.repository)?.0
+            Configuration::load(&global.config)?
+                .repository(&self.repository)?
+                .0
         };
-        Ok(open(path)?)
+        Ok(open(&path)?)
     }
 }
 
@@ -85,7 +94,8 @@ impl RepositoryArgs {
 pub fn backup_id(repository: &Repository, text: &str) -> Result<BackupId, CliError> {
     if text == "latest" {
         let newest = repository.backup_ids()?.pop();
-        return newest.ok_or_else(|| CliError::Usage("the repository holds no backup yet".to_owned()));
+        return newest
+            .ok_or_else(|| CliError::Usage("the repository holds no backup yet".to_owned()));
     }
     Ok(repository.find_backup(text)?)
 }

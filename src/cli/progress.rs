@@ -21,7 +21,10 @@ impl Progress for Bar {
     }
 
     fn advanced(&self, offsets: u64, bytes: u64) {
-        let total = self.bytes.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed) + bytes;
+        let total = self
+            .bytes
+            .fetch_add(bytes, std::sync::atomic::Ordering::Relaxed)
+            + bytes;
         self.bar.inc(offsets);
         self.bar.set_message(super::output::bytes(total));
     }
@@ -38,9 +41,14 @@ pub fn progress(what: &'static str, global: &Global) -> Arc<dyn Progress> {
     if global.quiet || global.json || !std::io::stderr().is_terminal() {
         return Arc::new(NoProgress);
     }
-    let template = "{prefix} {wide_bar} {human_pos}/{human_len} records, {msg}, {per_sec}, {eta} left";
-    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let template =
+        "{prefix} {wide_bar} {human_pos}/{human_len} records, {msg}, {per_sec}, {eta} left";
+    let style =
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     let bar = ProgressBar::new(0).with_style(style).with_prefix(what);
     bar.enable_steady_tick(Duration::from_millis(200));
-    Arc::new(Bar { bar, bytes: 0.into() })
+    Arc::new(Bar {
+        bar,
+        bytes: 0.into(),
+    })
 }

@@ -4,7 +4,9 @@ use chrono::{DateTime, Utc};
 use clap::{Args, ValueEnum};
 
 use crate::engine::rate::RateLimit;
-use crate::engine::restore::{self, IfExists, RestoreOptions, RestorePlan, RestoreReport, TopicAction, TopicConfigSource};
+use crate::engine::restore::{
+    self, IfExists, RestoreOptions, RestorePlan, RestoreReport, TopicAction, TopicConfigSource,
+};
 use crate::engine::topics::{Rename, TopicPattern, TopicPatterns};
 use crate::record::PartitionId;
 
@@ -48,8 +50,8 @@ pub struct RestoreArgs {
     #[arg(long = "partitions", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     partition_count: Option<u32>,
     /// Create topics with another replication factor than the source's
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=100))]
-    replication_factor: Option<u16>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i16).range(1..=100))]
+    replication_factor: Option<i16>,
     /// How the target's offsets relate to the source's
     #[arg(long, value_enum, default_value_t = Offsets::Mapped)]
     offsets: Offsets,
@@ -112,12 +114,15 @@ impl RestoreArgs {
         if let (Some(from), Some(until)) = (self.from, self.until)
             && from >= until
         {
-            return Err(CliError::Usage("--from must be earlier than --until".into()));
+            return Err(CliError::Usage(
+                "--from must be earlier than --until".into(),
+            ));
         }
         Ok(RestoreOptions {
             topics: TopicPatterns::new(self.topics.clone()),
             renames: self.renames.clone(),
-            partitions: (!self.partitions.is_empty()).then(|| self.partitions.iter().copied().map(PartitionId).collect()),
+            partitions: (!self.partitions.is_empty())
+                .then(|| self.partitions.iter().copied().map(PartitionId).collect()),
             from: self.from,
             until: self.until,
             partition_count: self.partition_count,
@@ -149,9 +154,20 @@ pub async fn run(args: &RestoreArgs, global: &Global) -> Result<Exit, CliError> 
         } else {
             print_plan(&plan)?;
         }
-        return Ok(if plan.refused.is_empty() { Exit::Done } else { Exit::Failed });
+        return Ok(if plan.refused.is_empty() {
+            Exit::Done
+        } else {
+            Exit::Failed
+        });
     }
-    let report = restore::apply(&client, repository, plan, &options, progress::progress("restore", global)).await?;
+    let report = restore::apply(
+        &client,
+        repository,
+        plan,
+        &options,
+        progress::progress("restore", global),
+    )
+    .await?;
     if global.json {
         output::json(&report)?;
     } else {
@@ -161,19 +177,39 @@ pub async fn run(args: &RestoreArgs, global: &Global) -> Result<Exit, CliError> 
 }
 
 fn print_plan(plan: &RestorePlan) -> Result<(), CliError> {
-    output::line(format_args!("plan: restore backup {} into cluster {}\n", plan.backup_id, plan.cluster_id))?;
-    let mut table = output::table(["topic", "into", "action", "partitions", "records", "bytes"], &[3, 4, 5]);
+    output::line(format_args!(
+        "plan: restore backup {} into cluster {}\n",
+        plan.backup_id, plan.cluster_id
+    ))?;
+    let mut table = output::table(
+        ["topic", "into", "action", "partitions", "records", "bytes"],
+        &[3, 4, 5],
+    );
     for topic in &plan.topics {
         table.add_row([
             topic.topic.clone(),
             topic.target_topic.clone(),
             match &topic.action {
-                TopicAction::Create { replication_factor, .. } => format!("create, {replication_factor} replica(s)"),
+                TopicAction::Create {
+                    replication_factor, ..
+                } => format!("create, {replication_factor} replica(s)"),
                 TopicAction::Append => "append".to_owned(),
             },
             topic.target_partitions.to_string(),
-            output::count(topic.partitions.iter().map(|partition| partition.records).sum()),
-            output::bytes(topic.partitions.iter().map(|partition| partition.bytes).sum()),
+            output::count(
+                topic
+                    .partitions
+                    .iter()
+                    .map(|partition| partition.records)
+                    .sum(),
+            ),
+            output::bytes(
+                topic
+                    .partitions
+                    .iter()
+                    .map(|partition| partition.bytes)
+                    .sum(),
+            ),
         ]);
     }
     output::line(table)?;
@@ -192,7 +228,12 @@ fn print_plan(plan: &RestorePlan) -> Result<(), CliError> {
 
 fn print_topic_plan(topic: &restore::TopicRestore) -> Result<(), CliError> {
     output::line(format_args!("\n{}:", topic.target_topic))?;
-    if let TopicAction::Create { configuration, afterwards, .. } = &topic.action {
+    if let TopicAction::Create {
+        configuration,
+        afterwards,
+        ..
+    } = &topic.action
+    {
         for (name, value) in configuration {
             let later = match afterwards.get(name) {
                 Some(Some(later)) if later == value => continue,
@@ -203,13 +244,25 @@ fn print_topic_plan(topic: &restore::TopicRestore) -> Result<(), CliError> {
             output::line(format_args!("  set {name}={value}{later}"))?;
         }
     }
-    let control: u64 = topic.partitions.iter().map(|partition| partition.control_records).sum();
-    let open: u64 = topic.partitions.iter().map(|partition| partition.open_transactions).sum();
+    let control: u64 = topic
+        .partitions
+        .iter()
+        .map(|partition| partition.control_records)
+        .sum();
+    let open: u64 = topic
+        .partitions
+        .iter()
+        .map(|partition| partition.open_transactions)
+        .sum();
     if control > 0 {
-        output::line(format_args!("  skip {control} transaction markers, and the records of aborted transactions"))?;
+        output::line(format_args!(
+            "  skip {control} transaction markers, and the records of aborted transactions"
+        ))?;
     }
     if open > 0 {
-        output::line(format_args!("  skip the records of {open} transaction(s) that were still open"))?;
+        output::line(format_args!(
+            "  skip the records of {open} transaction(s) that were still open"
+        ))?;
     }
     for note in &topic.notes {
         output::line(format_args!("  note: {note}"))?;
@@ -218,7 +271,10 @@ fn print_topic_plan(topic: &restore::TopicRestore) -> Result<(), CliError> {
 }
 
 fn print_report(report: &RestoreReport) -> Result<(), CliError> {
-    let mut table = output::table(["topic", "into", "partition", "records", "start", "end"], &[2, 3, 4, 5]);
+    let mut table = output::table(
+        ["topic", "into", "partition", "records", "start", "end"],
+        &[2, 3, 4, 5],
+    );
     for topic in &report.topics {
         for partition in &topic.partitions {
             table.add_row([

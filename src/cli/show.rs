@@ -32,7 +32,10 @@ pub fn run(args: &ShowArgs, global: &Global) -> Result<Exit, CliError> {
 }
 
 fn print(manifest: &Manifest) -> Result<(), CliError> {
-    output::line(format_args!("backup      {} ({})", manifest.backup_id, manifest.status))?;
+    output::line(format_args!(
+        "backup      {} ({})",
+        manifest.backup_id, manifest.status
+    ))?;
     output::line(format_args!("cluster     {}", manifest.cluster_id))?;
     if let Some(policy) = &manifest.policy {
         output::line(format_args!("policy      {policy}"))?;
@@ -54,7 +57,16 @@ fn print(manifest: &Manifest) -> Result<(), CliError> {
     if manifest.selection.is_some() {
         output::line("one-off     a part that was asked for; later backups do not build on it")?;
     }
-    let header = ["topic", "partition", "start", "end", "last stable", "records", "bytes", "new"];
+    let header = [
+        "topic",
+        "partition",
+        "start",
+        "end",
+        "last stable",
+        "records",
+        "bytes",
+        "new",
+    ];
     let mut table = output::table(header, &[1, 2, 3, 4, 5, 6, 7]);
     for topic in &manifest.topics {
         for partition in &topic.partitions {

@@ -29,8 +29,15 @@ pub struct VerifyArgs {
 
 pub async fn run(args: &VerifyArgs, global: &Global) -> Result<Exit, CliError> {
     let repository = args.repository.open(global)?;
-    let backups = args.backups.iter().map(|text| backup_id(&repository, text)).collect::<Result<_, _>>()?;
-    let options = VerifyOptions { backups, quick: args.quick };
+    let backups = args
+        .backups
+        .iter()
+        .map(|text| backup_id(&repository, text))
+        .collect::<Result<_, _>>()?;
+    let options = VerifyOptions {
+        backups,
+        quick: args.quick,
+    };
     let progress = progress::progress("verify", global);
     let report = tokio::task::spawn_blocking(move || verify(&repository, &options, &*progress))
         .await
@@ -40,7 +47,11 @@ pub async fn run(args: &VerifyArgs, global: &Global) -> Result<Exit, CliError> {
     } else {
         print(&report)?;
     }
-    Ok(if report.findings.is_empty() { Exit::Done } else { Exit::Incomplete })
+    Ok(if report.findings.is_empty() {
+        Exit::Done
+    } else {
+        Exit::Incomplete
+    })
 }
 
 fn print(report: &VerifyReport) -> Result<(), CliError> {
@@ -59,7 +70,10 @@ fn print(report: &VerifyReport) -> Result<(), CliError> {
         if !at.is_empty() {
             output::line(format_args!("         in {}", at.join(", ")))?;
         }
-        output::line(format_args!("         touches backup(s) {}", backups.join(", ")))?;
+        output::line(format_args!(
+            "         touches backup(s) {}",
+            backups.join(", ")
+        ))?;
     }
     output::line(format_args!(
         "{}: {} backup(s), {} pack(s), {} blocks, {} batches, {} read{}",
@@ -69,6 +83,10 @@ fn print(report: &VerifyReport) -> Result<(), CliError> {
         output::count(report.blocks),
         output::count(report.batches),
         output::bytes(report.bytes),
-        if report.depth == "quick" { " (quick: sizes and footers only)" } else { "" }
+        if report.depth == "quick" {
+            " (quick: sizes and footers only)"
+        } else {
+            ""
+        }
     ))
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::record::{Offset, PartitionId, TopicId};
-use crate::repository::{BackupId, Manifest, PartitionEntry, TopicEntry, Repository, RepositoryError, Sha256};
+use crate::repository::{
+    BackupId, Manifest, PartitionEntry, Repository, RepositoryError, Sha256, TopicEntry,
+};
 
 use super::EngineError;
 
@@ -34,16 +36,22 @@ pub struct ChainEnd {
 impl ChainEnd {
     fn of(manifest: &Manifest, topic: TopicEntry) -> Self {
         Self {
-            backup_id: manifest.backup_id.clone(),
+            backup_id: manifest.backup_id,
             index: topic.index,
             configuration: topic.configuration,
-            partitions: topic.partitions.into_iter().map(|entry| (entry.partition, entry)).collect(),
+            partitions: topic
+                .partitions
+                .into_iter()
+                .map(|entry| (entry.partition, entry))
+                .collect(),
         }
     }
 
     /// The first offset that the chain does not hold of `partition`.
     pub fn resume_offset(&self, partition: PartitionId) -> Option<Offset> {
-        self.partitions.get(&partition).map(|entry| entry.end_offset)
+        self.partitions
+            .get(&partition)
+            .map(|entry| entry.end_offset)
     }
 }
 
@@ -82,7 +90,9 @@ pub fn find_chains(repository: &Repository, wanted: &[Generation]) -> Result<Cha
                 topic_id: topic.topic_id,
             };
             if missing.remove(&generation) {
-                chains.ends.insert(generation, ChainEnd::of(&manifest, topic));
+                chains
+                    .ends
+                    .insert(generation, ChainEnd::of(&manifest, topic));
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Sums over what an index holds of a partition between two offsets.
 
 use crate::record::{BatchRef, Offset, PartitionId, batches};
-use crate::repository::{Extent, PartitionEntry, PackRef, Repository, Sha256};
+use crate::repository::{Extent, PackRef, PartitionEntry, Repository, Sha256};
 
 use super::EngineError;
 
@@ -78,10 +78,14 @@ impl Held {
 }
 
 fn records_between(batch: &BatchRef<'_>, start: Offset, end: Offset) -> Result<u64, EngineError> {
-    let opened = batch.open(OPEN_LIMIT).map_err(crate::repository::RepositoryError::Batch)?;
+    let opened = batch
+        .open(OPEN_LIMIT)
+        .map_err(crate::repository::RepositoryError::Batch)?;
     let mut count = 0;
     for record in opened.records() {
-        let offset = record.map_err(crate::repository::RepositoryError::Batch)?.offset;
+        let offset = record
+            .map_err(crate::repository::RepositoryError::Batch)?
+            .offset;
         count += u64::from(start <= offset && offset < end);
     }
     Ok(count)
@@ -118,8 +122,12 @@ fn held_in_part(
     end: Offset,
 ) -> Result<Held, EngineError> {
     let reader = repository.open_pack(pack)?;
-    let mut held = Held { stored_bytes: extent.length, ..Held::default() };
-    for block in reader.read_blocks(extent.offset..extent.offset + extent.length)? {
+    let mut held = Held {
+        stored_bytes: extent.length,
+        ..Held::default()
+    };
+    for block in reader.blocks(extent.offset..extent.end()) {
+        let block = block?;
         for batch in batches(&block.raw) {
             let batch = batch.map_err(crate::repository::RepositoryError::Batch)?;
             if batch.last_offset() >= start && batch.base_offset() < end {

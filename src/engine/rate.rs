@@ -25,7 +25,9 @@ impl FromStr for RateLimit {
     /// Reads `50MiB/s` or `10000 records/s`.
     fn from_str(text: &str) -> Result<Self, EngineError> {
         let refuse = || {
-            EngineError::Refused(format!("rate limit `{text}`: write a rate such as 50MiB/s or '10000 records/s'"))
+            EngineError::Refused(format!(
+                "rate limit `{text}`: write a rate such as 50MiB/s or '10000 records/s'"
+            ))
         };
         let amount = text.trim().strip_suffix("/s").ok_or_else(refuse)?.trim();
         let limit = if let Some(records) = amount.strip_suffix("records") {
@@ -57,7 +59,9 @@ impl Serialize for RateLimit {
 
 /// A size in bytes: a number with `B`, `kB`, `KiB`, `MB`, `MiB`, `GB`, `GiB`, or none of them.
 fn parse_size(text: &str) -> Option<u64> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let scale: u64 = match unit.trim() {
         "" | "B" => 1,
@@ -86,13 +90,18 @@ const SMALLEST_REQUEST: u64 = 16 << 10;
 impl RateLimiter {
     /// A limiter; `None` never waits.
     pub fn new(limit: Option<RateLimit>) -> Self {
-        Self { limit, paid_until: Mutex::new(None) }
+        Self {
+            limit,
+            paid_until: Mutex::new(None),
+        }
     }
 
     /// How many bytes one request should ask for, at most `largest`.
     pub fn request_bytes(&self, largest: u64) -> u64 {
         match self.limit {
-            Some(RateLimit::Bytes(rate)) => (rate / 4).clamp(SMALLEST_REQUEST.min(largest), largest),
+            Some(RateLimit::Bytes(rate)) => {
+                (rate / 4).clamp(SMALLEST_REQUEST.min(largest), largest)
+            }
             Some(RateLimit::Records(_)) => (256 << 10).min(largest),
             None => largest,
         }
@@ -108,7 +117,10 @@ impl RateLimiter {
         let cost = Duration::from_secs_f64(amount as f64 / rate as f64);
         let now = Instant::now();
         let due = {
-            let mut paid_until = self.paid_until.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut paid_until = self
+                .paid_until
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             // Idle time is not saved up beyond one stretch, else a pause would allow a burst.
             let earliest = now.checked_sub(STRETCH).unwrap_or(now);
             let due = paid_until.unwrap_or(now).max(earliest) + cost;
@@ -125,14 +137,30 @@ mod tests {
 
     #[test]
     fn rates_are_read_in_bytes_and_in_records() {
-        assert_eq!("50MiB/s".parse::<RateLimit>().unwrap(), RateLimit::Bytes(50 << 20));
-        assert_eq!("1MB/s".parse::<RateLimit>().unwrap(), RateLimit::Bytes(1_000_000));
-        assert_eq!("10000 records/s".parse::<RateLimit>().unwrap(), RateLimit::Records(10_000));
+        assert_eq!(
+            "50MiB/s".parse::<RateLimit>().unwrap(),
+            RateLimit::Bytes(50 << 20)
+        );
+        assert_eq!(
+            "1MB/s".parse::<RateLimit>().unwrap(),
+            RateLimit::Bytes(1_000_000)
+        );
+        assert_eq!(
+            "10000 records/s".parse::<RateLimit>().unwrap(),
+            RateLimit::Records(10_000)
+        );
     }
 
     #[test]
     fn a_rate_of_nothing_or_without_a_unit_of_time_is_refused() {
-        for text in ["0/s", "50MiB", "fast", "0 records/s", "-1/s", "99999999999999999999/s"] {
+        for text in [
+            "0/s",
+            "50MiB",
+            "fast",
+            "0 records/s",
+            "-1/s",
+            "99999999999999999999/s",
+        ] {
             assert!(text.parse::<RateLimit>().is_err(), "{text}");
         }
     }
@@ -145,6 +173,9 @@ mod tests {
         limiter.moved(2000, 1).await;
         limiter.moved(1000, 1).await;
         let took = start.elapsed();
-        assert!(took >= Duration::from_millis(2990) && took < Duration::from_millis(3100), "{took:?}");
+        assert!(
+            took >= Duration::from_millis(2990) && took < Duration::from_millis(3100),
+            "{took:?}"
+        );
     }
 }

@@ -58,8 +58,13 @@ impl FromStr for TopicPattern {
         };
         let refuse = |why: String| EngineError::Refused(format!("topic pattern `{text}`: {why}"));
         let matcher = if body.is_empty() {
-            return Err(refuse("is empty; write a topic's name, a glob or /a regular expression/".into()));
-        } else if let Some(regex) = body.strip_prefix('/').and_then(|rest| rest.strip_suffix('/')) {
+            return Err(refuse(
+                "is empty; write a topic's name, a glob or /a regular expression/".into(),
+            ));
+        } else if let Some(regex) = body
+            .strip_prefix('/')
+            .and_then(|rest| rest.strip_suffix('/'))
+        {
             Matcher::Regex(Regex::new(regex).map_err(|error| refuse(error.to_string()))?)
         } else if body.contains(['*', '?', '[', '{']) {
             let glob = GlobBuilder::new(body)
@@ -70,7 +75,11 @@ impl FromStr for TopicPattern {
         } else {
             Matcher::Literal(body.to_owned())
         };
-        Ok(Self { text: text.to_owned(), exclude, matcher })
+        Ok(Self {
+            text: text.to_owned(),
+            exclude,
+            matcher,
+        })
     }
 }
 
@@ -96,11 +105,18 @@ impl TopicPatterns {
 
     /// Whether `topic` is chosen.
     pub fn chooses(&self, topic: Candidate<'_>) -> bool {
-        if self.0.iter().any(|pattern| pattern.exclude && pattern.matches(topic.name)) {
+        if self
+            .0
+            .iter()
+            .any(|pattern| pattern.exclude && pattern.matches(topic.name))
+        {
             return false;
         }
         if topic.is_internal {
-            return self.0.iter().any(|pattern| pattern.literal() == Some(topic.name));
+            return self
+                .0
+                .iter()
+                .any(|pattern| pattern.literal() == Some(topic.name));
         }
         let mut including = self.0.iter().filter(|pattern| !pattern.exclude).peekable();
         including.peek().is_none() || including.any(|pattern| pattern.matches(topic.name))
@@ -115,14 +131,21 @@ impl TopicPatterns {
         place: &str,
     ) -> Result<BTreeSet<&'a str>, EngineError> {
         for pattern in self.0.iter().filter(|pattern| !pattern.exclude) {
-            let found = candidates.clone().into_iter().any(|topic| pattern.matches(topic.name));
+            let found = candidates
+                .clone()
+                .into_iter()
+                .any(|topic| pattern.matches(topic.name));
             if found {
                 continue;
             }
             if let Some(name) = pattern.literal() {
                 let near = nearest(name, candidates.clone().into_iter().map(|topic| topic.name));
-                let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-                return Err(EngineError::Refused(format!("no topic `{name}` in {place}{hint}")));
+                let hint = near
+                    .map(|near| format!("; did you mean `{near}`?"))
+                    .unwrap_or_default();
+                return Err(EngineError::Refused(format!(
+                    "no topic `{name}` in {place}{hint}"
+                )));
             }
             if !allow_empty {
                 return Err(EngineError::Refused(format!(
@@ -130,8 +153,11 @@ impl TopicPatterns {
                 )));
             }
         }
-        let chosen: BTreeSet<_> =
-            candidates.into_iter().filter(|topic| self.chooses(*topic)).map(|topic| topic.name).collect();
+        let chosen: BTreeSet<_> = candidates
+            .into_iter()
+            .filter(|topic| self.chooses(*topic))
+            .map(|topic| topic.name)
+            .collect();
         if chosen.is_empty() && !allow_empty {
             return Err(EngineError::Refused(format!(
                 "no topic is chosen in {place}; pass --allow-empty if that is fine"
@@ -159,8 +185,14 @@ fn edit_distance(a: &str, b: &str) -> usize {
         let mut diagonal = i;
         for (j, cb) in b.iter().enumerate() {
             let above = row.get(j + 1).copied().unwrap_or(usize::MAX);
-            let left = if j == 0 { i + 1 } else { row.get(j).copied().unwrap_or(usize::MAX) };
-            let best = (diagonal + usize::from(ca != *cb)).min(above + 1).min(left + 1);
+            let left = if j == 0 {
+                i + 1
+            } else {
+                row.get(j).copied().unwrap_or(usize::MAX)
+            };
+            let best = (diagonal + usize::from(ca != *cb))
+                .min(above + 1)
+                .min(left + 1);
             diagonal = above;
             if let Some(cell) = row.get_mut(j + 1) {
                 *cell = best;
@@ -196,10 +228,19 @@ impl FromStr for Rename {
         if bare.contains(['{', '}']) {
             return Err(refuse("the template knows only {topic}"));
         }
-        if !bare.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)) || template.is_empty() {
-            return Err(refuse("a topic's name has only letters, digits, `.`, `_` and `-`"));
+        if !bare
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+            || template.is_empty()
+        {
+            return Err(refuse(
+                "a topic's name has only letters, digits, `.`, `_` and `-`",
+            ));
         }
-        Ok(Self { pattern, template: template.to_owned() })
+        Ok(Self {
+            pattern,
+            template: template.to_owned(),
+        })
     }
 }
 
@@ -208,7 +249,10 @@ pub fn renamed(topic: &str, renames: &[Rename]) -> String {
     renames
         .iter()
         .find(|rename| rename.pattern.matches(topic))
-        .map_or_else(|| topic.to_owned(), |rename| rename.template.replace("{topic}", topic))
+        .map_or_else(
+            || topic.to_owned(),
+            |rename| rename.template.replace("{topic}", topic),
+        )
 }
 
 #[cfg(test)]
@@ -220,7 +264,10 @@ mod tests {
     }
 
     fn plain(name: &str) -> Candidate<'_> {
-        Candidate { name, is_internal: false }
+        Candidate {
+            name,
+            is_internal: false,
+        }
     }
 
     #[test]
@@ -247,15 +294,23 @@ mod tests {
 
     #[test]
     fn internal_topics_are_chosen_only_by_name() {
-        let internal = Candidate { name: "__consumer_offsets", is_internal: true };
+        let internal = Candidate {
+            name: "__consumer_offsets",
+            is_internal: true,
+        };
         assert!(!patterns(&["*"]).chooses(internal));
         assert!(patterns(&["__consumer_offsets"]).chooses(internal));
     }
 
     #[test]
     fn a_missing_literal_names_its_neighbour() {
-        let error = patterns(&["ordes"]).choose([plain("orders")], false, "cluster x").unwrap_err();
-        assert_eq!(error.to_string(), "no topic `ordes` in cluster x; did you mean `orders`?");
+        let error = patterns(&["ordes"])
+            .choose([plain("orders")], false, "cluster x")
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "no topic `ordes` in cluster x; did you mean `orders`?"
+        );
     }
 
     #[test]
@@ -267,8 +322,10 @@ mod tests {
 
     #[test]
     fn the_first_matching_rename_counts() {
-        let renames: Vec<Rename> =
-            ["orders.eu=eu", "orders.*=dr.{topic}"].iter().map(|text| text.parse().unwrap()).collect();
+        let renames: Vec<Rename> = ["orders.eu=eu", "orders.*=dr.{topic}"]
+            .iter()
+            .map(|text| text.parse().unwrap())
+            .collect();
         assert_eq!(renamed("orders.eu", &renames), "eu");
         assert_eq!(renamed("orders.us", &renames), "dr.orders.us");
         assert_eq!(renamed("payments", &renames), "payments");

@@ -12,7 +12,11 @@ pub struct OpenTransactions(BTreeMap<ProducerId, Offset>);
 impl OpenTransactions {
     /// As an earlier backup left them.
     pub fn resumed(open: &[OpenTransaction]) -> Self {
-        Self(open.iter().map(|transaction| (transaction.producer_id, transaction.first_offset)).collect())
+        Self(
+            open.iter()
+                .map(|transaction| (transaction.producer_id, transaction.first_offset))
+                .collect(),
+        )
     }
 
     /// Takes in what happened next in the log, in order.
@@ -33,7 +37,10 @@ impl OpenTransactions {
     pub fn to_list(&self) -> Vec<OpenTransaction> {
         self.0
             .iter()
-            .map(|(producer_id, first_offset)| OpenTransaction { producer_id: *producer_id, first_offset: *first_offset })
+            .map(|(producer_id, first_offset)| OpenTransaction {
+                producer_id: *producer_id,
+                first_offset: *first_offset,
+            })
             .collect()
     }
 }
@@ -61,7 +68,12 @@ impl UncommittedRanges {
             if event.kind == TransactionEventKind::Abort
                 && let Some(first) = open.0.get(&event.producer_id)
             {
-                ranges.add(event.producer_id, *first, event.offset, Uncommitted::Aborted);
+                ranges.add(
+                    event.producer_id,
+                    *first,
+                    event.offset,
+                    Uncommitted::Aborted,
+                );
             }
             open.follow(std::slice::from_ref(event));
         }
@@ -72,7 +84,10 @@ impl UncommittedRanges {
     }
 
     fn add(&mut self, producer_id: ProducerId, first: Offset, end: Offset, why: Uncommitted) {
-        self.0.entry(producer_id).or_default().push((first, end, why));
+        self.0
+            .entry(producer_id)
+            .or_default()
+            .push((first, end, why));
     }
 
     /// Why `batch` must be left out, if it must.
@@ -81,7 +96,12 @@ impl UncommittedRanges {
             return None;
         }
         let ranges = self.0.get(&batch.producer_id())?;
-        let at = ranges.partition_point(|(first, _, _)| *first <= batch.base_offset()).checked_sub(1)?;
-        ranges.get(at).filter(|(_, end, _)| batch.base_offset() < *end).map(|(_, _, why)| *why)
+        let at = ranges
+            .partition_point(|(first, _, _)| *first <= batch.base_offset())
+            .checked_sub(1)?;
+        ranges
+            .get(at)
+            .filter(|(_, end, _)| batch.base_offset() < *end)
+            .map(|(_, _, why)| *why)
     }
 }

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use crate::record::{Offset, PartitionId, TopicId};
 use crate::repository::{
-    BackupId, Block, Extent, Manifest, TopicEntry, PackId, PackReader, PackRef, Repository, RepositoryError, Sha256,
-    TopicIndex,
+    BackupId, Block, Extent, FooterBlock, Manifest, PackId, PackReader, PackRef, Repository,
+    RepositoryError, Sha256, TopicEntry, TopicIndex,
 };
 
 use super::{EngineError, Progress};
@@ -95,19 +95,41 @@ pub fn verify(
     progress: &dyn Progress,
 ) -> Result<VerifyReport, EngineError> {
     let _lock = repository.lock_shared("verify")?;
-    let chosen =
-        if options.backups.is_empty() { repository.backup_ids()? } else { options.backups.clone() };
-    let mut walk = Walk { repository, packs: BTreeMap::new(), indexes: BTreeMap::new(), findings: Vec::new() };
+    let chosen = if options.backups.is_empty() {
+        repository.backup_ids()?
+    } else {
+        options.backups.clone()
+    };
+    let mut walk = Walk {
+        repository,
+        packs: BTreeMap::new(),
+        indexes: BTreeMap::new(),
+        findings: Vec::new(),
+    };
     for backup in &chosen {
         walk.backup(backup)?;
     }
-    progress.planned(walk.packs.values().flat_map(|pack| pack.needs.values()).map(|need| need.extent.records).sum());
-    let Walk { packs, mut findings, .. } = walk;
+    progress.planned(
+        walk.packs
+            .values()
+            .flat_map(|pack| pack.needs.values())
+            .map(|need| need.extent.records)
+            .sum(),
+    );
+    let Walk {
+        packs,
+        mut findings,
+        ..
+    } = walk;
     let pack_count = packs.len() as u64;
     let checked = check_packs(repository, packs, options.quick, progress)?;
     findings.extend(checked.findings);
     Ok(VerifyReport {
-        status: if findings.is_empty() { "sound" } else { "damaged" },
+        status: if findings.is_empty() {
+            "sound"
+        } else {
+            "damaged"
+        },
         depth: if options.quick { "quick" } else { "full" },
         backups: chosen.len() as u64,
         packs: pack_count,
@@ -128,7 +150,11 @@ struct Walk<'a> {
 
 /// Errors that say something about the repository's content are findings; others stop the verification.
 fn finding_of(error: RepositoryError) -> Result<String, EngineError> {
-    if error.is_damage() { Ok(error.to_string()) } else { Err(error.into()) }
+    if error.is_damage() {
+        Ok(error.to_string())
+    } else {
+        Err(error.into())
+    }
 }
 
 impl Walk<'_> {
@@ -140,7 +166,7 @@ impl Walk<'_> {
             partition: None,
             first_offset: None,
             last_offset: None,
-            backups: BTreeSet::from([backup.clone()]),
+            backups: BTreeSet::from([*backup]),
         });
     }
 
@@ -154,7 +180,10 @@ impl Walk<'_> {
             }
         };
         for topic in &manifest.topics {
-            if let Err(error) = self.repository.state::<serde_json::Value>(&topic.configuration) {
+            if let Err(error) = self
+                .repository
+                .state::<serde_json::Value>(&topic.configuration)
+            {
                 let problem = finding_of(error)?;
                 self.found(id, Some(&topic.topic), problem);
             }
@@ -173,9 +202,14 @@ impl Walk<'_> {
         };
         let name: Arc<str> = topic.topic.as_str().into();
         for entry in &topic.partitions {
-            let extents = index.partitions.get(&entry.partition).map_or(&[][..], Vec::as_slice);
+            let extents = index
+                .partitions
+                .get(&entry.partition)
+                .map_or(&[][..], Vec::as_slice);
             let (start, end) = (entry.start_offset, entry.end_offset);
-            let needed = extents.iter().filter(|extent| extent.last_offset >= start && extent.start_offset < end);
+            let needed = extents
+                .iter()
+                .filter(|extent| extent.last_offset >= start && extent.start_offset < end);
             let mut reached = start;
             for extent in needed {
                 if extent.start_offset > reached {
@@ -186,7 +220,10 @@ impl Walk<'_> {
                     let need = self
                         .packs
                         .entry(pack.pack_id)
-                        .or_insert_with(|| PackNeeds { pack: pack.clone(), needs: BTreeMap::new() })
+                        .or_insert_with(|| PackNeeds {
+                            pack: pack.clone(),
+                            needs: BTreeMap::new(),
+                        })
                         .needs
                         .entry(extent.offset)
                         .or_insert_with(|| Need {
@@ -196,7 +233,7 @@ impl Walk<'_> {
                             extent: extent.clone(),
                             backups: BTreeSet::new(),
                         });
-                    need.backups.insert(manifest.backup_id.clone());
+                    need.backups.insert(manifest.backup_id);
                 }
             }
             if reached < end {
@@ -213,11 +250,15 @@ impl Walk<'_> {
         topic: &TopicEntry,
         id: &Sha256,
     ) -> Result<Option<Arc<TopicIndex>>, EngineError> {
-        if let Some(index) = self.indexes.get(id) {
+        if let Some(index) = self.indexes.get(id).cloned() {
             if index.is_none() {
-                self.found(&manifest.backup_id, Some(&topic.topic), format!("index {id} is damaged"));
+                self.found(
+                    &manifest.backup_id,
+                    Some(&topic.topic),
+                    format!("index {id} is damaged"),
+                );
             }
-            return Ok(index.clone());
+            return Ok(index);
         }
         let index = match self.repository.index(id) {
             Ok(index) => Some(Arc::new(index)),
@@ -240,7 +281,10 @@ impl Walk<'_> {
         from: Offset,
         to: Offset,
     ) {
-        let known = entry.gaps.iter().any(|gap| gap.start_offset <= from && gap.end_offset >= to);
+        let known = entry
+            .gaps
+            .iter()
+            .any(|gap| gap.start_offset <= from && gap.end_offset >= to);
         if known {
             return;
         }
@@ -251,7 +295,7 @@ impl Walk<'_> {
             partition: Some(entry.partition),
             first_offset: Some(from),
             last_offset: Some(Offset(to.0 - 1)),
-            backups: BTreeSet::from([manifest.backup_id.clone()]),
+            backups: BTreeSet::from([manifest.backup_id]),
         });
     }
 }
@@ -295,9 +339,20 @@ fn check_packs(
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         let mut all = Checked::default();
         for worker in workers {
-            all.add(worker.join().map_err(|_| EngineError::Lost("a verifying thread"))??);
+            all.add(
+                worker
+                    .join()
+                    .map_err(|_| EngineError::Lost("a verifying thread"))??,
+            );
         }
-        all.findings.sort_by(|a, b| (a.pack, &a.topic, a.partition, a.first_offset).cmp(&(b.pack, &b.topic, b.partition, b.first_offset)));
+        all.findings.sort_by(|a, b| {
+            (a.pack, &a.topic, a.partition, a.first_offset).cmp(&(
+                b.pack,
+                &b.topic,
+                b.partition,
+                b.first_offset,
+            ))
+        });
         Ok(all)
     })
 }
@@ -313,7 +368,12 @@ fn check_pack(
         Ok(reader) => reader,
         Err(error) => {
             let problem = finding_of(error)?;
-            checked.findings.extend(needs.needs.values().map(|need| need.finding(needs, problem.clone())));
+            checked.findings.extend(
+                needs
+                    .needs
+                    .values()
+                    .map(|need| need.finding(needs, problem.clone())),
+            );
             return Ok(checked);
         }
     };
@@ -333,71 +393,86 @@ fn check_extent(
     checked: &mut Checked,
 ) -> Result<(), EngineError> {
     let extent = &need.extent;
-    let end = extent.offset + extent.length;
-    let blocks = reader.blocks_in(extent.offset..end);
-    let mut at = extent.offset;
-    let mut records = 0;
-    for block in blocks {
-        let header = &block.header;
-        let belongs = header.topic_id == need.topic_id && header.partition == need.partition;
-        if block.place.offset != at || !belongs {
-            break;
+    let blocks = match reader.blocks_in(&(extent.offset..extent.end())) {
+        Ok(blocks) => blocks,
+        Err(error) => {
+            checked
+                .findings
+                .push(need.finding(needs, finding_of(error)?));
+            return Ok(());
         }
-        at += block.place.len;
-        records += u64::from(header.records);
-    }
-    if at != end || records != extent.records {
-        checked.findings.push(need.finding(needs, "the pack's table does not hold what the index says".to_owned()));
+    };
+    let belongs = |block: &FooterBlock| {
+        block.header.topic_id == need.topic_id && block.header.partition == need.partition
+    };
+    let records: u64 = blocks
+        .iter()
+        .map(|block| u64::from(block.header.records))
+        .sum();
+    if !blocks.iter().all(belongs) || records != extent.records {
+        let problem = format!(
+            "pack {} does not hold there what the index says",
+            needs.pack.pack_id
+        );
+        checked.findings.push(need.finding(needs, problem));
         return Ok(());
     }
     if quick {
         return Ok(());
     }
-    let mut from = extent.offset;
-    while from < end {
-        let to = blocks
+    let mut rest = blocks;
+    while let Some(first) = rest.first() {
+        let start = first.place.offset;
+        let count = rest
             .iter()
-            .map(|block| block.place.offset + block.place.len)
-            .filter(|to| *to > from && (*to - from <= READ_BYTES))
-            .max()
-            .or_else(|| blocks.iter().map(|block| block.place.offset + block.place.len).find(|to| *to > from))
-            .unwrap_or(end);
-        check_range(reader, needs, need, from..to, checked)?;
-        from = to;
+            .take_while(|block| block.place.end() - start <= READ_BYTES)
+            .count()
+            .max(1);
+        let (now, later) = rest.split_at(count);
+        check_blocks(reader, needs, need, now, checked)?;
+        rest = later;
     }
     progress.advanced(extent.records, extent.raw_bytes);
     Ok(())
 }
 
-/// Reads a range of blocks at once; when something is wrong in it, block by block to say which.
-fn check_range(
+/// Reads neighbouring blocks at once; when something is wrong in them, one by one to say which.
+fn check_blocks(
     reader: &PackReader,
     needs: &PackNeeds,
     need: &Need,
-    range: std::ops::Range<u64>,
+    blocks: &[FooterBlock],
     checked: &mut Checked,
 ) -> Result<(), EngineError> {
+    let (Some(first), Some(last)) = (blocks.first(), blocks.last()) else {
+        return Ok(());
+    };
+    let range = first.place.offset..last.place.end();
     checked.bytes += range.end - range.start;
-    let whole = reader.read_blocks(range.clone()).and_then(|blocks| count_batches(&blocks).map(|count| (blocks.len(), count)));
-    let error = match whole {
-        Ok((blocks, batches)) => {
-            checked.blocks += blocks as u64;
-            checked.batches += batches;
+    let sound = |block: &FooterBlock, checked: &mut Checked| {
+        checked.blocks += 1;
+        checked.batches += u64::from(block.header.batches);
+    };
+    let error = match reader
+        .read_blocks(range)
+        .and_then(|blocks| blocks.iter().try_for_each(Block::verify))
+    {
+        Ok(()) => {
+            blocks.iter().for_each(|block| sound(block, checked));
             return Ok(());
         }
         Err(error) => finding_of(error)?,
     };
     let before = checked.findings.len();
-    for block in reader.blocks_in(range) {
-        let place = block.place.offset..block.place.offset + block.place.len;
-        match reader.read_blocks(place).and_then(|blocks| count_batches(&blocks)) {
-            Ok(batches) => {
-                checked.blocks += 1;
-                checked.batches += batches;
-            }
+    for block in blocks {
+        let place = block.place.offset..block.place.end();
+        match reader
+            .read_blocks(place)
+            .and_then(|blocks| blocks.iter().try_for_each(Block::verify))
+        {
+            Ok(()) => sound(block, checked),
             Err(error) => {
-                let problem = finding_of(error)?;
-                let mut finding = need.finding(needs, problem);
+                let mut finding = need.finding(needs, finding_of(error)?);
                 finding.first_offset = Some(block.header.base_offset);
                 finding.last_offset = Some(block.header.last_offset);
                 checked.findings.push(finding);
@@ -405,22 +480,13 @@ fn check_range(
         }
     }
     if checked.findings.len() == before {
-        // Sound block by block, but not at once: the medium answers differently each time.
-        checked.findings.push(need.finding(needs, format!("{error}; reading it again succeeded: check the disk")));
+        // Sound one by one, but not at once: the medium answers differently each time.
+        checked.findings.push(need.finding(
+            needs,
+            format!("{error}; reading it again succeeded: check the disk"),
+        ));
     }
     Ok(())
-}
-
-/// Checks every batch against its producer's CRC32C.
-fn count_batches(blocks: &[Block]) -> Result<u64, RepositoryError> {
-    let mut count = 0;
-    for block in blocks {
-        for batch in crate::record::batches(&block.raw) {
-            batch?.verify_crc()?;
-            count += 1;
-        }
-    }
-    Ok(count)
 }
 
 impl Need {

@@ -1,1 +1,29 @@
-//! kafka
+//! Kafka over the wire: connections, version negotiation, metadata and leaders, fetch, produce, administration.
+//!
+//! Messages are those of the crate `kafka-protocol`; what carries record batches is ours, so that they are handed
+//! out and sent without being copied. Nothing here knows repositories or policies.
+
+mod admin;
+mod buffers;
+mod client;
+mod cluster;
+mod connection;
+mod error;
+mod fetch;
+mod metadata;
+mod offsets;
+mod produce;
+mod retry;
+
+pub use admin::{ConfigEntry, ConfigSource, NewTopic, ProducerIdentity};
+pub use client::Client;
+pub use cluster::{Cluster, Sasl, Secret, Tls, TokenSource};
+pub use connection::Connection;
+pub use error::{ErrorCode, KafkaError};
+pub use fetch::{FetchPartition, FetchRequest, FetchedPartition, Isolation, PendingFetch};
+pub use metadata::{
+    Broker, BrokerId, Metadata, PartitionMetadata, TopicMetadata, TopicPartition, Topics,
+};
+pub use offsets::{ListedOffset, OffsetSpec};
+pub use produce::{PendingProduce, ProduceBatch, ProduceRequest, ProducedPartition};
+pub use retry::Retry;

@@ -54,14 +54,22 @@ enum Mechanism {
 }
 
 /// Reads a cluster: `bootstrap_servers` from the command line come before the file's.
-pub fn load_cluster(bootstrap_servers: &[String], file: Option<&Path>) -> Result<Cluster, PolicyError> {
+pub fn load_cluster(
+    bootstrap_servers: &[String],
+    file: Option<&Path>,
+) -> Result<Cluster, PolicyError> {
     let Some(path) = file else {
         return Ok(Cluster::new(bootstrap_servers.to_vec()));
     };
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| PolicyError::Unreadable { path: path.to_owned(), source })?;
-    let mut cluster: ClusterFile = toml::from_str(&text)
-        .map_err(|source| PolicyError::Malformed { path: path.to_owned(), source: Box::new(source) })?;
+    let text = std::fs::read_to_string(path).map_err(|source| PolicyError::Unreadable {
+        path: path.to_owned(),
+        source,
+    })?;
+    let mut cluster: ClusterFile =
+        toml::from_str(&text).map_err(|source| PolicyError::Malformed {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })?;
     if !bootstrap_servers.is_empty() {
         cluster.bootstrap_servers = bootstrap_servers.to_vec();
     }
@@ -71,16 +79,25 @@ pub fn load_cluster(bootstrap_servers: &[String], file: Option<&Path>) -> Result
 impl ClusterFile {
     /// The domain type, with its secrets fetched.
     pub fn into_cluster(self, path: &Path) -> Result<Cluster, PolicyError> {
-        let senseless = |problem: &str| PolicyError::Senseless { path: path.to_owned(), problem: problem.to_owned() };
+        let senseless = |problem: &str| PolicyError::Senseless {
+            path: path.to_owned(),
+            problem: problem.to_owned(),
+        };
         if self.bootstrap_servers.is_empty() {
-            return Err(senseless("bootstrap_servers is empty: name at least one HOST:PORT"));
+            return Err(senseless(
+                "bootstrap_servers is empty: name at least one HOST:PORT",
+            ));
         }
         let mut cluster = Cluster::new(self.bootstrap_servers);
         if let Some(tls) = self.tls {
             if tls.cert_file.is_some() != tls.key_file.is_some() {
                 return Err(senseless("tls: cert_file and key_file belong together"));
             }
-            cluster.tls = Some(Tls { ca_file: tls.ca_file, cert_file: tls.cert_file, key_file: tls.key_file });
+            cluster.tls = Some(Tls {
+                ca_file: tls.ca_file,
+                cert_file: tls.cert_file,
+                key_file: tls.key_file,
+            });
         }
         cluster.sasl = self.sasl.map(|sasl| sasl.into_sasl(path)).transpose()?;
         Ok(cluster)
@@ -97,7 +114,10 @@ impl SaslFile {
             problem: format!("sasl: this mechanism needs {key}"),
         };
         let username = self.username.ok_or_else(|| senseless("username"))?;
-        let password = self.password.ok_or_else(|| senseless("password = { file = … }"))?.fetch("sasl.password")?;
+        let password = self
+            .password
+            .ok_or_else(|| senseless("password = { file = … }"))?
+            .fetch("sasl.password")?;
         Ok(match self.mechanism {
             Mechanism::Plain | Mechanism::OauthBearer => Sasl::Plain { username, password },
             Mechanism::ScramSha256 => Sasl::ScramSha256 { username, password },
@@ -106,13 +126,17 @@ impl SaslFile {
     }
 
     fn into_oauth(self, path: &Path) -> Result<TokenSource, PolicyError> {
-        let senseless =
-            |problem: &str| PolicyError::Senseless { path: path.to_owned(), problem: format!("sasl: {problem}") };
+        let senseless = |problem: &str| PolicyError::Senseless {
+            path: path.to_owned(),
+            problem: format!("sasl: {problem}"),
+        };
         match (self.token_file, self.token_endpoint) {
             (Some(file), None) => Ok(TokenSource::File(file)),
             (None, Some(token_endpoint)) => Ok(TokenSource::ClientCredentials {
                 token_endpoint,
-                client_id: self.client_id.ok_or_else(|| senseless("token_endpoint needs client_id"))?,
+                client_id: self
+                    .client_id
+                    .ok_or_else(|| senseless("token_endpoint needs client_id"))?,
                 client_secret: self
                     .client_secret
                     .ok_or_else(|| senseless("token_endpoint needs client_secret = { file = … }"))?
@@ -120,7 +144,9 @@ impl SaslFile {
                 scope: self.scope,
                 ca_file: self.token_endpoint_ca_file,
             }),
-            _ => Err(senseless("OAUTHBEARER needs either token_file, or token_endpoint with client_id and client_secret")),
+            _ => Err(senseless(
+                "OAUTHBEARER needs either token_file, or token_endpoint with client_id and client_secret",
+            )),
         }
     }
 }

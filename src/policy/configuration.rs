@@ -40,10 +40,14 @@ impl Configuration {
     /// Reads `kafkeep.toml` in `directory`.
     pub fn load(directory: &Path) -> Result<Self, PolicyError> {
         let path = directory.join("kafkeep.toml");
-        let text = std::fs::read_to_string(&path)
-            .map_err(|source| PolicyError::Unreadable { path: path.clone(), source })?;
-        let file = toml::from_str(&text)
-            .map_err(|source| PolicyError::Malformed { path: path.clone(), source: Box::new(source) })?;
+        let text = std::fs::read_to_string(&path).map_err(|source| PolicyError::Unreadable {
+            path: path.clone(),
+            source,
+        })?;
+        let file = toml::from_str(&text).map_err(|source| PolicyError::Malformed {
+            path: path.clone(),
+            source: Box::new(source),
+        })?;
         Ok(Self { path, file })
     }
 
@@ -63,9 +67,23 @@ impl Configuration {
         }
     }
 
-    fn unknown<'a>(&self, kind: &'static str, name: &str, known: impl Iterator<Item = &'a String>) -> PolicyError {
+    fn unknown<'a>(
+        &self,
+        kind: &'static str,
+        name: &str,
+        known: impl Iterator<Item = &'a String>,
+    ) -> PolicyError {
         let known: Vec<&str> = known.map(String::as_str).collect();
-        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-        PolicyError::Unknown { kind, name: name.to_owned(), known, path: self.path.clone() }
+        let known = if known.is_empty() {
+            "none".to_owned()
+        } else {
+            known.join(", ")
+        };
+        PolicyError::Unknown {
+            kind,
+            name: name.to_owned(),
+            known,
+            path: self.path.clone(),
+        }
     }
 }

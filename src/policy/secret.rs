@@ -20,7 +20,10 @@ pub(super) enum SecretReference {
 impl SecretReference {
     /// Fetches the secret; one trailing line break is not part of it.
     pub fn fetch(&self, what: &str) -> Result<Secret, PolicyError> {
-        let problem = |problem: String| PolicyError::Secret { what: what.to_owned(), problem };
+        let problem = |problem: String| PolicyError::Secret {
+            what: what.to_owned(),
+            problem,
+        };
         let text = match self {
             Self::File(path) => read(path).map_err(problem)?,
             Self::Credential(name) => {
@@ -29,11 +32,12 @@ impl SecretReference {
                 })?;
                 read(&PathBuf::from(directory).join(name)).map_err(problem)?
             }
-            Self::Env(name) => {
-                std::env::var(name).map_err(|error| problem(format!("environment variable {name}: {error}")))?
-            }
+            Self::Env(name) => std::env::var(name)
+                .map_err(|error| problem(format!("environment variable {name}: {error}")))?,
         };
-        let secret = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
+        let secret = text.strip_suffix('\n').map_or(text.as_str(), |line| {
+            line.strip_suffix('\r').unwrap_or(line)
+        });
         if secret.is_empty() {
             return Err(problem("it is empty".into()));
         }

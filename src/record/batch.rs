@@ -60,16 +60,28 @@ impl<'a> BatchRef<'a> {
     /// Views the batch at the front of `bytes`; returns what lies behind it too.
     pub fn parse(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), RecordError> {
         let length = batch_len(bytes)?;
-        let (batch, rest) =
-            bytes.split_at_checked(length).ok_or(RecordError::Truncated { expected: length, found: bytes.len() })?;
-        let mut view = Self { bytes: batch, compression: Compression::None };
+        let (batch, rest) = bytes
+            .split_at_checked(length)
+            .ok_or(RecordError::Truncated {
+                expected: length,
+                found: bytes.len(),
+            })?;
+        let mut view = Self {
+            bytes: batch,
+            compression: Compression::None,
+        };
         view.check_header()?;
         view.compression = Compression::from_attributes(view.raw_attributes())?;
         Ok((view, rest))
     }
 
     fn check_header(&self) -> Result<(), RecordError> {
-        let impossible = |detail| Err(RecordError::ImpossibleHeader { offset: self.base_offset(), detail });
+        let impossible = |detail| {
+            Err(RecordError::ImpossibleHeader {
+                offset: self.base_offset(),
+                detail,
+            })
+        };
         let (delta, count) = (self.last_offset_delta(), self.raw_count());
         if self.base_offset().0 < 0 {
             return impossible("a negative base offset");
@@ -77,7 +89,12 @@ impl<'a> BatchRef<'a> {
         if delta < 0 {
             return impossible("a negative last offset delta");
         }
-        if self.base_offset().0.checked_add(i64::from(delta) + 1).is_none() {
+        if self
+            .base_offset()
+            .0
+            .checked_add(i64::from(delta) + 1)
+            .is_none()
+        {
             return impossible("offsets beyond the greatest");
         }
         if count < 0 {
@@ -91,7 +108,11 @@ impl<'a> BatchRef<'a> {
 
     /// `N` bytes at `at`: zeros where they are missing, which [`BatchRef::parse`] rules out.
     fn field<const N: usize>(&self, at: usize) -> [u8; N] {
-        self.bytes.get(at..).and_then(|rest| rest.first_chunk()).copied().unwrap_or([0; N])
+        self.bytes
+            .get(at..)
+            .and_then(|rest| rest.first_chunk())
+            .copied()
+            .unwrap_or([0; N])
     }
 
     fn raw_count(&self) -> i32 {
@@ -108,7 +129,10 @@ impl<'a> BatchRef<'a> {
     }
 
     /// Its length in bytes.
-    #[allow(clippy::len_without_is_empty, reason = "a batch has a header, and so is never empty")]
+    #[allow(
+        clippy::len_without_is_empty,
+        reason = "a batch has a header, and so is never empty"
+    )]
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
@@ -214,7 +238,11 @@ impl<'a> BatchRef<'a> {
         if found == self.crc() {
             Ok(())
         } else {
-            Err(RecordError::WrongCrc { offset: self.base_offset(), expected: self.crc(), found })
+            Err(RecordError::WrongCrc {
+                offset: self.base_offset(),
+                expected: self.crc(),
+                found,
+            })
         }
     }
 
@@ -225,9 +253,15 @@ impl<'a> BatchRef<'a> {
         if !self.attributes().is_control || self.record_count() == 0 {
             return Ok(None);
         }
-        let malformed = |detail| RecordError::MalformedRecord { offset: self.base_offset(), detail };
+        let malformed = |detail| RecordError::MalformedRecord {
+            offset: self.base_offset(),
+            detail,
+        };
         let opened = self.open(1 << 16)?;
-        let record = opened.records().next().ok_or(malformed("a control batch without a record"))??;
+        let record = opened
+            .records()
+            .next()
+            .ok_or(malformed("a control batch without a record"))??;
         match record.key {
             Some([_, _, high, low, ..]) => Ok(Some(match i16::from_be_bytes([*high, *low]) {
                 0 => ControlType::Abort,
@@ -241,26 +275,59 @@ impl<'a> BatchRef<'a> {
 
 /// The length of the batch at the front of `bytes`, when its header is there to tell it.
 fn batch_len(bytes: &[u8]) -> Result<usize, RecordError> {
-    let cut_off = |expected| RecordError::Truncated { expected, found: bytes.len() };
+    let cut_off = |expected| RecordError::Truncated {
+        expected,
+        found: bytes.len(),
+    };
     let header = bytes.first_chunk::<17>().ok_or(cut_off(HEADER_LEN))?;
-    let [o0, o1, o2, o3, o4, o5, o6, o7, l0, l1, l2, l3, _, _, _, _, magic] = *header;
+    let [
+        o0,
+        o1,
+        o2,
+        o3,
+        o4,
+        o5,
+        o6,
+        o7,
+        l0,
+        l1,
+        l2,
+        l3,
+        _,
+        _,
+        _,
+        _,
+        magic,
+    ] = *header;
     let offset = Offset(i64::from_be_bytes([o0, o1, o2, o3, o4, o5, o6, o7]));
     let length = i32::from_be_bytes([l0, l1, l2, l3]);
     match magic {
         2 => {}
         0 | 1 => return Err(RecordError::OldMessageFormat { magic, offset }),
-        _ => return Err(RecordError::ImpossibleHeader { offset, detail: "an unknown message format" }),
+        _ => {
+            return Err(RecordError::ImpossibleHeader {
+                offset,
+                detail: "an unknown message format",
+            });
+        }
     }
     let length = usize::try_from(length).unwrap_or(0) + LOG_OVERHEAD;
     if length < HEADER_LEN {
-        return Err(RecordError::ImpossibleHeader { offset, detail: "a length below a header's" });
+        return Err(RecordError::ImpossibleHeader {
+            offset,
+            detail: "a length below a header's",
+        });
     }
     Ok(length)
 }
 
 /// Iterates over the whole batches in `bytes`. A partial one at the end, normal in fetch answers, ends it.
 pub fn batches(bytes: &[u8]) -> Batches<'_> {
-    Batches { rest: bytes, consumed: 0, failed: false }
+    Batches {
+        rest: bytes,
+        consumed: 0,
+        failed: false,
+    }
 }
 
 /// See [`batches`].

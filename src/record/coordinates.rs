@@ -68,8 +68,13 @@ impl FromStr for TopicId {
     type Err = InvalidTopicId;
 
     fn from_str(text: &str) -> Result<Self, InvalidTopicId> {
-        let bytes = URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| bytes.try_into().ok());
-        bytes.map(Self).ok_or_else(|| InvalidTopicId(text.to_owned()))
+        let bytes = URL_SAFE_NO_PAD
+            .decode(text)
+            .ok()
+            .and_then(|bytes| bytes.try_into().ok());
+        bytes
+            .map(Self)
+            .ok_or_else(|| InvalidTopicId(text.to_owned()))
     }
 }
 
@@ -81,7 +86,9 @@ impl Serialize for TopicId {
 
 impl<'de> Deserialize<'de> for TopicId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 

@@ -33,7 +33,9 @@ pub enum RecordError {
         detail: &'static str,
     },
     /// The bytes have changed since their producer wrote them.
-    #[error("record batch at offset {offset} is damaged: its CRC32C is {found:08x}, its producer computed {expected:08x}")]
+    #[error(
+        "record batch at offset {offset} is damaged: its CRC32C is {found:08x}, its producer computed {expected:08x}"
+    )]
     WrongCrc {
         /// The batch's base offset.
         offset: Offset,

@@ -11,13 +11,20 @@ pub fn murmur2(data: &[u8]) -> u32 {
     let mut h = SEED ^ data.len() as u32;
     let mut words = data.chunks_exact(4);
     for word in words.by_ref() {
-        let mut k = word.iter().rev().fold(0, |k, byte| k << 8 | u32::from(*byte)).wrapping_mul(M);
+        let mut k = word
+            .iter()
+            .rev()
+            .fold(0, |k, byte| k << 8 | u32::from(*byte))
+            .wrapping_mul(M);
         k ^= k >> R;
         h = h.wrapping_mul(M) ^ k.wrapping_mul(M);
     }
     let tail = words.remainder();
     if !tail.is_empty() {
-        h ^= tail.iter().rev().fold(0, |k, byte| k << 8 | u32::from(*byte));
+        h ^= tail
+            .iter()
+            .rev()
+            .fold(0, |k, byte| k << 8 | u32::from(*byte));
         h = h.wrapping_mul(M);
     }
     h ^= h >> 13;
@@ -38,14 +45,16 @@ mod tests {
     /// The vectors of Kafka's own `UtilsTest.testMurmur2`.
     #[test]
     fn hashes_are_those_of_the_java_client() {
-        let vectors: [(&[u8], i32); 7] = [
+        let vectors: [(&[u8], i32); 6] = [
             (b"21", -973_932_308),
             (b"foobar", -790_332_482),
             (b"a-little-bit-long-string", -985_981_536),
             (b"a-little-bit-longer-string", -1_486_304_829),
-            (b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58_897_971),
+            (
+                b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8",
+                -58_897_971,
+            ),
             (b"abc", 479_470_107),
-            (&[b'a', b'b', b'c', b' '], murmur2(b"abc ") as i32),
         ];
         for (key, hash) in vectors {
             assert_eq!(murmur2(key) as i32, hash, "{key:?}");

@@ -8,7 +8,8 @@ use super::batch::CRC_START;
 use super::stamp::put;
 use super::varint::write_varlong;
 use super::{
-    BatchRef, Compression, HEADER_LEN, Headers, Offset, RecordError, RecordRef, Timestamp, TimestampType, compress,
+    BatchRef, Compression, HEADER_LEN, Headers, Offset, RecordError, RecordRef, Timestamp,
+    TimestampType, compress,
 };
 
 /// Makes a batch as a producer would: base offset 0, dense offsets, CreateTime.
@@ -53,7 +54,15 @@ impl BatchBuilder {
         }
         self.max_timestamp = self.max_timestamp.max(timestamp);
         let delta = timestamp.0.wrapping_sub(self.base_timestamp.0);
-        write_record(&mut self.payload, &mut self.scratch, delta, self.count, key, value, headers);
+        write_record(
+            &mut self.payload,
+            &mut self.scratch,
+            delta,
+            self.count,
+            key,
+            value,
+            headers,
+        );
         self.count += 1;
     }
 
@@ -70,7 +79,11 @@ impl BatchBuilder {
         let mut header = [0; HEADER_LEN];
         put(&mut header, 12, (-1_i32).to_be_bytes());
         put(&mut header, 16, [2]);
-        put(&mut header, 21, i16::from(self.compression.id()).to_be_bytes());
+        put(
+            &mut header,
+            21,
+            i16::from(self.compression.id()).to_be_bytes(),
+        );
         put(&mut header, 23, (self.count - 1).to_be_bytes());
         put(&mut header, 27, self.base_timestamp.0.to_be_bytes());
         put(&mut header, 35, self.max_timestamp.0.to_be_bytes());
@@ -83,9 +96,18 @@ impl BatchBuilder {
 }
 
 /// A header, with length and CRC32C filled in, and its compressed payload.
-fn whole(mut header: [u8; HEADER_LEN], codec: Compression, payload: Vec<u8>) -> Result<Bytes, RecordError> {
-    let payload = if codec == Compression::None { payload } else { compress(codec, &payload)? };
-    let length = i32::try_from(HEADER_LEN - 12 + payload.len()).map_err(|_| RecordError::Overflow)?;
+fn whole(
+    mut header: [u8; HEADER_LEN],
+    codec: Compression,
+    payload: Vec<u8>,
+) -> Result<Bytes, RecordError> {
+    let payload = if codec == Compression::None {
+        payload
+    } else {
+        compress(codec, &payload)?
+    };
+    let length =
+        i32::try_from(HEADER_LEN - 12 + payload.len()).map_err(|_| RecordError::Overflow)?;
     put(&mut header, 8, length.to_be_bytes());
     let covered = crc32c::crc32c(header.get(CRC_START..).unwrap_or_default());
     let crc = crc32c::crc32c_append(covered, &payload);
@@ -152,16 +174,24 @@ pub struct Rebuild {
 
 impl Rebuild {
     fn keeps(&self, record: &RecordRef<'_>) -> bool {
-        let in_range = self.offsets.as_ref().is_none_or(|range| range.contains(&record.offset));
+        let in_range = self
+            .offsets
+            .as_ref()
+            .is_none_or(|range| range.contains(&record.offset));
         let in_time = self.timestamps.is_none_or(|(from, until)| {
-            from.is_none_or(|from| record.timestamp >= from) && until.is_none_or(|until| record.timestamp < until)
+            from.is_none_or(|from| record.timestamp >= from)
+                && until.is_none_or(|until| record.timestamp < until)
         });
         in_range && in_time
     }
 }
 
 /// Rebuilds `batch`, after checking its CRC32C; none when no record is left. At most `limit` bytes are decompressed.
-pub fn rebuild(batch: &BatchRef<'_>, options: &Rebuild, limit: usize) -> Result<Option<Bytes>, RecordError> {
+pub fn rebuild(
+    batch: &BatchRef<'_>,
+    options: &Rebuild,
+    limit: usize,
+) -> Result<Option<Bytes>, RecordError> {
     batch.verify_crc()?;
     let opened = batch.open(limit)?;
     let compression = batch.attributes().compression;
@@ -200,18 +230,35 @@ struct Kept<'a> {
 
 impl<'a> Kept<'a> {
     fn new(batch: &'a BatchRef<'a>) -> Self {
-        Self { batch, payload: Vec::new(), scratch: Vec::new(), max_timestamp: Timestamp(-1), count: 0 }
+        Self {
+            batch,
+            payload: Vec::new(),
+            scratch: Vec::new(),
+            max_timestamp: Timestamp(-1),
+            count: 0,
+        }
     }
 
     fn push(&mut self, record: &RecordRef<'_>) -> Result<(), RecordError> {
         // Under LogAppendTime the deltas are not seen by anybody: they may be any.
-        let delta = record.timestamp.0.wrapping_sub(self.batch.base_timestamp().0);
-        let offset_delta =
-            i32::try_from(record.offset.0 - self.batch.base_offset().0).map_err(|_| RecordError::Overflow)?;
+        let delta = record
+            .timestamp
+            .0
+            .wrapping_sub(self.batch.base_timestamp().0);
+        let offset_delta = i32::try_from(record.offset.0 - self.batch.base_offset().0)
+            .map_err(|_| RecordError::Overflow)?;
         self.max_timestamp = self.max_timestamp.max(record.timestamp);
         self.count += 1;
         let (out, body) = (&mut self.payload, &mut self.scratch);
-        write_record(out, body, delta, offset_delta, record.key, record.value, record.headers);
+        write_record(
+            out,
+            body,
+            delta,
+            offset_delta,
+            record.key,
+            record.value,
+            record.headers,
+        );
         Ok(())
     }
 

@@ -46,7 +46,8 @@ impl<'a> Headers<'a> {
     /// Key and value of each, in order. They were checked when the record was read.
     pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> + use<'a> {
         let mut rest = self.bytes;
-        (0..self.count).map_while(move |_| Some((read_bytes(&mut rest).ok()??, read_bytes(&mut rest).ok()?)))
+        (0..self.count)
+            .map_while(move |_| Some((read_bytes(&mut rest).ok()??, read_bytes(&mut rest).ok()?)))
     }
 }
 
@@ -69,8 +70,8 @@ impl<'a> BatchRef<'a> {
             Compression::None => Cow::Borrowed(self.payload()),
             codec => Cow::Owned(decompress(codec, self.payload(), limit)?),
         };
-        let append_time =
-            (attributes.timestamp_type == TimestampType::LogAppendTime).then(|| self.max_timestamp());
+        let append_time = (attributes.timestamp_type == TimestampType::LogAppendTime)
+            .then(|| self.max_timestamp());
         Ok(OpenBatch {
             payload,
             base_offset: self.base_offset(),
@@ -85,7 +86,12 @@ impl<'a> BatchRef<'a> {
 impl OpenBatch<'_> {
     /// The records, in order. Ends with an error when they are not as many as the header says, or malformed.
     pub fn records(&self) -> Records<'_> {
-        Records { batch: self, rest: &self.payload, left: self.count, ended: false }
+        Records {
+            batch: self,
+            rest: &self.payload,
+            left: self.count,
+            ended: false,
+        }
     }
 }
 
@@ -107,7 +113,8 @@ impl<'a> Iterator for Records<'a> {
         }
         if self.left == 0 {
             self.ended = true;
-            return (!self.rest.is_empty()).then(|| Err(self.malformed("bytes behind the last record")));
+            return (!self.rest.is_empty())
+                .then(|| Err(self.malformed("bytes behind the last record")));
         }
         self.left -= 1;
         let record = self.read();
@@ -118,14 +125,20 @@ impl<'a> Iterator for Records<'a> {
 
 impl<'a> Records<'a> {
     fn malformed(&self, detail: &'static str) -> RecordError {
-        RecordError::MalformedRecord { offset: self.batch.base_offset, detail }
+        RecordError::MalformedRecord {
+            offset: self.batch.base_offset,
+            detail,
+        }
     }
 
     /// One record: length, attributes, deltas, key, value, headers (`DefaultRecord`).
     fn read(&mut self) -> Result<RecordRef<'a>, &'static str> {
         let length = read_varint(&mut self.rest).ok_or("a record's length is cut off")?;
         let length = usize::try_from(length).map_err(|_| "a negative length")?;
-        let (mut body, rest) = self.rest.split_at_checked(length).ok_or("a record is cut off")?;
+        let (mut body, rest) = self
+            .rest
+            .split_at_checked(length)
+            .ok_or("a record is cut off")?;
         self.rest = rest;
         let (_attributes, behind) = body.split_first().ok_or("a record without attributes")?;
         body = behind;
@@ -145,7 +158,13 @@ impl<'a> Records<'a> {
         let key = read_bytes(&mut body)?;
         let value = read_bytes(&mut body)?;
         let headers = read_headers(body)?;
-        Ok(RecordRef { offset: Offset(offset), timestamp, key, value, headers })
+        Ok(RecordRef {
+            offset: Offset(offset),
+            timestamp,
+            key,
+            value,
+            headers,
+        })
     }
 }
 
@@ -170,5 +189,9 @@ fn read_headers(mut bytes: &[u8]) -> Result<Headers<'_>, &'static str> {
         read_bytes(&mut bytes)?.ok_or("a header without a key")?;
         read_bytes(&mut bytes)?;
     }
-    if bytes.is_empty() { Ok(headers) } else { Err("bytes behind the last header") }
+    if bytes.is_empty() {
+        Ok(headers)
+    } else {
+        Err("bytes behind the last header")
+    }
 }

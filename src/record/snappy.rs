@@ -5,11 +5,16 @@ use super::{Compression, RecordError};
 
 const MAGIC: [u8; 8] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
 /// Magic, version and compatible version, as Java's producer writes them.
-const HEADER: [u8; 16] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0, 0, 0, 0, 1, 0, 0, 0, 1];
+const HEADER: [u8; 16] = [
+    0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0, 0, 0, 0, 1, 0, 0, 0, 1,
+];
 const BLOCK: usize = 32 << 10;
 
 fn undecodable(detail: impl ToString) -> RecordError {
-    RecordError::Undecodable { codec: Compression::Snappy, detail: detail.to_string() }
+    RecordError::Undecodable {
+        codec: Compression::Snappy,
+        detail: detail.to_string(),
+    }
 }
 
 pub(super) fn compress(bytes: &[u8]) -> Result<Vec<u8>, RecordError> {
@@ -30,16 +35,23 @@ pub(super) fn decompress(bytes: &[u8], limit: usize) -> Result<Vec<u8>, RecordEr
         block(bytes, limit, &mut out)?;
         return Ok(out);
     }
-    let mut rest = bytes.get(HEADER.len()..).ok_or_else(|| undecodable("the stream header is cut off"))?;
+    let mut rest = bytes
+        .get(HEADER.len()..)
+        .ok_or_else(|| undecodable("the stream header is cut off"))?;
     let mut out = Vec::new();
     while let Some((length, behind)) = rest.split_first_chunk::<4>() {
         let length = u32::from_be_bytes(*length) as usize;
-        let (compressed, behind) =
-            behind.split_at_checked(length).ok_or_else(|| undecodable("a block is cut off"))?;
+        let (compressed, behind) = behind
+            .split_at_checked(length)
+            .ok_or_else(|| undecodable("a block is cut off"))?;
         block(compressed, limit, &mut out)?;
         rest = behind;
     }
-    if rest.is_empty() { Ok(out) } else { Err(undecodable("a block's length is cut off")) }
+    if rest.is_empty() {
+        Ok(out)
+    } else {
+        Err(undecodable("a block's length is cut off"))
+    }
 }
 
 /// Appends what one block decompresses to.
@@ -51,10 +63,15 @@ fn block(compressed: &[u8], limit: usize, out: &mut Vec<u8>) -> Result<(), Recor
     }
     let start = out.len();
     let end = start.checked_add(length).filter(|end| *end <= limit);
-    let end = end.ok_or(RecordError::TooLarge { codec: Compression::Snappy, limit })?;
+    let end = end.ok_or(RecordError::TooLarge {
+        codec: Compression::Snappy,
+        limit,
+    })?;
     out.resize(end, 0);
     let room = out.get_mut(start..).unwrap_or_default();
-    let written = snap::raw::Decoder::new().decompress(compressed, room).map_err(undecodable)?;
+    let written = snap::raw::Decoder::new()
+        .decompress(compressed, room)
+        .map_err(undecodable)?;
     out.truncate(start + written);
     Ok(())
 }

@@ -16,7 +16,11 @@ pub struct ProducerStamp {
 
 impl ProducerStamp {
     /// Of a producer without idempotence.
-    pub const NONE: Self = Self { producer_id: ProducerId(-1), producer_epoch: -1, base_sequence: -1 };
+    pub const NONE: Self = Self {
+        producer_id: ProducerId(-1),
+        producer_epoch: -1,
+        base_sequence: -1,
+    };
 }
 
 /// The sequence number behind `count` records (`DefaultRecordBatch.incrementSequence`: wraps to 0).
@@ -29,7 +33,10 @@ pub fn next_sequence(sequence: i32, count: u32) -> i32 {
 /// epoch, neither transactional nor control nor LogAppendTime nor a delete horizon.
 ///
 /// The stored CRC32C is verified and the new one computed in one pass over the payload.
-pub fn restamp(batch: &BatchRef<'_>, stamp: &ProducerStamp) -> Result<[u8; HEADER_LEN], RecordError> {
+pub fn restamp(
+    batch: &BatchRef<'_>,
+    stamp: &ProducerStamp,
+) -> Result<[u8; HEADER_LEN], RecordError> {
     let old = batch.header();
     let payload = batch.payload();
     let payload_crc = crc32c::crc32c(payload);
@@ -38,7 +45,8 @@ pub fn restamp(batch: &BatchRef<'_>, stamp: &ProducerStamp) -> Result<[u8; HEADE
         crc32c::crc32c_combine(covered, payload_crc, payload.len())
     };
     batch.compare_crc(whole(&old))?;
-    let attributes = batch.raw_attributes() & !(TIMESTAMP_TYPE | TRANSACTIONAL | CONTROL | DELETE_HORIZON);
+    let attributes =
+        batch.raw_attributes() & !(TIMESTAMP_TYPE | TRANSACTIONAL | CONTROL | DELETE_HORIZON);
     let mut new = old;
     put(&mut new, 0, 0_i64.to_be_bytes());
     put(&mut new, 12, (-1_i32).to_be_bytes());
@@ -77,23 +85,38 @@ mod tests {
             builder.push_parts(Timestamp(5), Some(b"k"), None, Headers::default());
             let bytes = builder.finish().unwrap().unwrap();
             let (batch, _) = BatchRef::parse(&bytes).unwrap();
-            let stamp = ProducerStamp { producer_id: ProducerId(7), producer_epoch: 1, base_sequence: 42 };
+            let stamp = ProducerStamp {
+                producer_id: ProducerId(7),
+                producer_epoch: 1,
+                base_sequence: 42,
+            };
             let mut stamped = restamp(&batch, &stamp).unwrap().to_vec();
             stamped.extend_from_slice(batch.payload());
             let (stamped, _) = BatchRef::parse(&stamped).unwrap();
             stamped.verify_crc().unwrap();
             assert_eq!(stamped.payload(), batch.payload());
-            assert_eq!((stamped.producer_id(), stamped.base_sequence()), (ProducerId(7), 42));
+            assert_eq!(
+                (stamped.producer_id(), stamped.base_sequence()),
+                (ProducerId(7), 42)
+            );
         }
     }
 
     #[test]
     fn a_damaged_batch_is_not_stamped() {
         let mut builder = BatchBuilder::new(Compression::None);
-        builder.push_parts(Timestamp(5), Some(b"key"), Some(b"value"), Headers::default());
+        builder.push_parts(
+            Timestamp(5),
+            Some(b"key"),
+            Some(b"value"),
+            Headers::default(),
+        );
         let mut bytes = builder.finish().unwrap().unwrap().to_vec();
         *bytes.last_mut().unwrap() ^= 1;
         let (batch, _) = BatchRef::parse(&bytes).unwrap();
-        assert!(matches!(restamp(&batch, &ProducerStamp::NONE), Err(RecordError::WrongCrc { .. })));
+        assert!(matches!(
+            restamp(&batch, &ProducerStamp::NONE),
+            Err(RecordError::WrongCrc { .. })
+        ));
     }
 }

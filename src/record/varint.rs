@@ -42,7 +42,14 @@ mod tests {
 
     #[test]
     fn known_values_have_kafkas_bytes() {
-        for (value, bytes) in [(0, vec![0]), (-1, vec![1]), (1, vec![2]), (63, vec![0x7e]), (-64, vec![0x7f]), (64, vec![0x80, 1])] {
+        for (value, bytes) in [
+            (0, vec![0]),
+            (-1, vec![1]),
+            (1, vec![2]),
+            (63, vec![0x7e]),
+            (-64, vec![0x7f]),
+            (64, vec![0x80, 1]),
+        ] {
             let mut out = Vec::new();
             write_varlong(value, &mut out);
             assert_eq!(out, bytes);

@@ -218,6 +218,22 @@ impl RepositoryError {
         }
     }
 
+    /// Whether it tells of something wrong with what the repository holds, rather than with using it.
+    pub fn is_damage(&self) -> bool {
+        !matches!(
+            self,
+            Self::NotARepository { .. }
+                | Self::AlreadyARepository { .. }
+                | Self::AlreadyExists { .. }
+                | Self::UnknownBackup { .. }
+                | Self::NoSpace { .. }
+                | Self::PackFull { .. }
+                | Self::InvalidName { .. }
+                | Self::Locked { .. }
+                | Self::LockLost { .. }
+        )
+    }
+
     /// Whether the object that was asked for is simply not there.
     pub fn is_missing(&self) -> bool {
         matches!(

@@ -128,7 +128,12 @@ impl From<Extent> for ExtentRow {
 
 impl Extent {
     /// The extent of one block, read from `start_offset` on.
-    pub fn of_block(pack: u32, place: BlockPlace, start_offset: Offset, header: &BlockHeader) -> Self {
+    pub fn of_block(
+        pack: u32,
+        place: BlockPlace,
+        start_offset: Offset,
+        header: &BlockHeader,
+    ) -> Self {
         Self {
             pack,
             offset: place.offset,

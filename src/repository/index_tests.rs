@@ -23,6 +23,7 @@ fn extent(pack: u32, base_offset: i64) -> Extent {
         pack,
         offset: 1000,
         length: 100,
+        start_offset: Offset(base_offset),
         base_offset: Offset(base_offset),
         last_offset: Offset(base_offset + 4),
         batches: 2,
@@ -214,7 +215,9 @@ fn blocks_that_follow_one_another_become_one_extent() {
     let pack = writer.finish().unwrap();
     let mut layer = Layer::new("orders", TOPIC_ID, "cluster");
     for (place, block) in places.into_iter().zip(&blocks) {
-        layer.push(&pack, place, &block.header).unwrap();
+        let header = &block.header;
+        let extent = Extent::of_block(0, place, header.base_offset, header);
+        layer.push(header.partition, &pack, extent).unwrap();
     }
     let tip = scratch.repository.extend_index(None, layer).unwrap();
     let index = scratch.repository.index(&tip).unwrap();
@@ -249,8 +252,11 @@ fn pushing_a_block_that_goes_back_is_refused() {
         len: header.len(),
     };
     let mut layer = Layer::new("orders", TOPIC_ID, "cluster");
-    layer.push(&pack(1), place, &header).unwrap();
-    assert!(layer.push(&pack(1), place, &header).is_err());
+    let extent = Extent::of_block(0, place, header.base_offset, &header);
+    layer
+        .push(PartitionId(0), &pack(1), extent.clone())
+        .unwrap();
+    assert!(layer.push(PartitionId(0), &pack(1), extent).is_err());
     assert!(scratch.repository.put_layer(&layer).is_ok());
 }
 

@@ -51,6 +51,15 @@ pub enum BackupStatus {
     Incomplete,
 }
 
+impl std::fmt::Display for BackupStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Completed => "completed",
+            Self::Incomplete => "incomplete",
+        })
+    }
+}
+
 /// The options of a one-off backup.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Selection {

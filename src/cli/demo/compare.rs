@@ -20,7 +20,11 @@ pub struct SeenRecord {
 }
 
 /// Reads a topic from its start to its end, each partition in order.
-pub fn read(bootstrap_servers: &str, topic: &str, partitions: i32) -> Result<Vec<Vec<SeenRecord>>, DemoError> {
+pub fn read(
+    bootstrap_servers: &str,
+    topic: &str,
+    partitions: i32,
+) -> Result<Vec<Vec<SeenRecord>>, DemoError> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", bootstrap_servers)
         .set("group.id", "demo-that-commits-nothing")
@@ -30,7 +34,11 @@ pub fn read(bootstrap_servers: &str, topic: &str, partitions: i32) -> Result<Vec
     let mut ends = Vec::new();
     let mut assignment = TopicPartitionList::new();
     for partition in 0..partitions {
-        ends.push(consumer.fetch_watermarks(topic, partition, Duration::from_secs(5))?.1);
+        ends.push(
+            consumer
+                .fetch_watermarks(topic, partition, Duration::from_secs(5))?
+                .1,
+        );
         assignment.add_partition_offset(topic, partition, Offset::Beginning)?;
     }
     consumer.assign(&assignment)?;
@@ -42,14 +50,19 @@ pub fn read(bootstrap_servers: &str, topic: &str, partitions: i32) -> Result<Vec
         match consumer.poll(Duration::from_millis(200)) {
             Some(message) => {
                 let message = message?;
-                if let Some(partition) = usize::try_from(message.partition()).ok().and_then(|n| seen.get_mut(n)) {
+                if let Some(partition) = usize::try_from(message.partition())
+                    .ok()
+                    .and_then(|n| seen.get_mut(n))
+                {
                     partition.push(record(&message));
                 }
                 count += 1;
                 last = Instant::now();
             }
             None if last.elapsed() > Duration::from_secs(10) => {
-                return Err(DemoError::Wrong(format!("topic {topic} gave {count} of {wanted} records, and no more")));
+                return Err(DemoError::Wrong(format!(
+                    "topic {topic} gave {count} of {wanted} records, and no more"
+                )));
             }
             None => {}
         }
@@ -59,7 +72,10 @@ pub fn read(bootstrap_servers: &str, topic: &str, partitions: i32) -> Result<Vec
 
 fn record(message: &impl Message) -> SeenRecord {
     let headers = message.headers().map(|headers| {
-        headers.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect()
+        headers
+            .iter()
+            .map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec)))
+            .collect()
     });
     SeenRecord {
         partition: message.partition(),
@@ -72,16 +88,30 @@ fn record(message: &impl Message) -> SeenRecord {
 }
 
 /// Compares two topics record by record; returns how many were equal.
-pub fn compare(bootstrap_servers: &str, left: &str, right: &str, partitions: i32) -> Result<u64, DemoError> {
-    let (expected, found) = (read(bootstrap_servers, left, partitions)?, read(bootstrap_servers, right, partitions)?);
+pub fn compare(
+    bootstrap_servers: &str,
+    left: &str,
+    right: &str,
+    partitions: i32,
+) -> Result<u64, DemoError> {
+    let (expected, found) = (
+        read(bootstrap_servers, left, partitions)?,
+        read(bootstrap_servers, right, partitions)?,
+    );
     let mut equal = 0;
     for (expected, found) in expected.iter().zip(&found) {
         if expected.len() != found.len() {
-            return Err(DemoError::Wrong(format!("{right} has {} records where {left} has {}", found.len(), expected.len())));
+            return Err(DemoError::Wrong(format!(
+                "{right} has {} records where {left} has {}",
+                found.len(),
+                expected.len()
+            )));
         }
         for (expected, found) in expected.iter().zip(found) {
             if expected != found {
-                return Err(DemoError::Wrong(format!("{right} differs from {left}: {found:?} is not {expected:?}")));
+                return Err(DemoError::Wrong(format!(
+                    "{right} differs from {left}: {found:?} is not {expected:?}"
+                )));
             }
             equal += 1;
         }

@@ -54,26 +54,49 @@ struct Summary {
 
 pub async fn tell(keep_running: bool, global: &Global) -> Result<Exit, CliError> {
     let clock = Instant::now();
-    let say = |text: String| if global.json { Ok(()) } else { output::line(text) };
+    let say = |text: String| {
+        if global.json {
+            Ok(())
+        } else {
+            output::line(text)
+        }
+    };
     let cluster = MockCluster::new(1).map_err(DemoError::from)?;
     let servers = cluster.bootstrap_servers();
     for shape in SHAPES {
-        cluster.create_topic(shape.topic, shape.partitions, 1).map_err(DemoError::from)?;
-        cluster.create_topic(&format!("restored.{}", shape.topic), shape.partitions, 1).map_err(DemoError::from)?;
+        cluster
+            .create_topic(shape.topic, shape.partitions, 1)
+            .map_err(DemoError::from)?;
+        cluster
+            .create_topic(&format!("restored.{}", shape.topic), shape.partitions, 1)
+            .map_err(DemoError::from)?;
     }
     let scratch = Scratch::create()?;
     let path = scratch.0.join("repository");
-    say(format!("A broker listens on {servers} in this process; the repository is {}.\n", path.display()))?;
+    say(format!(
+        "A broker listens on {servers} in this process; the repository is {}.\n",
+        path.display()
+    ))?;
 
     let produced = traffic(&servers, 0, 80).await?;
-    say(format!("1. Traffic: {} records by an ordinary producer", output::count(produced)))?;
+    say(format!(
+        "1. Traffic: {} records by an ordinary producer",
+        output::count(produced)
+    ))?;
     for shape in SHAPES {
-        say(format!("     {:<10} {} partition(s): {}", shape.topic, shape.partitions, shape.what))?;
+        say(format!(
+            "     {:<10} {} partition(s): {}",
+            shape.topic, shape.partitions, shape.what
+        ))?;
     }
 
-    let storage = DirectoryStorage::create(path.clone())?;
+    let storage = DirectoryStorage::create(&path)?;
     let repository = Arc::new(Repository::open_or_init(Arc::new(storage))?);
-    let client = Client::connect(Cluster::new(servers.split(',').map(str::to_owned).collect()), Retry::default()).await?;
+    let client = Client::connect(
+        Cluster::new(servers.split(',').map(str::to_owned).collect()),
+        Retry::default(),
+    )
+    .await?;
     let first = back_up(&client, &repository).await?;
     say(format!(
         "2. Backup {}: {} records, {} of record batches, {} stored, in {}",
@@ -126,7 +149,11 @@ pub async fn tell(keep_running: bool, global: &Global) -> Result<Exit, CliError>
     Ok(if complete { Exit::Done } else { Exit::Failed })
 }
 
-fn conclude(summary: &Summary, global: &Global, say: &impl Fn(String) -> Result<(), CliError>) -> Result<(), CliError> {
+fn conclude(
+    summary: &Summary,
+    global: &Global,
+    say: &impl Fn(String) -> Result<(), CliError>,
+) -> Result<(), CliError> {
     if global.json {
         return output::json(summary);
     }
@@ -136,7 +163,11 @@ fn conclude(summary: &Summary, global: &Global, say: &impl Fn(String) -> Result<
     ))
 }
 
-async fn keep(servers: &str, path: &Path, say: &impl Fn(String) -> Result<(), CliError>) -> Result<(), CliError> {
+async fn keep(
+    servers: &str,
+    path: &Path,
+    say: &impl Fn(String) -> Result<(), CliError>,
+) -> Result<(), CliError> {
     say(format!(
         "\nStill running; Ctrl-C ends it. In another terminal:\n  kafkeep list   --repository {0}\n  kafkeep verify --repository {0}\n  kafkeep backup --repository {0} --bootstrap-servers {servers} --topic orders",
         path.display()
@@ -153,14 +184,28 @@ async fn blocking<T: Send + 'static>(
     what: &'static str,
     work: impl FnOnce() -> Result<T, DemoError> + Send + 'static,
 ) -> Result<T, CliError> {
-    let done = tokio::task::spawn_blocking(work).await.map_err(|_| EngineError::Lost(what))?;
+    let done = tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| EngineError::Lost(what))?;
     Ok(done?)
 }
 
 async fn back_up(client: &Client, repository: &Arc<Repository>) -> Result<BackupReport, CliError> {
-    let topics = SHAPES.iter().map(|shape| shape.topic.parse()).collect::<Result<_, _>>()?;
-    let options = BackupOptions { compression: Compression::Zstd, ..BackupOptions::new(TopicPatterns::new(topics)) };
-    Ok(backup(client, Arc::clone(repository), &options, Arc::new(NoProgress)).await?)
+    let topics = SHAPES
+        .iter()
+        .map(|shape| shape.topic.parse())
+        .collect::<Result<_, _>>()?;
+    let options = BackupOptions {
+        compression: Compression::Zstd,
+        ..BackupOptions::new(TopicPatterns::new(topics))
+    };
+    Ok(backup(
+        client,
+        Arc::clone(repository),
+        &options,
+        Arc::new(NoProgress),
+    )
+    .await?)
 }
 
 /// Flips one bit in the middle of a pack, lets `verify` find it, and flips it back.
@@ -182,10 +227,16 @@ async fn show_damage(
     ))?;
     for finding in &damaged.findings {
         say(format!("     {}", finding.problem))?;
-        if let (Some(topic), Some(partition), Some(first), Some(last)) =
-            (&finding.topic, finding.partition, finding.first_offset, finding.last_offset)
-        {
-            say(format!("     in {topic}-{partition}, offsets {first} to {last}, touching {} backups", finding.backups.len()))?;
+        if let (Some(topic), Some(partition), Some(first), Some(last)) = (
+            &finding.topic,
+            finding.partition,
+            finding.first_offset,
+            finding.last_offset,
+        ) {
+            say(format!(
+                "     in {topic}-{partition}, offsets {first} to {last}, touching {} backups",
+                finding.backups.len()
+            ))?;
         }
     }
     say(format!("   The bit is flipped back: {}.", healed.status))?;
@@ -194,7 +245,10 @@ async fn show_damage(
 
 async fn check(repository: &Arc<Repository>) -> Result<VerifyReport, CliError> {
     let repository = Arc::clone(repository);
-    let done = tokio::task::spawn_blocking(move || verify(&repository, &VerifyOptions::default(), &NoProgress)).await;
+    let done = tokio::task::spawn_blocking(move || {
+        verify(&repository, &VerifyOptions::default(), &NoProgress)
+    })
+    .await;
     Ok(done.map_err(|_| EngineError::Lost("the verifying thread"))??)
 }
 
@@ -210,7 +264,9 @@ fn a_pack(packs: &Path) -> Result<PathBuf, DemoError> {
             }
         }
     }
-    largest.map(|(_, path)| path).ok_or_else(|| DemoError::Wrong("the backup wrote no pack".to_owned()))
+    largest
+        .map(|(_, path)| path)
+        .ok_or_else(|| DemoError::Wrong("the backup wrote no pack".to_owned()))
 }
 
 fn flip_bit(pack: &Path) -> Result<(), DemoError> {
@@ -234,15 +290,24 @@ async fn restore_renamed(
         ..RestoreOptions::default()
     };
     let plan = restore::plan(client, Arc::clone(repository), &backup.backup_id, &options).await?;
-    Ok(restore::apply(client, Arc::clone(repository), plan, &options, Arc::new(NoProgress)).await?)
+    Ok(restore::apply(
+        client,
+        Arc::clone(repository),
+        plan,
+        &options,
+        Arc::new(NoProgress),
+    )
+    .await?)
 }
 
 async fn compare_all(servers: &str) -> Result<u64, CliError> {
     let mut compared = 0;
     for shape in SHAPES {
         let (servers, restored) = (servers.to_owned(), format!("restored.{}", shape.topic));
-        compared +=
-            blocking("the consumer", move || compare(&servers, shape.topic, &restored, shape.partitions)).await?;
+        compared += blocking("the consumer", move || {
+            compare(&servers, shape.topic, &restored, shape.partitions)
+        })
+        .await?;
     }
     Ok(compared)
 }

@@ -9,8 +9,8 @@ use crate::engine::EngineError;
 use crate::engine::extents::{Held, held_between};
 use crate::record::{LeaderEpoch, PartitionId};
 use crate::repository::{
-    BackupId, BackupStatus, Extent, Layer, Manifest, PartitionEntry, TopicEntry, PackRef, Repository, Sha256,
-    Totals,
+    BackupId, BackupStatus, Extent, Layer, Manifest, PackRef, PartitionEntry, Repository, Sha256,
+    TopicEntry, Totals,
 };
 
 use super::fetch::Copy;
@@ -27,20 +27,36 @@ pub(super) struct Run {
 }
 
 /// Publishes the backup. All that the manifest references is durable before it is written.
-pub(super) fn conclude(repository: &Repository, run: Run, copy: Copy) -> Result<BackupReport, EngineError> {
+pub(super) fn conclude(
+    repository: &Repository,
+    run: Run,
+    copy: Copy,
+) -> Result<BackupReport, EngineError> {
     let Copy { plan, mut stored } = copy;
     let mut topics = Vec::with_capacity(plan.topics.len());
     let mut slot = 0;
     for topic in plan.topics {
         let mut new = BTreeMap::new();
         for partition in &topic.partitions {
-            new.insert(partition.partition, stored.partitions.remove(&slot).unwrap_or_default());
+            new.insert(
+                partition.partition,
+                stored.partitions.remove(&slot).unwrap_or_default(),
+            );
             slot += 1;
         }
-        topics.push(conclude_topic(repository, &plan.cluster_id, topic, new, &stored.packs)?);
+        topics.push(conclude_topic(
+            repository,
+            &plan.cluster_id,
+            topic,
+            new,
+            &stored.packs,
+        )?);
     }
     let totals = totals(&topics);
-    let gaps = topics.iter().flat_map(|topic| &topic.partitions).any(|partition| !partition.gaps.is_empty());
+    let gaps = topics
+        .iter()
+        .flat_map(|topic| &topic.partitions)
+        .any(|partition| !partition.gaps.is_empty());
     let manifest = Manifest {
         format: crate::repository::FORMAT,
         backup_id: run.backup_id,
@@ -50,7 +66,11 @@ pub(super) fn conclude(repository: &Repository, run: Run, copy: Copy) -> Result<
         cluster_id: plan.cluster_id,
         started_at: run.started_at,
         finished_at: Utc::now(),
-        status: if gaps { BackupStatus::Incomplete } else { BackupStatus::Completed },
+        status: if gaps {
+            BackupStatus::Incomplete
+        } else {
+            BackupStatus::Completed
+        },
         selection: run.options.selection,
         topics,
         totals,
@@ -70,12 +90,25 @@ fn conclude_topic(
     let configuration = repository.put_state(&topic.configuration)?;
     let parent = topic.chain.as_ref().and_then(|chain| chain.index);
     let layer = layer(cluster_id, &topic, &new, packs)?;
-    let index = if layer.weight == 0 { parent } else { Some(repository.extend_index(parent.as_ref(), layer)?) };
+    let index = if layer.weight == 0 {
+        parent
+    } else {
+        Some(repository.extend_index(parent.as_ref(), layer)?)
+    };
     let mut partitions = Vec::with_capacity(topic.partitions.len());
     for partition in topic.partitions {
         let stored = new.remove(&partition.partition).unwrap_or_default();
-        let previous = topic.chain.as_ref().and_then(|chain| chain.partitions.get(&partition.partition));
-        partitions.push(conclude_partition(repository, index.as_ref(), partition, stored, previous)?);
+        let previous = topic
+            .chain
+            .as_ref()
+            .and_then(|chain| chain.partitions.get(&partition.partition));
+        partitions.push(conclude_partition(
+            repository,
+            index.as_ref(),
+            partition,
+            stored,
+            previous,
+        )?);
     }
     Ok(TopicEntry {
         topic: topic.topic,
@@ -99,7 +132,9 @@ fn layer(
     let mut layer = Layer::new(&topic.topic, topic.topic_id, cluster_id);
     for (partition, stored) in new {
         for extent in &stored.extents {
-            let pack = packs.get(extent.pack as usize).ok_or(EngineError::Lost("the list of packs"))?;
+            let pack = packs
+                .get(extent.pack as usize)
+                .ok_or(EngineError::Lost("the list of packs"))?;
             layer.push(*partition, pack, extent.clone())?;
         }
     }
@@ -113,7 +148,7 @@ fn conclude_partition(
     stored: StoredPartition,
     previous: Option<&PartitionEntry>,
 ) -> Result<PartitionEntry, EngineError> {
-    let new = Held::of(&stored);
+    let new = stored.held();
     let held = match previous {
         None => new,
         Some(previous) if previous.start_offset == plan.start => Held::of_entry(previous).with(new),
@@ -123,13 +158,18 @@ fn conclude_partition(
             None => new,
         },
     };
-    let newest = stored.extents.last().map(|extent: &Extent| extent.leader_epoch);
+    let newest = stored
+        .extents
+        .last()
+        .map(|extent: &Extent| extent.leader_epoch);
     Ok(PartitionEntry {
         partition: plan.partition,
         start_offset: plan.start,
         end_offset: plan.end,
         last_stable_offset: plan.last_stable_offset,
-        leader_epoch: newest.or(previous.map(|entry| entry.leader_epoch)).unwrap_or(LeaderEpoch(-1)),
+        leader_epoch: newest
+            .or(previous.map(|entry| entry.leader_epoch))
+            .unwrap_or(LeaderEpoch(-1)),
         records: held.records,
         control_records: held.control_records,
         bytes: held.bytes,

@@ -12,17 +12,17 @@ use crate::engine::rate::RateLimiter;
 use crate::engine::transactions::OpenTransactions;
 use crate::engine::{EngineError, Progress};
 use crate::kafka::{
-    BrokerId, Client, Connection, ErrorCode, FetchPartition, FetchRequest, FetchedPartition, Isolation, KafkaError,
-    OffsetSpec, PendingFetch, TopicPartition, Topics,
+    BrokerId, Client, Connection, ErrorCode, FetchPartition, FetchRequest, FetchedPartition,
+    Isolation, KafkaError, OffsetSpec, PendingFetch, TopicPartition, Topics,
 };
 use crate::record::{LeaderEpoch, Offset, PartitionId, TopicId};
 use crate::repository::{Gap, Repository};
 
+use super::BackupOptions;
 use super::plan::{BackupPlan, PartitionPlan, TopicPlan};
 use super::seal::{Chunk, Sealing, seal_all};
 use super::store::{Stored, store_all};
 use super::walk::{Walked, walk};
-use super::BackupOptions;
 
 /// What one request asks for in all, and of one partition.
 const REQUEST_BYTES: u64 = 8 << 20;
@@ -76,7 +76,11 @@ impl Cursor {
             leader: partition.leader,
             leader_epoch: partition.leader_epoch,
             next: partition.resume,
-            end: if empty { partition.resume } else { partition.end },
+            end: if empty {
+                partition.resume
+            } else {
+                partition.end
+            },
             last_epoch: partition.resume_epoch,
             messages_left: partition.max_messages,
             gaps: Vec::new(),
@@ -88,7 +92,10 @@ impl Cursor {
     }
 
     fn key(&self) -> TopicPartition {
-        TopicPartition { topic: self.topic.to_string(), partition: self.partition }
+        TopicPartition {
+            topic: self.topic.to_string(),
+            partition: self.partition,
+        }
     }
 
     fn request(&self, max_bytes: u64) -> FetchPartition {
@@ -107,7 +114,9 @@ impl Cursor {
         self.next = walked.next;
         self.end = walked.end;
         self.last_epoch = walked.last_epoch.or(self.last_epoch);
-        self.messages_left = self.messages_left.map(|left| left.saturating_sub(walked.records));
+        self.messages_left = self
+            .messages_left
+            .map(|left| left.saturating_sub(walked.records));
     }
 }
 
@@ -137,7 +146,11 @@ pub(super) async fn copy(
     let (chunks, chunks_in) = mpsc::channel(8);
     let (sealed, sealed_in) = mpsc::channel(4);
     let storing = {
-        let (repository, progress, open) = (Arc::clone(repository), Arc::clone(progress), open_transactions(&plan));
+        let (repository, progress, open) = (
+            Arc::clone(repository),
+            Arc::clone(progress),
+            open_transactions(&plan),
+        );
         tokio::task::spawn_blocking(move || store_all(&repository, sealed_in, open, &progress))
     };
     let source = Source {
@@ -153,7 +166,9 @@ pub(super) async fn copy(
     };
     let (read, sealing) = tokio::join!(reading, seal_all(chunks_in, sealing, sealed));
     // The store's error comes first: the others may only have noticed that it is gone.
-    let stored = storing.await.map_err(|_| EngineError::Lost("the storing thread"))??;
+    let stored = storing
+        .await
+        .map_err(|_| EngineError::Lost("the storing thread"))??;
     sealing?;
     match read? {
         Read::Whole(cursors) => {
@@ -165,12 +180,25 @@ pub(super) async fn copy(
 }
 
 fn cursors(plan: &BackupPlan) -> Vec<Cursor> {
-    let partitions = plan.topics.iter().flat_map(|topic| topic.partitions.iter().map(move |partition| (topic, partition)));
-    partitions.enumerate().map(|(slot, (topic, partition))| Cursor::new(slot, topic, partition)).collect()
+    let partitions = plan.topics.iter().flat_map(|topic| {
+        topic
+            .partitions
+            .iter()
+            .map(move |partition| (topic, partition))
+    });
+    partitions
+        .enumerate()
+        .map(|(slot, (topic, partition))| Cursor::new(slot, topic, partition))
+        .collect()
 }
 
 fn open_transactions(plan: &BackupPlan) -> BTreeMap<usize, OpenTransactions> {
-    let partitions = plan.topics.iter().flat_map(|topic| topic.partitions.iter().map(move |partition| (topic, partition)));
+    let partitions = plan.topics.iter().flat_map(|topic| {
+        topic
+            .partitions
+            .iter()
+            .map(move |partition| (topic, partition))
+    });
     partitions
         .enumerate()
         .filter_map(|(slot, (topic, partition))| {
@@ -183,7 +211,10 @@ fn open_transactions(plan: &BackupPlan) -> BTreeMap<usize, OpenTransactions> {
 /// Writes what the readers found out into the plan: gaps, and ends lowered by a limit of messages.
 fn note_outcome(plan: &mut BackupPlan, mut cursors: Vec<Cursor>) {
     cursors.sort_by_key(|cursor| cursor.slot);
-    let partitions = plan.topics.iter_mut().flat_map(|topic| &mut topic.partitions);
+    let partitions = plan
+        .topics
+        .iter_mut()
+        .flat_map(|topic| &mut topic.partitions);
     for (partition, cursor) in partitions.zip(cursors) {
         partition.end = cursor.end;
         partition.last_stable_offset = partition.last_stable_offset.min(cursor.end);
@@ -192,7 +223,10 @@ fn note_outcome(plan: &mut BackupPlan, mut cursors: Vec<Cursor>) {
 }
 
 fn generations(plan: &BackupPlan, slots: &BTreeSet<usize>) -> BTreeSet<Generation> {
-    let topics = plan.topics.iter().flat_map(|topic| topic.partitions.iter().map(move |_| topic));
+    let topics = plan
+        .topics
+        .iter()
+        .flat_map(|topic| topic.partitions.iter().map(move |_| topic));
     topics
         .enumerate()
         .filter(|(slot, _)| slots.contains(slot))
@@ -232,7 +266,12 @@ async fn read_all(source: &Source<'_>, cursors: Vec<Cursor>) -> Result<Read, Eng
         for cursor in waiting.drain(..) {
             by_leader.entry(cursor.leader).or_default().push(cursor);
         }
-        let legs = join_all(by_leader.into_iter().map(|(leader, cursors)| read_leader(source, leader, cursors))).await;
+        let legs = join_all(
+            by_leader
+                .into_iter()
+                .map(|(leader, cursors)| read_leader(source, leader, cursors)),
+        )
+        .await;
         let mut last_error = None;
         for leg in legs {
             let leg = leg?;
@@ -264,13 +303,24 @@ async fn read_all(source: &Source<'_>, cursors: Vec<Cursor>) -> Result<Read, Eng
 }
 
 fn stalled(waiting: &[Cursor], silence: Duration, last_error: Option<KafkaError>) -> EngineError {
-    let names: Vec<String> = waiting.iter().take(3).map(|cursor| format!("{} at {}", cursor.key(), cursor.next)).collect();
+    let names: Vec<String> = waiting
+        .iter()
+        .take(3)
+        .map(|cursor| format!("{} at {}", cursor.key(), cursor.next))
+        .collect();
     let more = waiting.len().saturating_sub(names.len());
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let more = if more > 0 {
+        format!(" and {more} more")
+    } else {
+        String::new()
+    };
     EngineError::Stalled {
         what: format!("{}{more}", names.join(", ")),
         seconds: silence.as_secs(),
-        last: last_error.map_or_else(|| "the leader answers without records".to_owned(), |error| error.to_string()),
+        last: last_error.map_or_else(
+            || "the leader answers without records".to_owned(),
+            |error| error.to_string(),
+        ),
     }
 }
 
@@ -284,7 +334,9 @@ async fn find_leaders(client: &Client, cursors: &mut [Cursor]) -> Result<(), Eng
         Err(error) => return Err(error.into()),
     };
     for cursor in cursors {
-        let Some(topic) = metadata.topics.get(&*cursor.topic) else { continue };
+        let Some(topic) = metadata.topics.get(&*cursor.topic) else {
+            continue;
+        };
         if !topic.topic_id.is_zero() && topic.topic_id != cursor.topic_id {
             return Err(EngineError::Refused(format!(
                 "topic {} was deleted and created anew while it was being read; run the backup again",
@@ -317,11 +369,19 @@ struct Worker<'a> {
     moved_at: Instant,
 }
 
-async fn read_leader(source: &Source<'_>, leader: BrokerId, cursors: Vec<Cursor>) -> Result<Leg, EngineError> {
+async fn read_leader(
+    source: &Source<'_>,
+    leader: BrokerId,
+    cursors: Vec<Cursor>,
+) -> Result<Leg, EngineError> {
     let connection = match source.client.connection(leader).await {
         Ok(connection) => connection,
         Err(error) if error.is_transient() => {
-            return Ok(Leg { left: cursors, last_error: Some(error), ..Leg::default() });
+            return Ok(Leg {
+                left: cursors,
+                last_error: Some(error),
+                ..Leg::default()
+            });
         }
         Err(error) => return Err(error.into()),
     };
@@ -342,10 +402,15 @@ impl Worker<'_> {
             if let Err(error) = self.refill().await {
                 return self.give_up(Vec::new(), error);
             }
-            let Some(Flight { cursors, pending, memory }) = self.flying.pop_front() else {
+            let Some(Flight {
+                cursors,
+                pending,
+                memory,
+            }) = self.flying.pop_front()
+            else {
                 return Ok(self.leg);
             };
-            let answer = match pending.await {
+            let answer = match pending.receive().await {
                 Ok(answer) => answer,
                 Err(error) => return self.give_up(cursors, error),
             };
@@ -361,7 +426,8 @@ impl Worker<'_> {
             }
             self.source.limiter.moved(bytes, records).await;
             if self.moved_at.elapsed() > SILENCE {
-                return self.give_up(Vec::new(), KafkaError::silent(self.connection.broker()));
+                let silent = KafkaError::silent(self.connection.broker());
+                return self.give_up(Vec::new(), silent);
             }
         }
     }
@@ -372,7 +438,9 @@ impl Worker<'_> {
             return Err(error.into());
         }
         self.leg.left.extend(cursors);
-        self.leg.left.extend(self.flying.into_iter().flat_map(|flight| flight.cursors));
+        self.leg
+            .left
+            .extend(self.flying.into_iter().flat_map(|flight| flight.cursors));
         self.leg.left.extend(self.ready);
         self.leg.last_error = Some(error);
         Ok(self.leg)
@@ -385,14 +453,21 @@ impl Worker<'_> {
             let bytes = self.source.limiter.request_bytes(REQUEST_BYTES);
             let memory = Arc::clone(&self.source.memory);
             let memory = if self.flying.is_empty() {
-                memory.acquire_many_owned(kib(bytes)).await.map_err(|_| KafkaError::silent(self.connection.broker()))?
+                memory
+                    .acquire_many_owned(kib(bytes))
+                    .await
+                    .map_err(|_| KafkaError::silent(self.connection.broker()))?
             } else if let Ok(permit) = memory.try_acquire_many_owned(kib(bytes)) {
                 permit
             } else {
                 break;
             };
             // Half of the partitions each, so that two requests can be in flight.
-            let count = if self.flying.is_empty() { self.ready.len().div_ceil(2) } else { self.ready.len() };
+            let count = if self.flying.is_empty() {
+                self.ready.len().div_ceil(2)
+            } else {
+                self.ready.len()
+            };
             let cursors: Vec<Cursor> = self.ready.drain(..count.min(REQUEST_PARTITIONS)).collect();
             let per_partition = PARTITION_BYTES.min(bytes);
             let request = FetchRequest {
@@ -400,10 +475,17 @@ impl Worker<'_> {
                 min_bytes: 1,
                 max_bytes: i32::try_from(bytes).unwrap_or(i32::MAX),
                 isolation: Isolation::ReadUncommitted,
-                partitions: cursors.iter().map(|cursor| cursor.request(per_partition)).collect(),
+                partitions: cursors
+                    .iter()
+                    .map(|cursor| cursor.request(per_partition))
+                    .collect(),
             };
             match self.connection.start_fetch(request).await {
-                Ok(pending) => self.flying.push_back(Flight { cursors, pending, memory: Arc::new(memory) }),
+                Ok(pending) => self.flying.push_back(Flight {
+                    cursors,
+                    pending,
+                    memory: Arc::new(memory),
+                }),
                 Err(error) => {
                     self.ready.extend(cursors);
                     return Err(error);
@@ -420,8 +502,10 @@ impl Worker<'_> {
         answer: Vec<FetchedPartition>,
         memory: &Arc<OwnedSemaphorePermit>,
     ) -> Result<(Vec<Chunk>, u64, u64), EngineError> {
-        let mut answer: BTreeMap<(String, PartitionId), FetchedPartition> =
-            answer.into_iter().map(|partition| ((partition.topic.clone(), partition.partition), partition)).collect();
+        let mut answer: BTreeMap<(String, PartitionId), FetchedPartition> = answer
+            .into_iter()
+            .map(|partition| ((partition.topic.clone(), partition.partition), partition))
+            .collect();
         let (mut chunks, mut bytes, mut records) = (Vec::new(), 0, 0);
         for mut cursor in cursors {
             let Some(fetched) = answer.remove(&(cursor.topic.to_string(), cursor.partition)) else {
@@ -445,8 +529,17 @@ impl Worker<'_> {
                 }
                 None => {}
             }
-            let walked = walk(&fetched.records, cursor.next, cursor.end, cursor.messages_left).map_err(|source| {
-                EngineError::Batch { topic: cursor.topic.to_string(), partition: cursor.partition, offset: cursor.next, source }
+            let walked = walk(
+                &fetched.records,
+                cursor.next,
+                cursor.end,
+                cursor.messages_left,
+            )
+            .map_err(|source| EngineError::Batch {
+                topic: cursor.topic.to_string(),
+                partition: cursor.partition,
+                offset: cursor.next,
+                source,
             })?;
             let moved = walked.next > cursor.next || walked.end < cursor.end;
             cursor.advance(&walked);
@@ -500,14 +593,19 @@ impl Worker<'_> {
         let wanted = [(key.clone(), OffsetSpec::Earliest)];
         let listed = match self.source.client.list_offsets(&wanted).await?.remove(&key) {
             Some(listed) => listed?,
-            None => return Err(EngineError::Refused(format!("the leader of {key} gave no offsets"))),
+            None => {
+                return Err(EngineError::Refused(format!(
+                    "the leader of {key} gave no offsets"
+                )));
+            }
         };
         if listed.offset > cursor.next {
             let gap_end = listed.offset.min(cursor.end);
             cursor.gaps.push(Gap {
                 start_offset: cursor.next,
                 end_offset: gap_end,
-                reason: "the source deleted them while the backup ran (retention or DeleteRecords)".to_owned(),
+                reason: "the source deleted them while the backup ran (retention or DeleteRecords)"
+                    .to_owned(),
             });
             cursor.next = gap_end;
             cursor.last_epoch = None;

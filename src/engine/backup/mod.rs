@@ -28,7 +28,7 @@ use crate::record::Compression;
 use crate::repository::{BackupId, Repository, Selection};
 
 pub use offsets::OffsetBound;
-pub use plan::{BackupPlan, PartitionPlan, TopicPlan};
+pub use plan::{BackupPlan, PartitionPlan, TopicConfiguration, TopicPlan};
 pub use report::{BackupReport, PartitionReport, TopicReport};
 
 use super::chain::Generation;
@@ -93,7 +93,12 @@ pub async fn backup(
             fetch::Copied::Forked(generations) => forked.extend(generations),
         }
     };
-    let run = conclude::Run { backup_id, started_at, clock, options: options.clone() };
+    let run = conclude::Run {
+        backup_id,
+        started_at,
+        clock,
+        options: options.clone(),
+    };
     let concluding = Arc::clone(&repository);
     let report = tokio::task::spawn_blocking(move || conclude::conclude(&concluding, run, stored))
         .await

@@ -37,7 +37,9 @@ impl FromStr for OffsetBound {
             "latest" => Ok(Self::Latest),
             number => match number.parse::<i64>() {
                 Ok(offset) if offset >= 0 => Ok(Self::At(Offset(offset))),
-                _ => Err(EngineError::Refused(format!("offset `{text}`: write earliest, latest or a number from 0"))),
+                _ => Err(EngineError::Refused(format!(
+                    "offset `{text}`: write earliest, latest or a number from 0"
+                ))),
             },
         }
     }

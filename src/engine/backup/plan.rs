@@ -8,7 +8,8 @@ use crate::engine::EngineError;
 use crate::engine::chain::{ChainEnd, Generation, find_chains};
 use crate::engine::topics::Candidate;
 use crate::kafka::{
-    BrokerId, Client, ConfigEntry, KafkaError, ListedOffset, Metadata, OffsetSpec, TopicMetadata, TopicPartition, Topics,
+    BrokerId, Client, ConfigEntry, KafkaError, ListedOffset, Metadata, OffsetSpec, TopicMetadata,
+    TopicPartition, Topics,
 };
 use crate::record::{LeaderEpoch, Offset, PartitionId, TopicId};
 use crate::repository::{Gap, Repository};
@@ -37,7 +38,7 @@ pub struct TopicPlan {
     /// How many partitions it has, chosen or not.
     pub partition_count: u32,
     /// How many replicas a partition has.
-    pub replication_factor: u16,
+    pub replication_factor: i16,
     /// What was set for it, and where.
     pub configuration: TopicConfiguration,
     /// What earlier backups hold of this generation.
@@ -86,7 +87,11 @@ impl BackupPlan {
         self.topics
             .iter()
             .flat_map(|topic| &topic.partitions)
-            .map(|partition| partition.max_messages.unwrap_or(span(partition.resume, partition.end)))
+            .map(|partition| {
+                partition
+                    .max_messages
+                    .unwrap_or(span(partition.resume, partition.end))
+            })
             .sum()
     }
 }
@@ -108,7 +113,14 @@ pub(super) async fn plan(
     let partitions = chosen_partitions(&chosen, options.selection.as_ref())?;
     let bounds = Bounds::read(client, &partitions).await?;
     let names: Vec<String> = chosen.keys().map(|name| (*name).to_owned()).collect();
-    let mut configurations = client.describe_configs(&names).await?;
+    let mut warnings = Vec::new();
+    let mut configurations = match client.describe_configs(&names).await {
+        Err(error @ KafkaError::Unsupported { .. }) => {
+            warnings.push(format!("topic configurations are not backed up: {error}"));
+            BTreeMap::new()
+        }
+        configurations => configurations?,
+    };
 
     let generation = |name: &str, topic: &TopicMetadata| Generation {
         cluster_id: metadata.cluster_id.clone(),
@@ -117,7 +129,10 @@ pub(super) async fn plan(
     };
     let wanted: Vec<Generation> = match options.selection {
         Some(_) => Vec::new(),
-        None => chosen.iter().map(|(name, topic)| generation(name, topic)).collect(),
+        None => chosen
+            .iter()
+            .map(|(name, topic)| generation(name, topic))
+            .collect(),
     };
     let mut chains = find_chains(repository, &wanted)?;
 
@@ -130,25 +145,53 @@ pub(super) async fn plan(
         let restarted = forked.contains(&generation).then(|| {
             "the log was rewritten below what the chain holds (unclean leader election)".to_owned()
         });
-        topics.push(plan_topic(name, topic, TopicConfiguration { entries }, chain, restarted, &bounds, options)?);
+        topics.push(plan_topic(
+            name,
+            topic,
+            TopicConfiguration { entries },
+            chain,
+            restarted,
+            &bounds,
+            options,
+        )?);
     }
-    if let Some(limit) = options.selection.as_ref().and_then(|selection| selection.max_messages) {
+    if let Some(limit) = options
+        .selection
+        .as_ref()
+        .and_then(|selection| selection.max_messages)
+    {
         limit_messages(&mut topics, limit);
     }
-    let warnings = chains.unreadable.iter().map(|(id, error)| format!("backup {id} is passed over: {error}")).collect();
-    Ok(BackupPlan { cluster_id: metadata.cluster_id.clone(), topics, warnings })
+    warnings.extend(
+        chains
+            .unreadable
+            .iter()
+            .map(|(id, error)| format!("backup {id} is passed over: {error}")),
+    );
+    Ok(BackupPlan {
+        cluster_id: metadata.cluster_id.clone(),
+        topics,
+        warnings,
+    })
 }
 
 fn choose<'a>(
     metadata: &'a Metadata,
     options: &BackupOptions,
 ) -> Result<BTreeMap<&'a str, &'a TopicMetadata>, EngineError> {
-    let candidates = metadata.topics.iter().map(|(name, topic)| Candidate { name, is_internal: topic.is_internal });
+    let candidates = metadata.topics.iter().map(|(name, topic)| Candidate {
+        name,
+        is_internal: topic.is_internal,
+    });
     let place = format!("cluster {}", metadata.cluster_id);
-    let chosen = options.topics.choose(candidates, options.allow_empty, &place)?;
+    let chosen = options
+        .topics
+        .choose(candidates, options.allow_empty, &place)?;
     let mut topics = BTreeMap::new();
     for name in chosen {
-        let Some((name, topic)) = metadata.topics.get_key_value(name) else { continue };
+        let Some((name, topic)) = metadata.topics.get_key_value(name) else {
+            continue;
+        };
         if let Some(code) = topic.error {
             return Err(KafkaError::for_topic(code, name).into());
         }
@@ -162,10 +205,16 @@ fn chosen_partitions(
     topics: &BTreeMap<&str, &TopicMetadata>,
     selection: Option<&Selection>,
 ) -> Result<Vec<TopicPartition>, EngineError> {
-    let only = selection.and_then(|selection| selection.partitions.as_deref());
+    let only = selection
+        .map(|selection| &selection.partitions)
+        .filter(|only| !only.is_empty());
     let mut chosen = Vec::new();
     for (name, topic) in topics {
-        if let Some(missing) = only.into_iter().flatten().find(|id| !topic.partitions.contains_key(id)) {
+        if let Some(missing) = only
+            .into_iter()
+            .flatten()
+            .find(|id| !topic.partitions.contains_key(id))
+        {
             return Err(EngineError::Refused(format!(
                 "topic {name} has no partition {missing}; it has {}",
                 topic.partitions.len()
@@ -176,7 +225,10 @@ fn chosen_partitions(
                 .partitions
                 .keys()
                 .filter(|id| only.is_none_or(|only| only.contains(id)))
-                .map(|id| TopicPartition { topic: (*name).to_owned(), partition: *id }),
+                .map(|id| TopicPartition {
+                    topic: (*name).to_owned(),
+                    partition: *id,
+                }),
         );
     }
     Ok(chosen)
@@ -201,10 +253,18 @@ impl Bounds {
 
     fn of(&self, partition: &TopicPartition) -> Result<(Offset, Offset, Offset), EngineError> {
         let find = |bounds: &BTreeMap<TopicPartition, Offset>| bounds.get(partition).copied();
-        match (find(&self.log_start), find(&self.last_stable), find(&self.high_watermark)) {
+        match (
+            find(&self.log_start),
+            find(&self.last_stable),
+            find(&self.high_watermark),
+        ) {
             // The log may start beyond the watermark just read: everything was deleted in between.
-            (Some(start), Some(stable), Some(end)) => Ok((start, stable.min(end.max(start)), end.max(start))),
-            _ => Err(EngineError::Refused(format!("the brokers gave no offsets for {partition}"))),
+            (Some(start), Some(stable), Some(end)) => {
+                Ok((start, stable.min(end.max(start)), end.max(start)))
+            }
+            _ => Err(EngineError::Refused(format!(
+                "the brokers gave no offsets for {partition}"
+            ))),
         }
     }
 }
@@ -214,7 +274,10 @@ async fn list(
     partitions: &[TopicPartition],
     spec: OffsetSpec,
 ) -> Result<BTreeMap<TopicPartition, Offset>, EngineError> {
-    let wanted: Vec<_> = partitions.iter().map(|partition| (partition.clone(), spec)).collect();
+    let wanted: Vec<_> = partitions
+        .iter()
+        .map(|partition| (partition.clone(), spec))
+        .collect();
     let mut offsets = BTreeMap::new();
     for (partition, listed) in client.list_offsets(&wanted).await? {
         let ListedOffset { offset, .. } = listed?;
@@ -234,17 +297,23 @@ fn plan_topic(
 ) -> Result<TopicPlan, EngineError> {
     let mut limits = Vec::new();
     for (id, partition) in &topic.partitions {
-        let key = TopicPartition { topic: name.to_owned(), partition: *id };
+        let key = TopicPartition {
+            topic: name.to_owned(),
+            partition: *id,
+        };
         if !bounds.log_start.contains_key(&key) {
             continue; // not chosen
         }
-        let leader = partition.leader.ok_or_else(|| KafkaError::leaderless(name, *id))?;
+        let leader = partition
+            .leader
+            .ok_or_else(|| KafkaError::leaderless(name, *id))?;
         limits.push((*id, leader, partition.leader_epoch, bounds.of(&key)?));
     }
     let truncated = chain.as_ref().and_then(|chain| {
         limits.iter().find_map(|(id, _, _, (_, _, end))| {
             let held = chain.resume_offset(*id)?;
-            (held > *end).then(|| format!("partition {id} ends at {end}, below {held} that the chain holds"))
+            (held > *end)
+                .then(|| format!("partition {id} ends at {end}, below {held} that the chain holds"))
         })
     });
     let chain_restarted = forked.or(truncated);
@@ -252,15 +321,27 @@ fn plan_topic(
     let partitions = limits
         .into_iter()
         .map(|(id, leader, leader_epoch, limits)| {
-            plan_partition(id, leader, leader_epoch, limits, chain.as_ref(), options.selection.as_ref())
+            plan_partition(
+                id,
+                leader,
+                leader_epoch,
+                limits,
+                chain.as_ref(),
+                options.selection.as_ref(),
+            )
         })
         .collect::<Result<_, _>>()?;
-    let replicas = topic.partitions.values().map(|partition| partition.replicas.len()).max().unwrap_or(1);
+    let replicas = topic
+        .partitions
+        .values()
+        .map(|partition| partition.replicas.len())
+        .max()
+        .unwrap_or(1);
     Ok(TopicPlan {
         topic: name.to_owned(),
         topic_id: topic.topic_id,
         partition_count: u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX),
-        replication_factor: u16::try_from(replicas).unwrap_or(u16::MAX),
+        replication_factor: i16::try_from(replicas).unwrap_or(i16::MAX),
         configuration,
         chain,
         chain_restarted,
@@ -276,9 +357,17 @@ fn plan_partition(
     chain: Option<&ChainEnd>,
     selection: Option<&Selection>,
 ) -> Result<PartitionPlan, EngineError> {
-    let bound = |text: Option<&String>, default| text.map_or(Ok(default), |text| text.parse::<OffsetBound>());
-    let start = bound(selection.and_then(|s| s.start_offset.as_ref()), OffsetBound::Earliest)?;
-    let end = bound(selection.and_then(|s| s.end_offset.as_ref()), OffsetBound::Latest)?;
+    let bound = |text: Option<&String>, default| {
+        text.map_or(Ok(default), |text| text.parse::<OffsetBound>())
+    };
+    let start = bound(
+        selection.and_then(|s| s.start_offset.as_ref()),
+        OffsetBound::Earliest,
+    )?;
+    let end = bound(
+        selection.and_then(|s| s.end_offset.as_ref()),
+        OffsetBound::Latest,
+    )?;
     let start = start.resolve(log_start, high_watermark);
     let end = end.resolve(log_start, high_watermark).max(start);
 
@@ -287,7 +376,8 @@ fn plan_partition(
     let gaps = held.filter(|held| *held < log_start).map(|held| Gap {
         start_offset: held,
         end_offset: log_start,
-        reason: "the source deleted them before they were backed up (retention or DeleteRecords)".to_owned(),
+        reason: "the source deleted them before they were backed up (retention or DeleteRecords)"
+            .to_owned(),
     });
     Ok(PartitionPlan {
         partition,
@@ -295,7 +385,10 @@ fn plan_partition(
         leader_epoch,
         start,
         resume: held.map_or(start, |held| held.max(log_start)),
-        resume_epoch: previous.filter(|_| gaps.is_none()).map(|entry| entry.leader_epoch).filter(|epoch| epoch.0 >= 0),
+        resume_epoch: previous
+            .filter(|_| gaps.is_none())
+            .map(|entry| entry.leader_epoch)
+            .filter(|epoch| epoch.0 >= 0),
         end,
         last_stable_offset,
         max_messages: None,
@@ -305,8 +398,14 @@ fn plan_partition(
 
 /// Shares a limit of messages among all partitions of the run.
 fn limit_messages(topics: &mut [TopicPlan], limit: u64) {
-    let mut partitions: Vec<&mut PartitionPlan> = topics.iter_mut().flat_map(|topic| &mut topic.partitions).collect();
-    let spans: Vec<u64> = partitions.iter().map(|partition| span(partition.resume, partition.end)).collect();
+    let mut partitions: Vec<&mut PartitionPlan> = topics
+        .iter_mut()
+        .flat_map(|topic| &mut topic.partitions)
+        .collect();
+    let spans: Vec<u64> = partitions
+        .iter()
+        .map(|partition| span(partition.resume, partition.end))
+        .collect();
     for (partition, share) in partitions.iter_mut().zip(share(limit, &spans)) {
         partition.max_messages = Some(share);
     }

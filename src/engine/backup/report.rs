@@ -72,10 +72,13 @@ pub struct PartitionReport {
 impl BackupReport {
     pub(super) fn of(manifest: &Manifest, duration_ms: u64, warnings: Vec<String>) -> Self {
         let totals = &manifest.totals;
-        let compression_ratio =
-            if totals.bytes == 0 { 1.0 } else { totals.stored_bytes as f64 / totals.bytes as f64 };
+        let compression_ratio = if totals.bytes == 0 {
+            1.0
+        } else {
+            totals.stored_bytes as f64 / totals.bytes as f64
+        };
         Self {
-            backup_id: manifest.backup_id.clone(),
+            backup_id: manifest.backup_id,
             status: manifest.status,
             cluster_id: manifest.cluster_id.clone(),
             started_at: manifest.started_at,
@@ -104,6 +107,10 @@ impl TopicReport {
             bytes: entry.bytes,
             gaps: entry.gaps.clone(),
         });
-        Self { topic: topic.topic.clone(), topic_id: topic.topic_id, partitions: partitions.collect() }
+        Self {
+            topic: topic.topic.clone(),
+            topic_id: topic.topic_id,
+            partitions: partitions.collect(),
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Checks and compresses what was fetched, on threads, in the order in which it came.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -9,7 +10,9 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::engine::EngineError;
 use crate::engine::extents::OPEN_LIMIT;
-use crate::record::{Compression, Offset, PartitionId, Rebuild, RecordError, TopicId, batches, rebuild};
+use crate::record::{
+    Compression, Offset, PartitionId, Rebuild, RecordError, TopicId, batches, rebuild,
+};
 use crate::repository::{BlockSource, RepositoryError, SealedBlock};
 
 use super::walk::Piece;
@@ -64,8 +67,13 @@ pub(super) async fn seal_all(
     sealed: mpsc::Sender<SealedChunk>,
 ) -> Result<(), EngineError> {
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
-    let chunks = stream::unfold(chunks, |mut chunks| async move { chunks.recv().await.map(|chunk| (chunk, chunks)) });
-    let mut blocks = chunks.map(|chunk| tokio::task::spawn_blocking(move || seal(chunk, sealing))).buffered(threads + 1);
+    let chunks = stream::unfold(chunks, |mut chunks| async move {
+        chunks.recv().await.map(|chunk| (chunk, chunks))
+    });
+    let blocks = chunks
+        .map(|chunk| tokio::task::spawn_blocking(move || seal(chunk, sealing)))
+        .buffered(threads + 1);
+    let mut blocks = pin!(blocks);
     while let Some(block) = blocks.next().await {
         let block = block.map_err(|_| EngineError::Lost("a sealing thread"))??;
         if sealed.send(block).await.is_err() {
@@ -77,26 +85,56 @@ pub(super) async fn seal_all(
 }
 
 fn seal(chunk: Chunk, sealing: Sealing) -> Result<SealedChunk, EngineError> {
-    let Chunk { slot, topic, topic_id, partition, piece, memory } = chunk;
-    let Piece { start, raw, outside } = piece;
-    let batch_error = |source: RecordError| EngineError::Batch { topic: topic.to_string(), partition, offset: start, source };
+    let Chunk {
+        slot,
+        topic,
+        topic_id,
+        partition,
+        piece,
+        memory,
+    } = chunk;
+    let Piece {
+        start,
+        raw,
+        outside,
+    } = piece;
+    let batch_error = |source: RecordError| EngineError::Batch {
+        topic: topic.to_string(),
+        partition,
+        offset: start,
+        source,
+    };
     let raw = if sealing.drop_keys || sealing.drop_headers {
         without_parts(&raw, sealing).map_err(batch_error)?
     } else {
         raw
     };
-    let source = BlockSource { topic_id, partition };
-    let block = SealedBlock::seal(&source, raw, sealing.compression).map_err(|error| match error {
-        RepositoryError::Batch(source) => batch_error(source),
-        other => other.into(),
-    })?;
-    Ok(SealedChunk { slot, topic, start, outside, block, _memory: memory })
+    let source = BlockSource {
+        topic_id,
+        partition,
+    };
+    let block =
+        SealedBlock::seal(&source, raw, sealing.compression).map_err(|error| match error {
+            RepositoryError::Batch(source) => batch_error(source),
+            other => other.into(),
+        })?;
+    Ok(SealedChunk {
+        slot,
+        topic,
+        start,
+        outside,
+        block,
+        _memory: memory,
+    })
 }
 
 /// The same batches without their keys or headers; control batches stay as they are.
 fn without_parts(raw: &Bytes, sealing: Sealing) -> Result<Bytes, RecordError> {
-    let options =
-        Rebuild { drop_keys: sealing.drop_keys, drop_headers: sealing.drop_headers, ..Rebuild::default() };
+    let options = Rebuild {
+        drop_keys: sealing.drop_keys,
+        drop_headers: sealing.drop_headers,
+        ..Rebuild::default()
+    };
     let mut kept = BytesMut::with_capacity(raw.len());
     for batch in batches(raw) {
         let batch = batch?;

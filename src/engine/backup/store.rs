@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use crate::engine::extents::Held;
 use crate::engine::transactions::OpenTransactions;
 use crate::engine::{EngineError, Progress};
 use crate::repository::{Extent, PackRef, PackWriter, Repository};
@@ -18,10 +19,23 @@ pub(super) struct StoredPartition {
     pub extents: Vec<Extent>,
     /// Records within the bounds.
     pub records: u64,
-    /// Bytes as they lie in packs, with their block headers.
-    pub stored_bytes: u64,
     /// Transactions whose marker is not there yet, with what the chain had left open.
     pub open: OpenTransactions,
+}
+
+impl StoredPartition {
+    /// The sum of it.
+    pub fn held(&self) -> Held {
+        let all = self
+            .extents
+            .iter()
+            .map(Held::of_extent)
+            .fold(Held::default(), Held::with);
+        Held {
+            records: self.records,
+            ..all
+        }
+    }
 }
 
 /// What a run stored.
@@ -42,7 +56,13 @@ pub(super) fn store_all(
 ) -> Result<Stored, EngineError> {
     let mut stored = Stored::default();
     for (slot, open) in open {
-        stored.partitions.insert(slot, StoredPartition { open, ..StoredPartition::default() });
+        stored.partitions.insert(
+            slot,
+            StoredPartition {
+                open,
+                ..StoredPartition::default()
+            },
+        );
     }
     let mut writer: Option<PackWriter> = None;
     while let Some(chunk) = chunks.blocking_recv() {
@@ -50,7 +70,12 @@ pub(super) fn store_all(
             Some(pack) => pack,
             None => writer.insert(repository.pack_writer()?),
         };
-        store(pack, stored.packs.len(), &chunk, stored.partitions.entry(chunk.slot).or_default())?;
+        store(
+            pack,
+            stored.packs.len(),
+            &chunk,
+            stored.partitions.entry(chunk.slot).or_default(),
+        )?;
         let header = &chunk.block.header;
         let offsets = u64::try_from(header.last_offset.0 - chunk.start.0 + 1).unwrap_or(0);
         progress.advanced(offsets, u64::from(header.raw_len));
@@ -75,11 +100,13 @@ fn store(
     let place = pack.append(&chunk.topic, &chunk.block)?;
     let header = &chunk.block.header;
     partition.records += u64::from(header.records).saturating_sub(chunk.outside);
-    partition.stored_bytes += place.len;
     partition.open.follow(&chunk.block.transactions);
     let pack_number = u32::try_from(pack_number).unwrap_or(u32::MAX);
     let extent = Extent::of_block(pack_number, place, chunk.start, header);
-    let absorbed = partition.extents.last_mut().is_some_and(|last| last.absorb(&extent));
+    let absorbed = partition
+        .extents
+        .last_mut()
+        .is_some_and(|last| last.absorb(&extent));
     if !absorbed {
         partition.extents.push(extent);
     }

@@ -36,9 +36,25 @@ pub(super) struct Walked {
 
 /// Walks the batches of `records`, asked for at `from`, up to `end` and to `limit` records.
 /// A partial batch at the end is left for the next fetch.
-pub(super) fn walk(records: &Bytes, from: Offset, end: Offset, limit: Option<u64>) -> Result<Walked, RecordError> {
-    let mut walked = Walked { pieces: Vec::new(), next: from, end, records: 0, last_epoch: None };
-    let mut open = Block { start: from, from: 0, to: 0, outside: 0 };
+pub(super) fn walk(
+    records: &Bytes,
+    from: Offset,
+    end: Offset,
+    limit: Option<u64>,
+) -> Result<Walked, RecordError> {
+    let mut walked = Walked {
+        pieces: Vec::new(),
+        next: from,
+        end,
+        records: 0,
+        last_epoch: None,
+    };
+    let mut open = Block {
+        start: from,
+        from: 0,
+        to: 0,
+        outside: 0,
+    };
     let mut at = 0;
     for batch in batches(records) {
         let batch = batch?;
@@ -49,15 +65,30 @@ pub(super) fn walk(records: &Bytes, from: Offset, end: Offset, limit: Option<u64
         // A compacted log may answer with a batch that ends before the offset asked for.
         if batch.next_offset() <= walked.next {
             open.flush(records, at, &mut walked.pieces);
-            open = Block { start: walked.next, from: to, to, outside: 0 };
+            open = Block {
+                start: walked.next,
+                from: to,
+                to,
+                outside: 0,
+            };
             at = to;
             continue;
         }
         if to - open.from > BLOCK_BYTES && at > open.from {
             open.flush(records, at, &mut walked.pieces);
-            open = Block { start: walked.next, from: at, to: at, outside: 0 };
+            open = Block {
+                start: walked.next,
+                from: at,
+                to: at,
+                outside: 0,
+            };
         }
-        let inside = count_inside(&batch, from, &mut walked.end, limit.map(|limit| limit.saturating_sub(walked.records)))?;
+        let inside = count_inside(
+            &batch,
+            from,
+            &mut walked.end,
+            limit.map(|limit| limit.saturating_sub(walked.records)),
+        )?;
         walked.records += inside;
         open.outside += data_records(&batch) - inside;
         walked.next = batch.next_offset();
@@ -84,14 +115,22 @@ struct Block {
 impl Block {
     fn flush(&self, records: &Bytes, to: usize, pieces: &mut Vec<Piece>) {
         if to > self.from {
-            pieces.push(Piece { start: self.start, raw: records.slice(self.from..to), outside: self.outside });
+            pieces.push(Piece {
+                start: self.start,
+                raw: records.slice(self.from..to),
+                outside: self.outside,
+            });
         }
     }
 }
 
 /// Records of a batch that a consumer may see.
 fn data_records(batch: &BatchRef<'_>) -> u64 {
-    if batch.attributes().is_control { 0 } else { u64::from(batch.record_count()) }
+    if batch.attributes().is_control {
+        0
+    } else {
+        u64::from(batch.record_count())
+    }
 }
 
 /// How many records of `batch` lie in `[from, end)`, at most `limit`; opens the batch only where a bound
@@ -103,7 +142,9 @@ fn count_inside(
     limit: Option<u64>,
 ) -> Result<u64, RecordError> {
     let all = data_records(batch);
-    let cut = batch.base_offset() < from || batch.next_offset() > *end || limit.is_some_and(|limit| limit < all);
+    let cut = batch.base_offset() < from
+        || batch.next_offset() > *end
+        || limit.is_some_and(|limit| limit < all);
     if !cut || all == 0 {
         return Ok(all);
     }

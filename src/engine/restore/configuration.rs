@@ -35,8 +35,10 @@ const SAFE: [(&str, &str); 6] = [
     ("segment.ms", "9223372036854775807"),
 ];
 /// Timestamps are bounded by two names since Kafka 3.6, by one before.
-pub(super) const TIMESTAMP_BOUNDS: [&str; 2] =
-    ["message.timestamp.before.max.ms", "message.timestamp.after.max.ms"];
+pub(super) const TIMESTAMP_BOUNDS: [&str; 2] = [
+    "message.timestamp.before.max.ms",
+    "message.timestamp.after.max.ms",
+];
 pub(super) const TIMESTAMP_BOUND_BEFORE_3_6: &str = "message.timestamp.difference.max.ms";
 /// A broker adds nothing to a batch, but one that is rebuilt may compress a little worse than it did.
 const REBUILD_MARGIN: u64 = 64 << 10;
@@ -50,7 +52,7 @@ pub(super) fn settings(
     from: TopicConfigSource,
     restore_retention: bool,
     largest_batch: u32,
-    replication_factor: u16,
+    replication_factor: i16,
 ) -> SettingsPlan {
     let mut plan = SettingsPlan::default();
     let set = match from {
@@ -67,11 +69,17 @@ pub(super) fn settings(
     plan.during.remove(TIMESTAMP_BOUND_BEFORE_3_6);
     fit_largest_batch(&mut plan, &set, largest_batch);
     drop_unreachable_min_insync(&mut plan, replication_factor);
-    for name in ["cleanup.policy", "compression.type", "message.timestamp.type", "segment.ms"]
-        .iter()
-        .chain(&TIMESTAMP_BOUNDS)
+    for name in [
+        "cleanup.policy",
+        "compression.type",
+        "message.timestamp.type",
+        "segment.ms",
+    ]
+    .iter()
+    .chain(&TIMESTAMP_BOUNDS)
     {
-        plan.afterwards.insert((*name).to_owned(), set.get(*name).cloned());
+        plan.afterwards
+            .insert((*name).to_owned(), set.get(*name).cloned());
     }
     plan_retention(&mut plan, &set, from, restore_retention);
     plan
@@ -91,16 +99,23 @@ fn set_on_topic(source: &TopicConfiguration) -> Settings {
 
 fn fit_largest_batch(plan: &mut SettingsPlan, set: &Settings, largest_batch: u32) {
     let needed = u64::from(largest_batch) + REBUILD_MARGIN;
-    let allowed = set.get("max.message.bytes").and_then(|value| value.parse().ok()).unwrap_or(DEFAULT_MAX_MESSAGE_BYTES);
+    let allowed = set
+        .get("max.message.bytes")
+        .and_then(|value| value.parse().ok())
+        .unwrap_or(DEFAULT_MAX_MESSAGE_BYTES);
     if needed > allowed {
-        plan.during.insert("max.message.bytes".to_owned(), needed.to_string());
+        plan.during
+            .insert("max.message.bytes".to_owned(), needed.to_string());
         plan.notes.push(format!("max.message.bytes is set to {needed}, since the largest batch has {largest_batch} bytes"));
     }
 }
 
 /// With fewer replicas than `min.insync.replicas`, nothing could be written with acks=all.
-fn drop_unreachable_min_insync(plan: &mut SettingsPlan, replication_factor: u16) {
-    let wanted = plan.during.get("min.insync.replicas").and_then(|value| value.parse::<u16>().ok());
+fn drop_unreachable_min_insync(plan: &mut SettingsPlan, replication_factor: i16) {
+    let wanted = plan
+        .during
+        .get("min.insync.replicas")
+        .and_then(|value| value.parse::<i16>().ok());
     if let Some(wanted) = wanted.filter(|wanted| *wanted > replication_factor) {
         plan.during.remove("min.insync.replicas");
         plan.notes.push(format!(
@@ -136,14 +151,25 @@ mod tests {
             is_sensitive: false,
             is_read_only: false,
         });
-        TopicConfiguration { entries: entries.collect() }
+        TopicConfiguration {
+            entries: entries.collect(),
+        }
     }
 
     #[test]
     fn a_compacted_topic_becomes_compacted_only_afterwards() {
-        let plan = settings(&source(&[("cleanup.policy", "compact")]), TopicConfigSource::Source, false, 100, 1);
+        let plan = settings(
+            &source(&[("cleanup.policy", "compact")]),
+            TopicConfigSource::Source,
+            false,
+            100,
+            1,
+        );
         assert_eq!(plan.during["cleanup.policy"], "delete");
-        assert_eq!(plan.afterwards["cleanup.policy"].as_deref(), Some("compact"));
+        assert_eq!(
+            plan.afterwards["cleanup.policy"].as_deref(),
+            Some("compact")
+        );
     }
 
     #[test]
@@ -160,12 +186,21 @@ mod tests {
     #[test]
     fn the_largest_batch_fits() {
         let plan = settings(&source(&[]), TopicConfigSource::Source, false, 3 << 20, 1);
-        assert_eq!(plan.during["max.message.bytes"], ((3 << 20) + (64 << 10)).to_string());
+        assert_eq!(
+            plan.during["max.message.bytes"],
+            ((3 << 20) + (64 << 10)).to_string()
+        );
     }
 
     #[test]
     fn min_insync_replicas_above_the_replication_factor_is_left_out() {
-        let plan = settings(&source(&[("min.insync.replicas", "2")]), TopicConfigSource::Source, false, 1, 1);
+        let plan = settings(
+            &source(&[("min.insync.replicas", "2")]),
+            TopicConfigSource::Source,
+            false,
+            1,
+            1,
+        );
         assert!(!plan.during.contains_key("min.insync.replicas"));
         assert!(plan.notes[0].contains("min.insync.replicas=2"));
     }

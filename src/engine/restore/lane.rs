@@ -12,12 +12,13 @@ use std::time::{Duration, Instant};
 use futures_util::future::{BoxFuture, FutureExt, try_join_all};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::engine::rate::RateLimiter;
 use crate::engine::{EngineError, Progress};
 use crate::kafka::{
-    BrokerId, Client, Connection, ErrorCode, KafkaError, ProduceBatch, ProduceRequest, ProducedPartition, Topics,
+    BrokerId, Client, Connection, ErrorCode, KafkaError, ProduceBatch, ProduceRequest,
+    ProducedPartition, Topics,
 };
 use crate::record::{Offset, ProducerStamp, Timestamp};
 use crate::repository::Repository;
@@ -48,16 +49,30 @@ pub(super) async fn produce_all(
 ) -> Result<Outcome, EngineError> {
     let targets = target::ready(client, plan).await?;
     let producer = client.init_producer_id().await?;
-    let stamp =
-        ProducerStamp { producer_id: producer.producer_id, producer_epoch: producer.producer_epoch, base_sequence: 0 };
-    let window = Window { from: options.from.map(timestamp), until: options.until.map(timestamp) };
-    let preparer = Preparer::new(stamp, window, targets.len());
+    let stamp = ProducerStamp {
+        producer_id: producer.producer_id,
+        producer_epoch: producer.producer_epoch,
+        base_sequence: 0,
+    };
+    let window = Window {
+        from: options.from.map(timestamp),
+        until: options.until.map(timestamp),
+    };
+    let preparer = Preparer::new(stamp, window);
 
     let count = LANES.min(targets.len()).max(1);
     let limiter = Arc::new(RateLimiter::new(options.rate_limit));
-    let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
+    let (senders, receivers): (Vec<_>, Vec<_>) =
+        (0..count).map(|_| mpsc::unbounded_channel()).unzip();
     let of_target: Vec<usize> = (0..targets.len()).map(|target| target % count).collect();
-    let budget = u32::try_from((if options.memory == 0 { MEMORY } else { options.memory }) >> 10).unwrap_or(u32::MAX);
+    let budget = u32::try_from(
+        (if options.memory == 0 {
+            MEMORY
+        } else {
+            options.memory
+        }) >> 10,
+    )
+    .unwrap_or(u32::MAX);
     let lanes = Lanes {
         of_target,
         senders,
@@ -67,18 +82,35 @@ pub(super) async fn produce_all(
     };
     let first_targets = first_targets(plan);
     let reading = {
-        let (repository, plan, progress) = (Arc::clone(repository), plan.clone(), Arc::clone(progress));
-        tokio::task::spawn_blocking(move || read(&repository, &plan, &first_targets, preparer, lanes, &*progress))
+        let (repository, plan, progress) =
+            (Arc::clone(repository), plan.clone(), Arc::clone(progress));
+        tokio::task::spawn_blocking(move || {
+            read(
+                &repository,
+                &plan,
+                &first_targets,
+                preparer,
+                lanes,
+                &*progress,
+            )
+        })
     };
     let running = receivers.into_iter().enumerate().map(|(number, incoming)| {
-        let mine = targets.iter().enumerate().filter(|(target, _)| target % count == number);
+        let mine = targets
+            .iter()
+            .enumerate()
+            .filter(|(target, _)| target % count == number);
         Lane::new(client, mine, incoming, Arc::clone(&limiter)).run()
     });
     // A lane's error comes first: the reader only notices that the lane is gone.
     let written = try_join_all(running).await?;
-    let skipped = reading.await.map_err(|_| EngineError::Lost("the reading thread"))??;
+    let skipped = reading
+        .await
+        .map_err(|_| EngineError::Lost("the reading thread"))??;
     let mut written: BTreeMap<usize, Written> = written.into_iter().flatten().collect();
-    let written = (0..targets.len()).filter_map(|target| written.remove(&target)).collect();
+    let written = (0..targets.len())
+        .filter_map(|target| written.remove(&target))
+        .collect();
     Ok(Outcome { written, skipped })
 }
 
@@ -111,15 +143,18 @@ fn read(
     reader.read_all(&mut preparer, &lanes, progress)?;
     let mut readings = reader.readings.iter();
     let by_topic = plan.topics.iter().map(|topic| {
-        readings.by_ref().take(topic.partitions.len()).fold(Skipped::default(), |sum, reading| {
-            let skipped = reading.source.skipped;
-            Skipped {
-                aborted: sum.aborted + skipped.aborted,
-                open: sum.open + skipped.open,
-                control: sum.control + skipped.control,
-                cut: sum.cut + skipped.cut,
-            }
-        })
+        readings
+            .by_ref()
+            .take(topic.partitions.len())
+            .fold(Skipped::default(), |sum, reading| {
+                let skipped = reading.source.skipped;
+                Skipped {
+                    aborted: sum.aborted + skipped.aborted,
+                    open: sum.open + skipped.open,
+                    control: sum.control + skipped.control,
+                    cut: sum.cut + skipped.cut,
+                }
+            })
     });
     Ok(by_topic.collect())
 }
@@ -162,7 +197,11 @@ impl Stream {
 }
 
 /// An answer with what it was for: the broker, and target and number of each batch.
-type Answer = (BrokerId, Vec<(usize, u64)>, Result<Vec<ProducedPartition>, KafkaError>);
+type Answer = (
+    BrokerId,
+    Vec<(usize, u64)>,
+    Result<Vec<ProducedPartition>, KafkaError>,
+);
 
 struct Lane<'a> {
     client: &'a Client,
@@ -223,7 +262,10 @@ impl<'a> Lane<'a> {
                 self.recover().await?;
                 continue;
             }
-            if !open && self.answers.is_empty() && self.streams.values().all(|stream| stream.queue.is_empty()) {
+            if !open
+                && self.answers.is_empty()
+                && self.streams.values().all(|stream| stream.queue.is_empty())
+            {
                 return Ok(self.written());
             }
             tokio::select! {
@@ -244,7 +286,10 @@ impl<'a> Lane<'a> {
             bytes: stream.bytes,
             offsets: stream.offsets,
         };
-        self.streams.into_iter().map(|(number, stream)| (number, written(stream))).collect()
+        self.streams
+            .into_iter()
+            .map(|(number, stream)| (number, written(stream)))
+            .collect()
     }
 
     fn enqueue(&mut self, loaded: Loaded) {
@@ -263,7 +308,9 @@ impl<'a> Lane<'a> {
             .map(|stream| stream.leader)
             .collect();
         for leader in leaders {
-            while self.requests.get(&leader).copied().unwrap_or(0) < IN_FLIGHT && self.send(leader).await? {}
+            while self.requests.get(&leader).copied().unwrap_or(0) < IN_FLIGHT
+                && self.send(leader).await?
+            {}
         }
         Ok(())
     }
@@ -277,7 +324,9 @@ impl<'a> Lane<'a> {
             if stream.leader != leader || stream.stalled || stream.in_flight.len() >= IN_FLIGHT {
                 continue;
             }
-            let Some((position, loaded)) = stream.queue.pop_front() else { continue };
+            let Some((position, loaded)) = stream.queue.pop_front() else {
+                continue;
+            };
             batches.push(produce_batch(stream, &loaded.batch));
             bytes += loaded.batch.payload.len() as u64;
             records += u64::from(loaded.batch.records);
@@ -288,14 +337,21 @@ impl<'a> Lane<'a> {
             return Ok(false);
         }
         self.limiter.moved(bytes, records).await;
-        let request = ProduceRequest { acks: -1, timeout: PRODUCE_TIMEOUT, batches };
+        let request = ProduceRequest {
+            acks: -1,
+            timeout: PRODUCE_TIMEOUT,
+            batches,
+        };
         let pending = match self.connection(leader).await {
             Ok(connection) => connection.start_produce(request).await,
             Err(error) => Err(error),
         };
         *self.requests.entry(leader).or_default() += 1;
         let answer: BoxFuture<'static, Answer> = match pending {
-            Ok(pending) => pending.map(move |answer| (leader, sent, answer)).boxed(),
+            Ok(pending) => pending
+                .receive()
+                .map(move |answer| (leader, sent, answer))
+                .boxed(),
             Err(error) => std::future::ready((leader, sent, Err(error))).boxed(),
         };
         self.answers.push(answer);
@@ -329,12 +385,23 @@ impl<'a> Lane<'a> {
             .map(|partition| ((partition.topic.clone(), partition.partition.0), partition))
             .collect();
         for (number, position) in sent {
-            let Some(stream) = self.streams.get_mut(&number) else { continue };
-            let Some(loaded) = stream.in_flight.remove(&position) else { continue };
-            let key = (stream.target.key.topic.clone(), stream.target.key.partition.0);
+            let Some(stream) = self.streams.get_mut(&number) else {
+                continue;
+            };
+            let Some(loaded) = stream.in_flight.remove(&position) else {
+                continue;
+            };
+            let key = (
+                stream.target.key.topic.clone(),
+                stream.target.key.partition.0,
+            );
             match answer.remove(&key) {
                 None => stream.requeue(position, loaded),
-                Some(ProducedPartition { error: None, base_offset, .. }) => {
+                Some(ProducedPartition {
+                    error: None,
+                    base_offset,
+                    ..
+                }) => {
                     stream.acknowledged(&loaded, base_offset)?;
                     self.moved_at = Instant::now();
                     self.attempts = 0;
@@ -357,10 +424,21 @@ impl<'a> Lane<'a> {
     /// Nothing is in flight and something failed: waits a little, finds the leaders anew, and goes on.
     async fn recover(&mut self) -> Result<(), EngineError> {
         let retry = self.client.retry();
-        let stalled: Vec<&Stream> = self.streams.values().filter(|stream| stream.stalled).collect();
-        let error = self.last_error.as_ref().map_or_else(|| "no answer".to_owned(), ToString::to_string);
+        let stalled: Vec<&Stream> = self
+            .streams
+            .values()
+            .filter(|stream| stream.stalled)
+            .collect();
+        let error = self
+            .last_error
+            .as_ref()
+            .map_or_else(|| "no answer".to_owned(), ToString::to_string);
         if self.moved_at.elapsed() > retry.deadline {
-            let names: Vec<String> = stalled.iter().take(3).map(|stream| stream.target.key.to_string()).collect();
+            let names: Vec<String> = stalled
+                .iter()
+                .take(3)
+                .map(|stream| stream.target.key.to_string())
+                .collect();
             return Err(EngineError::Stalled {
                 what: names.join(", "),
                 seconds: self.moved_at.elapsed().as_secs(),
@@ -370,7 +448,11 @@ impl<'a> Lane<'a> {
         tracing::warn!(%error, partitions = stalled.len(), "retrying");
         tokio::time::sleep(retry.backoff(self.attempts)).await;
         self.attempts += 1;
-        let topics: BTreeSet<String> = self.streams.values().map(|stream| stream.target.key.topic.clone()).collect();
+        let topics: BTreeSet<String> = self
+            .streams
+            .values()
+            .map(|stream| stream.target.key.topic.clone())
+            .collect();
         let topics: Vec<String> = topics.into_iter().collect();
         let metadata = match self.client.metadata(Topics::Named(&topics)).await {
             Ok(metadata) => metadata,
@@ -379,7 +461,10 @@ impl<'a> Lane<'a> {
         };
         for stream in self.streams.values_mut() {
             let key = &stream.target.key;
-            let leader = metadata.topics.get(&key.topic).and_then(|topic| topic.partitions.get(&key.partition)?.leader);
+            let leader = metadata
+                .topics
+                .get(&key.topic)
+                .and_then(|topic| topic.partitions.get(&key.partition)?.leader);
             if let Some(leader) = leader {
                 stream.leader = leader;
                 stream.stalled = false;
@@ -414,18 +499,28 @@ fn refused_batch(stream: &Stream, loaded: &Loaded, refused: ProducedPartition) -
     if error.is_transient() || (code == ErrorCode::OutOfOrderSequenceNumber && stream.stalled) {
         return Refused::InPassing(error);
     }
-    let said = refused.error_message.map(|message| format!(" ({message})")).unwrap_or_default();
+    let said = refused
+        .error_message
+        .map(|message| format!(" ({message})"))
+        .unwrap_or_default();
     let advice = match code {
         ErrorCode::MessageTooLarge => format!(
             ": a batch of {} bytes is more than the topic takes; raise its max.message.bytes",
             loaded.batch.payload.len() + loaded.batch.header.len()
         ),
-        ErrorCode::InvalidTimestamp => ": raise the topic's message.timestamp.before.max.ms and after.max.ms".to_owned(),
-        ErrorCode::InvalidRecord => ": a compacted topic takes no record without a key; restore into a new topic".to_owned(),
+        ErrorCode::InvalidTimestamp => {
+            ": raise the topic's message.timestamp.before.max.ms and after.max.ms".to_owned()
+        }
+        ErrorCode::InvalidRecord => {
+            ": a compacted topic takes no record without a key; restore into a new topic".to_owned()
+        }
         ErrorCode::OutOfOrderSequenceNumber => {
-            ": the target lost a batch that it had acknowledged; delete the topic and restore again".to_owned()
+            ": the target lost a batch that it had acknowledged; delete the topic and restore again"
+                .to_owned()
         }
         _ => String::new(),
     };
-    Refused::ForGood(EngineError::Refused(format!("{key} refused a batch: {error}{said}{advice}")))
+    Refused::ForGood(EngineError::Refused(format!(
+        "{key} refused a batch: {error}{said}{advice}"
+    )))
 }

@@ -70,7 +70,7 @@ pub struct RestoreOptions {
     /// Another number of partitions: records go where their key's hash puts them.
     pub partition_count: Option<u32>,
     /// Another replication factor.
-    pub replication_factor: Option<u16>,
+    pub replication_factor: Option<i16>,
     /// Where settings come from.
     pub topic_config: TopicConfigSource,
     /// Whether the source's retention is set again at the end, though it may delete old records at once.

@@ -9,9 +9,11 @@ use crate::engine::backup::TopicConfiguration;
 use crate::engine::topics::{Candidate, renamed};
 use crate::kafka::{Client, KafkaError, Metadata, NewTopic, TopicMetadata, Topics};
 use crate::record::{Offset, PartitionId, TopicId};
-use crate::repository::{BackupId, Manifest, TopicEntry, Repository, Sha256};
+use crate::repository::{BackupId, Manifest, Repository, Sha256, TopicEntry};
 
-use super::configuration::{SettingChanges, Settings, TIMESTAMP_BOUND_BEFORE_3_6, TIMESTAMP_BOUNDS, settings};
+use super::configuration::{
+    SettingChanges, Settings, TIMESTAMP_BOUND_BEFORE_3_6, TIMESTAMP_BOUNDS, settings,
+};
 use super::{IfExists, RestoreOptions};
 
 /// A restore, before it happens.
@@ -57,7 +59,7 @@ pub enum TopicAction {
     /// It is created.
     Create {
         /// With so many replicas.
-        replication_factor: u16,
+        replication_factor: i16,
         /// Under these settings while records are written.
         configuration: Settings,
         /// With these set at the end; `null` stands for the target's default.
@@ -89,17 +91,29 @@ pub struct PartitionRestore {
 impl RestorePlan {
     /// Records that will be read.
     pub fn records(&self) -> u64 {
-        self.topics.iter().flat_map(|topic| &topic.partitions).map(|partition| partition.records).sum()
+        self.topics
+            .iter()
+            .flat_map(|topic| &topic.partitions)
+            .map(|partition| partition.records)
+            .sum()
     }
 
     /// Bytes of batches that will be read.
     pub fn bytes(&self) -> u64 {
-        self.topics.iter().flat_map(|topic| &topic.partitions).map(|partition| partition.bytes).sum()
+        self.topics
+            .iter()
+            .flat_map(|topic| &topic.partitions)
+            .map(|partition| partition.bytes)
+            .sum()
     }
 
     /// The refusals as one error, when there are any.
     pub fn refuse(&self) -> Result<(), EngineError> {
-        if self.refused.is_empty() { Ok(()) } else { Err(EngineError::Refused(self.refused.join("; "))) }
+        if self.refused.is_empty() {
+            Ok(())
+        } else {
+            Err(EngineError::Refused(self.refused.join("; ")))
+        }
     }
 }
 
@@ -116,22 +130,46 @@ pub(super) async fn plan(
     let mut topics = Vec::with_capacity(chosen.len());
     for topic in chosen {
         let configuration: TopicConfiguration = repository.state(&topic.configuration)?;
-        topics.push(plan_topic(client, topic, &configuration, &metadata, options, &mut refused).await?);
+        topics.push(
+            plan_topic(
+                client,
+                topic,
+                &configuration,
+                &metadata,
+                options,
+                &mut refused,
+            )
+            .await?,
+        );
     }
     refuse_shared_targets(&topics, &mut refused);
-    let mut plan =
-        RestorePlan { backup_id: backup_id.clone(), cluster_id: metadata.cluster_id.clone(), topics, refused };
+    let mut plan = RestorePlan {
+        backup_id: *backup_id,
+        cluster_id: metadata.cluster_id.clone(),
+        topics,
+        refused,
+    };
     if plan.refused.is_empty() {
         ask_the_target(client, &mut plan).await?;
     }
     Ok(plan)
 }
 
-fn choose<'a>(manifest: &'a Manifest, options: &RestoreOptions) -> Result<Vec<&'a TopicEntry>, EngineError> {
-    let candidates = manifest.topics.iter().map(|topic| Candidate { name: &topic.topic, is_internal: false });
+fn choose<'a>(
+    manifest: &'a Manifest,
+    options: &RestoreOptions,
+) -> Result<Vec<&'a TopicEntry>, EngineError> {
+    let candidates = manifest.topics.iter().map(|topic| Candidate {
+        name: &topic.topic,
+        is_internal: false,
+    });
     let place = format!("backup {}", manifest.backup_id);
     let chosen = options.topics.choose(candidates, false, &place)?;
-    Ok(manifest.topics.iter().filter(|topic| chosen.contains(topic.topic.as_str())).collect())
+    Ok(manifest
+        .topics
+        .iter()
+        .filter(|topic| chosen.contains(topic.topic.as_str()))
+        .collect())
 }
 
 async fn plan_topic(
@@ -144,24 +182,47 @@ async fn plan_topic(
 ) -> Result<TopicRestore, EngineError> {
     let target_topic = renamed(&topic.topic, &options.renames);
     let partitions = partitions(topic, options, refused);
-    let largest_batch = topic.partitions.iter().map(|partition| partition.largest_batch).max().unwrap_or(0);
+    let largest_batch = topic
+        .partitions
+        .iter()
+        .map(|partition| partition.largest_batch)
+        .max()
+        .unwrap_or(0);
     let mut notes = Vec::new();
     let (action, target_partitions) = match metadata.topics.get(&target_topic) {
         Some(existing) => {
-            append(client, &target_topic, existing, largest_batch, options, refused).await?
+            append(
+                client,
+                &target_topic,
+                existing,
+                largest_batch,
+                options,
+                refused,
+            )
+            .await?
         }
         None => {
-            let replication_factor = options.replication_factor.unwrap_or(topic.replication_factor);
+            let replication_factor = options
+                .replication_factor
+                .unwrap_or(topic.replication_factor);
             refuse_too_many_replicas(&target_topic, replication_factor, metadata, refused);
-            let settings =
-                settings(configuration, options.topic_config, options.retention, largest_batch, replication_factor);
+            let settings = settings(
+                configuration,
+                options.topic_config,
+                options.retention,
+                largest_batch,
+                replication_factor,
+            );
             notes.extend(settings.notes);
             let action = TopicAction::Create {
                 replication_factor,
                 configuration: settings.during,
                 afterwards: settings.afterwards,
             };
-            (action, options.partition_count.unwrap_or(topic.partition_count))
+            (
+                action,
+                options.partition_count.unwrap_or(topic.partition_count),
+            )
         }
     };
     let partitioned_by_key = target_partitions != topic.partition_count;
@@ -185,16 +246,32 @@ async fn plan_topic(
     })
 }
 
-fn partitions(topic: &TopicEntry, options: &RestoreOptions, refused: &mut Vec<String>) -> Vec<PartitionRestore> {
+fn partitions(
+    topic: &TopicEntry,
+    options: &RestoreOptions,
+    refused: &mut Vec<String>,
+) -> Vec<PartitionRestore> {
     for wanted in options.partitions.iter().flatten() {
-        if !topic.partitions.iter().any(|partition| partition.partition == *wanted) {
-            refused.push(format!("the backup of topic {} has no partition {wanted}", topic.topic));
+        if !topic
+            .partitions
+            .iter()
+            .any(|partition| partition.partition == *wanted)
+        {
+            refused.push(format!(
+                "the backup of topic {} has no partition {wanted}",
+                topic.topic
+            ));
         }
     }
     topic
         .partitions
         .iter()
-        .filter(|entry| options.partitions.as_ref().is_none_or(|wanted| wanted.contains(&entry.partition)))
+        .filter(|entry| {
+            options
+                .partitions
+                .as_ref()
+                .is_none_or(|wanted| wanted.contains(&entry.partition))
+        })
         .map(|entry| PartitionRestore {
             partition: entry.partition,
             start_offset: entry.start_offset,
@@ -226,12 +303,21 @@ async fn append(
         return Ok((TopicAction::Append, count));
     }
     if let Some(wanted) = options.partition_count.filter(|wanted| *wanted != count) {
-        refused.push(format!("topic {target} exists with {count} partitions, not {wanted}; leave --partitions out"));
+        refused.push(format!(
+            "topic {target} exists with {count} partitions, not {wanted}; leave --partitions out"
+        ));
     }
-    let settings = client.describe_configs(&[target.to_owned()]).await?;
+    let settings = match client.describe_configs(&[target.to_owned()]).await {
+        Err(KafkaError::Unsupported { .. }) => BTreeMap::new(),
+        settings => settings?,
+    };
     let limit = settings
         .get(target)
-        .and_then(|entries| entries.iter().find(|entry| entry.name == "max.message.bytes"))
+        .and_then(|entries| {
+            entries
+                .iter()
+                .find(|entry| entry.name == "max.message.bytes")
+        })
         .and_then(|entry| entry.value.as_deref()?.parse::<u64>().ok());
     if let Some(limit) = limit.filter(|limit| u64::from(largest_batch) > *limit) {
         refused.push(format!(
@@ -241,9 +327,14 @@ async fn append(
     Ok((TopicAction::Append, count))
 }
 
-fn refuse_too_many_replicas(target: &str, factor: u16, metadata: &Metadata, refused: &mut Vec<String>) {
+fn refuse_too_many_replicas(
+    target: &str,
+    factor: i16,
+    metadata: &Metadata,
+    refused: &mut Vec<String>,
+) {
     let brokers = metadata.brokers.len();
-    if usize::from(factor) > brokers {
+    if usize::try_from(factor).unwrap_or(0) > brokers {
         refused.push(format!(
             "topic {target} wants {factor} replicas, the target has {brokers} broker(s): pass --replication-factor {brokers}"
         ));
@@ -253,10 +344,16 @@ fn refuse_too_many_replicas(target: &str, factor: u16, metadata: &Metadata, refu
 fn refuse_shared_targets(topics: &[TopicRestore], refused: &mut Vec<String>) {
     let mut sources: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for topic in topics {
-        sources.entry(&topic.target_topic).or_default().push(&topic.topic);
+        sources
+            .entry(&topic.target_topic)
+            .or_default()
+            .push(&topic.topic);
     }
     for (target, sources) in sources.iter().filter(|(_, sources)| sources.len() > 1) {
-        refused.push(format!("topics {} would all become {target}: change --rename", sources.join(", ")));
+        refused.push(format!(
+            "topics {} would all become {target}: change --rename",
+            sources.join(", ")
+        ));
     }
 }
 
@@ -265,7 +362,11 @@ impl TopicRestore {
     pub(super) fn new_topic(&self) -> Option<NewTopic> {
         match &self.action {
             TopicAction::Append => None,
-            TopicAction::Create { replication_factor, configuration, .. } => Some(NewTopic {
+            TopicAction::Create {
+                replication_factor,
+                configuration,
+                ..
+            } => Some(NewTopic {
                 name: self.target_topic.clone(),
                 partitions: self.target_partitions,
                 replication_factor: *replication_factor,
@@ -276,7 +377,12 @@ impl TopicRestore {
 
     /// Writes the bounds of timestamps under the name that brokers before Kafka 3.6 know.
     fn use_old_timestamp_bound(&mut self) {
-        if let TopicAction::Create { configuration, afterwards, .. } = &mut self.action {
+        if let TopicAction::Create {
+            configuration,
+            afterwards,
+            ..
+        } = &mut self.action
+        {
             for name in TIMESTAMP_BOUNDS {
                 if let Some(value) = configuration.remove(name) {
                     configuration.insert(TIMESTAMP_BOUND_BEFORE_3_6.to_owned(), value);
@@ -290,20 +396,33 @@ impl TopicRestore {
 
 /// Lets the target's controller check what would be created, and takes its refusals over.
 async fn ask_the_target(client: &Client, plan: &mut RestorePlan) -> Result<(), EngineError> {
-    let new: Vec<NewTopic> = plan.topics.iter().filter_map(TopicRestore::new_topic).collect();
+    let new: Vec<NewTopic> = plan
+        .topics
+        .iter()
+        .filter_map(TopicRestore::new_topic)
+        .collect();
     if new.is_empty() {
         return Ok(());
     }
     let mut answers = client.create_topics(&new, true).await?;
-    let old_names = answers.values().any(|answer| matches!(answer, Err(error) if error.to_string().contains(TIMESTAMP_BOUNDS[0])));
+    let old_names = answers.values().any(
+        |answer| matches!(answer, Err(error) if error.to_string().contains(TIMESTAMP_BOUNDS[0])),
+    );
     if old_names {
-        plan.topics.iter_mut().for_each(TopicRestore::use_old_timestamp_bound);
-        let new: Vec<NewTopic> = plan.topics.iter().filter_map(TopicRestore::new_topic).collect();
+        plan.topics
+            .iter_mut()
+            .for_each(TopicRestore::use_old_timestamp_bound);
+        let new: Vec<NewTopic> = plan
+            .topics
+            .iter()
+            .filter_map(TopicRestore::new_topic)
+            .collect();
         answers = client.create_topics(&new, true).await?;
     }
     for (topic, answer) in answers {
         if let Err(error) = answer {
-            plan.refused.push(format!("topic {topic} cannot be created: {error}"));
+            plan.refused
+                .push(format!("topic {topic} cannot be created: {error}"));
         }
     }
     Ok(())

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use crate::engine::extents::OPEN_LIMIT;
 use crate::engine::transactions::{Uncommitted, UncommittedRanges};
 use crate::record::{
-    BatchBuilder, BatchRef, HEADER_LEN, Numbering, Offset, PartitionId, ProducerStamp, Rebuild, RecordError, Timestamp,
-    TimestampType, next_sequence, partition_for_key, rebuild, restamp,
+    BatchBuilder, BatchRef, HEADER_LEN, Numbering, Offset, PartitionId, ProducerStamp, Rebuild,
+    RecordError, Timestamp, TimestampType, next_sequence, partition_for_key, rebuild, restamp,
 };
 
 use super::report::Skipped;
@@ -73,14 +73,19 @@ pub(super) struct Window {
 pub(super) struct Preparer {
     stamp: ProducerStamp,
     window: Window,
-    sequences: Vec<i32>,
+    sequences: BTreeMap<usize, i32>,
     building: BTreeMap<usize, BatchBuilder>,
 }
 
 impl Preparer {
-    /// For `targets` target partitions, all written by the producer of `stamp`.
-    pub fn new(stamp: ProducerStamp, window: Window, targets: usize) -> Self {
-        Self { stamp, window, sequences: vec![0; targets], building: BTreeMap::new() }
+    /// Everything is written by the producer of `stamp`.
+    pub fn new(stamp: ProducerStamp, window: Window) -> Self {
+        Self {
+            stamp,
+            window,
+            sequences: BTreeMap::new(),
+            building: BTreeMap::new(),
+        }
     }
 
     /// Prepares one stored batch; `bytes` are those that `batch` views.
@@ -120,7 +125,9 @@ impl Preparer {
 
     /// Only a batch's largest timestamp is known without opening it.
     fn is_too_old(&self, batch: &BatchRef<'_>) -> bool {
-        self.window.from.is_some_and(|from| batch.max_timestamp() < from)
+        self.window
+            .from
+            .is_some_and(|from| batch.max_timestamp() < from)
     }
 
     fn prepare_wanted(
@@ -130,7 +137,9 @@ impl Preparer {
         bytes: Bytes,
     ) -> Result<Vec<Outgoing>, RecordError> {
         let target = match source.routing {
-            Routing::ByKey { first, partitions } => return self.route_by_key(source, batch, first, partitions),
+            Routing::ByKey { first, partitions } => {
+                return self.route_by_key(source, batch, first, partitions);
+            }
             Routing::Same(target) => target,
         };
         if !self.must_open(source, batch) {
@@ -159,16 +168,32 @@ impl Preparer {
             || batch.has_holes()
             || batch.attributes().timestamp_type == TimestampType::LogAppendTime
             || self.window.from.is_some()
-            || self.window.until.is_some_and(|until| batch.max_timestamp() >= until)
+            || self
+                .window
+                .until
+                .is_some_and(|until| batch.max_timestamp() >= until)
     }
 
-    fn stamped(&mut self, target: usize, batch: &BatchRef<'_>, bytes: &Bytes) -> Result<Outgoing, RecordError> {
+    fn stamped(
+        &mut self,
+        target: usize,
+        batch: &BatchRef<'_>,
+        bytes: &Bytes,
+    ) -> Result<Outgoing, RecordError> {
         let records = batch.record_count();
-        let sequence = self.sequences.get_mut(target).ok_or(RecordError::Internal("an unknown target partition"))?;
-        let stamp = ProducerStamp { base_sequence: *sequence, ..self.stamp };
+        let sequence = self.sequences.entry(target).or_insert(0);
+        let stamp = ProducerStamp {
+            base_sequence: *sequence,
+            ..self.stamp
+        };
         let header = restamp(batch, &stamp)?;
         *sequence = next_sequence(*sequence, records);
-        Ok(Outgoing { target, header, payload: bytes.slice(HEADER_LEN..), records })
+        Ok(Outgoing {
+            target,
+            header,
+            payload: bytes.slice(HEADER_LEN..),
+            records,
+        })
     }
 
     fn route_by_key(
@@ -187,7 +212,10 @@ impl Preparer {
                 continue;
             }
             let wanted = self.window.from.is_none_or(|from| record.timestamp >= from)
-                && self.window.until.is_none_or(|until| record.timestamp < until);
+                && self
+                    .window
+                    .until
+                    .is_none_or(|until| record.timestamp < until);
             if !wanted {
                 source.skipped.cut += 1;
                 continue;
@@ -198,7 +226,10 @@ impl Preparer {
             };
             let target = first + usize::try_from(number).unwrap_or(0);
             let compression = batch.attributes().compression;
-            let builder = self.building.entry(target).or_insert_with(|| BatchBuilder::new(compression));
+            let builder = self
+                .building
+                .entry(target)
+                .or_insert_with(|| BatchBuilder::new(compression));
             builder.push(&record);
             if builder.size() >= BUILT_BATCH_BYTES
                 && let Some(full) = self.building.remove(&target)
@@ -209,8 +240,14 @@ impl Preparer {
         Ok(outgoing)
     }
 
-    fn finish_built(&mut self, target: usize, builder: BatchBuilder) -> Result<Option<Outgoing>, RecordError> {
-        let Some(bytes) = builder.finish()? else { return Ok(None) };
+    fn finish_built(
+        &mut self,
+        target: usize,
+        builder: BatchBuilder,
+    ) -> Result<Option<Outgoing>, RecordError> {
+        let Some(bytes) = builder.finish()? else {
+            return Ok(None);
+        };
         let (view, _) = BatchRef::parse(&bytes)?;
         self.stamped(target, &view, &bytes).map(Some)
     }

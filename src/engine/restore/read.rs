@@ -23,7 +23,7 @@ pub(super) struct Loaded {
     /// The batch.
     pub batch: Outgoing,
     /// Given back when the target has acknowledged it.
-    pub memory: OwnedSemaphorePermit,
+    _memory: OwnedSemaphorePermit,
 }
 
 /// One source partition, and what is still to be read of it.
@@ -46,8 +46,16 @@ pub(super) struct Reader {
 impl Reader {
     /// Looks up where everything lies, and which transactions were not committed. `first_target` gives for
     /// each topic of the plan the place of its target partition 0 in the restore's table.
-    pub fn open(repository: &Arc<Repository>, plan: &RestorePlan, first_target: &[usize]) -> Result<Self, EngineError> {
-        let mut reader = Self { repository: Arc::clone(repository), packs: BTreeMap::new(), readings: Vec::new() };
+    pub fn open(
+        repository: &Arc<Repository>,
+        plan: &RestorePlan,
+        first_target: &[usize],
+    ) -> Result<Self, EngineError> {
+        let mut reader = Self {
+            repository: Arc::clone(repository),
+            packs: BTreeMap::new(),
+            readings: Vec::new(),
+        };
         for (topic, first) in plan.topics.iter().zip(first_target) {
             reader.add(topic, *first)?;
         }
@@ -56,17 +64,33 @@ impl Reader {
     }
 
     fn add(&mut self, topic: &TopicRestore, first: usize) -> Result<(), EngineError> {
-        let index = topic.index.as_ref().map(|index| self.repository.index(index)).transpose()?;
+        let index = topic
+            .index
+            .as_ref()
+            .map(|index| self.repository.index(index))
+            .transpose()?;
         for partition in &topic.partitions {
             let (start, end) = (partition.start_offset, partition.end_offset);
             let extents = index.iter().flat_map(|index| {
-                let extents = index.partitions.get(&partition.partition).into_iter().flatten();
+                let extents = index
+                    .partitions
+                    .get(&partition.partition)
+                    .into_iter()
+                    .flatten();
                 extents
                     .filter(|extent| extent.last_offset >= start && extent.base_offset < end)
-                    .filter_map(|extent| Some((index.packs.get(extent.pack as usize)?.pack_id, extent.clone())))
+                    .filter_map(|extent| {
+                        Some((
+                            index.packs.get(extent.pack as usize)?.pack_id,
+                            extent.clone(),
+                        ))
+                    })
             });
             let routing = if topic.partitioned_by_key {
-                Routing::ByKey { first, partitions: topic.target_partitions }
+                Routing::ByKey {
+                    first,
+                    partitions: topic.target_partitions,
+                }
             } else {
                 Routing::Same(first + usize::try_from(partition.partition.0).unwrap_or(0))
             };
@@ -94,18 +118,33 @@ impl Reader {
     fn find_uncommitted(&mut self) -> Result<(), EngineError> {
         let mut wanted: BTreeMap<PackId, Vec<(TopicId, PartitionId, usize)>> = BTreeMap::new();
         for (number, reading) in self.readings.iter().enumerate() {
-            for (pack, _) in reading.extents.iter().filter(|(_, extent)| extent.transactional) {
-                wanted.entry(*pack).or_default().push((reading.topic_id, reading.source.partition, number));
+            for (pack, _) in reading
+                .extents
+                .iter()
+                .filter(|(_, extent)| extent.transactional)
+            {
+                wanted.entry(*pack).or_default().push((
+                    reading.topic_id,
+                    reading.source.partition,
+                    number,
+                ));
             }
         }
         let mut events: BTreeMap<usize, Vec<TransactionEvent>> = BTreeMap::new();
         for (pack, mut partitions) in wanted {
             partitions.dedup();
-            let footer = self.open_pack(pack)?;
-            for event in &footer.footer().transactions {
-                let key = (event.topic_id, event.partition);
-                for (_, _, number) in partitions.iter().filter(|(topic, partition, _)| (*topic, *partition) == key) {
-                    events.entry(*number).or_default().push(event.clone());
+            let reader = self.open_pack(pack)?;
+            let footer = reader.footer();
+            for listed in &footer.transactions {
+                let topic_id = footer
+                    .topics
+                    .get(listed.topic as usize)
+                    .map(|topic| topic.topic_id);
+                let same = |(topic, partition, _): &&(TopicId, PartitionId, usize)| {
+                    (Some(*topic), *partition) == (topic_id, listed.event.partition)
+                };
+                for (_, _, number) in partitions.iter().filter(same) {
+                    events.entry(*number).or_default().push(listed.event);
                 }
             }
         }
@@ -120,7 +159,10 @@ impl Reader {
     }
 
     fn open_pack(&self, pack: PackId) -> Result<PackReader, EngineError> {
-        let pack = self.packs.get(&pack).ok_or(EngineError::Lost("the table of packs"))?;
+        let pack = self
+            .packs
+            .get(&pack)
+            .ok_or(EngineError::Lost("the table of packs"))?;
         Ok(self.repository.open_pack(pack)?)
     }
 
@@ -132,7 +174,12 @@ impl Reader {
         lanes: &Lanes,
         progress: &dyn Progress,
     ) -> Result<(), EngineError> {
-        while let Some(pack) = self.readings.iter().filter_map(|reading| Some(reading.extents.front()?.0)).min() {
+        while let Some(pack) = self
+            .readings
+            .iter()
+            .filter_map(|reading| Some(reading.extents.front()?.0))
+            .min()
+        {
             let reader = self.open_pack(pack)?;
             let due = self.take_due(pack);
             for range in ranges(&reader, &due, &self.readings) {
@@ -143,7 +190,9 @@ impl Reader {
                 }
             }
         }
-        let rest = preparer.finish().map_err(|source| EngineError::Repository(source.into()))?;
+        let rest = preparer
+            .finish()
+            .map_err(|source| EngineError::Repository(source.into()))?;
         for batch in rest {
             lanes.send(batch);
         }
@@ -151,12 +200,17 @@ impl Reader {
     }
 
     /// Takes the extents that are due in `pack` off their partitions: offsets by partition.
-    fn take_due(&mut self, pack: PackId) -> BTreeMap<(TopicId, PartitionId), (usize, Offset, Offset)> {
+    fn take_due(
+        &mut self,
+        pack: PackId,
+    ) -> BTreeMap<(TopicId, PartitionId), (usize, Offset, Offset)> {
         let mut due = BTreeMap::new();
         for (number, reading) in self.readings.iter_mut().enumerate() {
             while let Some((_, extent)) = reading.extents.pop_front_if(|(next, _)| *next == pack) {
                 let key = (reading.topic_id, reading.source.partition);
-                let entry = due.entry(key).or_insert((number, extent.base_offset, extent.last_offset));
+                let entry =
+                    due.entry(key)
+                        .or_insert((number, extent.base_offset, extent.last_offset));
                 entry.2 = extent.last_offset;
             }
         }
@@ -175,13 +229,18 @@ impl Reader {
         let Some((number, _, _)) = due.get(&(block.header.topic_id, block.header.partition)) else {
             return Ok(true);
         };
-        let Some(reading) = self.readings.get_mut(*number) else { return Ok(true) };
+        let Some(reading) = self.readings.get_mut(*number) else {
+            return Ok(true);
+        };
         let mut at = 0;
         for batch in batches(&block.raw) {
-            let mut prepare = |at: usize| -> Result<(Vec<Outgoing>, usize), RecordError> {
+            let prepare = |at: usize| -> Result<(Vec<Outgoing>, usize), RecordError> {
                 let batch = batch?;
                 let bytes = block.raw.slice(at..at + batch.len());
-                Ok((preparer.prepare(&mut reading.source, &batch, bytes)?, at + batch.len()))
+                Ok((
+                    preparer.prepare(&mut reading.source, &batch, bytes)?,
+                    at + batch.len(),
+                ))
             };
             let (prepared, next) = prepare(at).map_err(|source| EngineError::Batch {
                 topic: reading.topic.clone(),
@@ -196,7 +255,10 @@ impl Reader {
                 }
             }
         }
-        progress.advanced(u64::from(block.header.records), u64::from(block.header.raw_len));
+        progress.advanced(
+            u64::from(block.header.records),
+            u64::from(block.header.raw_len),
+        );
         Ok(true)
     }
 }
@@ -210,7 +272,9 @@ fn ranges(
     let mut ranges: Vec<Range<u64>> = Vec::new();
     for block in &reader.footer().blocks {
         let header = &block.header;
-        let Some((number, first, last)) = due.get(&(header.topic_id, header.partition)) else { continue };
+        let Some((number, first, last)) = due.get(&(header.topic_id, header.partition)) else {
+            continue;
+        };
         let inside = header.base_offset >= *first && header.last_offset <= *last;
         let wanted = readings.get(*number).is_some_and(|reading| {
             header.last_offset >= reading.source.start && header.base_offset < reading.source.end
@@ -244,10 +308,23 @@ pub(super) struct Lanes {
 impl Lanes {
     /// Waits for memory and sends; false when the lane is gone, which says why itself.
     fn send(&self, batch: Outgoing) -> bool {
-        let kib = u32::try_from(batch.payload.len().div_ceil(1024)).unwrap_or(u32::MAX).clamp(1, self.budget);
-        let memory = self.runtime.block_on(Arc::clone(&self.memory).acquire_many_owned(kib));
+        let kib = u32::try_from(batch.payload.len().div_ceil(1024))
+            .unwrap_or(u32::MAX)
+            .clamp(1, self.budget);
+        let memory = self
+            .runtime
+            .block_on(Arc::clone(&self.memory).acquire_many_owned(kib));
         let Ok(memory) = memory else { return false };
-        let lane = self.of_target.get(batch.target).and_then(|lane| self.senders.get(*lane));
-        lane.is_some_and(|lane| lane.send(Loaded { batch, memory }).is_ok())
+        let lane = self
+            .of_target
+            .get(batch.target)
+            .and_then(|lane| self.senders.get(*lane));
+        lane.is_some_and(|lane| {
+            lane.send(Loaded {
+                batch,
+                _memory: memory,
+            })
+            .is_ok()
+        })
     }
 }

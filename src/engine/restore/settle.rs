@@ -41,28 +41,45 @@ pub(super) async fn settle(
     compare_ends(client, plan, &outcome).await?;
     for topic in &plan.topics {
         if let TopicAction::Create { afterwards, .. } = &topic.action {
-            client.incremental_alter_configs(&topic.target_topic, afterwards).await?;
+            client
+                .incremental_alter_configs(&topic.target_topic, afterwards)
+                .await?;
         }
     }
     Ok(report(plan, outcome, clock))
 }
 
 /// In a topic that this restore created, the log must end where the last acknowledged batch ends.
-async fn compare_ends(client: &Client, plan: &RestorePlan, outcome: &Outcome) -> Result<(), EngineError> {
+async fn compare_ends(
+    client: &Client,
+    plan: &RestorePlan,
+    outcome: &Outcome,
+) -> Result<(), EngineError> {
     let created: Vec<&str> = plan
         .topics
         .iter()
         .filter(|topic| topic.action != TopicAction::Append)
         .map(|topic| topic.target_topic.as_str())
         .collect();
-    let ours: Vec<&Written> =
-        outcome.written.iter().filter(|written| created.contains(&written.target.key.topic.as_str())).collect();
-    let ends = target::ends(client, ours.iter().map(|written| written.target.key.clone()).collect()).await?;
+    let ours: Vec<&Written> = outcome
+        .written
+        .iter()
+        .filter(|written| created.contains(&written.target.key.topic.as_str()))
+        .collect();
+    let ends = target::ends(
+        client,
+        ours.iter()
+            .map(|written| written.target.key.clone())
+            .collect(),
+    )
+    .await?;
     for written in ours {
         let key = &written.target.key;
         let expected = written.offsets.map_or(written.target.end, |(_, end)| end);
         if ends.get(key) != Some(&expected) {
-            let found = ends.get(key).map_or_else(|| "nowhere".to_owned(), ToString::to_string);
+            let found = ends
+                .get(key)
+                .map_or_else(|| "nowhere".to_owned(), ToString::to_string);
             return Err(EngineError::Refused(format!(
                 "{key} ends at {found} and not at {expected}: somebody else wrote to it during the restore; delete the topic and restore again"
             )));
@@ -76,24 +93,33 @@ fn report(plan: &RestorePlan, outcome: Outcome, clock: Instant) -> RestoreReport
     let total_size_bytes = outcome.written.iter().map(|written| written.bytes).sum();
     let mut by_topic: BTreeMap<String, Vec<RestoredPartition>> = BTreeMap::new();
     for written in outcome.written {
-        let (start_offset, end_offset) = written.offsets.unwrap_or((written.target.end, written.target.end));
-        by_topic.entry(written.target.key.topic).or_default().push(RestoredPartition {
-            partition: written.target.key.partition,
-            records: written.records,
-            start_offset,
-            end_offset,
-        });
+        let (start_offset, end_offset) = written
+            .offsets
+            .unwrap_or((written.target.end, written.target.end));
+        by_topic
+            .entry(written.target.key.topic)
+            .or_default()
+            .push(RestoredPartition {
+                partition: written.target.key.partition,
+                records: written.records,
+                start_offset,
+                end_offset,
+            });
     }
-    let topics = plan.topics.iter().zip(outcome.skipped).map(|(topic, skipped)| RestoredTopic {
-        topic: topic.topic.clone(),
-        target_topic: topic.target_topic.clone(),
-        created: topic.action != TopicAction::Append,
-        partitions: by_topic.remove(&topic.target_topic).unwrap_or_default(),
-        skipped,
-        notes: topic.notes.clone(),
-    });
+    let topics = plan
+        .topics
+        .iter()
+        .zip(outcome.skipped)
+        .map(|(topic, skipped)| RestoredTopic {
+            topic: topic.topic.clone(),
+            target_topic: topic.target_topic.clone(),
+            created: topic.action != TopicAction::Append,
+            partitions: by_topic.remove(&topic.target_topic).unwrap_or_default(),
+            skipped,
+            notes: topic.notes.clone(),
+        });
     RestoreReport {
-        backup_id: plan.backup_id.clone(),
+        backup_id: plan.backup_id,
         cluster_id: plan.cluster_id.clone(),
         status: "completed",
         duration_ms: u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX),

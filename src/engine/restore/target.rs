@@ -22,20 +22,33 @@ pub(super) struct TargetPartition {
 
 /// Creates the topics that the plan creates.
 pub(super) async fn create(client: &Client, plan: &RestorePlan) -> Result<(), EngineError> {
-    let new: Vec<NewTopic> = plan.topics.iter().filter_map(TopicRestore::new_topic).collect();
+    let new: Vec<NewTopic> = plan
+        .topics
+        .iter()
+        .filter_map(TopicRestore::new_topic)
+        .collect();
     if new.is_empty() {
         return Ok(());
     }
     for (topic, created) in client.create_topics(&new, false).await? {
-        created.map_err(|error| EngineError::Refused(format!("topic {topic} cannot be created: {error}")))?;
+        created.map_err(|error| {
+            EngineError::Refused(format!("topic {topic} cannot be created: {error}"))
+        })?;
     }
     Ok(())
 }
 
 /// Every target partition of the plan, topic by topic, when all of them have a leader that answers: those of
 /// a new topic become ready one by one, and a batch sent to one that is not would be refused.
-pub(super) async fn ready(client: &Client, plan: &RestorePlan) -> Result<Vec<TargetPartition>, EngineError> {
-    let names: Vec<String> = plan.topics.iter().map(|topic| topic.target_topic.clone()).collect();
+pub(super) async fn ready(
+    client: &Client,
+    plan: &RestorePlan,
+) -> Result<Vec<TargetPartition>, EngineError> {
+    let names: Vec<String> = plan
+        .topics
+        .iter()
+        .map(|topic| topic.target_topic.clone())
+        .collect();
     let retry = client.retry();
     let started = Instant::now();
     let mut attempts = 0;
@@ -53,7 +66,11 @@ pub(super) async fn ready(client: &Client, plan: &RestorePlan) -> Result<Vec<Tar
     }
 }
 
-async fn try_ready(client: &Client, plan: &RestorePlan, names: &[String]) -> Result<Vec<TargetPartition>, EngineError> {
+async fn try_ready(
+    client: &Client,
+    plan: &RestorePlan,
+    names: &[String],
+) -> Result<Vec<TargetPartition>, EngineError> {
     let metadata = client.metadata(Topics::Named(names)).await?;
     let mut leaders = Vec::new();
     for topic in &plan.topics {
@@ -62,13 +79,21 @@ async fn try_ready(client: &Client, plan: &RestorePlan, names: &[String]) -> Res
             let id = PartitionId(i32::try_from(number).unwrap_or(i32::MAX));
             let leader = found.and_then(|topic| topic.partitions.get(&id)?.leader);
             let leader = leader.ok_or_else(|| KafkaError::leaderless(&topic.target_topic, id))?;
-            leaders.push((TopicPartition { topic: topic.target_topic.clone(), partition: id }, leader));
+            leaders.push((
+                TopicPartition {
+                    topic: topic.target_topic.clone(),
+                    partition: id,
+                },
+                leader,
+            ));
         }
     }
     let mut ends = ends(client, leaders.iter().map(|(key, _)| key.clone()).collect()).await?;
     let mut partitions = Vec::with_capacity(leaders.len());
     for (key, leader) in leaders {
-        let end = ends.remove(&key).ok_or_else(|| KafkaError::leaderless(&key.topic, key.partition))?;
+        let end = ends
+            .remove(&key)
+            .ok_or_else(|| KafkaError::leaderless(&key.topic, key.partition))?;
         partitions.push(TargetPartition { key, leader, end });
     }
     Ok(partitions)
@@ -79,7 +104,10 @@ pub(super) async fn ends(
     client: &Client,
     keys: Vec<TopicPartition>,
 ) -> Result<BTreeMap<TopicPartition, Offset>, EngineError> {
-    let wanted: Vec<_> = keys.into_iter().map(|key| (key, OffsetSpec::Latest)).collect();
+    let wanted: Vec<_> = keys
+        .into_iter()
+        .map(|key| (key, OffsetSpec::Latest))
+        .collect();
     let mut ends = BTreeMap::new();
     for (key, listed) in client.list_offsets(&wanted).await? {
         ends.insert(key, listed?.offset);

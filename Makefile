@@ -1,0 +1,18 @@
+# kafkeep's house: `make demo` and `make test` are all a newcomer needs.
+
+CARGO ?= cargo
+
+.PHONY: demo test lint setup
+
+demo: ## See it work, on a broker inside the process
+	$(CARGO) run --release --locked -- demo
+
+test: setup ## Every test; sets up what they need
+	$(CARGO) test --locked
+
+lint: ## Formatting, and clippy without a warning
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+setup: ## Installs what the tests need where it may, else says what to install
+	bash tests/setup.sh

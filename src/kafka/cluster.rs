@@ -1,0 +1,125 @@
+//! A cluster as the operator knows it: where it is, and how to be let in.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// Where a cluster is, and how to be let in.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    /// Brokers to ask first, as `host:port`.
+    pub bootstrap_servers: Vec<String>,
+    /// Encryption; without it, plain text.
+    pub tls: Option<Tls>,
+    /// Authentication; without it, none beyond a client certificate.
+    pub sasl: Option<Sasl>,
+    /// What brokers' logs and quotas call this client.
+    pub client_id: String,
+}
+
+impl Cluster {
+    /// A cluster that lets everybody in, in plain text.
+    pub fn new(bootstrap_servers: Vec<String>) -> Self {
+        Self {
+            bootstrap_servers,
+            tls: None,
+            sasl: None,
+            client_id: "kafkeep".to_owned(),
+        }
+    }
+}
+
+/// TLS. The files are PEM, and read at each connection, so that renewed ones are taken up.
+#[derive(Debug, Clone, Default)]
+pub struct Tls {
+    /// Who may vouch for a broker; without it, the system's authorities.
+    pub ca_file: Option<PathBuf>,
+    /// The client's certificate, for mutual TLS.
+    pub cert_file: Option<PathBuf>,
+    /// Its key.
+    pub key_file: Option<PathBuf>,
+}
+
+/// SASL mechanisms.
+#[derive(Debug, Clone)]
+pub enum Sasl {
+    /// RFC 4616.
+    Plain {
+        /// Who.
+        username: String,
+        /// The proof.
+        password: Secret,
+    },
+    /// RFC 5802 with SHA-256.
+    ScramSha256 {
+        /// Who.
+        username: String,
+        /// The proof.
+        password: Secret,
+    },
+    /// RFC 5802 with SHA-512.
+    ScramSha512 {
+        /// Who.
+        username: String,
+        /// The proof.
+        password: Secret,
+    },
+    /// RFC 7628.
+    OauthBearer(TokenSource),
+}
+
+/// Where bearer tokens come from.
+#[derive(Debug, Clone)]
+pub enum TokenSource {
+    /// A file, read at each connection.
+    File(PathBuf),
+    /// OAuth 2.0 client credentials (RFC 6749, section 4.4).
+    ClientCredentials {
+        /// URL of the token endpoint.
+        token_endpoint: String,
+        /// Who.
+        client_id: String,
+        /// The proof.
+        client_secret: Secret,
+        /// What for.
+        scope: Option<String>,
+        /// Who may vouch for the endpoint; without it, the system's authorities.
+        ca_file: Option<PathBuf>,
+    },
+}
+
+/// A secret: never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps it.
+    pub fn new(secret: impl Into<String>) -> Self {
+        Self(secret.into())
+    }
+
+    /// The secret itself, for the one who needs it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<secret>")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_not_printed() {
+        let mut cluster = Cluster::new(vec!["k:9092".into()]);
+        cluster.sasl = Some(Sasl::Plain {
+            username: "alice".into(),
+            password: Secret::new("swordfish"),
+        });
+        assert!(!format!("{cluster:?}").contains("swordfish"));
+    }
+}

@@ -1,0 +1,160 @@
+//! ListOffsets: where logs start and end, as their leaders say.
+
+use std::collections::BTreeMap;
+
+use futures_util::future::try_join_all;
+use kafka_protocol::error::ParseResponseErrorCode;
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_protocol::messages::{BrokerId as WireBrokerId, ListOffsetsRequest, TopicName};
+use kafka_protocol::protocol::StrBytes;
+
+use crate::record::{LeaderEpoch, Offset, PartitionId, Timestamp};
+
+use super::{BrokerId, Client, KafkaError, TopicPartition, Topics};
+
+/// Which offset is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OffsetSpec {
+    /// The log start.
+    Earliest,
+    /// The high watermark.
+    Latest,
+    /// Below which no transaction is open.
+    LastStable,
+    /// The first record with this timestamp or a later one.
+    Timestamp(Timestamp),
+}
+
+impl OffsetSpec {
+    fn on_the_wire(self) -> i64 {
+        match self {
+            Self::Earliest => -2,
+            Self::Latest | Self::LastStable => -1,
+            Self::Timestamp(timestamp) => timestamp.0,
+        }
+    }
+}
+
+/// The answer for one partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListedOffset {
+    /// The offset; -1 when no record is as late as the timestamp.
+    pub offset: Offset,
+    /// The timestamp of the record found.
+    pub timestamp: Timestamp,
+    /// The epoch it belongs to.
+    pub leader_epoch: LeaderEpoch,
+}
+
+type Answers = BTreeMap<TopicPartition, Result<ListedOffset, KafkaError>>;
+
+impl Client {
+    /// Asks the leader of each partition; what fails in passing is asked again until the deadline.
+    pub async fn list_offsets(
+        &self,
+        wanted: &[(TopicPartition, OffsetSpec)],
+    ) -> Result<Answers, KafkaError> {
+        self.retry()
+            .run(|| async {
+                let answers = self.list_once(wanted).await?;
+                let failed = answers
+                    .iter()
+                    .find(|(_, answer)| answer.as_ref().is_err_and(KafkaError::is_transient));
+                match failed.map(|(partition, _)| partition.clone()) {
+                    Some(partition) => answers
+                        .into_iter()
+                        .find(|(asked, _)| *asked == partition)
+                        .map_or_else(
+                            || Ok(Answers::new()),
+                            |(_, answer)| answer.map(|_| Answers::new()),
+                        ),
+                    None => Ok(answers),
+                }
+            })
+            .await
+    }
+
+    async fn list_once(
+        &self,
+        wanted: &[(TopicPartition, OffsetSpec)],
+    ) -> Result<Answers, KafkaError> {
+        let mut names: Vec<String> = wanted
+            .iter()
+            .map(|(partition, _)| partition.topic.clone())
+            .collect();
+        names.dedup();
+        let metadata = self.metadata(Topics::Named(&names)).await?;
+        let mut answers = Answers::new();
+        let mut by_leader: BTreeMap<(BrokerId, bool), Vec<&(TopicPartition, OffsetSpec)>> =
+            BTreeMap::new();
+        for entry in wanted {
+            let (partition, spec) = entry;
+            let found = metadata
+                .topics
+                .get(&partition.topic)
+                .and_then(|topic| topic.partitions.get(&partition.partition));
+            match found.and_then(|found| found.leader) {
+                Some(leader) => {
+                    let stable = *spec == OffsetSpec::LastStable;
+                    by_leader.entry((leader, stable)).or_default().push(entry);
+                }
+                None => {
+                    let error = KafkaError::leaderless(&partition.topic, partition.partition);
+                    answers.insert(partition.clone(), Err(error));
+                }
+            }
+        }
+        let asked = by_leader
+            .into_iter()
+            .map(|((leader, stable), wanted)| self.ask(leader, stable, wanted));
+        for part in try_join_all(asked).await? {
+            answers.extend(part);
+        }
+        Ok(answers)
+    }
+
+    async fn ask(
+        &self,
+        leader: BrokerId,
+        stable: bool,
+        wanted: Vec<&(TopicPartition, OffsetSpec)>,
+    ) -> Result<Answers, KafkaError> {
+        let mut topics: BTreeMap<&str, Vec<ListOffsetsPartition>> = BTreeMap::new();
+        for (partition, spec) in wanted {
+            let wire = ListOffsetsPartition::default()
+                .with_partition_index(partition.partition.0)
+                .with_current_leader_epoch(-1)
+                .with_timestamp(spec.on_the_wire());
+            topics.entry(&partition.topic).or_default().push(wire);
+        }
+        let topics = topics.into_iter().map(|(name, partitions)| {
+            ListOffsetsTopic::default()
+                .with_name(TopicName(StrBytes::from_string(name.to_owned())))
+                .with_partitions(partitions)
+        });
+        let request = ListOffsetsRequest::default()
+            .with_replica_id(WireBrokerId(-1))
+            .with_isolation_level(i8::from(stable))
+            .with_topics(topics.collect());
+        let response = self.shared_connection(leader).await?.call(request).await?;
+        let mut answers = Answers::new();
+        for topic in response.topics {
+            for partition in topic.partitions {
+                let key = TopicPartition {
+                    topic: topic.name.to_string(),
+                    partition: PartitionId(partition.partition_index),
+                };
+                let answer = match partition.error_code.err() {
+                    Some(code) => Err(KafkaError::for_topic(code, &topic.name)),
+                    None => Ok(ListedOffset {
+                        offset: Offset(partition.offset),
+                        timestamp: Timestamp(partition.timestamp),
+                        leader_epoch: LeaderEpoch(partition.leader_epoch),
+                    }),
+                };
+                answers.insert(key, answer);
+            }
+        }
+        Ok(answers)
+    }
+}

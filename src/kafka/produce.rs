@@ -1,0 +1,178 @@
+//! Produce: raw record batches, whose payload is written to the socket from where it lies.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use kafka_protocol::error::ParseResponseErrorCode;
+use kafka_protocol::messages::{self, ProduceResponse};
+use kafka_protocol::protocol::{Encodable, HeaderVersion};
+
+use crate::record::{HEADER_LEN, Offset, PartitionId, Timestamp};
+
+use super::connection::PendingAnswer;
+use super::{Connection, ErrorCode, KafkaError};
+
+/// Batches to append, at most one a partition.
+#[derive(Debug, Clone)]
+pub struct ProduceRequest {
+    /// Whose acknowledgement counts: -1 for all in-sync replicas.
+    pub acks: i16,
+    /// How long the broker may wait for them.
+    pub timeout: Duration,
+    /// The batches. A partition that comes twice would lose one of them, so it must not.
+    pub batches: Vec<ProduceBatch>,
+}
+
+/// A batch to append.
+#[derive(Debug, Clone)]
+pub struct ProduceBatch {
+    /// The topic's name.
+    pub topic: String,
+    /// The partition.
+    pub partition: PartitionId,
+    /// The batch's header.
+    pub header: [u8; HEADER_LEN],
+    /// The rest of the batch.
+    pub payload: Bytes,
+}
+
+/// What a broker answered for one partition.
+#[derive(Debug, Clone)]
+pub struct ProducedPartition {
+    /// The topic's name.
+    pub topic: String,
+    /// The partition.
+    pub partition: PartitionId,
+    /// Why the batch was not appended.
+    pub error: Option<ErrorCode>,
+    /// What the broker says to it.
+    pub error_message: Option<String>,
+    /// The offset of the batch's first record.
+    pub base_offset: Offset,
+    /// When it was appended, under LogAppendTime.
+    pub log_append_time: Timestamp,
+}
+
+/// Later versions name topics by id; this one is known to every broker until further notice.
+const NEWEST: i16 = 12;
+/// From here on lengths are compact and fields may be tagged.
+const FLEXIBLE: i16 = 9;
+
+/// An answer that is still to come.
+#[derive(Debug)]
+pub struct PendingProduce {
+    answer: PendingAnswer,
+    connection: Connection,
+    version: i16,
+}
+
+impl Connection {
+    /// Sends batches; await the returned value's [`PendingProduce::receive`].
+    pub async fn start_produce(
+        &self,
+        request: ProduceRequest,
+    ) -> Result<PendingProduce, KafkaError> {
+        let version = self.version::<messages::ProduceRequest>(NEWEST)?;
+        let mut head = BytesMut::with_capacity(256);
+        self.header::<messages::ProduceRequest>(version)
+            .encode(&mut head, messages::ProduceRequest::header_version(version))
+            .map_err(|error| self.malformed("Produce", error))?;
+        let chunks = encode(head, request, version >= FLEXIBLE);
+        let answer = self.send_chunks(chunks).await?;
+        Ok(PendingProduce {
+            answer,
+            connection: self.clone(),
+            version,
+        })
+    }
+}
+
+/// The request in chunks, so that payloads are not copied: transactional id, acks, timeout, topics of partitions.
+fn encode(mut head: BytesMut, request: ProduceRequest, flexible: bool) -> Vec<Bytes> {
+    let mut topics: BTreeMap<String, Vec<ProduceBatch>> = BTreeMap::new();
+    for batch in request.batches {
+        topics.entry(batch.topic.clone()).or_default().push(batch);
+    }
+    let mut chunks = Vec::new();
+    if flexible {
+        head.put_u8(0)
+    } else {
+        head.put_i16(-1)
+    }
+    head.put_i16(request.acks);
+    head.put_i32(i32::try_from(request.timeout.as_millis()).unwrap_or(i32::MAX));
+    put_count(&mut head, topics.len(), flexible);
+    for (name, batches) in topics {
+        if flexible {
+            put_varint(&mut head, name.len() + 1);
+        } else {
+            head.put_i16(i16::try_from(name.len()).unwrap_or(i16::MAX));
+        }
+        head.put_slice(name.as_bytes());
+        put_count(&mut head, batches.len(), flexible);
+        for batch in batches {
+            head.put_i32(batch.partition.0);
+            let length = HEADER_LEN + batch.payload.len();
+            if flexible {
+                put_varint(&mut head, length + 1);
+            } else {
+                head.put_i32(i32::try_from(length).unwrap_or(i32::MAX));
+            }
+            head.put_slice(&batch.header);
+            chunks.push(std::mem::take(&mut head).freeze());
+            chunks.push(batch.payload);
+            if flexible {
+                head.put_u8(0);
+            }
+        }
+        if flexible {
+            head.put_u8(0);
+        }
+    }
+    if flexible {
+        head.put_u8(0);
+    }
+    if !head.is_empty() {
+        chunks.push(head.freeze());
+    }
+    chunks
+}
+
+fn put_count(out: &mut BytesMut, count: usize, flexible: bool) {
+    if flexible {
+        put_varint(out, count + 1)
+    } else {
+        out.put_i32(i32::try_from(count).unwrap_or(i32::MAX))
+    }
+}
+
+fn put_varint(out: &mut BytesMut, mut value: usize) {
+    while value >= 0x80 {
+        out.put_u8(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.put_u8(value as u8);
+}
+
+impl PendingProduce {
+    /// Waits for the acknowledgement.
+    pub async fn receive(self) -> Result<Vec<ProducedPartition>, KafkaError> {
+        let bytes = self.answer.receive().await?;
+        let response: ProduceResponse = self.connection.decode("Produce", bytes, self.version)?;
+        let mut produced = Vec::new();
+        for topic in response.responses {
+            for partition in topic.partition_responses {
+                produced.push(ProducedPartition {
+                    topic: topic.name.to_string(),
+                    partition: PartitionId(partition.index),
+                    error: partition.error_code.err(),
+                    error_message: partition.error_message.map(|message| message.to_string()),
+                    base_offset: Offset(partition.base_offset),
+                    log_append_time: Timestamp(partition.log_append_time_ms),
+                });
+            }
+        }
+        Ok(produced)
+    }
+}
