@@ -111,7 +111,7 @@ impl FromStr for Sha256 {
     }
 }
 
-/// When a backup began (UTC, whole seconds) and three random bytes, as `20261124T114000Z-3f9a1c`: ids sort by time.
+/// When a backup began (UTC, milliseconds) and three random bytes, as `20261124T114000123Z-3f9a1c`: ids sort by time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BackupId {
     started_at: DateTime<Utc>,
@@ -222,17 +222,17 @@ mod tests {
         let later = BackupId::from_parts(at(1_795_000_001), [0; 3]);
         assert!(earlier < later);
         assert!(earlier.to_string() < later.to_string());
-        assert_eq!(earlier.to_string(), "20261118T110640Z-ffffff");
+        assert_eq!(earlier.to_string(), "20261118T110640999Z-ffffff");
         assert_eq!(earlier.to_string().parse(), Ok(earlier));
         for wrong in [
             "",
             "-",
-            "20261118T110640Z",
-            "20261118T110640Z-FFFFFF",
-            "20261118T110640Z-ff",
-            "20261118T110640Z-+fffff",
-            "20261318T110640Z-ffffff",
-            "../20261118T110640Z-ffffff",
+            "20261118T110640999Z",
+            "20261118T110640999Z-FFFFFF",
+            "20261118T110640999Z-ff",
+            "20261118T110640999Z-+fffff",
+            "20261318T110640999Z-ffffff",
+            "../20261118T110640999Z-ffffff",
         ] {
             assert!(wrong.parse::<BackupId>().is_err(), "{wrong}");
         }

@@ -194,13 +194,13 @@ fn an_unknown_backup_names_the_nearest() {
     let scratch = Scratch::new();
     let nobody = scratch
         .repository
-        .find_backup("20261118T110640Z-010203")
+        .find_backup("20261118T110640000Z-010203")
         .unwrap_err();
     assert!(nobody.to_string().contains("no backups"), "{nobody}");
     let ids: Vec<BackupId> = (0..5)
         .map(|hour| publish(&scratch, 1_795_000_000 + hour * 3600))
         .collect();
-    let mistyped = "20261118T120641Z-010203";
+    let mistyped = "20261118T120640001Z-010203";
     for error in [
         scratch.repository.find_backup(mistyped).unwrap_err(),
         scratch
@@ -244,9 +244,9 @@ fn files_that_are_no_manifests_are_not_listed() {
     let id = publish(&scratch, 1_795_000_000);
     for name in [
         "notes.txt",
-        "20261118T110640Z-010203.json.bak",
+        "20261118T110640000Z-010203.json.bak",
         "latest.json",
-        ".20261118T110640Z-010203.json",
+        ".20261118T110640000Z-010203.json",
     ] {
         fs::write(scratch.directory.path().join("backups").join(name), b"").unwrap();
     }
