@@ -37,6 +37,8 @@ mod transactions;
 #[cfg(test)]
 mod damage_tests;
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod index_tests;
 #[cfg(test)]
 mod lock_tests;

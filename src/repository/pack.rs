@@ -145,3 +145,48 @@ impl Trailer {
         (take.u64() == 0 && take.array() == TRAILER_MAGIC).then_some(trailer)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn names_of_packs_lead_back_to_their_ids() {
+        let id = PackId::now();
+        let name = pack_name(id).unwrap();
+        assert_eq!(pack_id_of(&name), Some(id));
+        for other in [
+            format!("packs/00/x/{id}.pack"),
+            format!("packs/zz/{id}.pack"),
+            format!("packs/{id}.pack"),
+        ] {
+            assert_eq!(pack_id_of(&ObjectName::new(other).unwrap()), None);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn pack_headers_are_read_back_as_written_and_no_bit_is_free(
+            ids in any::<(u128, u128)>(),
+            bit in 0..PACK_HEADER_LEN * 8,
+        ) {
+            let header = PackHeader {
+                repository_id: RepositoryId(Uuid::from_u128(ids.0)),
+                pack_id: PackId(Uuid::from_u128(ids.1)),
+            };
+            let mut bytes = header.encode();
+            prop_assert_eq!(PackHeader::decode(&bytes), Ok(header));
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            prop_assert!(matches!(PackHeader::decode(&bytes), Err(BadHeader::Damaged(_))));
+        }
+
+        #[test]
+        fn trailers_are_read_back_as_written(place in any::<(u64, u64)>(), digest in any::<[u8; 32]>()) {
+            let (footer_offset, footer_len) = place;
+            let trailer = Trailer { footer_offset, footer_len, footer_sha256: Sha256(digest) };
+            prop_assert_eq!(Trailer::decode(&trailer.encode()), Some(trailer));
+        }
+    }
+}
