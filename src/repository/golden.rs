@@ -169,7 +169,11 @@ fn write(path: &Path) {
         let pack = writer.finish().unwrap();
         let mut layer = Layer::new("orders", source(0).topic_id, CLUSTER);
         for (place, header) in placed {
-            layer.push(&pack, place, &header).unwrap();
+            let extents = layer.partitions.get(&header.partition);
+            let read_to = extents.and_then(|extents| Some(extents.last()?.end_offset()));
+            let start = read_to.unwrap_or(header.base_offset);
+            let extent = Extent::of_block(0, place, start, &header);
+            layer.push(header.partition, &pack, extent).unwrap();
         }
         let new_stored = layer
             .partitions
@@ -352,7 +356,7 @@ fn dump_batch(
             Some(ControlType::Commit) => line["control"] = json!("commit"),
             Some(ControlType::Abort) => line["control"] = json!("abort"),
             _ => {
-                let headers = record.headers.map(|header| {
+                let headers = record.headers.iter().map(|header| {
                     let (key, value) = header;
                     json!([shown(Some(key)), shown(value)])
                 });
