@@ -1,13 +1,17 @@
 #!/usr/bin/env bash
-# Sets up what the tests need: a C compiler and make to build librdkafka, and python3 with zstd for the format's reader.
-# Installs with apt-get where it may, else says what to install.
+# Sets up what the tests need: a C compiler and make (librdkafka), python3 with zstd (the format's other reader), Java and
+# Maven (Apache Kafka and its tools). Installs with apt-get where it may, else says what to install. Fetches the Kafka
+# releases pinned in tests/kafka/pom.xml into a cache, once.
 set -euo pipefail
+cd "$(dirname "$0")"
 
 missing=()
 command -v cc >/dev/null || missing+=(gcc libc6-dev)
 command -v make >/dev/null || missing+=(make)
 command -v python3 >/dev/null || missing+=(python3)
 command -v zstd >/dev/null || missing+=(zstd)
+command -v java >/dev/null || missing+=(default-jre-headless)
+command -v mvn >/dev/null || missing+=(maven)
 
 if [ ${#missing[@]} -gt 0 ]; then
     if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
@@ -18,3 +22,16 @@ if [ ${#missing[@]} -gt 0 ]; then
         exit 1
     fi
 fi
+
+# Where tests/testbed/kafka.rs looks for them too.
+cache="${KAFKEEP_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/kafkeep-tests}"
+for version in 2.8.2 4.1.0 4.4.0; do
+    jars="$cache/kafka-$version"
+    if [ ! -e "$jars/.complete" ] || [ kafka/pom.xml -nt "$jars/.complete" ]; then
+        echo "fetching Apache Kafka $version into $jars"
+        rm -rf "$jars"
+        mvn -q -B -f kafka/pom.xml -P "$version" dependency:copy-dependencies \
+            -DincludeScope=runtime -DoutputDirectory="$jars"
+        touch "$jars/.complete"
+    fi
+done

@@ -1,3 +1,14 @@
-//! Tests of the built command.
+//! Tests of the built command, on real brokers.
 
+mod backup_and_restore;
 mod demo;
+#[path = "../testbed/mod.rs"]
+mod testbed;
+
+/// Runs the built command.
+fn kafkeep<S: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = S>) -> testbed::Outcome {
+    testbed::kafkeep(
+        std::path::Path::new(env!("CARGO_BIN_EXE_kafkeep")),
+        arguments,
+    )
+}

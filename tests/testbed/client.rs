@@ -1,0 +1,314 @@
+//! A client that is not ours: librdkafka, to make topics and traffic, and to say what a topic holds.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, Headers, Message as _, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::{ClientConfig, Offset, Timestamp, TopicPartitionList};
+
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How a producer compresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    None,
+    Gzip,
+    Snappy,
+    Lz4,
+    Zstd,
+}
+
+impl Compression {
+    pub const ALL: [Self; 5] = [Self::None, Self::Gzip, Self::Snappy, Self::Lz4, Self::Zstd];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Gzip => "gzip",
+            Self::Snappy => "snappy",
+            Self::Lz4 => "lz4",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
+/// A record to produce.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Message {
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+    pub timestamp: Option<i64>,
+}
+
+impl Message {
+    /// One with a key and a value.
+    pub fn new(key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> Self {
+        Self {
+            key: Some(key.into()),
+            value: Some(value.into()),
+            ..Self::default()
+        }
+    }
+
+    /// The same at this time, in milliseconds.
+    pub fn at(mut self, timestamp: i64) -> Self {
+        self.timestamp = Some(timestamp);
+        self
+    }
+}
+
+/// A record as a consumer sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    pub offset: i64,
+    pub timestamp: Timestamp,
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+impl Record {
+    /// The same as if it lay at offset 0: for comparing topics whose offsets differ.
+    pub fn without_offset(mut self) -> Self {
+        self.offset = 0;
+        self
+    }
+}
+
+/// librdkafka on one cluster.
+pub struct Client {
+    config: ClientConfig,
+}
+
+impl Client {
+    /// On the plaintext listener at `address`.
+    pub fn new(address: &str) -> Self {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", address);
+        config.set("log_level", "0");
+        Self { config }
+    }
+
+    /// With another librdkafka setting.
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.config.set(name, value);
+        self
+    }
+
+    pub(super) fn wait_for_brokers(&self, count: usize, deadline: Instant) {
+        let consumer: BaseConsumer = self.config.create().unwrap();
+        loop {
+            match consumer.fetch_metadata(None, Duration::from_secs(2)) {
+                Ok(metadata) if metadata.brokers().len() >= count => return,
+                _ => assert!(Instant::now() < deadline, "the cluster does not answer"),
+            }
+        }
+    }
+
+    /// Creates a topic with these settings, and waits until every partition has a leader.
+    pub fn create_topic(&self, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
+        let admin: AdminClient<DefaultClientContext> = self.config.create().unwrap();
+        let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+        for (name, value) in settings {
+            new = new.set(name, value);
+        }
+        let options = AdminOptions::new().operation_timeout(Some(TIMEOUT));
+        let created = futures_executor(admin.create_topics([&new], &options)).unwrap();
+        for result in created {
+            result.unwrap();
+        }
+        self.wait_for_leaders(topic, partitions);
+    }
+
+    /// Waits until every partition has a leader that answers.
+    pub fn wait_for_leaders(&self, topic: &str, partitions: i32) {
+        let consumer: BaseConsumer = self.config.create().unwrap();
+        let deadline = Instant::now() + TIMEOUT;
+        for partition in 0..partitions {
+            while consumer
+                .fetch_watermarks(topic, partition, Duration::from_secs(5))
+                .is_err()
+            {
+                assert!(
+                    Instant::now() < deadline,
+                    "{topic}-{partition} has no leader"
+                );
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        }
+    }
+
+    /// Deletes a topic.
+    pub fn delete_topic(&self, topic: &str) {
+        let admin: AdminClient<DefaultClientContext> = self.config.create().unwrap();
+        let deleted =
+            futures_executor(admin.delete_topics(&[topic], &AdminOptions::new())).unwrap();
+        for result in deleted {
+            result.unwrap();
+        }
+    }
+
+    /// Makes a log start at an offset.
+    pub fn delete_records(&self, topic: &str, partition: i32, before: i64) {
+        let admin: AdminClient<DefaultClientContext> = self.config.create().unwrap();
+        let mut offsets = TopicPartitionList::new();
+        offsets
+            .add_partition_offset(topic, partition, Offset::Offset(before))
+            .unwrap();
+        futures_executor(admin.delete_records(&offsets, &AdminOptions::new())).unwrap();
+    }
+
+    /// The names of all topics.
+    pub fn topics(&self) -> Vec<String> {
+        let consumer: BaseConsumer = self.config.create().unwrap();
+        let metadata = consumer.fetch_metadata(None, TIMEOUT).unwrap();
+        metadata
+            .topics()
+            .iter()
+            .map(|topic| topic.name().to_owned())
+            .collect()
+    }
+
+    /// How many partitions a topic has.
+    pub fn partitions(&self, topic: &str) -> i32 {
+        let consumer: BaseConsumer = self.config.create().unwrap();
+        let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).unwrap();
+        let found = metadata
+            .topics()
+            .iter()
+            .find(|found| found.name() == topic)
+            .unwrap();
+        i32::try_from(found.partitions().len()).unwrap()
+    }
+
+    /// Log start and high watermark.
+    pub fn watermarks(&self, topic: &str, partition: i32) -> (i64, i64) {
+        let consumer: BaseConsumer = self.config.create().unwrap();
+        consumer
+            .fetch_watermarks(topic, partition, TIMEOUT)
+            .unwrap()
+    }
+
+    /// A setting of a topic as the broker describes it.
+    pub fn setting(&self, topic: &str, name: &str) -> Option<String> {
+        use rdkafka::admin::ResourceSpecifier;
+        let admin: AdminClient<DefaultClientContext> = self.config.create().unwrap();
+        let resource = ResourceSpecifier::Topic(topic);
+        let described =
+            futures_executor(admin.describe_configs([&resource], &AdminOptions::new())).unwrap();
+        let described = described.into_iter().next().unwrap().unwrap();
+        described.get(name).and_then(|entry| entry.value.clone())
+    }
+
+    /// Produces to one partition and waits until all is acknowledged.
+    pub fn produce(
+        &self,
+        topic: &str,
+        partition: i32,
+        compression: Compression,
+        messages: impl IntoIterator<Item = Message>,
+    ) {
+        let producer: BaseProducer = self
+            .config
+            .clone()
+            .set("compression.type", compression.name())
+            .set("linger.ms", "20")
+            .set("max.in.flight", "1")
+            .create()
+            .unwrap();
+        for message in messages {
+            send(&producer, topic, partition, &message);
+        }
+        producer.flush(TIMEOUT).unwrap();
+    }
+
+    /// Everything that a consumer sees of a topic up to its end, partition by partition, offsets ascending.
+    pub fn read(&self, topic: &str) -> Vec<Vec<Record>> {
+        let consumer: BaseConsumer = self
+            .config
+            .clone()
+            .set("group.id", "tests-that-commit-nothing")
+            .set("enable.auto.commit", "false")
+            .set("enable.partition.eof", "true")
+            .set("check.crcs", "true")
+            .set("fetch.message.max.bytes", "20000000")
+            .set("fetch.wait.max.ms", "50")
+            .create()
+            .unwrap();
+        let partitions = self.partitions(topic);
+        let mut assignment = TopicPartitionList::new();
+        for partition in 0..partitions {
+            assignment
+                .add_partition_offset(topic, partition, Offset::Beginning)
+                .unwrap();
+        }
+        consumer.assign(&assignment).unwrap();
+        let mut records = vec![Vec::new(); partitions as usize];
+        let mut open = partitions;
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while open > 0 {
+            assert!(Instant::now() < deadline, "{topic} is not read to its end");
+            match consumer.poll(Duration::from_millis(100)) {
+                Some(Ok(message)) => records[message.partition() as usize].push(Record {
+                    offset: message.offset(),
+                    timestamp: message.timestamp(),
+                    key: message.key().map(<[u8]>::to_vec),
+                    value: message.payload().map(<[u8]>::to_vec),
+                    headers: message.headers().map(headers).unwrap_or_default(),
+                }),
+                Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
+                Some(Err(error)) => panic!("{topic}: {error}"),
+                None => {}
+            }
+        }
+        records
+    }
+}
+
+fn headers(headers: &rdkafka::message::BorrowedHeaders) -> Vec<(String, Option<Vec<u8>>)> {
+    headers
+        .iter()
+        .map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec)))
+        .collect()
+}
+
+fn send(producer: &BaseProducer, topic: &str, partition: i32, message: &Message) {
+    let mut headers = OwnedHeaders::new();
+    for (key, value) in &message.headers {
+        headers = headers.insert(Header {
+            key,
+            value: value.as_ref(),
+        });
+    }
+    let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).partition(partition);
+    if !message.headers.is_empty() {
+        record = record.headers(headers);
+    }
+    record.key = message.key.as_deref();
+    record.payload = message.value.as_deref();
+    record.timestamp = message.timestamp;
+    loop {
+        match producer.send(record) {
+            Ok(()) => return,
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), refused)) => {
+                record = refused;
+                producer.poll(Duration::from_millis(10));
+            }
+            Err((error, _)) => panic!("{topic}-{partition}: {error}"),
+        }
+    }
+}
+
+/// Waits for a future of librdkafka's, which has threads of its own to complete it.
+fn futures_executor<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(future)
+}
