@@ -2,13 +2,16 @@
 
 CARGO ?= cargo
 
-.PHONY: demo test lint setup
+.PHONY: demo test bench lint setup
 
 demo: ## See it work, on a broker inside the process
 	$(CARGO) run --release --locked -- demo
 
 test: setup ## Every test; sets up what they need
 	$(CARGO) test --locked
+
+bench: setup ## kafkeep beside the limits of what it does, as ratios; BENCH="--size 2048 --runs 5" or "--help"
+	$(CARGO) bench --locked --bench ratios -- $(BENCH)
 
 lint: ## Formatting, and clippy without a warning
 	$(CARGO) fmt --check

@@ -1,5 +1,6 @@
 //! Tests of the built command, on real brokers.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 mod backup_and_restore;
 mod demo;
 #[path = "../testbed/mod.rs"]

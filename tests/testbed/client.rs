@@ -213,18 +213,16 @@ impl Client {
         compression: Compression,
         messages: impl IntoIterator<Item = Message>,
     ) {
-        let producer: BaseProducer = self
-            .config
-            .clone()
-            .set("compression.type", compression.name())
-            .set("linger.ms", "20")
-            .set("max.in.flight", "1")
-            .create()
-            .unwrap();
-        for message in messages {
-            send(&producer, topic, partition, &message);
-        }
-        producer.flush(TIMEOUT).unwrap();
+        let producer = self.producer(compression);
+        producer.produce(topic, partition, messages);
+    }
+
+    /// A producer to use again and again.
+    pub fn producer(&self, compression: Compression) -> TestProducer {
+        let mut config = self.config.clone();
+        config.set("compression.type", compression.name());
+        config.set("linger.ms", "20").set("max.in.flight", "1");
+        TestProducer(config.create().unwrap())
     }
 
     /// Everything that a consumer sees of a topic up to its end, partition by partition, offsets ascending.
@@ -267,6 +265,24 @@ impl Client {
             }
         }
         records
+    }
+}
+
+/// A producer that stays connected.
+pub struct TestProducer(BaseProducer);
+
+impl TestProducer {
+    /// Produces to one partition and waits until all is acknowledged.
+    pub fn produce(
+        &self,
+        topic: &str,
+        partition: i32,
+        messages: impl IntoIterator<Item = Message>,
+    ) {
+        for message in messages {
+            send(&self.0, topic, partition, &message);
+        }
+        self.0.flush(TIMEOUT).unwrap();
     }
 }
 

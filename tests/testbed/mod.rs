@@ -1,11 +1,16 @@
 //! The tests' world: real brokers, clients that are not ours, and the built command.
 
-#![allow(dead_code, reason = "tests and benchmarks each use a part of it")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "tests and benchmarks each use a part of it"
+)]
 
 mod client;
 mod command;
 mod kafka;
 
-pub use client::{Client, Compression, Message, Record};
+pub use client::{Client, Compression, Message, Record, TestProducer};
 pub use command::{Outcome, kafkeep};
-pub use kafka::{Broker, Release};
+pub use kafka::{Broker, Properties, Release};

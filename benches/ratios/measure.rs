@@ -1,0 +1,62 @@
+//! What one process took.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::Command;
+
+use serde::Deserialize;
+
+use crate::testbed::Broker;
+
+/// What one process took.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct Figures {
+    /// Seconds.
+    pub wall: f64,
+    /// Seconds of all its threads, the kernel's work for it included.
+    pub cpu: f64,
+    /// Of resident memory.
+    pub peak_kib: u64,
+    /// Seconds that the broker worked meanwhile.
+    #[serde(default)]
+    pub broker_cpu: f64,
+}
+
+/// The built command.
+pub fn kafkeep() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_kafkeep"))
+}
+
+/// Runs a command to its end; one that fails ends the benchmark.
+pub fn measure(broker: &Broker, arguments: &[&OsStr]) -> Figures {
+    // What earlier works left for the disk is not this one's.
+    assert!(Command::new("sync").status().unwrap().success());
+    let before = cpu_seconds(broker);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/ratios/measure.py");
+    let output = Command::new("python3")
+        .arg(script)
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let mut figures: Figures = serde_json::from_slice(&output.stdout).unwrap();
+    figures.broker_cpu = cpu_seconds(broker) - before;
+    figures
+}
+
+fn cpu_seconds(broker: &Broker) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", broker.pid())).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    let ticks = |at: usize| fields[at].parse::<f64>().unwrap();
+    (ticks(11) + ticks(12)) / 100.0
+}
+
+/// The run in the middle, by wall time.
+pub fn median(mut runs: Vec<Figures>) -> Figures {
+    runs.sort_by(|a, b| a.wall.total_cmp(&b.wall));
+    runs[runs.len() / 2]
+}
