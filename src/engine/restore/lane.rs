@@ -176,6 +176,12 @@ struct Stream {
 }
 
 impl Stream {
+    /// How many batches may be in flight. A broker takes any sequence number from a producer that it does not
+    /// know yet, so the second batch waits until the first is there: it would hide that the first was lost.
+    fn window(&self) -> usize {
+        if self.offsets.is_none() { 1 } else { IN_FLIGHT }
+    }
+
     fn requeue(&mut self, number: u64, loaded: Loaded) {
         let at = self.queue.partition_point(|(queued, _)| *queued < number);
         self.queue.insert(at, (number, loaded));
@@ -321,7 +327,10 @@ impl<'a> Lane<'a> {
         let mut sent = Vec::new();
         let (mut bytes, mut records) = (0, 0);
         for (number, stream) in &mut self.streams {
-            if stream.leader != leader || stream.stalled || stream.in_flight.len() >= IN_FLIGHT {
+            if stream.leader != leader
+                || stream.stalled
+                || stream.in_flight.len() >= stream.window()
+            {
                 continue;
             }
             let Some((position, loaded)) = stream.queue.pop_front() else {
