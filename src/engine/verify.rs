@@ -1,6 +1,7 @@
 //! `verify`: walks the chain of proof without Kafka: manifests, states, indexes, packs, blocks, batches.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
@@ -377,10 +378,19 @@ fn check_pack(
             return Ok(checked);
         }
     };
-    for need in needs.needs.values() {
+    let mut next = needs.needs.values().peekable();
+    while let Some(need) = next.next() {
+        if let Some(next) = next.peek().filter(|_| !quick) {
+            reader.prefetch(head(&next.extent));
+        }
         check_extent(&reader, needs, need, quick, progress, &mut checked)?;
     }
     Ok(checked)
+}
+
+/// What a first read of an extent asks for.
+fn head(extent: &Extent) -> Range<u64> {
+    extent.offset..extent.end().min(extent.offset + READ_BYTES)
 }
 
 /// Checks that the pack's table has the extent's blocks without a hole, and reads them unless `quick`.
@@ -429,6 +439,10 @@ fn check_extent(
             .count()
             .max(1);
         let (now, later) = rest.split_at(count);
+        if let (Some(first), Some(last)) = (later.first(), later.last()) {
+            let start = first.place.offset;
+            reader.prefetch(start..last.place.end().min(start + READ_BYTES));
+        }
         check_blocks(reader, needs, need, now, checked)?;
         rest = later;
     }

@@ -112,6 +112,11 @@ impl PackReader {
             .collect()
     }
 
+    /// Tells the storage that a byte range is read next, so that it is there by then.
+    pub fn prefetch(&self, range: Range<u64>) {
+        self.storage.prefetch(&self.name, range);
+    }
+
     /// The blocks of a byte range, read a few megabytes at a time. Ends after the first error.
     pub fn blocks(&self, range: Range<u64>) -> Blocks<'_> {
         Blocks {
@@ -239,7 +244,7 @@ impl Blocks<'_> {
         let end = piece_end(listed, self.range.start).unwrap_or(self.range.end);
         let rest = listed.partition_point(|block| block.place.offset < end);
         if let Some(next_end) = piece_end(listed.get(rest..).unwrap_or_default(), end) {
-            self.pack.storage.prefetch(&self.pack.name, end..next_end);
+            self.pack.prefetch(end..next_end);
         }
         self.read = self.pack.read_blocks(self.range.start..end)?.into_iter();
         self.range.start = end;

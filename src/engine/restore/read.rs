@@ -182,7 +182,11 @@ impl Reader {
         {
             let reader = self.open_pack(pack)?;
             let due = self.take_due(pack);
-            for range in ranges(&reader, &due, &self.readings) {
+            let mut ranges = ranges(&reader, &due, &self.readings).into_iter().peekable();
+            while let Some(range) = ranges.next() {
+                if let Some(next) = ranges.peek() {
+                    reader.prefetch(next.clone());
+                }
                 for block in reader.read_blocks(range)? {
                     if !self.pass_on(&block, &due, preparer, lanes, progress)? {
                         return Ok(());
