@@ -38,12 +38,28 @@ pub enum RepositoryError {
         supported: u32,
     },
     /// No backup has this id.
-    #[error("there is no backup {id:?} in the repository{}", nearest_ids(nearest))]
+    #[error(
+        "there is no backup {id:?} in the repository{}",
+        nearest_ids("nearest", nearest)
+    )]
     UnknownBackup {
         /// What was asked for.
         id: String,
         /// Up to three existing ids that look most like it.
         nearest: Vec<BackupId>,
+    },
+    /// Several backups' ids begin like this.
+    #[error(
+        "{count} backups begin with {id:?}: write more of the id{}",
+        nearest_ids("newest", newest)
+    )]
+    AmbiguousBackup {
+        /// What was asked for.
+        id: String,
+        /// How many begin with it.
+        count: usize,
+        /// The newest of them, at most three.
+        newest: Vec<BackupId>,
     },
     /// A manifest that cannot be believed; other backups are not touched by it.
     #[error("the manifest of backup {id} is damaged: {detail}")]
@@ -226,6 +242,7 @@ impl RepositoryError {
                 | Self::AlreadyARepository { .. }
                 | Self::AlreadyExists { .. }
                 | Self::UnknownBackup { .. }
+                | Self::AmbiguousBackup { .. }
                 | Self::NoSpace { .. }
                 | Self::PackFull { .. }
                 | Self::InvalidName { .. }
@@ -258,10 +275,10 @@ impl RepositoryError {
     }
 }
 
-fn nearest_ids(nearest: &[BackupId]) -> String {
-    if nearest.is_empty() {
+fn nearest_ids(which: &str, ids: &[BackupId]) -> String {
+    if ids.is_empty() {
         return "; it holds no backups".to_owned();
     }
-    let ids: Vec<String> = nearest.iter().map(BackupId::to_string).collect();
-    format!("; the nearest are {}", ids.join(", "))
+    let ids: Vec<String> = ids.iter().map(BackupId::to_string).collect();
+    format!("; the {which} are {}", ids.join(", "))
 }

@@ -261,7 +261,12 @@ impl Repository {
             .collect();
         match begins.as_slice() {
             [id] => Ok(**id),
-            _ => Err(RepositoryError::UnknownBackup {
+            [_, _, ..] => Err(RepositoryError::AmbiguousBackup {
+                id: text.to_owned(),
+                count: begins.len(),
+                newest: begins.iter().rev().take(3).map(|id| **id).collect(),
+            }),
+            [] => Err(RepositoryError::UnknownBackup {
                 id: text.to_owned(),
                 nearest: nearest(text, &ids),
             }),

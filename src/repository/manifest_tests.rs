@@ -230,11 +230,22 @@ fn the_beginning_of_one_id_is_enough() {
         scratch.repository.find_backup(&ids[0].to_string()).unwrap(),
         ids[0]
     );
-    for ambiguous in ["2026", ""] {
-        assert!(matches!(
-            scratch.repository.find_backup(ambiguous),
-            Err(RepositoryError::UnknownBackup { .. })
-        ));
+    assert!(matches!(
+        scratch.repository.find_backup(""),
+        Err(RepositoryError::UnknownBackup { .. })
+    ));
+}
+
+#[test]
+fn the_beginning_of_several_ids_is_refused_with_the_newest_of_them() {
+    let scratch = Scratch::new();
+    let older = publish(&scratch, 1_795_000_000);
+    let newer = publish(&scratch, 1_795_003_600);
+    match scratch.repository.find_backup("2026") {
+        Err(RepositoryError::AmbiguousBackup { count, newest, .. }) => {
+            assert_eq!((count, newest), (2, vec![newer, older]));
+        }
+        other => panic!("{other:?}"),
     }
 }
 
