@@ -130,6 +130,19 @@ fn refused(
     }
 }
 
+fn altered(topic: &str, settings: &BTreeMap<String, Option<String>>) -> AlterConfigsResource {
+    let configs = settings.iter().map(|(name, value)| {
+        AlterableConfig::default()
+            .with_name(text(name))
+            .with_config_operation(i8::from(value.is_none()))
+            .with_value(value.as_deref().map(text))
+    });
+    AlterConfigsResource::default()
+        .with_resource_type(TOPIC)
+        .with_resource_name(text(topic))
+        .with_configs(configs.collect())
+}
+
 impl Client {
     /// The settings of topics, with where each was made.
     pub async fn describe_configs(
@@ -238,30 +251,25 @@ impl Client {
         Ok(answers.collect())
     }
 
-    /// Changes settings of a topic; `None` goes back to the default. What is not named stays as it is.
+    /// Changes settings of topics; `None` goes back to the default. What is not named stays as it is (KIP-339).
     pub async fn incremental_alter_configs(
         &self,
-        topic: &str,
-        changes: &BTreeMap<String, Option<String>>,
+        changes: &BTreeMap<String, BTreeMap<String, Option<String>>>,
     ) -> Result<(), KafkaError> {
-        if changes.is_empty() {
-            return Ok(());
-        }
-        let configs = changes.iter().map(|(name, value)| {
-            AlterableConfig::default()
-                .with_name(text(name))
-                .with_config_operation(i8::from(value.is_none()))
-                .with_value(value.as_deref().map(text))
-        });
-        let resource = AlterConfigsResource::default()
-            .with_resource_type(TOPIC)
-            .with_resource_name(text(topic))
-            .with_configs(configs.collect());
-        let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
-        let response = self.controller().await?.call(request).await?;
-        for answer in response.responses {
-            if let Some(code) = answer.error_code.err() {
-                return Err(refused(code, "ALTER_CONFIGS", topic, answer.error_message));
+        let resources: Vec<AlterConfigsResource> = changes
+            .iter()
+            .filter(|(_, settings)| !settings.is_empty())
+            .map(|(topic, settings)| altered(topic, settings))
+            .collect();
+        for resources in resources.chunks(AT_ONCE) {
+            let request =
+                IncrementalAlterConfigsRequest::default().with_resources(resources.to_vec());
+            let response = self.controller().await?.call(request).await?;
+            for answer in response.responses {
+                if let Some(code) = answer.error_code.err() {
+                    let topic = answer.resource_name.to_string();
+                    return Err(refused(code, "ALTER_CONFIGS", &topic, answer.error_message));
+                }
             }
         }
         Ok(())

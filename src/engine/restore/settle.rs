@@ -39,13 +39,15 @@ pub(super) async fn settle(
     clock: Instant,
 ) -> Result<RestoreReport, EngineError> {
     compare_ends(client, plan, &outcome).await?;
-    for topic in &plan.topics {
-        if let TopicAction::Create { afterwards, .. } = &topic.action {
-            client
-                .incremental_alter_configs(&topic.target_topic, afterwards)
-                .await?;
+    let afterwards = plan.topics.iter().filter_map(|topic| match &topic.action {
+        TopicAction::Create { afterwards, .. } => {
+            Some((topic.target_topic.clone(), afterwards.clone()))
         }
-    }
+        TopicAction::Append => None,
+    });
+    client
+        .incremental_alter_configs(&afterwards.collect())
+        .await?;
     Ok(report(plan, outcome, clock))
 }
 

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::engine::EngineError;
-use crate::kafka::{BrokerId, Client, KafkaError, NewTopic, OffsetSpec, TopicPartition, Topics};
+use crate::kafka::{
+    BrokerId, Client, KafkaError, NewTopic, OffsetSpec, Retry, TopicPartition, Topics,
+};
 use crate::record::{Offset, PartitionId};
 
 use super::plan::{RestorePlan, TopicRestore};
@@ -49,7 +51,11 @@ pub(super) async fn ready(
         .iter()
         .map(|topic| topic.target_topic.clone())
         .collect();
-    let retry = client.retry();
+    let retry = Retry {
+        initial: Duration::from_millis(10),
+        max: Duration::from_secs(1),
+        ..client.retry()
+    };
     let started = Instant::now();
     let mut attempts = 0;
     loop {
@@ -61,7 +67,7 @@ pub(super) async fn ready(
         if started.elapsed() > retry.deadline {
             return Err(last);
         }
-        tokio::time::sleep(retry.backoff(attempts).min(Duration::from_secs(1))).await;
+        tokio::time::sleep(retry.backoff(attempts)).await;
         attempts += 1;
     }
 }
