@@ -14,6 +14,7 @@ mod metadata;
 mod offsets;
 mod produce;
 mod retry;
+mod shape;
 
 pub use admin::{ConfigEntry, ConfigSource, NewTopic, ProducerIdentity};
 pub use client::Client;
