@@ -12,7 +12,10 @@ const KEPT: usize = 4;
 const WORTH_KEEPING: usize = 256 << 10;
 
 impl Buffers {
-    /// An empty buffer with room for `length` bytes.
+    /// So much memory is taken for what is only promised.
+    pub const AT_ONCE: usize = 1 << 20;
+
+    /// An empty buffer; with room for `length` bytes if one is kept, else for the first of them.
     pub fn take(&self, length: usize) -> Vec<u8> {
         if length >= WORTH_KEEPING {
             let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -21,7 +24,7 @@ impl Buffers {
             }
             kept.pop();
         }
-        Vec::with_capacity(length)
+        Vec::with_capacity(length.min(Self::AT_ONCE))
     }
 
     /// The bytes of a filled buffer, which comes back when nobody views them any more.
@@ -55,5 +58,26 @@ impl Drop for Lent {
         if kept.len() < KEPT {
             kept.push(buffer);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_buffer_comes_back_when_its_last_view_is_gone() {
+        let buffers = Buffers::default();
+        let mut buffer = buffers.take(1 << 20);
+        buffer.resize(1 << 20, 7);
+        let address = buffer.as_ptr();
+        let view = buffers.share(buffer);
+        let part = view.slice(10..20);
+        drop(view);
+        assert_ne!(buffers.take(1 << 20).as_ptr(), address);
+        assert_eq!(&part[..], [7; 10]);
+        drop(part);
+        let again = buffers.take(1 << 19);
+        assert_eq!((again.as_ptr(), again.len()), (address, 0));
     }
 }

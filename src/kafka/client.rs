@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use kafka_protocol::error::ParseResponseErrorCode;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{MetadataRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
-use super::{Broker, BrokerId, Cluster, Connection, KafkaError, Metadata, Retry, Topics};
+use super::connection::Access;
+use super::{Address, Broker, BrokerId, Cluster, Connection, KafkaError, Metadata, Retry, Topics};
 
 /// A cheap handle on one cluster; clones share their connections.
 #[derive(Debug, Clone)]
@@ -17,7 +19,8 @@ pub struct Client {
 
 #[derive(Debug)]
 struct Inner {
-    cluster: Cluster,
+    bootstrap_servers: Vec<Address>,
+    access: Arc<Access>,
     retry: Retry,
     cluster_id: String,
     /// Where brokers are, as last heard.
@@ -32,38 +35,26 @@ const BOOTSTRAP: BrokerId = BrokerId(-1);
 impl Client {
     /// Connects to the first bootstrap server that answers.
     pub async fn connect(cluster: Cluster, retry: Retry) -> Result<Self, KafkaError> {
-        if cluster.bootstrap_servers.is_empty() {
+        let servers = cluster.bootstrap_servers.iter();
+        let bootstrap_servers: Vec<Address> = servers
+            .map(|server| server.parse().map_err(KafkaError::Configuration))
+            .collect::<Result<_, _>>()?;
+        if bootstrap_servers.is_empty() {
             return Err(KafkaError::Configuration(
                 "no bootstrap servers: name at least one HOST:PORT".into(),
             ));
         }
-        let connection = retry.run(|| bootstrap(&cluster)).await?;
-        let inner = Inner {
-            cluster,
-            retry,
-            cluster_id: String::new(),
-            brokers: Mutex::default(),
-            connections: Mutex::new(BTreeMap::from([(BOOTSTRAP, connection)])),
-        };
-        let first = Self {
-            inner: Arc::new(inner),
-        };
-        let cluster_id = first.metadata(Topics::Named(&[])).await?.cluster_id;
-        let Inner {
-            cluster,
-            retry,
-            brokers,
-            connections,
-            ..
-        } = Arc::try_unwrap(first.inner)
-            .map_err(|_| KafkaError::Configuration("the client is shared already".into()))?;
+        let access = Arc::new(Access::new(&cluster));
+        let first = || bootstrap(&access, &bootstrap_servers);
+        let (connection, metadata) = retry.run(first).await?;
         Ok(Self {
             inner: Arc::new(Inner {
-                cluster,
+                bootstrap_servers,
+                access,
                 retry,
-                cluster_id,
-                brokers,
-                connections,
+                cluster_id: metadata.cluster_id,
+                brokers: Mutex::new(metadata.brokers),
+                connections: Mutex::new(BTreeMap::from([(BOOTSTRAP, connection)])),
             }),
         })
     }
@@ -84,25 +75,12 @@ impl Client {
     }
 
     async fn metadata_once(&self, topics: Topics<'_>) -> Result<Metadata, KafkaError> {
-        let wanted = match topics {
-            Topics::All => None,
-            Topics::Named(names) => {
-                let topic = |name: &String| {
-                    MetadataRequestTopic::default()
-                        .with_name(Some(TopicName(StrBytes::from_string(name.clone()))))
-                };
-                Some(names.iter().map(topic).collect())
-            }
-        };
-        let request = MetadataRequest::default()
-            .with_topics(wanted)
-            .with_allow_auto_topic_creation(false);
-        let response = self.any_connection().await?.call(request).await;
-        if response.as_ref().is_err_and(KafkaError::is_transient) {
+        let metadata = ask_metadata(&self.any_connection().await?, topics).await;
+        if metadata.as_ref().is_err_and(KafkaError::is_transient) {
             // Whoever was asked is gone: the next try asks somebody else.
             self.connections().clear();
         }
-        let metadata = Metadata::of(response?);
+        let metadata = metadata?;
         *self
             .inner
             .brokers
@@ -120,11 +98,15 @@ impl Client {
 
     /// Some broker that answers: one already connected, a known one, or a bootstrap server.
     pub(super) async fn any_connection(&self) -> Result<Connection, KafkaError> {
-        let known = self.connections().values().next().cloned();
+        let known = {
+            let mut connections = self.connections();
+            connections.retain(|_, connection| connection.is_open());
+            connections.values().next().cloned()
+        };
         if let Some(connection) = known {
             return Ok(connection);
         }
-        let connection = bootstrap(&self.inner.cluster).await?;
+        let (connection, _) = bootstrap(&self.inner.access, &self.inner.bootstrap_servers).await?;
         self.connections().insert(BOOTSTRAP, connection.clone());
         Ok(connection)
     }
@@ -162,7 +144,7 @@ impl Client {
                 source: std::io::ErrorKind::NotFound.into(),
             });
         };
-        Connection::open(&self.inner.cluster, broker, &format!("{host}:{port}")).await
+        Connection::open(&self.inner.access, broker, &Address { host, port }).await
     }
 
     /// Runs a question to the controller again while it fails in passing.
@@ -176,13 +158,58 @@ impl Client {
     }
 }
 
-async fn bootstrap(cluster: &Cluster) -> Result<Connection, KafkaError> {
-    let mut last = KafkaError::Configuration("no bootstrap servers".into());
-    for address in &cluster.bootstrap_servers {
-        match Connection::open(cluster, BOOTSTRAP, address).await {
-            Ok(connection) => return Ok(connection),
-            Err(error) => last = error,
+/// The first of these that answers a question, and its answer. Failing that, what trying again cannot mend counts more.
+async fn bootstrap(
+    access: &Arc<Access>,
+    servers: &[Address],
+) -> Result<(Connection, Metadata), KafkaError> {
+    let mut failure = KafkaError::Configuration("no bootstrap servers".into());
+    for (number, address) in servers.iter().enumerate() {
+        let error = match greet(access, address).await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        if number == 0 || failure.is_transient() {
+            failure = error;
         }
     }
-    Err(last)
+    Err(failure)
+}
+
+async fn greet(
+    access: &Arc<Access>,
+    address: &Address,
+) -> Result<(Connection, Metadata), KafkaError> {
+    let connection = Connection::open(access, BOOTSTRAP, address).await?;
+    match ask_metadata(&connection, Topics::Named(&[])).await {
+        Ok(metadata) => Ok((connection, metadata)),
+        Err(error @ KafkaError::Disconnected { .. }) => {
+            Err(access.refused(address).await.unwrap_or(error))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+async fn ask_metadata(connection: &Connection, topics: Topics<'_>) -> Result<Metadata, KafkaError> {
+    let wanted = match topics {
+        Topics::All => None,
+        Topics::Named(names) => {
+            let topic = |name: &String| {
+                MetadataRequestTopic::default()
+                    .with_name(Some(TopicName(StrBytes::from_string(name.clone()))))
+            };
+            Some(names.iter().map(topic).collect())
+        }
+    };
+    let request = MetadataRequest::default()
+        .with_topics(wanted)
+        .with_allow_auto_topic_creation(false);
+    let response = connection.call(request).await?;
+    match response.error_code.err() {
+        None => Ok(Metadata::of(response)),
+        Some(code) => Err(KafkaError::Broker {
+            code,
+            context: format!("asking {} for metadata", connection.address()),
+        }),
+    }
 }

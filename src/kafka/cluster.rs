@@ -72,19 +72,23 @@ pub enum Sasl {
 pub enum TokenSource {
     /// A file, read at each connection.
     File(PathBuf),
-    /// OAuth 2.0 client credentials (RFC 6749, section 4.4).
-    ClientCredentials {
-        /// URL of the token endpoint.
-        token_endpoint: String,
-        /// Who.
-        client_id: String,
-        /// The proof.
-        client_secret: Secret,
-        /// What for.
-        scope: Option<String>,
-        /// Who may vouch for the endpoint; without it, the system's authorities.
-        ca_file: Option<PathBuf>,
-    },
+    /// A token endpoint.
+    ClientCredentials(ClientCredentials),
+}
+
+/// OAuth 2.0 client credentials (RFC 6749, section 4.4).
+#[derive(Debug, Clone)]
+pub struct ClientCredentials {
+    /// URL of the token endpoint.
+    pub token_endpoint: String,
+    /// Who.
+    pub client_id: String,
+    /// The proof.
+    pub client_secret: Secret,
+    /// What for.
+    pub scope: Option<String>,
+    /// Who may vouch for the endpoint; without it, the system's authorities.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// A secret: never printed.

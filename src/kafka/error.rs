@@ -1,6 +1,8 @@
 //! What brokers refuse, and what happens on the way to them.
 
+use std::error::Error;
 use std::io;
+use std::path::{Path, PathBuf};
 
 use crate::record::PartitionId;
 
@@ -12,13 +14,25 @@ pub type ErrorCode = kafka_protocol::ResponseError;
 /// Why a broker did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum KafkaError {
-    /// No connection, or it broke.
+    /// No connection can be made.
     #[error(
         "broker {address}: {source}; is it running, and is this the address that it advertises?"
     )]
     Unreachable {
         /// host:port
         address: String,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// A connection broke.
+    #[error("broker {address}: the connection ended during {what} ({source}){hint}")]
+    Disconnected {
+        /// host:port
+        address: String,
+        /// What was being done: Kafka's name of an API, or the TLS handshake.
+        what: &'static str,
+        /// What to look at, if anything is known.
+        hint: &'static str,
         /// The system's error.
         source: io::Error,
     },
@@ -30,13 +44,55 @@ pub enum KafkaError {
         /// How long was waited.
         seconds: u64,
     },
+    /// There is no trust between the two sides, or no TLS.
+    #[error("broker {address}: TLS: {problem}")]
+    Tls {
+        /// host:port
+        address: String,
+        /// What is wrong, and what to do.
+        problem: String,
+        /// TLS's own error.
+        source: io::Error,
+    },
     /// The user is not let in.
-    #[error("broker {address} refused the credentials: {detail}")]
+    #[error("broker {address} refused the credentials: {detail}; {advice}")]
     Authentication {
         /// host:port
         address: String,
         /// What the broker said.
         detail: String,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// The two sides find no way to authenticate.
+    #[error("broker {address}: SASL: {problem}")]
+    Sasl {
+        /// host:port
+        address: String,
+        /// What is wrong, and what to do.
+        problem: String,
+    },
+    /// No bearer token can be had from a token endpoint.
+    #[error("token endpoint {endpoint}: {problem}")]
+    Token {
+        /// Its URL.
+        endpoint: String,
+        /// What it answered, or what happened on the way.
+        problem: String,
+        /// Whether it may be better soon.
+        transient: bool,
+        /// The error below.
+        source: Option<Box<dyn Error + Send + Sync>>,
+    },
+    /// A file of certificates, keys or tokens cannot be used.
+    #[error("{}: {problem}", path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+        /// The system's error.
+        source: Option<io::Error>,
     },
     /// The user may not do this.
     #[error("not allowed: grant ACL {operation} on {resource}")]
@@ -81,9 +137,17 @@ impl KafkaError {
     /// Whether trying again may succeed without anybody's doing.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Timeout { .. } => true,
-            Self::Broker { code, .. } => code.is_retriable(),
-            _ => false,
+            Self::Unreachable { .. } | Self::Disconnected { .. } | Self::Timeout { .. } => true,
+            Self::Broker { code, .. } => is_transient(*code),
+            Self::Token { transient, .. } => *transient,
+            Self::Tls { .. }
+            | Self::Authentication { .. }
+            | Self::Sasl { .. }
+            | Self::File { .. }
+            | Self::Authorization { .. }
+            | Self::Unsupported { .. }
+            | Self::Malformed { .. }
+            | Self::Configuration(_) => false,
         }
     }
 
@@ -119,5 +183,83 @@ impl KafkaError {
             code: ErrorCode::RequestTimedOut,
             context: format!("broker {broker} answers without records"),
         }
+    }
+
+    pub(super) fn disconnected(address: &str, what: &'static str, source: io::Error) -> Self {
+        Self::Disconnected {
+            address: address.to_owned(),
+            what,
+            hint: "",
+            source,
+        }
+    }
+
+    pub(super) fn file(path: &Path, problem: impl Into<String>) -> Self {
+        Self::File {
+            path: path.to_owned(),
+            problem: problem.into(),
+            source: None,
+        }
+    }
+
+    pub(super) fn unreadable(path: &Path, source: io::Error) -> Self {
+        Self::File {
+            path: path.to_owned(),
+            problem: source.to_string(),
+            source: Some(source),
+        }
+    }
+}
+
+/// The codes that Kafka's `RetriableException` stands for; one that an old cluster gives while it starts; and the request to
+/// start over at a bootstrap server (KIP-1102).
+fn is_transient(code: ErrorCode) -> bool {
+    code.is_retriable()
+        || matches!(
+            code,
+            ErrorCode::BrokerNotAvailable
+                | ErrorCode::ConcurrentTransactions
+                | ErrorCode::RebootstrapRequired
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// From `org.apache.kafka.common.protocol.Errors` of Kafka 4: those whose exception is retriable; and 8 and 129.
+    const TRANSIENT: [i16; 34] = [
+        2, 3, 5, 6, 7, 8, 9, 13, 14, 15, 16, 19, 20, 41, 51, 56, 70, 71, 72, 74, 75, 78, 80, 83,
+        84, 88, 89, 100, 103, 106, 122, 123, 129, 133,
+    ];
+
+    #[test]
+    fn a_code_is_transient_where_kafkas_own_client_would_try_again() {
+        for code in -1..=200 {
+            let Some(named) = ErrorCode::try_from_code(code) else {
+                continue;
+            };
+            let error = KafkaError::Broker {
+                code: named,
+                context: String::new(),
+            };
+            assert_eq!(
+                error.is_transient(),
+                TRANSIENT.contains(&code),
+                "{code} {named}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_broken_connection_is_transient_and_bad_credentials_are_not() {
+        let broken = KafkaError::disconnected("k:9092", "Fetch", io::ErrorKind::BrokenPipe.into());
+        assert!(broken.is_transient());
+        let refused = KafkaError::Authentication {
+            address: "k:9092".into(),
+            detail: "no".into(),
+            advice: "mend it",
+        };
+        assert!(!refused.is_transient());
     }
 }

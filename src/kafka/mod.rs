@@ -3,6 +3,7 @@
 //! Messages are those of the crate `kafka-protocol`; what carries record batches is ours, so that they are handed
 //! out and sent without being copied. Nothing here knows repositories or policies.
 
+mod address;
 mod admin;
 mod buffers;
 mod client;
@@ -14,11 +15,16 @@ mod metadata;
 mod offsets;
 mod produce;
 mod retry;
+mod sasl;
 mod shape;
+#[cfg(test)]
+mod testing;
+mod tls;
 
+pub use address::Address;
 pub use admin::{ConfigEntry, ConfigSource, NewTopic, ProducerIdentity};
 pub use client::Client;
-pub use cluster::{Cluster, Sasl, Secret, Tls, TokenSource};
+pub use cluster::{ClientCredentials, Cluster, Sasl, Secret, Tls, TokenSource};
 pub use connection::Connection;
 pub use error::{ErrorCode, KafkaError};
 pub use fetch::{FetchPartition, FetchRequest, FetchedPartition, Isolation, PendingFetch};

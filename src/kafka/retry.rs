@@ -1,8 +1,9 @@
 //! Trying again: with growing pauses, until a deadline.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rand::RngExt;
+use tokio::time::Instant;
 
 use super::KafkaError;
 
@@ -57,6 +58,73 @@ impl Retry {
                 }
                 outcome => return outcome,
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::io;
+
+    use super::*;
+
+    fn passing() -> KafkaError {
+        KafkaError::disconnected("k:9092", "Metadata", io::ErrorKind::BrokenPipe.into())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_fails_in_passing_is_tried_until_the_deadline() {
+        let retry = Retry::default();
+        let started = Instant::now();
+        let tries = Cell::new(0);
+        let outcome: Result<(), _> = retry
+            .run(|| async {
+                tries.set(tries.get() + 1);
+                Err(passing())
+            })
+            .await;
+        assert!(outcome.unwrap_err().is_transient());
+        let waited = started.elapsed();
+        assert!(waited <= retry.deadline, "{waited:?}");
+        assert!(waited >= retry.deadline - retry.max * 2, "{waited:?}");
+        // Pauses of 0.1, 0.2, 0.4, 0.8, 1.6, 3.2 and then 5 s, give or take a fifth.
+        assert!((14..=24).contains(&tries.get()), "{}", tries.get());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_fails_for_good_is_not_tried_again() {
+        let tries = Cell::new(0);
+        let outcome: Result<(), _> = Retry::default()
+            .run(|| async {
+                tries.set(tries.get() + 1);
+                Err(KafkaError::Configuration("wrong".into()))
+            })
+            .await;
+        outcome.unwrap_err();
+        assert_eq!(tries.get(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_success_ends_it() {
+        let tries = Cell::new(0);
+        let outcome = Retry::default()
+            .run(|| async {
+                tries.set(tries.get() + 1);
+                if tries.get() < 3 { Err(passing()) } else { Ok(7) }
+            })
+            .await;
+        assert_eq!((outcome.unwrap(), tries.get()), (7, 3));
+    }
+
+    #[test]
+    fn pauses_grow_to_the_longest() {
+        let retry = Retry::default();
+        for attempts in 0..100 {
+            let pause = retry.backoff(attempts);
+            let exact = (0.1 * 2_f64.powi(attempts.min(16) as i32)).min(5.0);
+            let share = pause.as_secs_f64() / exact;
+            assert!((0.79..1.21).contains(&share), "{attempts}: {pause:?}");
         }
     }
 }

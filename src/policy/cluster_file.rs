@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::kafka::{Cluster, Sasl, Tls, TokenSource};
+use crate::kafka::{ClientCredentials, Cluster, Sasl, Tls, TokenSource};
 
 use super::PolicyError;
 use super::secret::SecretReference;
@@ -132,7 +132,7 @@ impl SaslFile {
         };
         match (self.token_file, self.token_endpoint) {
             (Some(file), None) => Ok(TokenSource::File(file)),
-            (None, Some(token_endpoint)) => Ok(TokenSource::ClientCredentials {
+            (None, Some(token_endpoint)) => Ok(TokenSource::ClientCredentials(ClientCredentials {
                 token_endpoint,
                 client_id: self
                     .client_id
@@ -143,7 +143,7 @@ impl SaslFile {
                     .fetch("sasl.client_secret")?,
                 scope: self.scope,
                 ca_file: self.token_endpoint_ca_file,
-            }),
+            })),
             _ => Err(senseless(
                 "OAUTHBEARER needs either token_file, or token_endpoint with client_id and client_secret",
             )),

@@ -1,28 +1,55 @@
-//! One connection to one broker: requests are sent as they come, and answered in that order.
+//! One connection to one broker: dialled, authenticated, then requests are sent as they come, and answered in that order.
 
-use std::collections::BTreeMap;
+mod dial;
+mod exchange;
+mod frame;
+mod message;
+mod probe;
+mod versions;
+
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
-use kafka_protocol::messages::{ApiVersionsRequest, RequestHeader, ResponseHeader};
-use kafka_protocol::protocol::{
-    Decodable, Encodable, HeaderVersion, Request, StrBytes, VersionRange,
-};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{mpsc, oneshot};
+use bytes::Bytes;
+use kafka_protocol::messages::RequestHeader;
+use kafka_protocol::protocol::{Request, StrBytes};
+use tokio::sync::mpsc;
 
-use super::buffers::Buffers;
-use super::cluster::Cluster;
-use super::{BrokerId, KafkaError};
+use super::sasl::{Authenticator, Session};
+use super::shape::Shaped;
+use super::{Address, BrokerId, Cluster, KafkaError, Tls, tls};
+use dial::Stream;
+use exchange::Outbound;
+use message::api_name;
 
-/// The largest answer that is believed: above what any broker is configured to send.
-const LARGEST_FRAME: usize = 256 << 20;
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(40);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) use exchange::{PendingAnswer, RequestWriter};
+pub(super) use versions::Versions;
+
+/// How brokers let us in; what all connections of a client share.
+#[derive(Debug)]
+pub(super) struct Access {
+    tls: Option<Tls>,
+    authenticator: Option<Authenticator>,
+    client_id: StrBytes,
+}
+
+impl Access {
+    pub fn new(cluster: &Cluster) -> Self {
+        Self {
+            tls: cluster.tls.clone(),
+            authenticator: cluster.sasl.clone().map(Authenticator::new),
+            client_id: StrBytes::from_string(cluster.client_id.clone()),
+        }
+    }
+
+    /// A listener that wants credentials lets us in without, and hangs up at the first question. This tells why.
+    pub async fn refused(&self, address: &Address) -> Option<KafkaError> {
+        match self.authenticator {
+            Some(_) => None,
+            None => probe::sasl_wanted(address, self.tls.as_ref()).await,
+        }
+    }
+}
 
 /// A handle; clones share the connection. It closes when the last is dropped.
 #[derive(Debug, Clone)]
@@ -31,90 +58,62 @@ pub struct Connection {
     address: Arc<str>,
     client_id: StrBytes,
     requests: mpsc::Sender<Outbound>,
-    versions: Arc<BTreeMap<i16, VersionRange>>,
-}
-
-/// A request on its way: whole chunks that are written one after the other, never joined.
-struct Outbound {
-    chunks: Vec<Bytes>,
-    answer: oneshot::Sender<Result<Bytes, io::Error>>,
-}
-
-/// An answer that is still to come.
-#[derive(Debug)]
-pub(super) struct PendingAnswer {
-    answer: oneshot::Receiver<Result<Bytes, io::Error>>,
-    address: Arc<str>,
-}
-
-impl PendingAnswer {
-    /// The answer's bytes behind its correlation id.
-    pub async fn receive(self) -> Result<Bytes, KafkaError> {
-        let unreachable = |source| KafkaError::Unreachable {
-            address: self.address.to_string(),
-            source,
-        };
-        match tokio::time::timeout(REQUEST_TIMEOUT, self.answer).await {
-            Err(_) => Err(KafkaError::Timeout {
-                address: self.address.to_string(),
-                seconds: REQUEST_TIMEOUT.as_secs(),
-            }),
-            Ok(Err(_)) => Err(unreachable(io::ErrorKind::ConnectionReset.into())),
-            Ok(Ok(answer)) => answer.map_err(unreachable),
-        }
-    }
+    versions: Arc<Versions>,
 }
 
 impl Connection {
-    /// Connects, and asks what the broker can do.
+    /// Connects, asks what the broker can do, and authenticates.
     pub(super) async fn open(
-        cluster: &Cluster,
+        access: &Arc<Access>,
         broker: BrokerId,
-        address: &str,
+        address: &Address,
     ) -> Result<Self, KafkaError> {
-        if cluster.tls.is_some() || cluster.sasl.is_some() {
-            return Err(KafkaError::Configuration(
-                "TLS and SASL are not built yet; use a plaintext listener".into(),
-            ));
-        }
-        let unreachable = |source| KafkaError::Unreachable {
-            address: address.to_owned(),
-            source,
+        let name: Arc<str> = address.to_string().into();
+        let stream = match dial::dial(address, access.tls.as_ref()).await {
+            Err(KafkaError::Disconnected { what, source, .. })
+                if what == tls::HANDSHAKE && probe::speaks_plain_text(address).await =>
+            {
+                return Err(KafkaError::Tls {
+                    address: name.to_string(),
+                    problem: "this port speaks plain text: name an SSL or SASL_SSL listener, or leave out `tls`".into(),
+                    source,
+                });
+            }
+            dialled => dialled?,
         };
-        let stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address))
-            .await
-            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-            .map_err(unreachable)?;
-        stream.set_nodelay(true).map_err(unreachable)?;
-        let (reading, writing) = stream.into_split();
-        let (requests, incoming) = mpsc::channel(16);
-        let (waiting, awaited) = mpsc::unbounded_channel();
-        tokio::spawn(write_all(writing, incoming, waiting));
-        tokio::spawn(read_all(reading, awaited));
-        let mut connection = Self {
-            broker,
-            address: address.into(),
-            client_id: StrBytes::from_string(cluster.client_id.clone()),
-            requests,
-            versions: Arc::new(BTreeMap::new()),
-        };
-        connection.versions = Arc::new(connection.ask_versions().await?);
-        Ok(connection)
+        Self::begin(access, broker, name, stream).await
     }
 
-    /// Version 0 is understood by every broker.
-    async fn ask_versions(&self) -> Result<BTreeMap<i16, VersionRange>, KafkaError> {
-        let response = self.call_version(ApiVersionsRequest::default(), 0).await?;
-        let versions = response.api_keys.into_iter().map(|api| {
-            (
-                api.api_key,
-                VersionRange {
-                    min: api.min_version,
-                    max: api.max_version,
-                },
-            )
-        });
-        Ok(versions.collect())
+    /// The first words on a fresh stream.
+    async fn begin(
+        access: &Arc<Access>,
+        broker: BrokerId,
+        name: Arc<str>,
+        stream: Stream,
+    ) -> Result<Self, KafkaError> {
+        let mut writer = exchange::start(stream, &name, access.client_id.clone());
+        let versions = Versions::ask(&mut writer).await;
+        let versions = Arc::new(versions.map_err(|error| hint(error, access.tls.as_ref()))?);
+        let session = match &access.authenticator {
+            Some(authenticator) => authenticator.authenticate(&mut writer, &versions).await?,
+            None => Session::ENDLESS,
+        };
+        let (requests, incoming) = mpsc::channel(16);
+        let connection = Self {
+            broker,
+            address: name,
+            client_id: access.client_id.clone(),
+            requests,
+            versions: Arc::clone(&versions),
+        };
+        tokio::spawn(serve(
+            writer,
+            incoming,
+            Arc::clone(access),
+            versions,
+            session,
+        ));
+        Ok(connection)
     }
 
     /// The broker at the other end.
@@ -133,34 +132,17 @@ impl Connection {
 
     /// The newest version of an API that both sides know, at most `ceiling`.
     pub(super) fn version<R: Request>(&self, ceiling: i16) -> Result<i16, KafkaError> {
-        let unsupported = || KafkaError::Unsupported {
-            api: api_name::<R>().to_owned(),
-            address: self.address.to_string(),
-        };
-        let offered = self.versions.get(&R::KEY).ok_or_else(unsupported)?;
-        let common = offered.intersect(&R::VERSIONS);
-        let newest = common.max.min(ceiling);
-        if common.is_empty() || newest < common.min {
-            Err(unsupported())
-        } else {
-            Ok(newest)
-        }
+        self.versions.newest::<R>(&self.address, ceiling)
     }
 
     /// Asks, and waits for the answer, in the newest common version.
-    pub(super) async fn call<R: Request>(&self, request: R) -> Result<R::Response, KafkaError> {
-        let version = self.version::<R>(i16::MAX)?;
-        self.call_version(request, version).await
-    }
-
-    /// Asks in this version.
-    pub(super) async fn call_version<R: Request>(
+    pub(super) async fn call<R: Request<Response: Shaped>>(
         &self,
         request: R,
-        version: i16,
     ) -> Result<R::Response, KafkaError> {
+        let version = self.version::<R>(i16::MAX)?;
         let bytes = self.send(&request, version).await?.receive().await?;
-        self.decode::<R::Response>(api_name::<R>(), bytes, version)
+        self.decode(api_name::<R>(), bytes, version)
     }
 
     /// Sends a request; the answer is awaited apart.
@@ -169,208 +151,98 @@ impl Connection {
         request: &R,
         version: i16,
     ) -> Result<PendingAnswer, KafkaError> {
-        let malformed = |error| self.malformed(api_name::<R>(), error);
-        let mut body = BytesMut::new();
-        self.header::<R>(version)
-            .encode(&mut body, R::header_version(version))
-            .map_err(malformed)?;
-        request.encode(&mut body, version).map_err(malformed)?;
-        self.send_chunks(vec![body.freeze()]).await
+        let bytes = message::encode(&self.address, &self.client_id, request, version)?;
+        self.send_chunks::<R>(vec![bytes]).await
     }
 
     pub(super) fn header<R: Request>(&self, version: i16) -> RequestHeader {
-        RequestHeader::default()
-            .with_request_api_key(R::KEY)
-            .with_request_api_version(version)
-            .with_client_id(Some(self.client_id.clone()))
+        message::header::<R>(&self.client_id, version)
     }
 
     /// Sends chunks as one request; they begin with a request header, whose correlation id is filled in.
-    pub(super) async fn send_chunks(
+    pub(super) async fn send_chunks<R: Request>(
         &self,
         chunks: Vec<Bytes>,
     ) -> Result<PendingAnswer, KafkaError> {
-        let (sender, answer) = oneshot::channel();
-        let sent = self
-            .requests
-            .send(Outbound {
-                chunks,
-                answer: sender,
-            })
-            .await;
-        sent.map_err(|_| KafkaError::Unreachable {
-            address: self.address.to_string(),
-            source: io::ErrorKind::ConnectionReset.into(),
-        })?;
-        Ok(PendingAnswer {
-            answer,
-            address: Arc::clone(&self.address),
-        })
+        let api = api_name::<R>();
+        let (outbound, pending) = Outbound::new(&self.address, api, chunks);
+        let sent = self.requests.send(outbound).await;
+        let closed = |_| {
+            let source = io::ErrorKind::ConnectionAborted.into();
+            KafkaError::disconnected(&self.address, api, source)
+        };
+        sent.map(|()| pending).map_err(closed)
     }
 
     /// Decodes an answer.
-    pub(super) fn decode<T: Decodable + HeaderVersion>(
+    pub(super) fn decode<T: Shaped>(
         &self,
         api: &'static str,
-        mut bytes: Bytes,
+        bytes: Bytes,
         version: i16,
     ) -> Result<T, KafkaError> {
-        let malformed = |error| self.malformed(api, error);
-        ResponseHeader::decode(&mut bytes, T::header_version(version)).map_err(malformed)?;
-        T::decode(&mut bytes, version).map_err(malformed)
+        message::decode(&self.address, api, bytes, version)
     }
 
     pub(super) fn malformed(&self, api: &'static str, error: impl std::fmt::Display) -> KafkaError {
-        KafkaError::Malformed {
-            api,
-            address: self.address.to_string(),
-            detail: error.to_string(),
-        }
+        message::malformed(&self.address, api, error)
     }
 }
 
-/// Kafka's name of an API, from its request type's.
-fn api_name<R>() -> &'static str {
-    let path = std::any::type_name::<R>();
-    let name = path.rsplit("::").next().unwrap_or(path);
-    name.strip_suffix("Request").unwrap_or(name)
+/// Why a broker may have hung up at the very first request.
+fn hint(error: KafkaError, tls: Option<&Tls>) -> KafkaError {
+    let better = match tls {
+        None => "; is this a TLS listener, and the cluster without a `tls` table?",
+        Some(Tls {
+            cert_file: None, ..
+        }) => "; does the listener want a client certificate (tls.cert_file, tls.key_file)?",
+        Some(_) => "; does the listener refuse our client certificate?",
+    };
+    match error {
+        KafkaError::Disconnected {
+            address,
+            what,
+            source,
+            ..
+        } => KafkaError::Disconnected {
+            address,
+            what,
+            hint: better,
+            source,
+        },
+        other => other,
+    }
 }
 
-type Waiting = (i32, oneshot::Sender<Result<Bytes, io::Error>>);
-
-/// Writes requests in the order in which they come, numbered from 0.
-async fn write_all(
-    mut stream: OwnedWriteHalf,
+/// Writes what comes until the last handle is gone or the connection breaks. A session that ends is renewed in between:
+/// answers keep their order, so those that are still on their way are not in the way.
+async fn serve(
+    mut writer: RequestWriter,
     mut requests: mpsc::Receiver<Outbound>,
-    waiting: mpsc::UnboundedSender<Waiting>,
+    access: Arc<Access>,
+    versions: Arc<Versions>,
+    mut session: Session,
 ) {
-    let mut correlation_id = 0_i32;
-    while let Some(Outbound { chunks, answer }) = requests.recv().await {
-        // Registered before it is written: the answer may be quick.
-        if waiting.send((correlation_id, answer)).is_err() {
-            return;
-        }
-        if write_request(&mut stream, &chunks, correlation_id)
-            .await
-            .is_err()
-        {
-            // Closing makes the reader fail, which tells everybody who waits.
-            return;
-        }
-        correlation_id = correlation_id.wrapping_add(1) & i32::MAX;
-    }
-}
-
-async fn write_request(
-    stream: &mut OwnedWriteHalf,
-    chunks: &[Bytes],
-    correlation_id: i32,
-) -> io::Result<()> {
-    let length: usize = chunks.iter().map(Bytes::len).sum();
-    let mut first = BytesMut::from(chunks.first().map(Bytes::as_ref).unwrap_or_default());
-    if let Some(place) = first.get_mut(4..8) {
-        place.copy_from_slice(&correlation_id.to_be_bytes());
-    }
-    let length = u32::try_from(length)
-        .map_err(|_| io::ErrorKind::InvalidInput)?
-        .to_be_bytes();
-    let mut buffers = Chunks::new(
-        length.to_vec().into(),
-        first.freeze(),
-        chunks.get(1..).unwrap_or_default(),
-    );
-    while buffers.has_remaining() {
-        if stream.write_buf(&mut buffers).await? == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
-        }
-    }
-    Ok(())
-}
-
-/// Several chunks as one buffer, written vectored.
-struct Chunks(std::collections::VecDeque<Bytes>);
-
-impl Chunks {
-    fn new(length: Bytes, first: Bytes, rest: &[Bytes]) -> Self {
-        let chunks = [length, first].into_iter().chain(rest.iter().cloned());
-        Self(chunks.filter(|chunk| !chunk.is_empty()).collect())
-    }
-}
-
-impl Buf for Chunks {
-    fn remaining(&self) -> usize {
-        self.0.iter().map(Bytes::len).sum()
-    }
-
-    fn chunk(&self) -> &[u8] {
-        self.0.front().map(Bytes::as_ref).unwrap_or_default()
-    }
-
-    fn chunks_vectored<'a>(&'a self, slices: &mut [io::IoSlice<'a>]) -> usize {
-        let mut filled = 0;
-        for (slice, chunk) in slices.iter_mut().zip(&self.0) {
-            *slice = io::IoSlice::new(chunk);
-            filled += 1;
-        }
-        filled
-    }
-
-    fn advance(&mut self, mut count: usize) {
-        while let Some(first) = self.0.front_mut() {
-            if count < first.len() {
-                first.advance(count);
-                return;
+    loop {
+        let outbound = tokio::select! {
+            biased;
+            () = writer.closed() => break,
+            outbound = requests.recv() => outbound,
+        };
+        let Some(outbound) = outbound else { break };
+        if let Some(authenticator) = access.authenticator.as_ref().filter(|_| session.is_over()) {
+            match authenticator.authenticate(&mut writer, &versions).await {
+                Ok(renewed) => session = renewed,
+                Err(error) => {
+                    outbound.refuse(error);
+                    break;
+                }
             }
-            count -= first.len();
-            self.0.pop_front();
         }
+        writer.write(outbound).await;
     }
+    writer.hang_up().await;
 }
 
-/// Reads answers and hands each to the one who waits for it; after an error, nobody gets anything any more.
-async fn read_all(mut stream: OwnedReadHalf, mut awaited: mpsc::UnboundedReceiver<Waiting>) {
-    let buffers = Buffers::default();
-    while let Some((correlation_id, answer)) = awaited.recv().await {
-        let frame = read_frame(&mut stream, &buffers, correlation_id).await;
-        let failed = frame.is_err();
-        // Whoever gave up waiting does not want it.
-        if answer.send(frame).is_err() {
-            tracing::trace!(correlation_id, "nobody waits for this answer any more");
-        }
-        if failed {
-            return;
-        }
-    }
-}
-
-/// One answer, from its correlation id on.
-async fn read_frame(
-    stream: &mut OwnedReadHalf,
-    buffers: &Buffers,
-    correlation_id: i32,
-) -> io::Result<Bytes> {
-    let length = stream.read_i32().await?;
-    let length = usize::try_from(length)
-        .ok()
-        .filter(|length| (4..=LARGEST_FRAME).contains(length));
-    let length = length.ok_or_else(|| {
-        io::Error::new(
-            io::ErrorKind::InvalidData,
-            "an answer of an impossible length",
-        )
-    })?;
-    let mut buffer = buffers.take(length);
-    let mut limited = stream.take(length as u64);
-    while buffer.len() < length {
-        if limited.read_buf(&mut buffer).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-    }
-    if buffer.first_chunk() != Some(&correlation_id.to_be_bytes()) {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "an answer to another request",
-        ));
-    }
-    Ok(buffers.share(buffer))
-}
+#[cfg(test)]
+mod tests;

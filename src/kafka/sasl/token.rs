@@ -1,0 +1,72 @@
+//! Bearer tokens: from a file, or from a token endpoint and kept until shortly before they expire.
+
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::super::{KafkaError, Secret, TokenSource};
+use super::token_endpoint;
+
+/// The token of a token endpoint, for all connections of a client.
+#[derive(Default)]
+pub(super) struct Tokens(Mutex<Option<Kept>>);
+
+struct Kept {
+    token: Secret,
+    renew_at: Instant,
+}
+
+/// A token, and how long it is good for, if its issuer says so.
+pub(super) struct Issued {
+    pub token: Secret,
+    pub lifetime: Option<Duration>,
+}
+
+impl Tokens {
+    /// A token that is good for a while. One connection at a time asks the endpoint; the others wait for what it gets.
+    pub async fn token(&self, source: &TokenSource) -> Result<Secret, KafkaError> {
+        let client = match source {
+            TokenSource::File(path) => return from_file(path).await,
+            TokenSource::ClientCredentials(client) => client,
+        };
+        let mut kept = self.0.lock().await;
+        match &*kept {
+            Some(kept) if Instant::now() < kept.renew_at => return Ok(kept.token.clone()),
+            _ => {}
+        }
+        let asked = Instant::now();
+        let Issued { token, lifetime } = token_endpoint::ask(client).await?;
+        // Earlier than any session that rests upon it is renewed: see `Session`.
+        let renew_at = lifetime.and_then(|lifetime| asked.checked_add(lifetime.mul_f64(0.8)));
+        *kept = renew_at.map(|renew_at| Kept {
+            token: token.clone(),
+            renew_at,
+        });
+        Ok(token)
+    }
+
+    /// Asks anew next time: the token was refused.
+    pub async fn forget(&self) {
+        *self.0.lock().await = None;
+    }
+}
+
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<tokens>")
+    }
+}
+
+async fn from_file(path: &Path) -> Result<Secret, KafkaError> {
+    let text = tokio::fs::read_to_string(path)
+        .await
+        .map_err(|source| KafkaError::unreadable(path, source))?;
+    let token = text.trim();
+    if token.is_empty() {
+        return Err(KafkaError::file(path, "the token file is empty"));
+    }
+    Ok(Secret::new(token))
+}
