@@ -60,6 +60,9 @@ impl CliError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Engine(error) if error.is_transient() => Exit::TryAgain,
+            Self::Engine(EngineError::Kafka(
+                KafkaError::Configuration(_) | KafkaError::File { .. },
+            )) => Exit::Configuration,
             Self::Engine(_) | Self::Demo(_) | Self::Runtime(_) | Self::Output(_) => Exit::Failed,
             Self::Policy(_) => Exit::Configuration,
             Self::Usage(_) => Exit::Usage,

@@ -111,7 +111,11 @@ mod tests {
         let outcome = Retry::default()
             .run(|| async {
                 tries.set(tries.get() + 1);
-                if tries.get() < 3 { Err(passing()) } else { Ok(7) }
+                if tries.get() < 3 {
+                    Err(passing())
+                } else {
+                    Ok(7)
+                }
             })
             .await;
         assert_eq!((outcome.unwrap(), tries.get()), (7, 3));

@@ -7,8 +7,8 @@ use serde::Deserialize;
 
 use crate::kafka::Cluster;
 
-use super::PolicyError;
 use super::cluster_file::ClusterFile;
+use super::{PolicyError, toml_file};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -40,14 +40,7 @@ impl Configuration {
     /// Reads `kafkeep.toml` in `directory`.
     pub fn load(directory: &Path) -> Result<Self, PolicyError> {
         let path = directory.join("kafkeep.toml");
-        let text = std::fs::read_to_string(&path).map_err(|source| PolicyError::Unreadable {
-            path: path.clone(),
-            source,
-        })?;
-        let file = toml::from_str(&text).map_err(|source| PolicyError::Malformed {
-            path: path.clone(),
-            source: Box::new(source),
-        })?;
+        let file = toml_file::read(&path)?;
         Ok(Self { path, file })
     }
 

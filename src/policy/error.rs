@@ -14,12 +14,16 @@ pub enum PolicyError {
         /// Why.
         source: io::Error,
     },
-    /// The file is not what it should be; the message shows line and column.
-    #[error("{}: {source}", path.display())]
+    /// The file is not what it should be.
+    #[error("{}:{line}:{column}: {}", path.display(), source.message())]
     Malformed {
         /// Which file.
         path: PathBuf,
-        /// What is wrong, and where.
+        /// Where, counted from 1.
+        line: usize,
+        /// Where, in characters, counted from 1.
+        column: usize,
+        /// What is wrong.
         source: Box<toml::de::Error>,
     },
     /// The file reads well, but makes no sense.

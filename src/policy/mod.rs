@@ -6,6 +6,7 @@ mod cluster_file;
 mod configuration;
 mod error;
 mod secret;
+mod toml_file;
 
 pub use cluster_file::load_cluster;
 pub use configuration::{Configuration, RepositoryLocation};
