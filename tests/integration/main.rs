@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 mod backup_and_restore;
 mod demo;
+mod security;
 #[path = "../testbed/mod.rs"]
 mod testbed;
 

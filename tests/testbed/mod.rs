@@ -7,10 +7,12 @@
     reason = "tests and benchmarks each use a part of it"
 )]
 
+mod certificates;
 mod client;
 mod command;
 mod kafka;
 
+pub use certificates::Authority;
 pub use client::{Client, Compression, Message, Record, TestProducer};
 pub use command::{Outcome, kafkeep};
 pub use kafka::{Broker, Properties, Release};
