@@ -119,11 +119,27 @@ mod tests {
 
     #[test]
     fn a_secret_is_not_printed() {
-        let mut cluster = Cluster::new(vec!["k:9092".into()]);
-        cluster.sasl = Some(Sasl::Plain {
-            username: "alice".into(),
-            password: Secret::new("swordfish"),
-        });
-        assert!(!format!("{cluster:?}").contains("swordfish"));
+        let secret = || Secret::new("swordfish");
+        let user = || ("alice".to_owned(), secret());
+        let (username, password) = user();
+        let plain = Sasl::Plain { username, password };
+        let (username, password) = user();
+        let scram = Sasl::ScramSha512 { username, password };
+        let bearer = Sasl::OauthBearer(TokenSource::ClientCredentials(ClientCredentials {
+            token_endpoint: "https://idp/token".into(),
+            client_id: "kafkeep".into(),
+            client_secret: secret(),
+            scope: None,
+            ca_file: None,
+        }));
+        for sasl in [plain, scram, bearer] {
+            let mut cluster = Cluster::new(vec!["k:9092".into()]);
+            cluster.sasl = Some(sasl);
+            let printed = format!("{cluster:?} {cluster:#?}");
+            assert!(
+                printed.contains("<secret>") && !printed.contains("swordfish"),
+                "{printed}"
+            );
+        }
     }
 }

@@ -114,6 +114,8 @@ impl Authenticator {
             .filter(|message| !message.is_empty());
         let said = said.map_or_else(|| code.to_string(), ToOwned::to_owned);
         let detail = match conversation.complaint() {
+            // Kafka's own broker repeats the complaint's JSON.
+            Some(complaint) if said.starts_with('{') => complaint.to_owned(),
             Some(complaint) => format!("{said} ({complaint})"),
             None => said,
         };
