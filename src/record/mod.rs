@@ -16,6 +16,9 @@ mod snappy;
 mod stamp;
 mod varint;
 
+#[cfg(test)]
+mod golden_tests;
+
 pub use batch::{Attributes, BatchRef, Batches, ControlType, HEADER_LEN, TimestampType, batches};
 pub use codec::{Compression, compress, decompress};
 pub use coordinates::{LeaderEpoch, Offset, PartitionId, ProducerId, Timestamp, TopicId};

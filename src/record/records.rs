@@ -150,10 +150,8 @@ impl<'a> Records<'a> {
         }
         let timestamp = match self.batch.append_time {
             Some(time) => time,
-            None => {
-                let time = self.batch.base_timestamp.0.checked_add(timestamp_delta);
-                Timestamp(time.ok_or("a timestamp beyond the greatest")?)
-            }
+            // Wraps as in Java, where a batch may go from -1 to the greatest timestamp.
+            None => Timestamp(self.batch.base_timestamp.0.wrapping_add(timestamp_delta)),
         };
         let key = read_bytes(&mut body)?;
         let value = read_bytes(&mut body)?;
