@@ -9,6 +9,7 @@ mod batch;
 mod codec;
 mod coordinates;
 mod error;
+mod lz4;
 mod murmur2;
 mod rebuild;
 mod records;
@@ -17,7 +18,11 @@ mod stamp;
 mod varint;
 
 #[cfg(test)]
+mod codec_tests;
+#[cfg(test)]
 mod golden_tests;
+#[cfg(test)]
+mod property_tests;
 
 pub use batch::{Attributes, BatchRef, Batches, ControlType, HEADER_LEN, TimestampType, batches};
 pub use codec::{Compression, compress, decompress};

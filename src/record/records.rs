@@ -28,6 +28,12 @@ pub struct Headers<'a> {
 }
 
 impl<'a> Headers<'a> {
+    /// Headers that were encoded by hand.
+    #[cfg(test)]
+    pub(super) fn of_parts(count: usize, bytes: &'a [u8]) -> Self {
+        Self { count, bytes }
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.count
