@@ -20,8 +20,6 @@ mod varint;
 #[cfg(test)]
 mod codec_tests;
 #[cfg(test)]
-mod golden_tests;
-#[cfg(test)]
 mod property_tests;
 
 pub use batch::{Attributes, BatchRef, Batches, ControlType, HEADER_LEN, TimestampType, batches};

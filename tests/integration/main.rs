@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 mod backup_and_restore;
 mod demo;
+mod golden_batches;
+mod rebuilt_batches;
+mod record_formats;
 #[path = "../testbed/mod.rs"]
 mod testbed;
 

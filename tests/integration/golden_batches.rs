@@ -5,9 +5,12 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::*;
+use kafkeep::record::{
+    BatchRef, Compression, ControlType, Offset, RecordError, RecordRef, TimestampType, batches,
+    murmur2, next_sequence, partition_for_key,
+};
 
-const LIMIT: usize = 1 << 20;
+pub const LIMIT: usize = 1 << 20;
 
 fn golden(name: &str) -> PathBuf {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
@@ -42,7 +45,7 @@ fn is_old(name: &str) -> bool {
     name.starts_with("v0-") || name.starts_with("v1-")
 }
 
-fn every_batch(mut check: impl FnMut(&str, BatchRef<'_>)) {
+pub fn every_batch(mut check: impl FnMut(&str, BatchRef<'_>)) {
     for (name, bytes) in files() {
         for batch in batches(&bytes) {
             check(&name, batch.unwrap());
@@ -67,7 +70,7 @@ fn shown(bytes: Option<&[u8]>) -> Value {
 }
 
 /// A batch's header as `GoldenBatches` prints it.
-fn header_line(file: &str, batch: &BatchRef<'_>) -> Value {
+pub fn header_line(file: &str, batch: &BatchRef<'_>) -> Value {
     let attributes = batch.attributes();
     let last_sequence = match batch.base_sequence() {
         -1 => -1,
@@ -106,7 +109,7 @@ fn record_line(file: &str, record: &RecordRef<'_>, control: Option<ControlType>)
     line
 }
 
-fn record_lines(file: &str, batch: &BatchRef<'_>) -> Vec<Value> {
+pub fn record_lines(file: &str, batch: &BatchRef<'_>) -> Vec<Value> {
     let control = batch.control_type().unwrap();
     let opened = batch.open(LIMIT).unwrap();
     let records = opened.records();
@@ -179,192 +182,6 @@ fn old_message_formats_are_named_with_their_offset() {
             );
         }
     }
-}
-
-/// The rebuilt batch's records next to the original's.
-fn rebuilt_lines(file: &str, batch: &BatchRef<'_>, options: &Rebuild) -> Vec<Value> {
-    let Some(bytes) = rebuild(batch, options, LIMIT).unwrap() else {
-        return Vec::new();
-    };
-    let (rebuilt, rest) = BatchRef::parse(&bytes).unwrap();
-    assert!(rest.is_empty());
-    rebuilt.verify_crc().unwrap();
-    record_lines(file, &rebuilt)
-}
-
-#[test]
-fn a_batch_rebuilt_in_its_bounds_has_the_same_header_and_records() {
-    every_batch(|file, batch| {
-        let Some(bytes) = rebuild(&batch, &Rebuild::default(), LIMIT).unwrap() else {
-            assert_eq!(batch.record_count(), 0);
-            return;
-        };
-        let (rebuilt, _) = BatchRef::parse(&bytes).unwrap();
-        let (mut before, mut after) = (header_line(file, &batch), header_line(file, &rebuilt));
-        for line in [&mut before, &mut after] {
-            line["crc"] = Value::Null;
-            line["size"] = Value::Null;
-        }
-        assert_eq!(after, before);
-        assert_eq!(record_lines(file, &rebuilt), record_lines(file, &batch));
-    });
-}
-
-#[test]
-fn a_renumbered_batch_is_dense_and_as_a_producer_would_make_it() {
-    let options = Rebuild {
-        numbering: Numbering::Renumber,
-        ..Rebuild::default()
-    };
-    every_batch(|file, batch| {
-        let mut expected = record_lines(file, &batch);
-        for (place, line) in expected.iter_mut().enumerate() {
-            line["offset"] = json!(place);
-            // What was a marker is a record now.
-            line.as_object_mut().unwrap().remove("control");
-        }
-        assert_eq!(rebuilt_lines(file, &batch, &options), expected);
-        let Some(bytes) = rebuild(&batch, &options, LIMIT).unwrap() else {
-            return;
-        };
-        let (rebuilt, _) = BatchRef::parse(&bytes).unwrap();
-        let attributes = rebuilt.attributes();
-        assert!(!rebuilt.has_holes());
-        assert_eq!(attributes.timestamp_type, TimestampType::CreateTime);
-        assert!(!attributes.is_transactional && !attributes.has_delete_horizon);
-        assert_eq!(attributes.compression, batch.attributes().compression);
-        let largest = expected
-            .iter()
-            .map(|line| line["timestamp"].as_i64().unwrap())
-            .max();
-        assert_eq!(rebuilt.max_timestamp().0, largest.unwrap());
-    });
-}
-
-#[test]
-fn dropping_keys_or_headers_changes_nothing_else() {
-    for (drop_keys, drop_headers) in [(true, false), (false, true), (true, true)] {
-        let options = Rebuild {
-            drop_keys,
-            drop_headers,
-            ..Rebuild::default()
-        };
-        every_batch(|file, batch| {
-            if batch.attributes().is_control {
-                return;
-            }
-            let mut expected = record_lines(file, &batch);
-            for line in &mut expected {
-                if drop_keys {
-                    line["key"] = Value::Null;
-                }
-                if drop_headers {
-                    line["headers"] = json!([]);
-                }
-            }
-            assert_eq!(rebuilt_lines(file, &batch, &options), expected);
-        });
-    }
-}
-
-#[test]
-fn a_cut_keeps_exactly_the_records_between_the_bounds() {
-    every_batch(|file, batch| {
-        if batch.attributes().is_control {
-            return;
-        }
-        let all = record_lines(file, &batch);
-        let whole = batch.base_offset().0..=batch.next_offset().0;
-        for bound in whole.step_by(3) {
-            let (before, behind) = (Offset(0)..Offset(bound), Offset(bound)..Offset(i64::MAX));
-            for range in [before, behind] {
-                let options = Rebuild {
-                    offsets: Some(range.clone()),
-                    ..Rebuild::default()
-                };
-                let mut expected = all.clone();
-                expected.retain(|line| range.contains(&Offset(line["offset"].as_i64().unwrap())));
-                assert_eq!(rebuilt_lines(file, &batch, &options), expected);
-            }
-        }
-    });
-}
-
-#[test]
-fn a_window_of_time_goes_by_each_records_own_timestamp() {
-    let bounds = [-1, 0, 1, 1_700_000_000_000, 1_700_000_000_001, i64::MAX].map(Timestamp);
-    every_batch(|file, batch| {
-        if batch.attributes().is_control {
-            return;
-        }
-        let all = record_lines(file, &batch);
-        for bound in bounds {
-            for (from, until) in [(Some(bound), None), (None, Some(bound))] {
-                let options = Rebuild {
-                    timestamps: Some((from, until)),
-                    ..Rebuild::default()
-                };
-                let mut expected = all.clone();
-                expected.retain(|line| {
-                    let time = Timestamp(line["timestamp"].as_i64().unwrap());
-                    from.is_none_or(|from| time >= from) && until.is_none_or(|until| time < until)
-                });
-                assert_eq!(rebuilt_lines(file, &batch, &options), expected);
-            }
-        }
-    });
-}
-
-#[test]
-fn a_stamped_batch_has_a_producers_header_and_the_stored_payload() {
-    let stamp = ProducerStamp {
-        producer_id: ProducerId(9000),
-        producer_epoch: 4,
-        base_sequence: 17,
-    };
-    every_batch(|file, batch| {
-        let mut bytes = restamp(&batch, &stamp).unwrap().to_vec();
-        bytes.extend_from_slice(batch.payload());
-        let (stamped, _) = BatchRef::parse(&bytes).unwrap();
-        stamped.verify_crc().unwrap();
-        let kept = |batch: &BatchRef<'_>| {
-            (
-                batch.last_offset_delta(),
-                batch.base_timestamp(),
-                batch.max_timestamp(),
-                batch.record_count(),
-            )
-        };
-        assert_eq!(kept(&stamped), kept(&batch));
-        assert_eq!(
-            (stamped.base_offset(), stamped.leader_epoch()),
-            (Offset(0), LeaderEpoch(-1))
-        );
-        let producer = (
-            stamped.producer_id(),
-            stamped.producer_epoch(),
-            stamped.base_sequence(),
-        );
-        assert_eq!(producer, (ProducerId(9000), 4, 17));
-        let only_compression = Attributes {
-            timestamp_type: TimestampType::CreateTime,
-            is_transactional: false,
-            is_control: false,
-            has_delete_horizon: false,
-            ..batch.attributes()
-        };
-        assert_eq!(stamped.attributes(), only_compression);
-        if batch.attributes().is_control
-            || batch.attributes().timestamp_type == TimestampType::LogAppendTime
-        {
-            return;
-        }
-        let mut expected = record_lines(file, &batch);
-        for line in &mut expected {
-            line["offset"] = json!(line["offset"].as_i64().unwrap() - batch.base_offset().0);
-        }
-        assert_eq!(record_lines(file, &stamped), expected);
-    });
 }
 
 #[test]
