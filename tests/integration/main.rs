@@ -1,6 +1,7 @@
 //! Tests of the built command, on real brokers.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
 mod backup_and_restore;
 mod demo;
 mod golden_batches;
