@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: demo test bench lint setup
+.PHONY: demo test bench fuzz lint setup
 
 demo: ## See it work, on a broker inside the process
 	$(CARGO) run --release --locked -- demo
@@ -12,6 +12,9 @@ test: setup ## Every test; sets up what they need
 
 bench: setup ## kafkeep beside the limits of what it does, as ratios; BENCH="--size 2048 --runs 5" or "--help"
 	$(CARGO) bench --locked --bench ratios -- $(BENCH)
+
+fuzz: ## Throw bytes at everything that reads bytes; FUZZ="600 batches" for ten minutes of one target
+	bash fuzz/run.sh $(FUZZ)
 
 lint: ## Formatting, and clippy without a warning
 	$(CARGO) fmt --check

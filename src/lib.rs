@@ -1,4 +1,27 @@
-//! kafkeep
+//! kafkeep keeps Kafka's logs safe: it backs topics up, verifies the backups without Kafka, and restores them.
+//!
+//! It moves Kafka's sealed record batches (Fetch → file → Produce) and opens one only where it must.
+//!
+//! # The house
+//!
+//! A room imports only rooms above it in this list; `tests/layering.rs` sees to it.
+//!
+//! - [`record`]: record batches, their codecs and sums; knows neither networks nor files
+//! - [`repository`]: all that lies in a backup repository, and the narrow storage trait below it
+//! - [`kafka`]: the wire: connections, security, metadata, fetch, produce, administration
+//! - [`engine`]: the verbs (backup, restore, verify), each *plan, then apply*
+//! - [`policy`]: what operators write in TOML
+//! - [`cli`]: one file a verb: arguments in; a table, JSON or a progress bar out
+//!
+//! # How a backup flows through it
+//!
+//! `cli::backup` reads arguments and asks `engine::backup` for a plan: topics, partitions, and from where to where. Applying it,
+//! a worker a leader fetches raw batches through `kafka`; their headers are walked with `record`, cut into blocks, checked and
+//! compressed on threads, and appended to packs by `repository`. The index layers follow, then the manifest, which makes the backup
+//! exist. `engine::restore` goes the other way; `engine::verify` needs `repository` and `record` alone.
+//!
+//! There is no unsafe code here: `unsafe_code = "forbid"` in `Cargo.toml` holds for every target.
+
 pub mod cli;
 pub mod engine;
 pub mod kafka;

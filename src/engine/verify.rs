@@ -216,7 +216,7 @@ impl Walk<'_> {
                 if extent.start_offset > reached {
                     self.hole(manifest, topic, entry, reached, extent.start_offset);
                 }
-                reached = reached.max(Offset(extent.last_offset.0 + 1));
+                reached = reached.max(extent.end_offset());
                 if let Some(pack) = index.packs.get(extent.pack as usize) {
                     let need = self
                         .packs

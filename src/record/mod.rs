@@ -9,12 +9,18 @@ mod batch;
 mod codec;
 mod coordinates;
 mod error;
+mod lz4;
 mod murmur2;
 mod rebuild;
 mod records;
 mod snappy;
 mod stamp;
 mod varint;
+
+#[cfg(test)]
+mod codec_tests;
+#[cfg(test)]
+mod property_tests;
 
 pub use batch::{Attributes, BatchRef, Batches, ControlType, HEADER_LEN, TimestampType, batches};
 pub use codec::{Compression, compress, decompress};

@@ -28,6 +28,12 @@ pub struct Headers<'a> {
 }
 
 impl<'a> Headers<'a> {
+    /// Headers that were encoded by hand.
+    #[cfg(test)]
+    pub(super) fn of_parts(count: usize, bytes: &'a [u8]) -> Self {
+        Self { count, bytes }
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.count
@@ -150,10 +156,8 @@ impl<'a> Records<'a> {
         }
         let timestamp = match self.batch.append_time {
             Some(time) => time,
-            None => {
-                let time = self.batch.base_timestamp.0.checked_add(timestamp_delta);
-                Timestamp(time.ok_or("a timestamp beyond the greatest")?)
-            }
+            // Wraps as in Java, where a batch may go from -1 to the greatest timestamp.
+            None => Timestamp(self.batch.base_timestamp.0.wrapping_add(timestamp_delta)),
         };
         let key = read_bytes(&mut body)?;
         let value = read_bytes(&mut body)?;

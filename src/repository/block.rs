@@ -155,6 +155,7 @@ impl BlockHeader {
             && self.partition.0 >= 0
             && self.base_offset.0 >= 0
             && self.base_offset <= self.last_offset
+            && self.last_offset.0 < i64::MAX
             && self.batches > 0
             && self.raw_len <= BLOCK_RAW_LIMIT
             && self.largest_batch <= self.raw_len

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::block::{BlockFlags, BlockHeader};
+use super::footer::BLOCKS_LIMIT;
 use super::pack::{BlockPlace, PACK_HEADER_LEN, PackRef, TRAILER_LEN};
 use crate::record::{LeaderEpoch, Offset, Timestamp};
 
@@ -189,6 +190,14 @@ impl Extent {
     /// Whether it can lie in `pack` at all.
     pub(super) fn fits(&self, pack: &PackRef) -> bool {
         let blocks_end = pack.length.saturating_sub(TRAILER_LEN as u64);
+        // What as many blocks as a pack may have can say in their headers: so sums over extents do not overflow.
+        let most = BLOCKS_LIMIT as u64 * u64::from(u32::MAX);
+        let counts = [
+            self.batches,
+            self.records,
+            self.control_records,
+            self.raw_bytes,
+        ];
         self.offset >= PACK_HEADER_LEN as u64
             && self.length > 0
             && self
@@ -199,5 +208,7 @@ impl Extent {
             && self.start_offset.0 >= 0
             && self.start_offset <= self.last_offset
             && self.base_offset <= self.last_offset
+            && self.last_offset.0 < i64::MAX
+            && counts.into_iter().all(|count| count <= most)
     }
 }

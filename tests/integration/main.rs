@@ -1,8 +1,12 @@
 //! Tests of the built command, on real brokers.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
 mod backup_and_restore;
 mod demo;
+mod golden_batches;
+mod rebuilt_batches;
+mod record_formats;
 mod security;
 #[path = "../testbed/mod.rs"]
 mod testbed;

@@ -32,7 +32,7 @@ impl Release {
     }
 
     /// Where `tests/setup.sh` put its jars.
-    fn class_path(self) -> String {
+    pub fn class_path(self) -> String {
         let cache = std::env::var_os("KAFKEEP_TEST_CACHE").map(PathBuf::from);
         let cache = cache.unwrap_or_else(|| {
             let home = || PathBuf::from(std::env::var_os("HOME").expect("HOME")).join(".cache");

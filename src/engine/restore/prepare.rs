@@ -204,8 +204,8 @@ impl Preparer {
         partitions: u32,
     ) -> Result<Vec<Outgoing>, RecordError> {
         let mut outgoing = Vec::new();
-        let opened = batch.open(OPEN_LIMIT)?;
         batch.verify_crc()?;
+        let opened = batch.open(OPEN_LIMIT)?;
         for record in opened.records() {
             let record = record?;
             if record.offset < source.start || record.offset >= source.end {
