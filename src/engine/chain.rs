@@ -20,6 +20,15 @@ pub struct Generation {
     pub topic_id: TopicId,
 }
 
+impl Generation {
+    /// Whether this is another topic under the name that `earlier` had.
+    fn recreates(&self, earlier: &Self) -> bool {
+        self.cluster_id == earlier.cluster_id
+            && self.topic == earlier.topic
+            && self.topic_id != earlier.topic_id
+    }
+}
+
 /// The newest backup's view of one generation, from which the next run goes on.
 #[derive(Debug, Clone)]
 pub struct ChainEnd {
@@ -60,6 +69,8 @@ impl ChainEnd {
 pub struct Chains {
     /// The chain's end of each generation that has one.
     pub ends: BTreeMap<Generation, ChainEnd>,
+    /// Generations without a chain whose name an earlier topic of the cluster had, with the newest backup of that.
+    pub recreated: BTreeMap<Generation, BackupId>,
     /// Manifests that could not be read on the way, each with its error: they are passed over.
     pub unreadable: Vec<(BackupId, RepositoryError)>,
 }
@@ -93,8 +104,16 @@ pub fn find_chains(repository: &Repository, wanted: &[Generation]) -> Result<Cha
                 chains
                     .ends
                     .insert(generation, ChainEnd::of(&manifest, topic));
+            } else if let Some(later) = missing.iter().find(|later| later.recreates(&generation)) {
+                chains
+                    .recreated
+                    .entry((*later).clone())
+                    .or_insert(backup_id);
             }
         }
     }
+    chains
+        .recreated
+        .retain(|generation, _| !chains.ends.contains_key(generation));
     Ok(chains)
 }

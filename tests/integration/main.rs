@@ -1,8 +1,13 @@
 //! Tests of the built command, on real brokers.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod backup;
 mod backup_and_restore;
+mod byte_for_byte;
 mod demo;
+mod incremental;
+mod scene;
 #[path = "../testbed/mod.rs"]
 mod testbed;
 

@@ -11,6 +11,6 @@ mod client;
 mod command;
 mod kafka;
 
-pub use client::{Client, Compression, Message, Record, TestProducer};
+pub use client::{Client, Compression, Message, Record, TestProducer, TransactionEnd};
 pub use command::{Outcome, kafkeep};
 pub use kafka::{Broker, Properties, Release};

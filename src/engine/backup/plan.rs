@@ -142,9 +142,16 @@ pub(super) async fn plan(
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         let generation = generation(name, topic);
         let chain = chains.ends.remove(&generation);
-        let restarted = forked.contains(&generation).then(|| {
-            "the log was rewritten below what the chain holds (unclean leader election)".to_owned()
-        });
+        let restarted = if forked.contains(&generation) {
+            Some(
+                "the log was rewritten below what the chain holds (unclean leader election)"
+                    .to_owned(),
+            )
+        } else {
+            chains.recreated.get(&generation).map(|earlier| {
+                format!("the topic was deleted and created anew since backup {earlier}")
+            })
+        };
         topics.push(plan_topic(
             name,
             topic,
@@ -155,6 +162,13 @@ pub(super) async fn plan(
             options,
         )?);
     }
+    warnings.extend(topics.iter().filter_map(|topic| {
+        let reason = topic.chain_restarted.as_ref()?;
+        Some(format!(
+            "topic {} is copied anew, since {reason}",
+            topic.topic
+        ))
+    }));
     if let Some(limit) = options
         .selection
         .as_ref()
@@ -291,7 +305,7 @@ fn plan_topic(
     topic: &TopicMetadata,
     configuration: TopicConfiguration,
     chain: Option<ChainEnd>,
-    forked: Option<String>,
+    restarted: Option<String>,
     bounds: &Bounds,
     options: &BackupOptions,
 ) -> Result<TopicPlan, EngineError> {
@@ -316,7 +330,7 @@ fn plan_topic(
                 .then(|| format!("partition {id} ends at {end}, below {held} that the chain holds"))
         })
     });
-    let chain_restarted = forked.or(truncated);
+    let chain_restarted = restarted.or(truncated);
     let chain = chain.filter(|_| chain_restarted.is_none());
     let partitions = limits
         .into_iter()

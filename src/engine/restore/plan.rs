@@ -188,7 +188,7 @@ async fn plan_topic(
         .map(|partition| partition.largest_batch)
         .max()
         .unwrap_or(0);
-    let mut notes = Vec::new();
+    let mut notes = gap_notes(topic, &partitions);
     let (action, target_partitions) = match metadata.topics.get(&target_topic) {
         Some(existing) => {
             append(
@@ -280,6 +280,32 @@ fn partitions(
             bytes: entry.bytes,
             control_records: entry.control_records,
             open_transactions: entry.open_transactions.len() as u64,
+        })
+        .collect()
+}
+
+/// What the source no longer had when it was backed up, of the partitions to be restored.
+fn gap_notes(topic: &TopicEntry, restored: &[PartitionRestore]) -> Vec<String> {
+    let wanted = |number| {
+        restored
+            .iter()
+            .any(|partition| partition.partition == number)
+    };
+    let entries = topic
+        .partitions
+        .iter()
+        .filter(|entry| wanted(entry.partition));
+    entries
+        .flat_map(|entry| {
+            entry.gaps.iter().map(|gap| {
+                format!(
+                    "offsets {} to {} of partition {} are not in the backup: {}",
+                    gap.start_offset,
+                    gap.end_offset.0 - 1,
+                    entry.partition,
+                    gap.reason
+                )
+            })
         })
         .collect()
 }
