@@ -80,6 +80,7 @@ pub struct Chains {
 pub fn find_chains(repository: &Repository, wanted: &[Generation]) -> Result<Chains, EngineError> {
     let mut chains = Chains::default();
     let mut missing: std::collections::BTreeSet<&Generation> = wanted.iter().collect();
+    let mut reads_own = false;
     for backup_id in repository.backup_ids()?.into_iter().rev() {
         if missing.is_empty() {
             break;
@@ -91,6 +92,7 @@ pub fn find_chains(repository: &Repository, wanted: &[Generation]) -> Result<Cha
                 continue;
             }
         };
+        reads_own = true;
         if manifest.selection.is_some() {
             continue;
         }
@@ -112,8 +114,23 @@ pub fn find_chains(repository: &Repository, wanted: &[Generation]) -> Result<Cha
             }
         }
     }
+    if !reads_own {
+        refuse_another_identity(&mut chains)?;
+    }
     chains
         .recreated
         .retain(|generation, _| !chains.ends.contains_key(generation));
     Ok(chains)
+}
+
+/// One stray manifest is passed over; where none is this repository's own, `kafkeep.json` is the stray.
+fn refuse_another_identity(chains: &mut Chains) -> Result<(), EngineError> {
+    let foreign = chains
+        .unreadable
+        .iter()
+        .position(|(_, error)| matches!(error, RepositoryError::ForeignManifest { .. }));
+    match foreign {
+        Some(at) => Err(chains.unreadable.swap_remove(at).1.into()),
+        None => Ok(()),
+    }
 }
