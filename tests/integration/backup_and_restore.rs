@@ -1,7 +1,7 @@
 //! Topics go into a repository and come back, on the oldest supported Kafka, the newest, and one between.
 
 use crate::scene::{Scene, awkward, numbered, without_offsets};
-use crate::testbed::{Broker, Compression, Release};
+use crate::testbed::{Broker, Compression, Properties, Release};
 
 fn backs_up_and_restores(broker: &Broker, prefix: &str) {
     let scene = Scene::on(broker);
@@ -54,6 +54,12 @@ fn every_codec_comes_back_on_the_shared_broker() {
 #[test]
 fn the_oldest_supported_kafka_is_backed_up_and_restored() {
     backs_up_and_restores(&Broker::start(Release::V2_8, Default::default()), "oldest");
+}
+
+#[test]
+fn topics_are_told_apart_where_the_cluster_gives_them_no_ids() {
+    let properties = Properties::default().set("inter.broker.protocol.version", "2.7");
+    backs_up_and_restores(&Broker::start(Release::V2_8, properties), "noids");
 }
 
 #[test]
