@@ -30,6 +30,14 @@ pub enum KafkaError {
         /// How long was waited.
         seconds: u64,
     },
+    /// Nobody answered before the run's own deadline.
+    #[error(
+        "the cluster did not answer within {seconds} s: are these its brokers, and can they be reached from here?"
+    )]
+    Unanswered {
+        /// How long was waited.
+        seconds: u64,
+    },
     /// The user is not let in.
     #[error("broker {address} refused the credentials: {detail}")]
     Authentication {
@@ -81,17 +89,17 @@ impl KafkaError {
     /// Whether trying again may succeed without anybody's doing.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Timeout { .. } => true,
+            Self::Unreachable { .. } | Self::Timeout { .. } | Self::Unanswered { .. } => true,
             Self::Broker { code, .. } => code.is_retriable(),
             _ => false,
         }
     }
 
-    /// What a code means that came for a topic.
-    pub fn for_topic(code: ErrorCode, topic: &str) -> Self {
+    /// What a code means that came for a topic; `operation` is the right that was needed on it.
+    pub fn for_topic(code: ErrorCode, operation: &'static str, topic: &str) -> Self {
         match code {
             ErrorCode::TopicAuthorizationFailed => Self::Authorization {
-                operation: "DESCRIBE and READ (or WRITE, to restore)",
+                operation,
                 resource: format!("topic {topic}"),
             },
             ErrorCode::ClusterAuthorizationFailed => Self::Authorization {
