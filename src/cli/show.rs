@@ -105,7 +105,7 @@ fn print(shown: &Shown) -> Result<(), CliError> {
             ]);
         }
     }
-    output::line(format_args!("\n{table}"))?;
+    output::line(format_args!("\n{}", table.trim_fmt()))?;
     for (topic, configuration) in &shown.configurations {
         print_settings(topic, configuration)?;
     }

@@ -1,12 +1,13 @@
 //! Where a test plays: a broker, a repository of its own, and the command between them.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::kafkeep;
-use crate::testbed::{Broker, Client, Message, Outcome, Record};
+use crate::testbed::{Broker, Client, Message, Outcome, Properties, Record, Release};
 
 /// A repository of its own, and the cluster that commands are given.
 pub struct Scene<'a> {
@@ -28,6 +29,20 @@ impl<'a> Scene<'a> {
     /// On the broker that tests share.
     pub fn shared() -> Scene<'static> {
         Scene::on(Broker::shared())
+    }
+
+    /// On another broker, which has an authorizer: what no ACL speaks of is for everybody.
+    pub fn elsewhere() -> Scene<'static> {
+        static ELSEWHERE: OnceLock<Broker> = OnceLock::new();
+        Scene::on(ELSEWHERE.get_or_init(|| {
+            let properties = Properties::default()
+                .set(
+                    "authorizer.class.name",
+                    "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+                )
+                .set("allow.everyone.if.no.acl.found", "true");
+            Broker::start(Release::V4_1, properties)
+        }))
     }
 
     /// The repository's directory.

@@ -152,6 +152,16 @@ impl Client {
         }
     }
 
+    /// Looks again and again until something has happened.
+    #[track_caller]
+    pub fn wait_until(&self, what: &str, happened: impl Fn(&Self) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !happened(self) {
+            assert!(Instant::now() < deadline, "{what} does not come");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
     /// Deletes a topic.
     pub fn delete_topic(&self, topic: &str) {
         let admin: AdminClient<DefaultClientContext> = self.config.create().unwrap();
@@ -211,9 +221,14 @@ impl Client {
         i32::try_from(found.partitions().len()).unwrap()
     }
 
-    /// Log start and high watermark.
+    /// Log start and high watermark: a consumer of committed records would be told the last stable offset.
     pub fn watermarks(&self, topic: &str, partition: i32) -> (i64, i64) {
-        let consumer: BaseConsumer = self.config.create().unwrap();
+        let consumer: BaseConsumer = self
+            .config
+            .clone()
+            .set("isolation.level", "read_uncommitted")
+            .create()
+            .unwrap();
         consumer
             .fetch_watermarks(topic, partition, TIMEOUT)
             .unwrap()
