@@ -73,7 +73,22 @@ impl BackupArgs {
     }
 }
 
+/// Bounds that no log could satisfy are a slip, not a wish for an empty backup.
+fn refuse_impossible_bounds(args: &BackupArgs) -> Result<(), CliError> {
+    let refused = |why: String| Err(CliError::Usage(why));
+    if let Some(partition) = args.partitions.iter().find(|partition| **partition < 0) {
+        return refused(format!("--partition {partition}: partitions count from 0"));
+    }
+    match (args.start_offset, args.end_offset) {
+        (Some(OffsetBound::At(start)), Some(OffsetBound::At(end))) if start > end => refused(
+            format!("--start-offset {start} lies beyond --end-offset {end}: exchange them"),
+        ),
+        _ => Ok(()),
+    }
+}
+
 pub async fn run(args: &BackupArgs, global: &Global) -> Result<Exit, CliError> {
+    refuse_impossible_bounds(args)?;
     let client = args.source.connect(global).await?;
     let repository = args.repository.open_or_init(global)?;
     let options = BackupOptions {
@@ -119,7 +134,7 @@ fn print(report: &BackupReport) -> Result<(), CliError> {
             output::count(sum(|partition| partition.gaps.len() as u64)),
         ]);
     }
-    output::line(table)?;
+    output::line(table.trim_fmt())?;
     for topic in &report.topics {
         for partition in &topic.partitions {
             for gap in &partition.gaps {

@@ -38,6 +38,9 @@ pub enum CliError {
     /// The verb itself.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// What was to be verified cannot even be opened.
+    #[error("damaged: {0}")]
+    Damaged(RepositoryError),
     /// The configuration.
     #[error(transparent)]
     Policy(#[from] PolicyError),
@@ -64,6 +67,7 @@ impl CliError {
                 KafkaError::Configuration(_) | KafkaError::File { .. },
             )) => Exit::Configuration,
             Self::Engine(_) | Self::Demo(_) | Self::Runtime(_) | Self::Output(_) => Exit::Failed,
+            Self::Damaged(_) => Exit::Incomplete,
             Self::Policy(_) => Exit::Configuration,
             Self::Usage(_) => Exit::Usage,
         }

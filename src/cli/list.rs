@@ -155,7 +155,7 @@ fn print(listing: &Listing) -> Result<(), CliError> {
             output::bytes(backup.new_bytes),
         ]);
     }
-    output::line(table)?;
+    output::line(table.trim_fmt())?;
     for damaged in &listing.damaged {
         output::line(format_args!(
             "damaged: backup {}: {}",

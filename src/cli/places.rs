@@ -67,6 +67,19 @@ impl RepositoryArgs {
         ))?))
     }
 
+    fn by_name(&self, global: &Global) -> Result<PathBuf, CliError> {
+        let found = Configuration::load(&global.config)
+            .and_then(|configuration| configuration.repository(&self.repository));
+        match found {
+            Ok(location) => Ok(location.0),
+            Err(error) if Path::new(&self.repository).exists() => Err(CliError::Usage(format!(
+                "repository {0} is taken for a name, and {error}; for the directory of this name, write ./{0}",
+                self.repository
+            ))),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn directory(
         &self,
         global: &Global,
@@ -82,20 +95,18 @@ impl RepositoryArgs {
         let path = if is_path {
             PathBuf::from(&self.repository)
         } else {
-            Configuration::load(&global.config)?
-                .repository(&self.repository)?
-                .0
+            self.by_name(global)?
         };
         Ok(open(&path)?)
     }
 }
 
-/// The backup that `text` names; `latest` is the newest.
+/// The backup that `text` names; `latest` is the newest, be it damaged: an older one is not what was asked for.
 pub fn backup_id(repository: &Repository, text: &str) -> Result<BackupId, CliError> {
-    if text == "latest" {
-        let newest = repository.backup_ids()?.pop();
-        return newest
-            .ok_or_else(|| CliError::Usage("the repository holds no backup yet".to_owned()));
+    if text == "latest"
+        && let Some(newest) = repository.backup_ids()?.pop()
+    {
+        return Ok(newest);
     }
     Ok(repository.find_backup(text)?)
 }

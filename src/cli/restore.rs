@@ -212,7 +212,13 @@ fn print_plan(plan: &RestorePlan) -> Result<(), CliError> {
             ),
         ]);
     }
-    output::line(table)?;
+    output::line(table.trim_fmt())?;
+    if let Some(from) = plan.from {
+        output::line(format_args!("\nskip records before {from}"))?;
+    }
+    if let Some(until) = plan.until {
+        output::line(format_args!("\nskip records from {until} on"))?;
+    }
     for topic in &plan.topics {
         print_topic_plan(topic)?;
     }
@@ -220,7 +226,12 @@ fn print_plan(plan: &RestorePlan) -> Result<(), CliError> {
         output::line(format_args!("\nrefused: {refusal}"))?;
     }
     output::line(format_args!(
-        "\n{} records, {}; nothing was changed",
+        "\n{}{} records, {}; nothing was changed",
+        if plan.from.or(plan.until).is_some() {
+            "up to "
+        } else {
+            ""
+        },
         output::count(plan.records()),
         output::bytes(plan.bytes())
     ))
@@ -287,7 +298,7 @@ fn print_report(report: &RestoreReport) -> Result<(), CliError> {
             ]);
         }
     }
-    output::line(table)?;
+    output::line(table.trim_fmt())?;
     for topic in &report.topics {
         let skipped = topic.skipped;
         if skipped != restore::Skipped::default() {

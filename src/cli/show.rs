@@ -1,13 +1,18 @@
 //! `kafkeep show`
 
-use clap::Args;
+use std::collections::BTreeMap;
 
+use clap::Args;
+use serde::Serialize;
+
+use crate::engine::backup::TopicConfiguration;
+use crate::kafka::ConfigSource;
 use crate::repository::Manifest;
 
 use super::places::{RepositoryArgs, backup_id};
 use super::{CliError, Exit, Global, output};
 
-/// Show what one backup holds: topics, partitions, bounds, gaps
+/// Show what one backup holds: topics, settings, partitions, bounds, gaps
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -20,18 +25,36 @@ pub struct ShowArgs {
     backup: String,
 }
 
+/// A manifest, with the settings of its topics by name.
+#[derive(Debug, Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    manifest: Manifest,
+    configurations: BTreeMap<String, TopicConfiguration>,
+}
+
 pub fn run(args: &ShowArgs, global: &Global) -> Result<Exit, CliError> {
     let repository = args.repository.open(global)?;
     let manifest = repository.manifest(&backup_id(&repository, &args.backup)?)?;
+    let configurations = manifest
+        .topics
+        .iter()
+        .map(|topic| Ok((topic.topic.clone(), repository.state(&topic.configuration)?)))
+        .collect::<Result<_, CliError>>()?;
+    let shown = Shown {
+        manifest,
+        configurations,
+    };
     if global.json {
-        output::json(&manifest)?;
+        output::json(&shown)?;
     } else {
-        print(&manifest)?;
+        print(&shown)?;
     }
     Ok(Exit::Done)
 }
 
-fn print(manifest: &Manifest) -> Result<(), CliError> {
+fn print(shown: &Shown) -> Result<(), CliError> {
+    let manifest = &shown.manifest;
     output::line(format_args!(
         "backup      {} ({})",
         manifest.backup_id, manifest.status
@@ -82,7 +105,10 @@ fn print(manifest: &Manifest) -> Result<(), CliError> {
             ]);
         }
     }
-    output::line(format_args!("\n{table}"))?;
+    output::line(format_args!("\n{}", table.trim_fmt()))?;
+    for (topic, configuration) in &shown.configurations {
+        print_settings(topic, configuration)?;
+    }
     for topic in &manifest.topics {
         if let Some(reason) = &topic.chain_restarted {
             output::line(format_args!("{}: copied anew, since {reason}", topic.topic))?;
@@ -98,6 +124,17 @@ fn print(manifest: &Manifest) -> Result<(), CliError> {
                     gap.reason
                 ))?;
             }
+        }
+    }
+    Ok(())
+}
+
+/// What was set for the topic itself; where brokers' settings applied is in the JSON.
+fn print_settings(topic: &str, configuration: &TopicConfiguration) -> Result<(), CliError> {
+    for entry in &configuration.entries {
+        if entry.source == ConfigSource::DynamicTopicConfig {
+            let value = entry.value.as_deref().unwrap_or("(not told by the broker)");
+            output::line(format_args!("{topic}: {}={value}", entry.name))?;
         }
     }
     Ok(())

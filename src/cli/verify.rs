@@ -5,6 +5,8 @@ use clap::Args;
 use crate::engine::EngineError;
 use crate::engine::verify::{VerifyOptions, VerifyReport, verify};
 
+use crate::repository::RepositoryError;
+
 use super::places::{RepositoryArgs, backup_id};
 use super::{CliError, Exit, Global, output, progress};
 
@@ -28,7 +30,7 @@ pub struct VerifyArgs {
 }
 
 pub async fn run(args: &VerifyArgs, global: &Global) -> Result<Exit, CliError> {
-    let repository = args.repository.open(global)?;
+    let repository = args.repository.open(global).map_err(damaged)?;
     let backups = args
         .backups
         .iter()
@@ -52,6 +54,16 @@ pub async fn run(args: &VerifyArgs, global: &Global) -> Result<Exit, CliError> {
     } else {
         Exit::Incomplete
     })
+}
+
+/// A repository that says nothing of itself is a finding, too.
+fn damaged(error: CliError) -> CliError {
+    match error {
+        CliError::Engine(EngineError::Repository(
+            error @ RepositoryError::ObjectDamaged { .. },
+        )) => CliError::Damaged(error),
+        error => error,
+    }
 }
 
 fn print(report: &VerifyReport) -> Result<(), CliError> {

@@ -20,6 +20,15 @@ pub struct Generation {
     pub topic_id: TopicId,
 }
 
+impl Generation {
+    /// Whether this is another topic under the name that `earlier` had.
+    fn recreates(&self, earlier: &Self) -> bool {
+        self.cluster_id == earlier.cluster_id
+            && self.topic == earlier.topic
+            && self.topic_id != earlier.topic_id
+    }
+}
+
 /// The newest backup's view of one generation, from which the next run goes on.
 #[derive(Debug, Clone)]
 pub struct ChainEnd {
@@ -60,6 +69,8 @@ impl ChainEnd {
 pub struct Chains {
     /// The chain's end of each generation that has one.
     pub ends: BTreeMap<Generation, ChainEnd>,
+    /// Generations without a chain whose name an earlier topic of the cluster had, with the newest backup of that.
+    pub recreated: BTreeMap<Generation, BackupId>,
     /// Manifests that could not be read on the way, each with its error: they are passed over.
     pub unreadable: Vec<(BackupId, RepositoryError)>,
 }
@@ -69,6 +80,7 @@ pub struct Chains {
 pub fn find_chains(repository: &Repository, wanted: &[Generation]) -> Result<Chains, EngineError> {
     let mut chains = Chains::default();
     let mut missing: std::collections::BTreeSet<&Generation> = wanted.iter().collect();
+    let mut reads_own = false;
     for backup_id in repository.backup_ids()?.into_iter().rev() {
         if missing.is_empty() {
             break;
@@ -80,6 +92,7 @@ pub fn find_chains(repository: &Repository, wanted: &[Generation]) -> Result<Cha
                 continue;
             }
         };
+        reads_own = true;
         if manifest.selection.is_some() {
             continue;
         }
@@ -93,8 +106,31 @@ pub fn find_chains(repository: &Repository, wanted: &[Generation]) -> Result<Cha
                 chains
                     .ends
                     .insert(generation, ChainEnd::of(&manifest, topic));
+            } else if let Some(later) = missing.iter().find(|later| later.recreates(&generation)) {
+                chains
+                    .recreated
+                    .entry((*later).clone())
+                    .or_insert(backup_id);
             }
         }
     }
+    if !reads_own {
+        refuse_another_identity(&mut chains)?;
+    }
+    chains
+        .recreated
+        .retain(|generation, _| !chains.ends.contains_key(generation));
     Ok(chains)
+}
+
+/// One stray manifest is passed over; where none is this repository's own, `kafkeep.json` is the stray.
+fn refuse_another_identity(chains: &mut Chains) -> Result<(), EngineError> {
+    let foreign = chains
+        .unreadable
+        .iter()
+        .position(|(_, error)| matches!(error, RepositoryError::ForeignManifest { .. }));
+    match foreign {
+        Some(at) => Err(chains.unreadable.swap_remove(at).1.into()),
+        None => Ok(()),
+    }
 }

@@ -38,6 +38,14 @@ pub enum EngineError {
         /// The last error that was retried.
         last: String,
     },
+    /// A restore ended before its end.
+    #[error("{source}; {remains}")]
+    Unfinished {
+        /// Why it ended.
+        source: Box<EngineError>,
+        /// What it leaves in the target, and what to do about it.
+        remains: String,
+    },
     /// A thread of the run is gone: a bug, or the process is being stopped.
     #[error("{0} stopped before its work was done; this is a bug in kafkeep")]
     Lost(&'static str),
@@ -50,6 +58,7 @@ impl EngineError {
             Self::Kafka(error) => error.is_transient(),
             Self::Repository(error) => error.is_transient(),
             Self::Stalled { .. } => true,
+            Self::Unfinished { source, .. } => source.is_transient(),
             Self::Refused(_) | Self::Batch { .. } | Self::Lost(_) => false,
         }
     }

@@ -103,6 +103,14 @@ impl TopicPatterns {
         Self(patterns)
     }
 
+    /// The names that are chosen as they are.
+    pub fn literals(&self) -> impl Iterator<Item = &str> {
+        self.0
+            .iter()
+            .filter(|pattern| !pattern.exclude)
+            .filter_map(TopicPattern::literal)
+    }
+
     /// Whether `topic` is chosen.
     pub fn chooses(&self, topic: Candidate<'_>) -> bool {
         if self

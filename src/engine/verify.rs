@@ -95,7 +95,7 @@ pub fn verify(
     options: &VerifyOptions,
     progress: &dyn Progress,
 ) -> Result<VerifyReport, EngineError> {
-    let _lock = repository.lock_shared("verify")?;
+    let _lock = repository.lock_to_read("verify")?;
     let chosen = if options.backups.is_empty() {
         repository.backup_ids()?
     } else {
@@ -412,8 +412,12 @@ fn check_extent(
             return Ok(());
         }
     };
+    let topics = &reader.footer().topics;
     let belongs = |block: &FooterBlock| {
-        block.header.topic_id == need.topic_id && block.header.partition == need.partition
+        let named = topics
+            .get(block.topic as usize)
+            .is_some_and(|topic| *topic.topic == *need.topic);
+        named && block.header.topic_id == need.topic_id && block.header.partition == need.partition
     };
     let records: u64 = blocks
         .iter()

@@ -251,10 +251,12 @@ impl Client {
         Ok(answers.collect())
     }
 
-    /// Changes settings of topics; `None` goes back to the default. What is not named stays as it is (KIP-339).
+    /// Changes settings of topics, or only asks whether they could be; `None` goes back to the default. What is not named
+    /// stays as it is (KIP-339).
     pub async fn incremental_alter_configs(
         &self,
         changes: &BTreeMap<String, BTreeMap<String, Option<String>>>,
+        validate_only: bool,
     ) -> Result<(), KafkaError> {
         let resources: Vec<AlterConfigsResource> = changes
             .iter()
@@ -262,8 +264,9 @@ impl Client {
             .map(|(topic, settings)| altered(topic, settings))
             .collect();
         for resources in resources.chunks(AT_ONCE) {
-            let request =
-                IncrementalAlterConfigsRequest::default().with_resources(resources.to_vec());
+            let request = IncrementalAlterConfigsRequest::default()
+                .with_resources(resources.to_vec())
+                .with_validate_only(validate_only);
             let response = self.controller().await?.call(request).await?;
             for answer in response.responses {
                 if let Some(code) = answer.error_code.err() {

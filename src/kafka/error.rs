@@ -54,6 +54,14 @@ pub enum KafkaError {
         /// TLS's own error.
         source: io::Error,
     },
+    /// Nobody answered before the run's own deadline.
+    #[error(
+        "the cluster did not answer within {seconds} s: are these its brokers, and can they be reached from here?"
+    )]
+    Unanswered {
+        /// How long was waited.
+        seconds: u64,
+    },
     /// The user is not let in.
     #[error("broker {address} refused the credentials: {detail}; {advice}")]
     Authentication {
@@ -137,7 +145,10 @@ impl KafkaError {
     /// Whether trying again may succeed without anybody's doing.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Disconnected { .. } | Self::Timeout { .. } => true,
+            Self::Unreachable { .. }
+            | Self::Disconnected { .. }
+            | Self::Timeout { .. }
+            | Self::Unanswered { .. } => true,
             Self::Broker { code, .. } => is_transient(*code),
             Self::Token { transient, .. } => *transient,
             Self::Tls { .. }
@@ -151,11 +162,11 @@ impl KafkaError {
         }
     }
 
-    /// What a code means that came for a topic.
-    pub fn for_topic(code: ErrorCode, topic: &str) -> Self {
+    /// What a code means that came for a topic; `operation` is the right that was needed on it.
+    pub fn for_topic(code: ErrorCode, operation: &'static str, topic: &str) -> Self {
         match code {
             ErrorCode::TopicAuthorizationFailed => Self::Authorization {
-                operation: "DESCRIBE and READ (or WRITE, to restore)",
+                operation,
                 resource: format!("topic {topic}"),
             },
             ErrorCode::ClusterAuthorizationFailed => Self::Authorization {

@@ -145,7 +145,7 @@ impl Client {
                     partition: PartitionId(partition.partition_index),
                 };
                 let answer = match partition.error_code.err() {
-                    Some(code) => Err(KafkaError::for_topic(code, &topic.name)),
+                    Some(code) => Err(KafkaError::for_topic(code, "DESCRIBE", &topic.name)),
                     None => Ok(ListedOffset {
                         offset: Offset(partition.offset),
                         timestamp: Timestamp(partition.timestamp),

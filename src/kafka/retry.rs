@@ -45,9 +45,11 @@ impl Retry {
     ) -> Result<T, KafkaError> {
         let started = Instant::now();
         let mut attempts = 0;
+        let mut last = None;
         loop {
-            match work().await {
-                Err(error) if error.is_transient() => {
+            let left = self.deadline.saturating_sub(started.elapsed());
+            match tokio::time::timeout(left, work()).await {
+                Ok(Err(error)) if error.is_transient() => {
                     let pause = self.backoff(attempts);
                     if started.elapsed() + pause > self.deadline {
                         return Err(error);
@@ -55,8 +57,14 @@ impl Retry {
                     tracing::debug!(%error, "trying again");
                     tokio::time::sleep(pause).await;
                     attempts += 1;
+                    last = Some(error);
                 }
-                outcome => return outcome,
+                Ok(outcome) => return outcome,
+                Err(_) => {
+                    return Err(last.unwrap_or(KafkaError::Unanswered {
+                        seconds: self.deadline.as_secs(),
+                    }));
+                }
             }
         }
     }

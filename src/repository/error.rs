@@ -69,6 +69,18 @@ pub enum RepositoryError {
         /// What is wrong with it.
         detail: String,
     },
+    /// A whole manifest, but of another repository.
+    #[error(
+        "the manifest of backup {id} belongs to repository {found}, and kafkeep.json says that this is {expected}: bring the one that is wrong back to where it belongs"
+    )]
+    ForeignManifest {
+        /// The backup as named by its file.
+        id: BackupId,
+        /// The repository that the manifest was written for.
+        found: RepositoryId,
+        /// This repository.
+        expected: RepositoryId,
+    },
     /// A pack that a backup references is not there.
     #[error("pack {pack} is missing")]
     PackMissing {
@@ -249,6 +261,14 @@ impl RepositoryError {
                 | Self::Locked { .. }
                 | Self::LockLost { .. }
         )
+    }
+
+    /// Whether nothing can be written there, by this user at least.
+    pub fn is_read_only(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if matches!(
+            source.kind(),
+            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied
+        ))
     }
 
     /// Whether the object that was asked for is simply not there.

@@ -33,6 +33,15 @@ impl Repository {
         self.lock(LockKind::Shared, purpose, REFRESH_EVERY)
     }
 
+    /// Takes a lock for reading. Where this process can write nothing, there is none: whoever removes things there is
+    /// not told of this reader.
+    pub fn lock_to_read(&self, purpose: &str) -> Result<Option<LockGuard>, RepositoryError> {
+        match self.lock_shared(purpose) {
+            Err(error) if error.is_read_only() => Ok(None),
+            lock => lock.map(Some),
+        }
+    }
+
     /// Takes a lock for removing; fails with [`RepositoryError::Locked`] while anybody holds any.
     pub fn lock_exclusive(&self, purpose: &str) -> Result<LockGuard, RepositoryError> {
         self.lock(LockKind::Exclusive, purpose, REFRESH_EVERY)

@@ -225,10 +225,11 @@ impl Repository {
             )));
         }
         if manifest.repository_id != self.id() {
-            return Err(damaged(format!(
-                "it belongs to repository {}",
-                manifest.repository_id
-            )));
+            return Err(RepositoryError::ForeignManifest {
+                id: *id,
+                found: manifest.repository_id,
+                expected: self.id(),
+            });
         }
         Ok(manifest)
     }

@@ -2,14 +2,27 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+mod access;
+mod backup;
 mod backup_and_restore;
+mod bad_input;
+mod byte_for_byte;
+mod compaction;
 mod demo;
 mod golden_batches;
+mod incremental;
 mod rebuilt_batches;
 mod record_formats;
+mod restore;
+mod restore_plan;
+mod scene;
 mod security;
+mod show_and_list;
+mod storage;
 #[path = "../testbed/mod.rs"]
 mod testbed;
+mod transactions;
+mod verify;
 
 /// Runs the built command.
 fn kafkeep<S: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = S>) -> testbed::Outcome {

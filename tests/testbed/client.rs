@@ -80,6 +80,15 @@ impl Record {
     }
 }
 
+/// What becomes of a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransactionEnd {
+    Commit,
+    Abort,
+    /// It stays open.
+    None,
+}
+
 /// librdkafka on one cluster.
 pub struct Client {
     config: ClientConfig,
@@ -143,6 +152,16 @@ impl Client {
         }
     }
 
+    /// Looks again and again until something has happened.
+    #[track_caller]
+    pub fn wait_until(&self, what: &str, happened: impl Fn(&Self) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !happened(self) {
+            assert!(Instant::now() < deadline, "{what} does not come");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
     /// Deletes a topic.
     pub fn delete_topic(&self, topic: &str) {
         let admin: AdminClient<DefaultClientContext> = self.config.create().unwrap();
@@ -151,6 +170,22 @@ impl Client {
         for result in deleted {
             result.unwrap();
         }
+    }
+
+    /// Adds partitions, up to `count`.
+    pub fn add_partitions(&self, topic: &str, count: i32) {
+        use rdkafka::admin::NewPartitions;
+        let admin: AdminClient<DefaultClientContext> = self.config.create().unwrap();
+        let new = NewPartitions::new(topic, count as usize);
+        let added =
+            futures_executor(admin.create_partitions([&new], &AdminOptions::new())).unwrap();
+        for result in added {
+            result.unwrap();
+        }
+        while self.partitions(topic) < count {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.wait_for_leaders(topic, count);
     }
 
     /// Makes a log start at an offset.
@@ -186,9 +221,14 @@ impl Client {
         i32::try_from(found.partitions().len()).unwrap()
     }
 
-    /// Log start and high watermark.
+    /// Log start and high watermark: a consumer of committed records would be told the last stable offset.
     pub fn watermarks(&self, topic: &str, partition: i32) -> (i64, i64) {
-        let consumer: BaseConsumer = self.config.create().unwrap();
+        let consumer: BaseConsumer = self
+            .config
+            .clone()
+            .set("isolation.level", "read_uncommitted")
+            .create()
+            .unwrap();
         consumer
             .fetch_watermarks(topic, partition, TIMEOUT)
             .unwrap()
@@ -223,6 +263,67 @@ impl Client {
         config.set("compression.type", compression.name());
         config.set("linger.ms", "20").set("max.in.flight", "1");
         TestProducer(config.create().unwrap())
+    }
+
+    /// Produces single records to partitions, all at once.
+    pub fn produce_to_each(&self, topic: &str, messages: impl IntoIterator<Item = (i32, Message)>) {
+        let producer: BaseProducer = self.config.create().unwrap();
+        for (partition, message) in messages {
+            send(&producer, topic, partition, &message);
+        }
+        producer.flush(TIMEOUT).unwrap();
+    }
+
+    /// Writes `messages` in one transaction and leaves it as `end` says; the producer keeps an open one open.
+    pub fn transaction(
+        &self,
+        id: &str,
+        topic: &str,
+        messages: impl IntoIterator<Item = Message>,
+        end: TransactionEnd,
+    ) -> BaseProducer {
+        let producer: BaseProducer = self
+            .config
+            .clone()
+            .set("transactional.id", id)
+            .set("linger.ms", "5")
+            .create()
+            .unwrap();
+        producer.init_transactions(TIMEOUT).unwrap();
+        producer.begin_transaction().unwrap();
+        for message in messages {
+            send(&producer, topic, 0, &message);
+        }
+        producer.flush(TIMEOUT).unwrap();
+        match end {
+            TransactionEnd::Commit => producer.commit_transaction(TIMEOUT).unwrap(),
+            TransactionEnd::Abort => producer.abort_transaction(TIMEOUT).unwrap(),
+            TransactionEnd::None => {}
+        }
+        producer
+    }
+
+    /// The names of all consumer groups.
+    pub fn groups(&self) -> Vec<String> {
+        let consumer: BaseConsumer = self.config.create().unwrap();
+        let groups = consumer.fetch_group_list(None, TIMEOUT).unwrap();
+        let names = groups.groups().iter().map(|group| group.name().to_owned());
+        names.collect()
+    }
+
+    /// Changes a setting of a topic that exists; others that were made on it go back to their defaults.
+    pub fn change_settings(&self, topic: &str, settings: &[(&str, &str)]) {
+        use rdkafka::admin::{AlterConfig, ResourceSpecifier};
+        let admin: AdminClient<DefaultClientContext> = self.config.create().unwrap();
+        let mut changes = AlterConfig::new(ResourceSpecifier::Topic(topic));
+        for (name, value) in settings {
+            changes = changes.set(name, value);
+        }
+        let altered =
+            futures_executor(admin.alter_configs([&changes], &AdminOptions::new())).unwrap();
+        for result in altered {
+            result.unwrap();
+        }
     }
 
     /// Everything that a consumer sees of a topic up to its end, partition by partition, offsets ascending.

@@ -307,10 +307,16 @@ fn format_storage(release: Release, file: &Path, properties: &Properties) {
     );
 }
 
-/// Kafka's ids are a UUID's 16 bytes in URL-safe base64.
+/// Kafka's ids are a UUID's 16 bytes in URL-safe base64; its tools take one that begins with a dash for an option.
 fn cluster_id() -> String {
     use base64::Engine;
-    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(uuid::Uuid::new_v4().into_bytes())
+    loop {
+        let id = uuid::Uuid::new_v4().into_bytes();
+        let id = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(id);
+        if !id.starts_with('-') {
+            return id;
+        }
+    }
 }
 
 fn start_zookeeper(directory: &Path, port: u16) -> Process {

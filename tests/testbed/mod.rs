@@ -13,6 +13,6 @@ mod command;
 mod kafka;
 
 pub use certificates::Authority;
-pub use client::{Client, Compression, Message, Record, TestProducer};
+pub use client::{Client, Compression, Message, Record, TestProducer, TransactionEnd};
 pub use command::{Outcome, kafkeep};
 pub use kafka::{Broker, Properties, Release};

@@ -9,8 +9,8 @@ use crate::engine::EngineError;
 use crate::engine::extents::{Held, held_between};
 use crate::record::{LeaderEpoch, PartitionId};
 use crate::repository::{
-    BackupId, BackupStatus, Extent, Layer, Manifest, PackRef, PartitionEntry, Repository, Sha256,
-    TopicEntry, Totals,
+    BackupId, BackupStatus, Extent, Layer, LockGuard, Manifest, PackRef, PartitionEntry,
+    Repository, Sha256, TopicEntry, Totals,
 };
 
 use super::fetch::Copy;
@@ -29,10 +29,16 @@ pub(super) struct Run {
 /// Publishes the backup. All that the manifest references is durable before it is written.
 pub(super) fn conclude(
     repository: &Repository,
+    lock: &LockGuard,
     run: Run,
     copy: Copy,
 ) -> Result<BackupReport, EngineError> {
     let Copy { plan, mut stored } = copy;
+    let new_stored_bytes = stored
+        .partitions
+        .values()
+        .map(|stored| stored.held().stored_bytes)
+        .sum();
     let mut topics = Vec::with_capacity(plan.topics.len());
     let mut slot = 0;
     for topic in plan.topics {
@@ -52,7 +58,10 @@ pub(super) fn conclude(
             &stored.packs,
         )?);
     }
-    let totals = totals(&topics);
+    let totals = Totals {
+        new_stored_bytes,
+        ..totals(&topics)
+    };
     let gaps = topics
         .iter()
         .flat_map(|topic| &topic.partitions)
@@ -75,6 +84,8 @@ pub(super) fn conclude(
         topics,
         totals,
     };
+    // Without it, what the manifest references may have been taken for unused and removed.
+    lock.check()?;
     repository.publish(&manifest)?;
     let duration_ms = u64::try_from(run.clock.elapsed().as_millis()).unwrap_or(u64::MAX);
     Ok(BackupReport::of(&manifest, duration_ms, plan.warnings))

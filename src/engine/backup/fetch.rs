@@ -424,7 +424,10 @@ impl Worker<'_> {
             if !self.pass_on(chunks).await || !self.leg.forked.is_empty() {
                 return Ok(self.leg);
             }
+            let pause = Instant::now();
             self.source.limiter.moved(bytes, records).await;
+            // Silence is the leader's, not the limiter's.
+            self.moved_at += pause.elapsed();
             if self.moved_at.elapsed() > SILENCE {
                 let silent = KafkaError::silent(self.connection.broker());
                 return self.give_up(Vec::new(), silent);
@@ -577,7 +580,7 @@ impl Worker<'_> {
 
     /// An error of one partition: another leader may do better, or nobody.
     fn set_aside(&mut self, cursor: Cursor, code: ErrorCode) -> Result<(), EngineError> {
-        let error = KafkaError::for_topic(code, &cursor.topic);
+        let error = KafkaError::for_topic(code, "READ", &cursor.topic);
         if !error.is_transient() {
             return Err(error.into());
         }

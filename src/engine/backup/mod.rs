@@ -100,9 +100,7 @@ pub async fn backup(
         options: options.clone(),
     };
     let concluding = Arc::clone(&repository);
-    let report = tokio::task::spawn_blocking(move || conclude::conclude(&concluding, run, stored))
+    tokio::task::spawn_blocking(move || conclude::conclude(&concluding, &lock, run, stored))
         .await
-        .map_err(|_| EngineError::Lost("the thread that writes the manifest"))??;
-    drop(lock);
-    Ok(report)
+        .map_err(|_| EngineError::Lost("the thread that writes the manifest"))?
 }

@@ -8,8 +8,8 @@ use crate::engine::EngineError;
 use crate::engine::chain::{ChainEnd, Generation, find_chains};
 use crate::engine::topics::Candidate;
 use crate::kafka::{
-    BrokerId, Client, ConfigEntry, KafkaError, ListedOffset, Metadata, OffsetSpec, TopicMetadata,
-    TopicPartition, Topics,
+    BrokerId, Client, ConfigEntry, ErrorCode, KafkaError, ListedOffset, Metadata, OffsetSpec,
+    TopicMetadata, TopicPartition, Topics,
 };
 use crate::record::{LeaderEpoch, Offset, PartitionId, TopicId};
 use crate::repository::{Gap, Repository};
@@ -109,6 +109,7 @@ pub(super) async fn plan(
     forked: &BTreeSet<Generation>,
 ) -> Result<BackupPlan, EngineError> {
     let metadata = client.metadata(Topics::All).await?;
+    refuse_unseen(client, &metadata, options).await?;
     let chosen = choose(&metadata, options)?;
     let partitions = chosen_partitions(&chosen, options.selection.as_ref())?;
     let bounds = Bounds::read(client, &partitions).await?;
@@ -142,9 +143,16 @@ pub(super) async fn plan(
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         let generation = generation(name, topic);
         let chain = chains.ends.remove(&generation);
-        let restarted = forked.contains(&generation).then(|| {
-            "the log was rewritten below what the chain holds (unclean leader election)".to_owned()
-        });
+        let restarted = if forked.contains(&generation) {
+            Some(
+                "the log was rewritten below what the chain holds (unclean leader election)"
+                    .to_owned(),
+            )
+        } else {
+            chains.recreated.get(&generation).map(|earlier| {
+                format!("the topic was deleted and created anew since backup {earlier}")
+            })
+        };
         topics.push(plan_topic(
             name,
             topic,
@@ -154,6 +162,16 @@ pub(super) async fn plan(
             &bounds,
             options,
         )?);
+    }
+    warnings.extend(topics.iter().filter_map(|topic| {
+        let reason = topic.chain_restarted.as_ref()?;
+        Some(format!(
+            "topic {} is copied anew, since {reason}",
+            topic.topic
+        ))
+    }));
+    if let Some(selection) = &options.selection {
+        warnings.extend(unmet_bounds(&topics, selection)?);
     }
     if let Some(limit) = options
         .selection
@@ -175,6 +193,35 @@ pub(super) async fn plan(
     })
 }
 
+/// A topic that is named but not listed may be there all the same, for others to see: asked for by its name, the
+/// brokers say so.
+async fn refuse_unseen(
+    client: &Client,
+    metadata: &Metadata,
+    options: &BackupOptions,
+) -> Result<(), EngineError> {
+    let unseen: Vec<String> = options
+        .topics
+        .literals()
+        .filter(|name| !metadata.topics.contains_key(*name))
+        .map(str::to_owned)
+        .collect();
+    if unseen.is_empty() {
+        return Ok(());
+    }
+    for (name, topic) in client.metadata(Topics::Named(&unseen)).await?.topics {
+        if topic.error == Some(ErrorCode::TopicAuthorizationFailed) {
+            return Err(KafkaError::for_topic(
+                ErrorCode::TopicAuthorizationFailed,
+                "DESCRIBE",
+                &name,
+            )
+            .into());
+        }
+    }
+    Ok(())
+}
+
 fn choose<'a>(
     metadata: &'a Metadata,
     options: &BackupOptions,
@@ -193,7 +240,7 @@ fn choose<'a>(
             continue;
         };
         if let Some(code) = topic.error {
-            return Err(KafkaError::for_topic(code, name).into());
+            return Err(KafkaError::for_topic(code, "DESCRIBE", name).into());
         }
         topics.insert(name.as_str(), topic);
     }
@@ -291,7 +338,7 @@ fn plan_topic(
     topic: &TopicMetadata,
     configuration: TopicConfiguration,
     chain: Option<ChainEnd>,
-    forked: Option<String>,
+    restarted: Option<String>,
     bounds: &Bounds,
     options: &BackupOptions,
 ) -> Result<TopicPlan, EngineError> {
@@ -316,7 +363,7 @@ fn plan_topic(
                 .then(|| format!("partition {id} ends at {end}, below {held} that the chain holds"))
         })
     });
-    let chain_restarted = forked.or(truncated);
+    let chain_restarted = restarted.or(truncated);
     let chain = chain.filter(|_| chain_restarted.is_none());
     let partitions = limits
         .into_iter()
@@ -394,6 +441,37 @@ fn plan_partition(
         max_messages: None,
         gaps: gaps.into_iter().collect(),
     })
+}
+
+/// Where the logs do not have the offsets that were asked for.
+fn unmet_bounds(topics: &[TopicPlan], selection: &Selection) -> Result<Vec<String>, EngineError> {
+    let number = |text: &Option<String>| match text.as_deref().map(str::parse) {
+        Some(Ok(OffsetBound::At(offset))) => Ok(Some(offset)),
+        Some(Err(error)) => Err(error),
+        _ => Ok(None),
+    };
+    let start = number(&selection.start_offset)?;
+    let end = number(&selection.end_offset)?;
+    let mut warnings = Vec::new();
+    for topic in topics {
+        for partition in &topic.partitions {
+            let name = format!("{}-{}", topic.topic, partition.partition);
+            if let Some(start) = start.filter(|start| *start < partition.start) {
+                warnings.push(format!(
+                    "{name} is backed up from offset {} on: the log no longer has {start}",
+                    partition.start
+                ));
+            }
+            let wanted = start.max(end);
+            if let Some(wanted) = wanted.filter(|wanted| *wanted > partition.end) {
+                warnings.push(format!(
+                    "{name} is backed up to offset {}: the log does not reach {wanted} yet",
+                    partition.end
+                ));
+            }
+        }
+    }
+    Ok(warnings)
 }
 
 /// Shares a limit of messages among all partitions of the run.

@@ -138,6 +138,30 @@ fn plan_retention(plan: &mut SettingsPlan, set: &Settings, from: TopicConfigSour
     }
 }
 
+/// What a topic that exists does to the records that are written to it: its settings are the operator's, and stay.
+pub(super) fn notes_on_existing(settings: &Settings) -> Vec<String> {
+    let get = |name: &str| settings.get(name).map(String::as_str);
+    let mut notes = Vec::new();
+    let policy = get("cleanup.policy").unwrap_or("delete");
+    if policy.contains("compact") {
+        notes.push("the topic is compacted: it refuses records without a key, and keeps only the last one of each".to_owned());
+    }
+    if let Some(retention) = get("retention.ms").filter(|value| *value != "-1")
+        && policy.contains("delete")
+    {
+        notes.push(format!("the topic has retention.ms={retention}, which counts from the records' timestamps: older ones may be deleted at once"));
+    }
+    if get("message.timestamp.type") == Some("LogAppendTime") {
+        notes.push("the topic has message.timestamp.type=LogAppendTime: records get the time of the restore".to_owned());
+    }
+    if let Some(codec) = get("compression.type").filter(|value| *value != "producer") {
+        notes.push(format!(
+            "the topic has compression.type={codec}: the brokers compress batches anew"
+        ));
+    }
+    notes
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -18,7 +18,7 @@ use crate::engine::rate::RateLimiter;
 use crate::engine::{EngineError, Progress};
 use crate::kafka::{
     BrokerId, Client, Connection, ErrorCode, KafkaError, ProduceBatch, ProduceRequest,
-    ProducedPartition, Topics,
+    ProducedPartition, ProducerIdentity, Topics,
 };
 use crate::record::{Offset, ProducerStamp, Timestamp};
 use crate::repository::Repository;
@@ -45,10 +45,10 @@ pub(super) async fn produce_all(
     repository: &Arc<Repository>,
     plan: &RestorePlan,
     options: &RestoreOptions,
+    producer: ProducerIdentity,
     progress: &Arc<dyn Progress>,
 ) -> Result<Outcome, EngineError> {
     let targets = target::ready(client, plan).await?;
-    let producer = client.init_producer_id().await?;
     let stamp = ProducerStamp {
         producer_id: producer.producer_id,
         producer_epoch: producer.producer_epoch,
@@ -503,7 +503,7 @@ fn refused_batch(stream: &Stream, loaded: &Loaded, refused: ProducedPartition) -
     let Some(code) = refused.error else {
         return Refused::ForGood(EngineError::Lost("the answer to a batch"));
     };
-    let error = KafkaError::for_topic(code, &key.topic);
+    let error = KafkaError::for_topic(code, "WRITE", &key.topic);
     // A batch behind one that failed is out of order: both are sent again.
     if error.is_transient() || (code == ErrorCode::OutOfOrderSequenceNumber && stream.stalled) {
         return Refused::InPassing(error);

@@ -10,6 +10,7 @@
 //! ```
 
 mod configuration;
+mod evidence;
 mod lane;
 mod plan;
 mod prepare;
@@ -102,12 +103,60 @@ pub async fn apply(
     progress: Arc<dyn Progress>,
 ) -> Result<RestoreReport, EngineError> {
     plan.refuse()?;
-    let lock = repository.lock_shared("restore")?;
+    let lock = repository.lock_to_read("restore")?;
     let clock = Instant::now();
     progress.planned(plan.records());
-    target::create(client, &plan).await?;
-    let outcome = lane::produce_all(client, &repository, &plan, options, &progress).await?;
-    let report = settle::settle(client, &plan, outcome, clock).await?;
+    // Before anything is created: who may not write at all leaves nothing behind.
+    let producer = client.init_producer_id().await?;
+    let mut begun = Begun::default();
+    let restoring = async {
+        target::create(client, &plan, &mut begun.created).await?;
+        begun.writing = true;
+        let outcome =
+            lane::produce_all(client, &repository, &plan, options, producer, &progress).await?;
+        settle::settle(client, &plan, outcome, clock).await
+    };
+    let report = restoring
+        .await
+        .map_err(|error| begun.unfinished(error, &plan));
     drop(lock);
-    Ok(report)
+    report
+}
+
+/// How far a restore has come, to tell what it leaves behind when it fails.
+#[derive(Debug, Default)]
+struct Begun {
+    created: Vec<String>,
+    writing: bool,
+}
+
+impl Begun {
+    fn unfinished(&self, source: EngineError, plan: &RestorePlan) -> EngineError {
+        let mut remains = Vec::new();
+        if !self.created.is_empty() {
+            remains.push(format!(
+                "this restore created {} and did not finish: delete what it created before the next try",
+                self.created.join(", ")
+            ));
+        }
+        let appended = plan
+            .topics
+            .iter()
+            .filter(|topic| topic.action == TopicAction::Append)
+            .map(|topic| topic.target_topic.as_str());
+        let appended: Vec<&str> = appended.filter(|_| self.writing).collect();
+        if !appended.is_empty() {
+            remains.push(format!(
+                "{} may hold a part of the records behind what was there",
+                appended.join(", ")
+            ));
+        }
+        if remains.is_empty() {
+            return source;
+        }
+        EngineError::Unfinished {
+            source: Box::new(source),
+            remains: remains.join("; "),
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use crate::engine::EngineError;
@@ -12,9 +13,10 @@ use crate::record::{Offset, PartitionId, TopicId};
 use crate::repository::{BackupId, Manifest, Repository, Sha256, TopicEntry};
 
 use super::configuration::{
-    SettingChanges, Settings, TIMESTAMP_BOUND_BEFORE_3_6, TIMESTAMP_BOUNDS, settings,
+    SettingChanges, Settings, TIMESTAMP_BOUND_BEFORE_3_6, TIMESTAMP_BOUNDS, notes_on_existing,
+    settings,
 };
-use super::{IfExists, RestoreOptions};
+use super::{IfExists, RestoreOptions, evidence};
 
 /// A restore, before it happens.
 #[derive(Debug, Clone, Serialize)]
@@ -23,6 +25,10 @@ pub struct RestorePlan {
     pub backup_id: BackupId,
     /// The cluster restored to.
     pub cluster_id: String,
+    /// Records with earlier timestamps are left out.
+    pub from: Option<DateTime<Utc>>,
+    /// Records with this timestamp or a later one are left out.
+    pub until: Option<DateTime<Utc>>,
     /// Topics, by their name in the backup.
     pub topics: Vec<TopicRestore>,
     /// Why this plan cannot be applied; empty when it can.
@@ -107,6 +113,17 @@ impl RestorePlan {
             .sum()
     }
 
+    /// The settings that wait for the end, by target topic.
+    pub(super) fn afterwards(&self) -> BTreeMap<String, SettingChanges> {
+        let created = self.topics.iter().filter_map(|topic| match &topic.action {
+            TopicAction::Create { afterwards, .. } => {
+                Some((topic.target_topic.clone(), afterwards.clone()))
+            }
+            TopicAction::Append => None,
+        });
+        created.collect()
+    }
+
     /// The refusals as one error, when there are any.
     pub fn refuse(&self) -> Result<(), EngineError> {
         if self.refused.is_empty() {
@@ -143,9 +160,12 @@ pub(super) async fn plan(
         );
     }
     refuse_shared_targets(&topics, &mut refused);
+    refused.extend(evidence::missing(repository, &topics)?);
     let mut plan = RestorePlan {
         backup_id: *backup_id,
         cluster_id: metadata.cluster_id.clone(),
+        from: options.from,
+        until: options.until,
         topics,
         refused,
     };
@@ -188,7 +208,8 @@ async fn plan_topic(
         .map(|partition| partition.largest_batch)
         .max()
         .unwrap_or(0);
-    let mut notes = Vec::new();
+    let mut notes = gap_notes(topic, &partitions);
+    notes.extend(left_out_note(topic, &partitions));
     let (action, target_partitions) = match metadata.topics.get(&target_topic) {
         Some(existing) => {
             append(
@@ -197,6 +218,7 @@ async fn plan_topic(
                 existing,
                 largest_batch,
                 options,
+                &mut notes,
                 refused,
             )
             .await?
@@ -284,17 +306,60 @@ fn partitions(
         .collect()
 }
 
+/// What the source no longer had when it was backed up, of the partitions to be restored.
+fn gap_notes(topic: &TopicEntry, restored: &[PartitionRestore]) -> Vec<String> {
+    let wanted = |number| {
+        restored
+            .iter()
+            .any(|partition| partition.partition == number)
+    };
+    let entries = topic
+        .partitions
+        .iter()
+        .filter(|entry| wanted(entry.partition));
+    entries
+        .flat_map(|entry| {
+            entry.gaps.iter().map(|gap| {
+                format!(
+                    "offsets {} to {} of partition {} are not in the backup: {}",
+                    gap.start_offset,
+                    gap.end_offset.0 - 1,
+                    entry.partition,
+                    gap.reason
+                )
+            })
+        })
+        .collect()
+}
+
+/// Which partitions of the backup stay out.
+fn left_out_note(topic: &TopicEntry, restored: &[PartitionRestore]) -> Option<String> {
+    let left_out: Vec<String> = topic
+        .partitions
+        .iter()
+        .map(|entry| entry.partition)
+        .filter(|number| {
+            !restored
+                .iter()
+                .any(|partition| partition.partition == *number)
+        })
+        .map(|number| number.to_string())
+        .collect();
+    (!left_out.is_empty()).then(|| format!("not chosen: partition(s) {}", left_out.join(", ")))
+}
+
 async fn append(
     client: &Client,
     target: &str,
     existing: &TopicMetadata,
     largest_batch: u32,
     options: &RestoreOptions,
+    notes: &mut Vec<String>,
     refused: &mut Vec<String>,
 ) -> Result<(TopicAction, u32), EngineError> {
     let count = u32::try_from(existing.partitions.len()).unwrap_or(u32::MAX);
     if let Some(code) = existing.error {
-        return Err(KafkaError::for_topic(code, target).into());
+        return Err(KafkaError::for_topic(code, "DESCRIBE", target).into());
     }
     if options.if_exists == IfExists::Fail {
         refused.push(format!(
@@ -307,18 +372,20 @@ async fn append(
             "topic {target} exists with {count} partitions, not {wanted}; leave --partitions out"
         ));
     }
-    let settings = match client.describe_configs(&[target.to_owned()]).await {
+    let mut settings = match client.describe_configs(&[target.to_owned()]).await {
         Err(KafkaError::Unsupported { .. }) => BTreeMap::new(),
         settings => settings?,
     };
+    let settings: Settings = settings
+        .remove(target)
+        .unwrap_or_default()
+        .into_iter()
+        .filter_map(|entry| Some((entry.name, entry.value?)))
+        .collect();
+    notes.extend(notes_on_existing(&settings));
     let limit = settings
-        .get(target)
-        .and_then(|entries| {
-            entries
-                .iter()
-                .find(|entry| entry.name == "max.message.bytes")
-        })
-        .and_then(|entry| entry.value.as_deref()?.parse::<u64>().ok());
+        .get("max.message.bytes")
+        .and_then(|value| value.parse::<u64>().ok());
     if let Some(limit) = limit.filter(|limit| u64::from(largest_batch) > *limit) {
         refused.push(format!(
             "the largest batch has {largest_batch} bytes, topic {target} takes {limit}: raise its max.message.bytes"

@@ -46,6 +46,20 @@ pub(super) struct SourcePartition {
     pub skipped: Skipped,
 }
 
+impl SourcePartition {
+    /// How many records of `batch` lie within the backup's bounds; opens it only where a bound cuts it.
+    fn belonging(&self, batch: &BatchRef<'_>) -> Result<u64, RecordError> {
+        if batch.base_offset() >= self.start && batch.next_offset() <= self.end {
+            return Ok(batch.record_count().into());
+        }
+        let mut count = 0;
+        for record in batch.open(OPEN_LIMIT)?.records() {
+            count += u64::from((self.start..self.end).contains(&record?.offset));
+        }
+        Ok(count)
+    }
+}
+
 /// Where the batches of a source partition go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Routing {
@@ -98,7 +112,7 @@ impl Preparer {
         if batch.last_offset() < source.start || batch.base_offset() >= source.end {
             return Ok(Vec::new());
         }
-        let count = u64::from(batch.record_count());
+        let count = source.belonging(batch)?;
         if batch.attributes().is_control {
             source.skipped.control += count;
             return Ok(Vec::new());
@@ -108,7 +122,7 @@ impl Preparer {
             Some(Uncommitted::Open) => source.skipped.open += count,
             None if count == 0 => {}
             None if self.is_too_old(batch) => source.skipped.cut += count,
-            None => return self.prepare_wanted(source, batch, bytes),
+            None => return self.prepare_wanted(source, batch, bytes, count),
         }
         Ok(Vec::new())
     }
@@ -135,6 +149,7 @@ impl Preparer {
         source: &mut SourcePartition,
         batch: &BatchRef<'_>,
         bytes: Bytes,
+        belonging: u64,
     ) -> Result<Vec<Outgoing>, RecordError> {
         let target = match source.routing {
             Routing::ByKey { first, partitions } => {
@@ -152,11 +167,11 @@ impl Preparer {
             ..Rebuild::default()
         };
         let Some(rebuilt) = rebuild(batch, &options, OPEN_LIMIT)? else {
-            source.skipped.cut += u64::from(batch.record_count());
+            source.skipped.cut += belonging;
             return Ok(Vec::new());
         };
         let (view, _) = BatchRef::parse(&rebuilt)?;
-        source.skipped.cut += u64::from(batch.record_count().saturating_sub(view.record_count()));
+        source.skipped.cut += belonging.saturating_sub(view.record_count().into());
         Ok(vec![self.stamped(target, &view, &rebuilt)?])
     }
 

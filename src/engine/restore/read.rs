@@ -1,6 +1,6 @@
 //! Reads what a plan wants out of the packs, on one thread, and hands prepared batches to the lanes.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -10,7 +10,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use crate::engine::transactions::UncommittedRanges;
 use crate::engine::{EngineError, Progress};
 use crate::record::{Offset, PartitionId, RecordError, TopicId, batches};
-use crate::repository::{Block, Extent, PackId, PackReader, PackRef, Repository, TransactionEvent};
+use crate::repository::{
+    Block, Extent, FooterTopic, PackId, PackReader, PackRef, Repository, TransactionEvent,
+};
 
 use super::plan::{RestorePlan, TopicRestore};
 use super::prepare::{Outgoing, Preparer, Routing, SourcePartition};
@@ -28,12 +30,22 @@ pub(super) struct Loaded {
 
 /// One source partition, and what is still to be read of it.
 pub(super) struct Reading {
-    topic: String,
+    topic: Arc<str>,
     topic_id: TopicId,
     /// Bounds, routing, and what was left out.
     pub source: SourcePartition,
     extents: VecDeque<(PackId, Extent)>,
 }
+
+impl Reading {
+    /// Clusters without topic ids give all topics the same, zero: so the name counts, too.
+    fn is_of(&self, topic: &FooterTopic) -> bool {
+        *self.topic == *topic.topic && self.topic_id == topic.topic_id
+    }
+}
+
+/// What is due in one pack, by topic's name and partition: which reading, and its first and last offset there.
+type Due = BTreeMap<(Arc<str>, PartitionId), (usize, Offset, Offset)>;
 
 /// All that is to be read.
 pub(super) struct Reader {
@@ -95,7 +107,7 @@ impl Reader {
                 Routing::Same(first + usize::try_from(partition.partition.0).unwrap_or(0))
             };
             self.readings.push(Reading {
-                topic: topic.topic.clone(),
+                topic: topic.topic.as_str().into(),
                 topic_id: topic.topic_id,
                 source: SourcePartition {
                     partition: partition.partition,
@@ -116,34 +128,29 @@ impl Reader {
 
     /// Gathers the transaction events of every partition that has any, from the packs' footers.
     fn find_uncommitted(&mut self) -> Result<(), EngineError> {
-        let mut wanted: BTreeMap<PackId, Vec<(TopicId, PartitionId, usize)>> = BTreeMap::new();
+        let mut wanted: BTreeMap<PackId, BTreeSet<usize>> = BTreeMap::new();
         for (number, reading) in self.readings.iter().enumerate() {
             for (pack, _) in reading
                 .extents
                 .iter()
                 .filter(|(_, extent)| extent.transactional)
             {
-                wanted.entry(*pack).or_default().push((
-                    reading.topic_id,
-                    reading.source.partition,
-                    number,
-                ));
+                wanted.entry(*pack).or_default().insert(number);
             }
         }
         let mut events: BTreeMap<usize, Vec<TransactionEvent>> = BTreeMap::new();
-        for (pack, mut partitions) in wanted {
-            partitions.dedup();
+        for (pack, numbers) in wanted {
             let reader = self.open_pack(pack)?;
             let footer = reader.footer();
             for listed in &footer.transactions {
-                let topic_id = footer
-                    .topics
-                    .get(listed.topic as usize)
-                    .map(|topic| topic.topic_id);
-                let same = |(topic, partition, _): &&(TopicId, PartitionId, usize)| {
-                    (Some(*topic), *partition) == (topic_id, listed.event.partition)
+                let topic = footer.topics.get(listed.topic as usize);
+                let same = |number: &&usize| {
+                    self.readings.get(**number).is_some_and(|reading| {
+                        reading.source.partition == listed.event.partition
+                            && topic.is_some_and(|topic| reading.is_of(topic))
+                    })
                 };
-                for (_, _, number) in partitions.iter().filter(same) {
+                for number in numbers.iter().filter(same) {
                     events.entry(*number).or_default().push(listed.event);
                 }
             }
@@ -204,14 +211,11 @@ impl Reader {
     }
 
     /// Takes the extents that are due in `pack` off their partitions: offsets by partition.
-    fn take_due(
-        &mut self,
-        pack: PackId,
-    ) -> BTreeMap<(TopicId, PartitionId), (usize, Offset, Offset)> {
-        let mut due = BTreeMap::new();
+    fn take_due(&mut self, pack: PackId) -> Due {
+        let mut due = Due::new();
         for (number, reading) in self.readings.iter_mut().enumerate() {
             while let Some((_, extent)) = reading.extents.pop_front_if(|(next, _)| *next == pack) {
-                let key = (reading.topic_id, reading.source.partition);
+                let key = (Arc::clone(&reading.topic), reading.source.partition);
                 let entry =
                     due.entry(key)
                         .or_insert((number, extent.base_offset, extent.last_offset));
@@ -225,12 +229,13 @@ impl Reader {
     fn pass_on(
         &mut self,
         block: &Block,
-        due: &BTreeMap<(TopicId, PartitionId), (usize, Offset, Offset)>,
+        due: &Due,
         preparer: &mut Preparer,
         lanes: &Lanes,
         progress: &dyn Progress,
     ) -> Result<bool, EngineError> {
-        let Some((number, _, _)) = due.get(&(block.header.topic_id, block.header.partition)) else {
+        let key = (Arc::clone(&block.topic), block.header.partition);
+        let Some((number, _, _)) = due.get(&key) else {
             return Ok(true);
         };
         let Some(reading) = self.readings.get_mut(*number) else {
@@ -247,7 +252,7 @@ impl Reader {
                 ))
             };
             let (prepared, next) = prepare(at).map_err(|source| EngineError::Batch {
-                topic: reading.topic.clone(),
+                topic: reading.topic.to_string(),
                 partition: reading.source.partition,
                 offset: block.header.base_offset,
                 source,
@@ -268,20 +273,27 @@ impl Reader {
 }
 
 /// The byte ranges of the wanted blocks, neighbours together up to a read's size.
-fn ranges(
-    reader: &PackReader,
-    due: &BTreeMap<(TopicId, PartitionId), (usize, Offset, Offset)>,
-    readings: &[Reading],
-) -> Vec<Range<u64>> {
+fn ranges(reader: &PackReader, due: &Due, readings: &[Reading]) -> Vec<Range<u64>> {
     let mut ranges: Vec<Range<u64>> = Vec::new();
-    for block in &reader.footer().blocks {
+    let footer = reader.footer();
+    let names: Vec<Arc<str>> = footer
+        .topics
+        .iter()
+        .map(|topic| topic.topic.as_str().into())
+        .collect();
+    for block in &footer.blocks {
         let header = &block.header;
-        let Some((number, first, last)) = due.get(&(header.topic_id, header.partition)) else {
+        let found = names
+            .get(block.topic as usize)
+            .and_then(|name| due.get(&(Arc::clone(name), header.partition)));
+        let Some((number, first, last)) = found else {
             continue;
         };
         let inside = header.base_offset >= *first && header.last_offset <= *last;
         let wanted = readings.get(*number).is_some_and(|reading| {
-            header.last_offset >= reading.source.start && header.base_offset < reading.source.end
+            header.topic_id == reading.topic_id
+                && header.last_offset >= reading.source.start
+                && header.base_offset < reading.source.end
         });
         if !inside || !wanted {
             continue;

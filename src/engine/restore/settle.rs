@@ -39,14 +39,8 @@ pub(super) async fn settle(
     clock: Instant,
 ) -> Result<RestoreReport, EngineError> {
     compare_ends(client, plan, &outcome).await?;
-    let afterwards = plan.topics.iter().filter_map(|topic| match &topic.action {
-        TopicAction::Create { afterwards, .. } => {
-            Some((topic.target_topic.clone(), afterwards.clone()))
-        }
-        TopicAction::Append => None,
-    });
     client
-        .incremental_alter_configs(&afterwards.collect())
+        .incremental_alter_configs(&plan.afterwards(), false)
         .await?;
     Ok(report(plan, outcome, clock))
 }

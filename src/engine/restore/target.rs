@@ -22,8 +22,12 @@ pub(super) struct TargetPartition {
     pub end: Offset,
 }
 
-/// Creates the topics that the plan creates.
-pub(super) async fn create(client: &Client, plan: &RestorePlan) -> Result<(), EngineError> {
+/// Creates the topics that the plan creates; those that are there afterwards are added to `created`.
+pub(super) async fn create(
+    client: &Client,
+    plan: &RestorePlan,
+    created: &mut Vec<String>,
+) -> Result<(), EngineError> {
     let new: Vec<NewTopic> = plan
         .topics
         .iter()
@@ -32,11 +36,20 @@ pub(super) async fn create(client: &Client, plan: &RestorePlan) -> Result<(), En
     if new.is_empty() {
         return Ok(());
     }
-    for (topic, created) in client.create_topics(&new, false).await? {
-        created.map_err(|error| {
-            EngineError::Refused(format!("topic {topic} cannot be created: {error}"))
-        })?;
+    let mut refused = Vec::new();
+    for (topic, answer) in client.create_topics(&new, false).await? {
+        match answer {
+            Ok(()) => created.push(topic),
+            Err(error) => refused.push(format!("topic {topic} cannot be created: {error}")),
+        }
     }
+    if !refused.is_empty() {
+        return Err(EngineError::Refused(refused.join("; ")));
+    }
+    // Settings that wait for the end are asked for now: a right that is missing shows before the records are written.
+    client
+        .incremental_alter_configs(&plan.afterwards(), true)
+        .await?;
     Ok(())
 }
 
@@ -81,6 +94,9 @@ async fn try_ready(
     let mut leaders = Vec::new();
     for topic in &plan.topics {
         let found = metadata.topics.get(&topic.target_topic);
+        if let Some(code) = found.and_then(|found| found.error) {
+            return Err(KafkaError::for_topic(code, "DESCRIBE", &topic.target_topic).into());
+        }
         for number in 0..topic.target_partitions {
             let id = PartitionId(i32::try_from(number).unwrap_or(i32::MAX));
             let leader = found.and_then(|topic| topic.partitions.get(&id)?.leader);

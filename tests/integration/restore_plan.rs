@@ -1,0 +1,167 @@
+//! What `restore --dry-run` says, and that saying it changes nothing.
+
+use crate::scene::{Scene, entry, numbered};
+use crate::testbed::Compression;
+
+#[test]
+fn a_dry_run_tells_the_plan_and_changes_nothing() {
+    let scene = Scene::shared();
+    scene.client.create_topic(
+        "plan.a",
+        2,
+        &[("cleanup.policy", "compact"), ("segment.ms", "9999")],
+    );
+    scene
+        .client
+        .create_topic("plan.b", 1, &[("retention.ms", "5000000")]);
+    scene
+        .client
+        .produce("plan.a", 0, Compression::Gzip, numbered(0, 30));
+    scene
+        .client
+        .produce("plan.b", 0, Compression::None, numbered(0, 12));
+    scene.backup("--topic plan.*");
+    let mut before = scene.client.topics();
+    let plan = scene.plan("latest --rename *=dry.{topic}");
+
+    let a = entry(&plan["topics"], "topic", "plan.a");
+    assert_eq!(a["target_topic"], "dry.plan.a");
+    assert_eq!(a["target_partitions"], 2);
+    let create = &a["action"]["create"];
+    assert_eq!(create["replication_factor"], 1);
+    assert_eq!(create["configuration"]["cleanup.policy"], "delete");
+    assert_eq!(create["afterwards"]["cleanup.policy"], "compact");
+    assert_eq!(create["afterwards"]["segment.ms"], "9999");
+    assert_eq!(a["partitions"][0]["records"], 30);
+    assert!(a["partitions"][0]["bytes"].as_u64().unwrap() > 0);
+    let b = entry(&plan["topics"], "topic", "plan.b");
+    assert!(
+        b["notes"]
+            .to_string()
+            .contains("retention.ms stays -1 instead of the source's 5000000")
+    );
+    assert_eq!(plan["refused"], serde_json::json!([]));
+
+    let told = scene.run(
+        "restore",
+        "latest --dry-run --rename *=dry.{topic} --until 2100-01-01T00:00:00Z --partition 0",
+    );
+    assert_eq!(told.code, 0, "{told}");
+    for text in [
+        "dry.plan.a",
+        "create, 1 replica(s)",
+        "set cleanup.policy=delete, then compact",
+        "set segment.ms=9223372036854775807, then 9999",
+        "up to 42 records",
+        "nothing was changed",
+        "skip records from 2100-01-01",
+        "not chosen: partition(s) 1",
+    ] {
+        assert!(told.stdout.contains(text), "{text:?} is not in {told}");
+    }
+    let mut after = scene.client.topics();
+    before.retain(|topic| topic.contains("plan."));
+    after.retain(|topic| topic.contains("plan."));
+    before.sort();
+    after.sort();
+    assert_eq!(before, after);
+    assert_eq!(scene.files("locks"), Vec::<std::path::PathBuf>::new());
+}
+
+#[test]
+fn a_dry_run_tells_everything_that_would_be_refused_at_once() {
+    let scene = Scene::shared();
+    scene.client.create_topic("no.a", 2, &[]);
+    scene.client.create_topic("no.b", 2, &[]);
+    scene.backup("--topic no.*");
+    let outcome = scene.run(
+        "restore",
+        "latest --dry-run --json --replication-factor 3 --rename no.b=no.c --partition 7",
+    );
+    assert_eq!(outcome.code, 1, "{outcome}");
+    let refused = outcome.json()["refused"].to_string();
+    for text in [
+        "topic no.a exists in the target",
+        "--rename",
+        "--if-exists append",
+        "topic no.c wants 3 replicas, the target has 1 broker",
+        "--replication-factor 1",
+        "the backup of topic no.a has no partition 7",
+    ] {
+        assert!(refused.contains(text), "{text:?} is not in {refused}");
+    }
+    let told = scene.run(
+        "restore",
+        "latest --dry-run --replication-factor 3 --rename no.b=no.c --partition 7",
+    );
+    assert_eq!(told.code, 1);
+    assert!(told.stdout.contains("refused: topic no.a exists"), "{told}");
+    let tried = scene.run(
+        "restore",
+        "latest --replication-factor 3 --rename no.b=no.c --partition 7",
+    );
+    tried.refused(1, &["topic no.a exists", "topic no.c wants 3 replicas"]);
+    assert!(!scene.client.topics().contains(&"no.c".to_owned()));
+}
+
+#[test]
+fn names_that_the_target_cannot_have_are_refused_before_anything_is_created() {
+    let scene = Scene::shared();
+    scene.client.create_topic("clash.one", 1, &[]);
+    scene.client.create_topic("clash.two", 1, &[]);
+    scene.backup("--topic clash.*");
+    scene
+        .run("restore", "latest --rename clash.*=merged")
+        .refused(
+            1,
+            &[
+                "topics clash.one, clash.two would all become merged",
+                "change --rename",
+            ],
+        );
+    // `.` and `_` are the same in Kafka's metrics, so brokers refuse names that differ in them alone.
+    scene
+        .run(
+            "restore",
+            "latest --topic clash.one --rename clash.one=clash_two",
+        )
+        .refused(1, &["topic clash_two cannot be created", "collides"]);
+    let long = "x".repeat(250);
+    scene
+        .run(
+            "restore",
+            &format!("latest --topic clash.one --rename clash.one={long}"),
+        )
+        .refused(1, &["cannot be created"]);
+    let topics = scene.client.topics();
+    assert!(
+        !topics
+            .iter()
+            .any(|topic| topic == "merged" || topic == "clash_two")
+    );
+}
+
+#[test]
+fn offsets_are_never_approximated() {
+    let scene = Scene::shared();
+    scene.client.create_topic("exact", 1, &[]);
+    scene.backup("--topic exact");
+    scene
+        .run(
+            "restore",
+            "latest --rename exact=exact.back --offsets exact",
+        )
+        .refused(
+            64,
+            &[
+                "--offsets exact",
+                "does not approximate",
+                "--offsets mapped",
+            ],
+        );
+    scene
+        .run("restore", "latest --groups all")
+        .refused(64, &["--groups", "--groups none"]);
+    let report = scene.restore("latest --rename exact=exact.back --offsets mapped");
+    assert_eq!(report["offsets"], "mapped");
+}

@@ -1,0 +1,173 @@
+//! Where a test plays: a broker, a repository of its own, and the command between them.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::kafkeep;
+use crate::testbed::{Broker, Client, Message, Outcome, Properties, Record, Release};
+
+/// A repository of its own, and the cluster that commands are given.
+pub struct Scene<'a> {
+    pub broker: &'a Broker,
+    pub client: Client,
+    directory: TempDir,
+}
+
+impl<'a> Scene<'a> {
+    /// On `broker`, with a repository that does not exist yet.
+    pub fn on(broker: &'a Broker) -> Self {
+        Self {
+            broker,
+            client: Client::new(&broker.address()),
+            directory: TempDir::new().unwrap(),
+        }
+    }
+
+    /// On the broker that tests share.
+    pub fn shared() -> Scene<'static> {
+        Scene::on(Broker::shared())
+    }
+
+    /// On another broker, which has an authorizer: what no ACL speaks of is for everybody.
+    pub fn elsewhere() -> Scene<'static> {
+        static ELSEWHERE: OnceLock<Broker> = OnceLock::new();
+        Scene::on(ELSEWHERE.get_or_init(|| {
+            let properties = Properties::default()
+                .set(
+                    "authorizer.class.name",
+                    "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+                )
+                .set("allow.everyone.if.no.acl.found", "true");
+            Broker::start(Release::V4_1, properties)
+        }))
+    }
+
+    /// The repository's directory.
+    pub fn repository(&self) -> PathBuf {
+        self.directory.path().join("repository")
+    }
+
+    /// A path beside the repository.
+    pub fn beside(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// `kafkeep VERB --repository … ARGUMENTS`, with the cluster where the verb takes one; words are separated by
+    /// spaces.
+    pub fn run(&self, verb: &str, arguments: &str) -> Outcome {
+        let mut all = vec![verb.to_owned(), "--repository".to_owned()];
+        all.push(self.repository().display().to_string());
+        if ["backup", "restore"].contains(&verb) && !arguments.contains("--bootstrap-servers") {
+            all.extend(["--bootstrap-servers".to_owned(), self.broker.address()]);
+        }
+        all.extend(arguments.split_whitespace().map(str::to_owned));
+        kafkeep(all)
+    }
+
+    /// The report of a backup that must succeed.
+    #[track_caller]
+    pub fn backup(&self, arguments: &str) -> Value {
+        self.run("backup", &format!("--json {arguments}")).done()
+    }
+
+    /// The report of a restore that must succeed.
+    #[track_caller]
+    pub fn restore(&self, arguments: &str) -> Value {
+        self.run("restore", &format!("--json {arguments}")).done()
+    }
+
+    /// The plan of a restore that could be carried out.
+    #[track_caller]
+    pub fn plan(&self, arguments: &str) -> Value {
+        self.run("restore", &format!("--json --dry-run {arguments}"))
+            .done()
+    }
+
+    /// Every block of every backup is sound.
+    #[track_caller]
+    pub fn verify(&self) -> Value {
+        self.run("verify", "--json").done()
+    }
+
+    /// The files of the repository below `part`, sorted.
+    pub fn files(&self, part: &str) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        collect(&self.repository().join(part), &mut found);
+        found.sort();
+        found
+    }
+}
+
+fn collect(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(directory).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect(&path, found);
+        } else {
+            found.push(path);
+        }
+    }
+}
+
+/// Records with everything that must not get lost, `count` of them, a second apart.
+pub fn awkward(count: i64) -> impl Iterator<Item = Message> {
+    (0..count).map(|n| Message {
+        key: match n % 4 {
+            0 => None,
+            1 => Some(Vec::new()),
+            _ => Some(format!("key-{}", n % 97).into_bytes()),
+        },
+        value: match n % 5 {
+            0 => None,
+            1 => Some(Vec::new()),
+            _ => Some(
+                format!("{n} {:040x} {}", n * 7919, "abc ".repeat((n % 60) as usize)).into_bytes(),
+            ),
+        },
+        headers: match n % 3 {
+            0 => Vec::new(),
+            1 => vec![
+                ("trace".into(), Some(n.to_be_bytes().to_vec())),
+                ("trace".into(), None),
+            ],
+            _ => vec![("".into(), Some(Vec::new()))],
+        },
+        timestamp: Some(1_700_000_000_000 + n * 1000),
+    })
+}
+
+/// `count` plain records whose keys and values tell their number, from `first` on.
+pub fn numbered(first: i64, count: i64) -> impl Iterator<Item = Message> {
+    (first..first + count).map(|n| Message::new(format!("key-{n}"), format!("value-{n}")))
+}
+
+/// The same records as if all lay at offset 0: for comparing topics whose offsets differ.
+pub fn without_offsets(partitions: Vec<Vec<Record>>) -> Vec<Vec<Record>> {
+    let strip = |records: Vec<Record>| records.into_iter().map(Record::without_offset).collect();
+    partitions.into_iter().map(strip).collect()
+}
+
+/// The values of one partition's records, as text.
+pub fn values(records: &[Record]) -> Vec<String> {
+    records
+        .iter()
+        .map(|record| {
+            String::from_utf8(record.value.clone().unwrap_or_else(|| b"null".to_vec())).unwrap()
+        })
+        .collect()
+}
+
+/// The entry of a JSON list whose `name` is `value`.
+#[track_caller]
+pub fn entry<'v>(list: &'v Value, name: &str, value: impl Into<Value>) -> &'v Value {
+    let value = value.into();
+    let found = list
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|entry| entry[name] == value);
+    found.unwrap_or_else(|| panic!("no entry with {name} {value} in {list:#}"))
+}

@@ -1,0 +1,149 @@
+//! What a repository tells of its backups.
+
+use crate::scene::{Scene, numbered};
+use crate::testbed::Compression;
+
+#[test]
+fn backups_are_listed_newest_first_by_cluster_and_by_topic() {
+    let scene = Scene::shared();
+    for topic in ["listed.a", "listed.b"] {
+        scene.client.create_topic(topic, 2, &[]);
+        scene
+            .client
+            .produce(topic, 0, Compression::None, numbered(0, 1200));
+    }
+    let a = scene.backup("--topic listed.a")["backup_id"].clone();
+    let b = scene.backup("--topic listed.b --partition 0")["backup_id"].clone();
+    let both = scene.backup("--topic listed.*");
+    let cluster = both["cluster_id"].as_str().unwrap();
+    let listed = |arguments: &str| -> Vec<serde_json::Value> {
+        let listing = scene.run("list", &format!("--json {arguments}")).done();
+        let backups = listing["backups"].as_array().unwrap();
+        backups
+            .iter()
+            .map(|backup| backup["backup_id"].clone())
+            .collect()
+    };
+    let both = both["backup_id"].clone();
+    assert_eq!(listed(""), [both.clone(), b.clone(), a.clone()]);
+    assert_eq!(listed("--topic listed.a"), [both.clone(), a.clone()]);
+    assert_eq!(
+        listed(&format!("--cluster {cluster} --topic *.b")),
+        [both, b]
+    );
+    assert_eq!(listed("--cluster another"), Vec::<serde_json::Value>::new());
+
+    let told = scene.run("list", "");
+    assert_eq!(told.code, 0, "{told}");
+    let lines: Vec<&str> = told.stdout.lines().collect();
+    assert_eq!(lines.len(), 4, "{told}");
+    assert!(lines[0].starts_with("BACKUP"), "{told}");
+    assert!(
+        lines[1].contains("completed") && lines[1].contains("2 400"),
+        "{told}"
+    );
+    assert!(lines[2].contains("completed (one-off)"), "{told}");
+    assert!(
+        lines.iter().all(|line| line.trim_end().len() == line.len()),
+        "{told:?}",
+        told = told.stdout
+    );
+    let none = scene.run("list", "--cluster another");
+    assert_eq!(none.stdout, "no backups\n");
+}
+
+#[test]
+fn a_backup_is_shown_with_its_bounds() {
+    let scene = Scene::shared();
+    scene
+        .client
+        .create_topic("shown", 2, &[("cleanup.policy", "compact")]);
+    scene
+        .client
+        .produce("shown", 1, Compression::Zstd, numbered(0, 25));
+    let report = scene.backup("--topic shown");
+    let shown = scene.run("show", "latest --json").done();
+    assert_eq!(shown["backup_id"], report["backup_id"]);
+    let totals = &shown["totals"];
+    assert!(totals["new_stored_bytes"].as_u64().unwrap() > 0);
+    assert_eq!(totals["new_stored_bytes"], totals["stored_bytes"]);
+    let partition = &shown["topics"][0]["partitions"][1];
+    assert_eq!(
+        (&partition["start_offset"], &partition["end_offset"]),
+        (&0.into(), &25.into())
+    );
+    let told = scene.run("show", "latest");
+    assert_eq!(told.code, 0, "{told}");
+    for text in [
+        "completed",
+        "PARTITION",
+        "LAST STABLE",
+        "25 records",
+        "shown: cleanup.policy=compact",
+    ] {
+        assert!(told.stdout.contains(text), "{text:?} is not in {told}");
+    }
+}
+
+#[test]
+fn the_report_of_a_backup_has_what_scripts_rely_on() {
+    let scene = Scene::shared();
+    scene.client.create_topic("reported", 1, &[]);
+    scene
+        .client
+        .produce("reported", 0, Compression::Lz4, numbered(0, 25));
+    let report = scene.backup("--topic reported");
+    for name in [
+        "backup_id",
+        "status",
+        "cluster_id",
+        "started_at",
+        "duration_ms",
+        "total_messages",
+        "total_size_bytes",
+        "compressed_size_bytes",
+        "compression_ratio",
+        "new_bytes",
+        "reused_bytes",
+    ] {
+        assert!(!report[name].is_null(), "{name} is not in {report:#}");
+    }
+    for name in [
+        "partition",
+        "start_offset",
+        "end_offset",
+        "last_stable_offset",
+        "records",
+        "bytes",
+        "gaps",
+    ] {
+        let partition = &report["topics"][0]["partitions"][0];
+        assert!(!partition[name].is_null(), "{name} is not in {partition:#}");
+    }
+    assert!(!report["topics"][0]["topic_id"].is_null());
+    let restored = scene.restore("latest --rename reported=reported.back");
+    for name in [
+        "backup_id",
+        "topics",
+        "offsets",
+        "groups",
+        "checksum_validated",
+    ] {
+        assert!(!restored[name].is_null(), "{name} is not in {restored:#}");
+    }
+    for name in ["partition", "records", "start_offset", "end_offset"] {
+        assert!(
+            !restored["topics"][0]["partitions"][0][name].is_null(),
+            "{name}"
+        );
+    }
+    for name in ["aborted", "open", "control", "cut"] {
+        assert!(!restored["topics"][0]["skipped"][name].is_null(), "{name}");
+    }
+    let told = scene.run("backup", "--topic reported");
+    assert!(
+        told.stdout.contains("TOPIC") && told.stdout.contains("25 records"),
+        "{told}"
+    );
+    assert_eq!(told.stderr, "", "no progress where nobody watches");
+}

@@ -1,0 +1,118 @@
+//! The disk below a repository fills up, or takes no writes.
+
+use std::process::Command;
+
+use crate::scene::{Scene, numbered, values};
+use crate::testbed::{Compression, Message, Outcome};
+
+/// Runs a shell script in a mount namespace of its own, with `$KAFKEEP`, `$BROKER`, and `$PLACE` to mount on.
+fn with_mounts(scene: &Scene<'_>, script: &str) -> Outcome {
+    let root = std::fs::metadata("/proc/self").is_ok_and(|process| {
+        use std::os::unix::fs::MetadataExt;
+        process.uid() == 0
+    });
+    let place = scene.beside("mounted");
+    std::fs::create_dir_all(&place).unwrap();
+    let output = Command::new("unshare")
+        .args(if root { &["-m"][..] } else { &["-r", "-m"] })
+        .args(["sh", "-c", script])
+        .env("KAFKEEP", env!("CARGO_BIN_EXE_kafkeep"))
+        .env("BROKER", scene.broker.address())
+        .env("PLACE", place)
+        .env("REPOSITORY", scene.repository())
+        .env_remove("RUST_LOG")
+        .output()
+        .expect("unshare, of util-linux");
+    Outcome::of(output)
+}
+
+#[test]
+fn a_full_disk_is_said_and_the_next_run_works_when_there_is_space() {
+    let scene = Scene::shared();
+    scene.client.create_topic("full", 1, &[]);
+    scene
+        .client
+        .produce("full", 0, Compression::None, numbered(0, 10));
+    let noise = |n: u32| -> Vec<u8> {
+        (0..20_000_u32)
+            .map(|i| ((i ^ n).wrapping_mul(2_654_435_761) >> 24) as u8)
+            .collect()
+    };
+    let script = r#"
+        mount -t tmpfs -o size=6m tmpfs "$PLACE" || exit 99
+        kafkeep() { "$KAFKEEP" "$@" --repository "$PLACE/repository"; }
+        backup() { kafkeep backup --bootstrap-servers "$BROKER" --topic "$1" --compression none; }
+        backup full || exit 98
+        backup full.large 2>"$PLACE/../error"
+        echo "code $?"
+        cat "$PLACE/../error" >&2
+        kafkeep verify && echo sound
+        find "$PLACE/repository/.tmp" "$PLACE/repository/locks" -type f
+        kafkeep list --json | grep -c '"backup_id"'
+        kafkeep restore latest --bootstrap-servers "$BROKER" --rename full=full.back || exit 97
+        mount -o remount,size=64m "$PLACE"
+        backup full.large && kafkeep verify && echo "sound again"
+    "#;
+    scene.client.create_topic("full.large", 1, &[]);
+    let large = (0..500).map(|n| Message::new("k", noise(n)));
+    scene
+        .client
+        .produce("full.large", 0, Compression::None, large);
+    let outcome = with_mounts(&scene, script);
+    assert_eq!(outcome.code, 0, "{outcome}");
+    assert!(outcome.stdout.contains("code 1\n"), "{outcome}");
+    let said = "no space left in";
+    assert!(
+        outcome.stderr.contains(said) && outcome.stderr.contains("free some space"),
+        "{outcome}"
+    );
+    assert!(
+        outcome.stdout.contains("\nsound\n1\n"),
+        "leftovers, or damage: {outcome}"
+    );
+    assert!(outcome.stdout.contains("sound again"), "{outcome}");
+    assert_eq!(values(&scene.client.read("full.back")[0]).len(), 10);
+}
+
+#[test]
+fn a_read_only_repository_is_read_and_not_written_to() {
+    let scene = Scene::shared();
+    scene.client.create_topic("readonly", 1, &[]);
+    scene
+        .client
+        .produce("readonly", 0, Compression::Gzip, numbered(0, 10));
+    scene.backup("--topic readonly");
+    let script = r#"
+        mount --bind -o ro "$REPOSITORY" "$PLACE" && mount -o remount,bind,ro "$PLACE" || exit 99
+        kafkeep() { "$KAFKEEP" "$@" --repository "$PLACE"; }
+        kafkeep backup --bootstrap-servers "$BROKER" --topic readonly
+        echo "backup $?"
+        kafkeep list; echo "list $?"
+        kafkeep show latest; echo "show $?"
+        kafkeep verify; echo "verify $?"
+        kafkeep restore latest --bootstrap-servers "$BROKER" --rename readonly=readonly.back
+        echo "restore $?"
+    "#;
+    let outcome = with_mounts(&scene, script);
+    for text in [
+        "backup 1\n",
+        "list 0\n",
+        "show 0\n",
+        "verify 0\n",
+        "restore 0\n",
+    ] {
+        assert!(
+            outcome.stdout.contains(text),
+            "{text:?} is not in {outcome}"
+        );
+    }
+    assert!(
+        outcome.stderr.contains("Read-only file system"),
+        "{outcome}"
+    );
+    assert_eq!(
+        scene.client.read("readonly"),
+        scene.client.read("readonly.back")
+    );
+    scene.verify();
+}
