@@ -4,6 +4,7 @@ use clap::Args;
 
 use crate::engine::backup::{BackupOptions, BackupReport, OffsetBound, backup};
 use crate::engine::rate::RateLimit;
+use crate::engine::size::Size;
 use crate::engine::topics::{TopicPattern, TopicPatterns};
 use crate::record::{Compression, PartitionId};
 use crate::repository::{BackupStatus, Selection};
@@ -39,6 +40,9 @@ pub struct BackupArgs {
     /// Read no faster than this, e.g. 50MiB/s or '10000 records/s'
     #[arg(long, value_name = "RATE")]
     rate_limit: Option<RateLimit>,
+    /// Seal a pack whenever it has this size: an interrupted backup is continued behind its last sealed pack
+    #[arg(long, value_name = "SIZE", default_value = "256MiB")]
+    pack_size: Size,
     /// Only this partition; may be repeated
     #[arg(long = "partition", value_name = "N", help_heading = "One-off backups")]
     partitions: Vec<i32>,
@@ -87,6 +91,18 @@ fn refuse_impossible_bounds(args: &BackupArgs) -> Result<(), CliError> {
     }
 }
 
+/// Smaller packs would drown in their number, larger ones lose too much when a run is interrupted.
+fn pack_size(size: Size) -> Result<u64, CliError> {
+    const SIZES: std::ops::RangeInclusive<u64> = 1 << 20..=4 << 30;
+    if SIZES.contains(&size.0) {
+        Ok(size.0)
+    } else {
+        Err(CliError::Usage(
+            "--pack-size: choose between 1MiB and 4GiB".into(),
+        ))
+    }
+}
+
 pub async fn run(args: &BackupArgs, global: &Global) -> Result<Exit, CliError> {
     refuse_impossible_bounds(args)?;
     let client = args.source.connect(global).await?;
@@ -96,6 +112,7 @@ pub async fn run(args: &BackupArgs, global: &Global) -> Result<Exit, CliError> {
         compression: args.compression,
         rate_limit: args.rate_limit,
         selection: args.selection(),
+        pack_size: pack_size(args.pack_size)?,
         ..BackupOptions::new(TopicPatterns::new(args.topics.clone()))
     };
     let report = backup(

@@ -10,6 +10,7 @@ mod extents;
 mod progress;
 pub mod rate;
 pub mod restore;
+pub mod size;
 pub mod topics;
 pub mod transactions;
 pub mod verify;

@@ -9,6 +9,7 @@ use serde::{Serialize, Serializer};
 use tokio::time::Instant;
 
 use super::EngineError;
+use super::size::Size;
 
 /// How fast a run may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +34,7 @@ impl FromStr for RateLimit {
         let limit = if let Some(records) = amount.strip_suffix("records") {
             Self::Records(records.trim().parse().map_err(|_| refuse())?)
         } else {
-            Self::Bytes(parse_size(amount).ok_or_else(refuse)?)
+            Self::Bytes(amount.parse::<Size>().map_err(|_| refuse())?.0)
         };
         match limit {
             Self::Bytes(0) | Self::Records(0) => Err(refuse()),
@@ -55,25 +56,6 @@ impl Serialize for RateLimit {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
-}
-
-/// A size in bytes: a number with `B`, `kB`, `KiB`, `MB`, `MiB`, `GB`, `GiB`, or none of them.
-fn parse_size(text: &str) -> Option<u64> {
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let scale: u64 = match unit.trim() {
-        "" | "B" => 1,
-        "kB" | "KB" => 1_000,
-        "KiB" => 1 << 10,
-        "MB" => 1_000_000,
-        "MiB" => 1 << 20,
-        "GB" => 1_000_000_000,
-        "GiB" => 1 << 30,
-        _ => return None,
-    };
-    number.parse::<u64>().ok()?.checked_mul(scale)
 }
 
 /// Keeps several tasks together below one limit: each says what it took, and sleeps until that is paid for.

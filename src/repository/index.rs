@@ -166,7 +166,7 @@ impl Layer {
     }
 
     /// Whether all that it says can be: read layers are not believed before.
-    fn check(&self) -> Result<(), RepositoryError> {
+    pub(super) fn check(&self) -> Result<(), RepositoryError> {
         let mut weight = 0;
         for (partition, extents) in &self.partitions {
             weight += extents.len() as u64;

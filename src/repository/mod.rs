@@ -5,6 +5,7 @@
 //! - [`PackWriter`] and [`PackReader`]: packs of blocks of whole record batches ([`SealedBlock`], [`Block`])
 //! - [`Layer`] and [`TopicIndex`]: where the batches of a topic generation lie
 //! - states: what is not records, such as topic configurations
+//! - [`UnfinishedRun`]: what an interrupted run had sealed, for the next to adopt
 //! - [`Manifest`]: what makes a backup exist, written last
 //! - [`LockGuard`]: who uses the repository
 //!
@@ -33,6 +34,7 @@ mod sealed_json;
 mod states;
 mod storage;
 mod transactions;
+mod unfinished;
 
 #[cfg(test)]
 mod damage_tests;
@@ -69,3 +71,4 @@ pub use seal::{BlockSource, SealedBlock};
 pub use sealed_json::FORMAT;
 pub use storage::{ObjectInfo, ObjectName, ObjectWriter, Storage};
 pub use transactions::{TransactionEvent, TransactionEventKind};
+pub use unfinished::UnfinishedRun;

@@ -9,7 +9,7 @@ use super::transactions::TransactionEventKind;
 use super::{BlockPlace, PackId, PackRef, RepositoryError, RepositoryId, SealedBlock, Sha256};
 use crate::record::{PartitionId, ProducerId};
 
-/// Length at which a pack is long enough, in bytes.
+/// Length at which a pack is long enough, in bytes, unless the operator says otherwise.
 pub const PACK_TARGET: u64 = 256 << 20;
 /// What a pack lists, at most, before it counts as full: keeps the memory of a writer and of a reader small.
 const BLOCKS_TARGET: usize = 1 << 14;
@@ -99,9 +99,9 @@ impl PackWriter {
         self.footer.blocks.is_empty()
     }
 
-    /// Whether the pack should be finished: it is [`PACK_TARGET`] long, or lists as much as it should.
-    pub fn is_full(&self) -> bool {
-        self.length >= PACK_TARGET
+    /// Whether the pack should be finished: it is `target` bytes long, or lists as much as it should.
+    pub fn is_full(&self, target: u64) -> bool {
+        self.length >= target
             || self.footer.blocks.len() >= BLOCKS_TARGET
             || self.footer.transactions.len() >= TRANSACTIONS_TARGET
     }

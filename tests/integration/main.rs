@@ -11,6 +11,7 @@ mod compaction;
 mod demo;
 mod golden_batches;
 mod incremental;
+mod interrupted;
 mod rebuilt_batches;
 mod record_formats;
 mod restore;

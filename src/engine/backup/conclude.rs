@@ -87,6 +87,10 @@ pub(super) fn conclude(
     // Without it, what the manifest references may have been taken for unused and removed.
     lock.check()?;
     repository.publish(&manifest)?;
+    repository.forget_run(run.backup_id)?;
+    for superseded in plan.adoptable.superseded(&manifest) {
+        repository.forget_run(superseded)?;
+    }
     let duration_ms = u64::try_from(run.clock.elapsed().as_millis()).unwrap_or(u64::MAX);
     Ok(BackupReport::of(&manifest, duration_ms, plan.warnings))
 }
@@ -160,11 +164,18 @@ fn conclude_partition(
     previous: Option<&PartitionEntry>,
 ) -> Result<PartitionEntry, EngineError> {
     let new = stored.held();
+    // An adopted run may have begun where the log started earlier.
+    let begins_inside = plan
+        .adopted
+        .first()
+        .is_none_or(|sealed| sealed.extent.base_offset >= plan.start);
     let held = match previous {
-        None => new,
-        Some(previous) if previous.start_offset == plan.start => Held::of_entry(previous).with(new),
+        None if begins_inside => new,
+        Some(previous) if begins_inside && previous.start_offset == plan.start => {
+            Held::of_entry(previous).with(new)
+        }
         // The log's start has moved: what lies below it no longer belongs to the backup.
-        Some(_) => match index {
+        _ => match index {
             Some(index) => held_between(repository, index, plan.partition, plan.start, plan.end)?,
             None => new,
         },

@@ -9,19 +9,18 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::engine::chain::Generation;
 use crate::engine::rate::RateLimiter;
-use crate::engine::transactions::OpenTransactions;
 use crate::engine::{EngineError, Progress};
 use crate::kafka::{
     BrokerId, Client, Connection, ErrorCode, FetchPartition, FetchRequest, FetchedPartition,
     Isolation, KafkaError, OffsetSpec, PendingFetch, TopicPartition, Topics,
 };
 use crate::record::{LeaderEpoch, Offset, PartitionId, TopicId};
-use crate::repository::{Gap, Repository};
+use crate::repository::{BackupId, Gap, Repository};
 
 use super::BackupOptions;
 use super::plan::{BackupPlan, PartitionPlan, TopicPlan};
 use super::seal::{Chunk, Sealing, seal_all};
-use super::store::{Stored, store_all};
+use super::store::{Store, Stored};
 use super::walk::{Walked, walk};
 
 /// What one request asks for in all, and of one partition.
@@ -132,6 +131,7 @@ struct Source<'a> {
 pub(super) async fn copy(
     client: &Client,
     repository: &Arc<Repository>,
+    run_id: BackupId,
     options: &BackupOptions,
     mut plan: BackupPlan,
     progress: &Arc<dyn Progress>,
@@ -146,12 +146,9 @@ pub(super) async fn copy(
     let (chunks, chunks_in) = mpsc::channel(8);
     let (sealed, sealed_in) = mpsc::channel(4);
     let storing = {
-        let (repository, progress, open) = (
-            Arc::clone(repository),
-            Arc::clone(progress),
-            open_transactions(&plan),
-        );
-        tokio::task::spawn_blocking(move || store_all(&repository, sealed_in, open, &progress))
+        let (repository, progress) = (Arc::clone(repository), Arc::clone(progress));
+        let store = Store::new(&plan, run_id, options);
+        tokio::task::spawn_blocking(move || store.store_all(&repository, sealed_in, &progress))
     };
     let source = Source {
         client,
@@ -189,22 +186,6 @@ fn cursors(plan: &BackupPlan) -> Vec<Cursor> {
     partitions
         .enumerate()
         .map(|(slot, (topic, partition))| Cursor::new(slot, topic, partition))
-        .collect()
-}
-
-fn open_transactions(plan: &BackupPlan) -> BTreeMap<usize, OpenTransactions> {
-    let partitions = plan.topics.iter().flat_map(|topic| {
-        topic
-            .partitions
-            .iter()
-            .map(move |partition| (topic, partition))
-    });
-    partitions
-        .enumerate()
-        .filter_map(|(slot, (topic, partition))| {
-            let entry = topic.chain.as_ref()?.partitions.get(&partition.partition)?;
-            Some((slot, OpenTransactions::resumed(&entry.open_transactions)))
-        })
         .collect()
 }
 

@@ -8,6 +8,7 @@
 //! conclude  index layers, states, the manifest last            -> BackupReport
 //! ```
 
+mod adopt;
 mod conclude;
 mod fetch;
 mod offsets;
@@ -25,7 +26,7 @@ use chrono::Utc;
 
 use crate::kafka::Client;
 use crate::record::Compression;
-use crate::repository::{BackupId, Repository, Selection};
+use crate::repository::{BackupId, PACK_TARGET, Repository, Selection};
 
 pub use offsets::OffsetBound;
 pub use plan::{BackupPlan, PartitionPlan, TopicConfiguration, TopicPlan};
@@ -51,6 +52,8 @@ pub struct BackupOptions {
     pub selection: Option<Selection>,
     /// The policy that this is a run of.
     pub policy: Option<String>,
+    /// Bytes at which a pack is sealed, and safe should the run be interrupted.
+    pub pack_size: u64,
     /// Bytes of fetched batches that may be in memory at once.
     pub memory: u64,
 }
@@ -65,12 +68,14 @@ impl BackupOptions {
             rate_limit: None,
             selection: None,
             policy: None,
+            pack_size: PACK_TARGET,
             memory: 48 << 20,
         }
     }
 }
 
-/// Runs one backup. The source is only read, and no consumer group is joined.
+/// Runs one backup. The source is only read, and no consumer group is joined. What an interrupted run had sealed is
+/// taken over.
 ///
 /// A topic whose log was truncated below what the chain holds (an unclean leader election) starts a new
 /// chain, so that the earlier backups stay what they were.
@@ -88,7 +93,7 @@ pub async fn backup(
     let stored = loop {
         let plan = plan::plan(client, &repository, options, &forked).await?;
         progress.planned(plan.offsets_ahead());
-        match fetch::copy(client, &repository, options, plan, &progress).await? {
+        match fetch::copy(client, &repository, backup_id, options, plan, &progress).await? {
             fetch::Copied::Whole(stored) => break stored,
             fetch::Copied::Forked(generations) => forked.extend(generations),
         }

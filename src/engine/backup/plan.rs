@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::EngineError;
 use crate::engine::chain::{ChainEnd, Generation, find_chains};
 use crate::engine::topics::Candidate;
+use crate::engine::transactions::OpenTransactions;
 use crate::kafka::{
     BrokerId, Client, ConfigEntry, ErrorCode, KafkaError, ListedOffset, Metadata, OffsetSpec,
     TopicMetadata, TopicPartition, Topics,
@@ -14,6 +15,7 @@ use crate::kafka::{
 use crate::record::{LeaderEpoch, Offset, PartitionId, TopicId};
 use crate::repository::{Gap, Repository};
 
+use super::adopt::{Adoptable, SealedExtent};
 use super::offsets::{OffsetBound, share};
 use super::{BackupOptions, Selection};
 
@@ -26,6 +28,8 @@ pub struct BackupPlan {
     pub topics: Vec<TopicPlan>,
     /// Manifests that could not be read while looking for chains.
     pub warnings: Vec<String>,
+    /// What interrupted runs had sealed.
+    pub(super) adoptable: Adoptable,
 }
 
 /// One topic of a plan.
@@ -72,6 +76,10 @@ pub struct PartitionPlan {
     pub max_messages: Option<u64>,
     /// Offsets that the source no longer had when they were due.
     pub gaps: Vec<Gap>,
+    /// What interrupted runs had sealed behind the chain's end; `resume` lies behind it.
+    pub(super) adopted: Vec<SealedExtent>,
+    /// Transactions that have begun and not ended below `resume`.
+    pub(super) open: OpenTransactions,
 }
 
 /// A topic's configuration as a repository's state: every entry with the place that set it.
@@ -82,6 +90,16 @@ pub struct TopicConfiguration {
 }
 
 impl BackupPlan {
+    /// The partitions with their topics; a partition's place among them is its slot in the run's table.
+    pub(super) fn partitions(&self) -> impl Iterator<Item = (&TopicPlan, &PartitionPlan)> {
+        self.topics.iter().flat_map(|topic| {
+            topic
+                .partitions
+                .iter()
+                .map(move |partition| (topic, partition))
+        })
+    }
+
     /// How many offsets are to be copied: an upper bound of the records.
     pub fn offsets_ahead(&self) -> u64 {
         self.topics
@@ -136,6 +154,7 @@ pub(super) async fn plan(
             .collect(),
     };
     let mut chains = find_chains(repository, &wanted)?;
+    let adoptable = Adoptable::find(repository, &wanted, &mut warnings)?;
 
     let mut topics = Vec::with_capacity(chosen.len());
     for (name, topic) in &chosen {
@@ -153,7 +172,7 @@ pub(super) async fn plan(
                 format!("the topic was deleted and created anew since backup {earlier}")
             })
         };
-        topics.push(plan_topic(
+        let mut plan = plan_topic(
             name,
             topic,
             TopicConfiguration { entries },
@@ -161,8 +180,13 @@ pub(super) async fn plan(
             restarted,
             &bounds,
             options,
-        )?);
+        )?;
+        if !forked.contains(&generation) {
+            plan.adopt(&adoptable, &generation);
+        }
+        topics.push(plan);
     }
+    warnings.extend(adoption(&topics));
     warnings.extend(topics.iter().filter_map(|topic| {
         let reason = topic.chain_restarted.as_ref()?;
         Some(format!(
@@ -190,6 +214,62 @@ pub(super) async fn plan(
         cluster_id: metadata.cluster_id.clone(),
         topics,
         warnings,
+        adoptable,
+    })
+}
+
+/// Tells what the run takes over from interrupted ones.
+fn adoption(topics: &[TopicPlan]) -> Option<String> {
+    let extents = topics
+        .iter()
+        .flat_map(|topic| &topic.partitions)
+        .flat_map(|partition| &partition.adopted);
+    let bytes: u64 = extents.map(|sealed| sealed.extent.raw_bytes).sum();
+    (bytes > 0).then(|| {
+        format!("{bytes} bytes are taken over that an interrupted backup had copied already")
+    })
+}
+
+impl TopicPlan {
+    /// Continues behind what interrupted runs had sealed.
+    fn adopt(&mut self, adoptable: &Adoptable, generation: &Generation) {
+        for partition in &mut self.partitions {
+            let previous = self
+                .chain
+                .as_ref()
+                .and_then(|chain| chain.partitions.get(&partition.partition));
+            partition.adopted = adoptable.continuing(
+                generation,
+                partition.partition,
+                previous.map(|entry| entry.end_offset),
+                partition.start,
+                partition.end,
+            );
+            let Some(last) = partition.adopted.last() else {
+                continue;
+            };
+            let held = last.extent.end_offset();
+            partition.resume = held.max(partition.start);
+            partition.gaps = gap(Some(held), partition.start).into_iter().collect();
+            partition.resume_epoch = Some(last.extent.leader_epoch)
+                .filter(|epoch| partition.gaps.is_empty() && epoch.0 >= 0);
+            adoptable.follow(
+                generation,
+                partition.partition,
+                &partition.adopted,
+                &mut partition.open,
+            );
+        }
+    }
+}
+
+/// What a log that starts at `log_start` no longer has of what was due from `held` on.
+fn gap(held: Option<Offset>, log_start: Offset) -> Option<Gap> {
+    held.filter(|held| *held < log_start).map(|held| Gap {
+        start_offset: held,
+        end_offset: log_start,
+        reason: "the source deleted them before they were backed up (retention or DeleteRecords)"
+            .to_owned(),
     })
 }
 
@@ -420,12 +500,7 @@ fn plan_partition(
 
     let previous = chain.and_then(|chain| chain.partitions.get(&partition));
     let held = previous.map(|entry| entry.end_offset);
-    let gaps = held.filter(|held| *held < log_start).map(|held| Gap {
-        start_offset: held,
-        end_offset: log_start,
-        reason: "the source deleted them before they were backed up (retention or DeleteRecords)"
-            .to_owned(),
-    });
+    let gaps = gap(held, log_start);
     Ok(PartitionPlan {
         partition,
         leader,
@@ -440,6 +515,10 @@ fn plan_partition(
         last_stable_offset,
         max_messages: None,
         gaps: gaps.into_iter().collect(),
+        adopted: Vec::new(),
+        open: previous
+            .map(|entry| OpenTransactions::resumed(&entry.open_transactions))
+            .unwrap_or_default(),
     })
 }
 

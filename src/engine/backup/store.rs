@@ -8,8 +8,11 @@ use tokio::sync::mpsc;
 use crate::engine::extents::Held;
 use crate::engine::transactions::OpenTransactions;
 use crate::engine::{EngineError, Progress};
-use crate::repository::{Extent, PackRef, PackWriter, Repository};
+use crate::record::{PartitionId, TopicId};
+use crate::repository::{BackupId, Extent, Layer, PackRef, PackWriter, Repository};
 
+use super::BackupOptions;
+use super::plan::BackupPlan;
 use super::seal::SealedChunk;
 
 /// What a run stored of one partition.
@@ -41,59 +44,154 @@ impl StoredPartition {
 /// What a run stored.
 #[derive(Debug, Default)]
 pub(super) struct Stored {
-    /// The packs, in the order of writing.
+    /// The packs: adopted ones, then the run's own in the order of writing.
     pub packs: Vec<PackRef>,
     /// By the partition's place in the run's table.
     pub partitions: BTreeMap<usize, StoredPartition>,
 }
 
-/// Takes sealed chunks until the channel closes; everything it returns is durable.
-pub(super) fn store_all(
-    repository: &Repository,
-    mut chunks: mpsc::Receiver<SealedChunk>,
-    open: BTreeMap<usize, OpenTransactions>,
-    progress: &Arc<dyn Progress>,
-) -> Result<Stored, EngineError> {
-    let mut stored = Stored::default();
-    for (slot, open) in open {
-        stored.partitions.insert(
-            slot,
-            StoredPartition {
-                open,
+impl Stored {
+    /// What the run takes over, as if it had stored it itself.
+    fn adopted(plan: &BackupPlan) -> Self {
+        let mut stored = Self::default();
+        for (slot, (_, partition)) in plan.partitions().enumerate() {
+            let mut entry = StoredPartition {
+                open: partition.open.clone(),
                 ..StoredPartition::default()
-            },
-        );
+            };
+            for sealed in &partition.adopted {
+                let known = stored.packs.iter().position(|pack| *pack == sealed.pack);
+                let number = known.unwrap_or(stored.packs.len());
+                if known.is_none() {
+                    stored.packs.push(sealed.pack.clone());
+                }
+                entry.records += sealed.extent.records;
+                entry.extents.push(Extent {
+                    pack: pack_number(number),
+                    ..sealed.extent.clone()
+                });
+            }
+            stored.partitions.insert(slot, entry);
+        }
+        stored
     }
-    let mut writer: Option<PackWriter> = None;
-    while let Some(chunk) = chunks.blocking_recv() {
-        let pack = match &mut writer {
-            Some(pack) => pack,
-            None => writer.insert(repository.pack_writer()?),
-        };
-        store(
-            pack,
-            stored.packs.len(),
-            &chunk,
-            stored.partitions.entry(chunk.slot).or_default(),
-        )?;
-        let header = &chunk.block.header;
-        let offsets = u64::try_from(header.last_offset.0 - chunk.start.0 + 1).unwrap_or(0);
-        progress.advanced(offsets, u64::from(header.raw_len));
-        if pack.is_full()
-            && let Some(full) = writer.take()
-        {
-            stored.packs.push(full.finish()?);
+}
+
+fn pack_number(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// The run's own thread of writing.
+pub(super) struct Store {
+    stored: Stored,
+    pack_size: u64,
+    record: Option<Record>,
+}
+
+/// Where a run that may be continued writes down which packs are durable.
+struct Record {
+    run_id: BackupId,
+    cluster_id: String,
+    /// Topic and partition by place in the run's table.
+    table: Vec<(Arc<str>, TopicId, PartitionId)>,
+}
+
+impl Store {
+    /// Begins with what `plan` adopts.
+    pub fn new(plan: &BackupPlan, run_id: BackupId, options: &BackupOptions) -> Self {
+        let table = plan.partitions().map(|(topic, partition)| {
+            (
+                topic.topic.as_str().into(),
+                topic.topic_id,
+                partition.partition,
+            )
+        });
+        // One-off backups neither continue nor start a chain.
+        let record = options.selection.is_none().then(|| Record {
+            run_id,
+            cluster_id: plan.cluster_id.clone(),
+            table: table.collect(),
+        });
+        Self {
+            stored: Stored::adopted(plan),
+            pack_size: options.pack_size,
+            record,
         }
     }
-    if let Some(last) = writer {
-        stored.packs.push(last.finish()?);
+
+    /// Takes sealed chunks until the channel closes; everything it returns is durable.
+    pub fn store_all(
+        mut self,
+        repository: &Repository,
+        mut chunks: mpsc::Receiver<SealedChunk>,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<Stored, EngineError> {
+        let mut writer: Option<PackWriter> = None;
+        while let Some(chunk) = chunks.blocking_recv() {
+            let pack = match &mut writer {
+                Some(pack) => pack,
+                None => writer.insert(repository.pack_writer()?),
+            };
+            let number = self.stored.packs.len();
+            store(
+                pack,
+                number,
+                &chunk,
+                self.stored.partitions.entry(chunk.slot).or_default(),
+            )?;
+            let header = &chunk.block.header;
+            let offsets = u64::try_from(header.last_offset.0 - chunk.start.0 + 1).unwrap_or(0);
+            progress.advanced(offsets, u64::from(header.raw_len));
+            if pack.is_full(self.pack_size)
+                && let Some(full) = writer.take()
+            {
+                self.stored.packs.push(full.finish()?);
+                self.record_last(repository)?;
+            }
+        }
+        // The manifest follows at once: the last pack is not worth a record.
+        if let Some(last) = writer {
+            self.stored.packs.push(last.finish()?);
+        }
+        Ok(self.stored)
     }
-    Ok(stored)
+
+    /// Writes down what the pack just finished holds.
+    fn record_last(&self, repository: &Repository) -> Result<(), EngineError> {
+        let (Some(record), Some((pack, earlier))) = (&self.record, self.stored.packs.split_last())
+        else {
+            return Ok(());
+        };
+        let number = pack_number(earlier.len());
+        let mut layers: Vec<Layer> = Vec::new();
+        for (slot, partition) in &self.stored.partitions {
+            let Some((topic, topic_id, id)) = record.table.get(*slot) else {
+                continue;
+            };
+            let first = partition
+                .extents
+                .partition_point(|extent| extent.pack < number);
+            for extent in partition.extents.get(first..).unwrap_or_default() {
+                // Partitions of a topic are neighbours in the table.
+                let layer = match layers.last_mut() {
+                    Some(layer) if (layer.topic.as_str(), layer.topic_id) == (topic, *topic_id) => {
+                        layer
+                    }
+                    _ => {
+                        layers.push(Layer::new(&**topic, *topic_id, &record.cluster_id));
+                        layers.last_mut().ok_or(EngineError::Lost("a layer"))?
+                    }
+                };
+                layer.push(*id, pack, extent.clone())?;
+            }
+        }
+        Ok(repository.record_run(record.run_id, earlier.len(), layers)?)
+    }
 }
 
 fn store(
     pack: &mut PackWriter,
-    pack_number: usize,
+    number: usize,
     chunk: &SealedChunk,
     partition: &mut StoredPartition,
 ) -> Result<(), EngineError> {
@@ -101,8 +199,7 @@ fn store(
     let header = &chunk.block.header;
     partition.records += u64::from(header.records).saturating_sub(chunk.outside);
     partition.open.follow(&chunk.block.transactions);
-    let pack_number = u32::try_from(pack_number).unwrap_or(u32::MAX);
-    let extent = Extent::of_block(pack_number, place, chunk.start, header);
+    let extent = Extent::of_block(pack_number(number), place, chunk.start, header);
     let absorbed = partition
         .extents
         .last_mut()
