@@ -1,12 +1,43 @@
 //! Sums over what an index holds of a partition between two offsets.
 
+use std::ops::Range;
+
 use crate::record::{BatchRef, Offset, PartitionId, batches};
-use crate::repository::{Extent, PackRef, PartitionEntry, Repository, Sha256};
+use crate::repository::{Extent, Gap, PackRef, PartitionEntry, Repository, Sha256};
 
 use super::EngineError;
 
 /// The most that one batch may decompress to when it must be opened: a broker accepts no larger records.
 pub(super) const OPEN_LIMIT: usize = 256 << 20;
+
+/// Whether some of `extent` belongs to a backup of `[start, end)`.
+pub(super) fn is_needed(extent: &Extent, start: Offset, end: Offset) -> bool {
+    extent.last_offset >= start && extent.start_offset < end
+}
+
+/// Offsets of a backup's partition that no extent accounts for, but for the gaps that the backup itself tells.
+pub(super) fn holes(extents: &[Extent], entry: &PartitionEntry) -> Vec<Range<Offset>> {
+    let (start, end) = (entry.start_offset, entry.end_offset);
+    let mut reached = start;
+    let mut holes = Vec::new();
+    for extent in extents
+        .iter()
+        .filter(|extent| is_needed(extent, start, end))
+    {
+        if extent.start_offset > reached {
+            holes.push(reached..extent.start_offset);
+        }
+        reached = reached.max(extent.end_offset());
+    }
+    if reached < end {
+        holes.push(reached..end);
+    }
+    holes.retain(|hole| {
+        let told = |gap: &Gap| gap.start_offset <= hole.start && gap.end_offset >= hole.end;
+        !entry.gaps.iter().any(told)
+    });
+    holes
+}
 
 /// How much of a partition is held.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

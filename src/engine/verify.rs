@@ -8,10 +8,11 @@ use serde::Serialize;
 
 use crate::record::{Offset, PartitionId, TopicId};
 use crate::repository::{
-    BackupId, Block, Extent, FooterBlock, Manifest, PackId, PackReader, PackRef, Repository,
-    RepositoryError, Sha256, TopicEntry, TopicIndex,
+    BackupId, Block, Extent, FooterBlock, Manifest, PackId, PackReader, PackRef, PartitionEntry,
+    Repository, RepositoryError, Sha256, TopicEntry, TopicIndex,
 };
 
+use super::extents::{holes, is_needed};
 use super::{EngineError, Progress};
 
 /// One read of a pack asks for about this much.
@@ -207,16 +208,13 @@ impl Walk<'_> {
                 .partitions
                 .get(&entry.partition)
                 .map_or(&[][..], Vec::as_slice);
-            let (start, end) = (entry.start_offset, entry.end_offset);
+            for hole in holes(extents, entry) {
+                self.hole(manifest, topic, entry, &hole);
+            }
             let needed = extents
                 .iter()
-                .filter(|extent| extent.last_offset >= start && extent.start_offset < end);
-            let mut reached = start;
+                .filter(|extent| is_needed(extent, entry.start_offset, entry.end_offset));
             for extent in needed {
-                if extent.start_offset > reached {
-                    self.hole(manifest, topic, entry, reached, extent.start_offset);
-                }
-                reached = reached.max(extent.end_offset());
                 if let Some(pack) = index.packs.get(extent.pack as usize) {
                     let need = self
                         .packs
@@ -236,9 +234,6 @@ impl Walk<'_> {
                         });
                     need.backups.insert(manifest.backup_id);
                 }
-            }
-            if reached < end {
-                self.hole(manifest, topic, entry, reached, end);
             }
         }
         Ok(())
@@ -273,29 +268,22 @@ impl Walk<'_> {
         Ok(index)
     }
 
-    /// Offsets that no extent covers; those that the backup itself recorded as a gap are known.
+    /// Offsets that no extent covers.
     fn hole(
         &mut self,
         manifest: &Manifest,
         topic: &TopicEntry,
-        entry: &crate::repository::PartitionEntry,
-        from: Offset,
-        to: Offset,
+        entry: &PartitionEntry,
+        hole: &Range<Offset>,
     ) {
-        let known = entry
-            .gaps
-            .iter()
-            .any(|gap| gap.start_offset <= from && gap.end_offset >= to);
-        if known {
-            return;
-        }
+        let (from, last) = (hole.start, Offset(hole.end.0 - 1));
         self.findings.push(Finding {
-            problem: format!("offsets {from} to {} are in no extent", Offset(to.0 - 1)),
+            problem: format!("offsets {from} to {last} are in no extent"),
             pack: None,
             topic: Some(topic.topic.clone()),
             partition: Some(entry.partition),
             first_offset: Some(from),
-            last_offset: Some(Offset(to.0 - 1)),
+            last_offset: Some(last),
             backups: BTreeSet::from([manifest.backup_id]),
         });
     }

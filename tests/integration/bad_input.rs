@@ -6,12 +6,8 @@ use std::time::{Duration, Instant};
 use sha2::{Digest, Sha256};
 
 use crate::kafkeep;
-use crate::scene::{Scene, numbered};
+use crate::scene::{Scene, hex, numbered};
 use crate::testbed::{Compression, Outcome};
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
 
 /// A backup with these arguments alone.
 fn backup(arguments: &str) -> Outcome {

@@ -9,6 +9,7 @@ mod bad_input;
 mod byte_for_byte;
 mod compaction;
 mod demo;
+mod documentation;
 mod golden_batches;
 mod incremental;
 mod interrupted;

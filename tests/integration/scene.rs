@@ -171,3 +171,8 @@ pub fn entry<'v>(list: &'v Value, name: &str, value: impl Into<Value>) -> &'v Va
         .find(|entry| entry[name] == value);
     found.unwrap_or_else(|| panic!("no entry with {name} {value} in {list:#}"))
 }
+
+/// As `sha256sum` writes it.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

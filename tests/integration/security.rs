@@ -161,7 +161,7 @@ impl ClusterFile {
         self.with(&line)
     }
 
-    fn with_certificate(self, authority: &Authority, name: &str) -> Self {
+    fn certified_as(self, authority: &Authority, name: &str) -> Self {
         let file = |kind: &str| {
             authority
                 .file(&format!("{name}.{kind}"))
@@ -182,7 +182,7 @@ impl ClusterFile {
         path.display().to_string()
     }
 
-    fn with_user(self, mechanism: &str, username: &str, password: &str) -> Self {
+    fn signed_in_as(self, mechanism: &str, username: &str, password: &str) -> Self {
         let file = self.secret("password", password);
         self.with(&format!(
             "sasl = {{ mechanism = '{mechanism}', username = '{username}', password = {{ file = '{file}' }} }}"
@@ -244,7 +244,7 @@ fn a_client_certificate_opens_a_listener_that_wants_one() {
     let Secured { authority, .. } = secured();
     ClusterFile::at("MUTUAL")
         .trusting(authority)
-        .with_certificate(authority, "client")
+        .certified_as(authority, "client")
         .is_let_in();
 }
 
@@ -265,7 +265,7 @@ fn a_client_certificate_of_another_authority_is_refused() {
     stranger.issue("client", &[], 2096);
     ClusterFile::at("MUTUAL")
         .trusting(authority)
-        .with_certificate(stranger, "client")
+        .certified_as(stranger, "client")
         .is_refused(&["client certificate"]);
 }
 
@@ -273,7 +273,7 @@ fn a_client_certificate_of_another_authority_is_refused() {
 fn a_broker_of_another_authority_is_not_trusted() {
     let Secured { stranger, .. } = secured();
     let file = ClusterFile::at("SCRAM").trusting(stranger);
-    file.with_user("SCRAM-SHA-512", "alice", "alice-pw")
+    file.signed_in_as("SCRAM-SHA-512", "alice", "alice-pw")
         .is_refused(&["nobody whom we trust has signed", "ca_file"]);
 }
 
@@ -313,7 +313,7 @@ fn a_certificate_that_was_renewed_is_taken_up_by_the_next_connection() {
     authority.issue("renewed", &[], 2020);
     let file = ClusterFile::at("MUTUAL")
         .trusting(authority)
-        .with_certificate(authority, "renewed");
+        .certified_as(authority, "renewed");
     file.is_refused(&["client certificate"]);
     authority.issue("renewed", &[], 2096);
     let cluster = load_cluster(&[], Some(file.path().as_ref())).unwrap();
@@ -343,7 +343,7 @@ fn the_wrong_kind_of_listener_is_told() {
         .trusting(authority)
         .is_refused(&["wants credentials", "SCRAM-SHA-256"]);
     ClusterFile::new(&broker.address())
-        .with_user("PLAIN", "alice", "alice-pw")
+        .signed_in_as("PLAIN", "alice", "alice-pw")
         .is_refused(&["wants no SASL"]);
 }
 
@@ -353,7 +353,7 @@ fn scram_users_are_let_in_by_either_hash() {
     for (mechanism, user) in [("SCRAM-SHA-256", "al=ice"), ("SCRAM-SHA-512", "alice")] {
         ClusterFile::at("SCRAM")
             .trusting(authority)
-            .with_user(mechanism, user, "alice-pw")
+            .signed_in_as(mechanism, user, "alice-pw")
             .is_let_in();
     }
 }
@@ -365,7 +365,7 @@ fn a_wrong_password_and_an_unknown_user_are_told_as_the_broker_tells_them() {
         for (user, password) in [(user, "sesame"), ("mallory", "alice-pw")] {
             ClusterFile::at("SCRAM")
                 .trusting(authority)
-                .with_user(mechanism, user, password)
+                .signed_in_as(mechanism, user, password)
                 .is_refused(&[
                     "refused the credentials",
                     "invalid credentials",
@@ -375,7 +375,7 @@ fn a_wrong_password_and_an_unknown_user_are_told_as_the_broker_tells_them() {
     }
     for (user, password) in [("alice", "sesame"), ("mallory", "alice-pw")] {
         ClusterFile::at("PLAIN")
-            .with_user("PLAIN", user, password)
+            .signed_in_as("PLAIN", user, password)
             .is_refused(&["refused the credentials", "Invalid username or password"]);
     }
 }
@@ -383,7 +383,7 @@ fn a_wrong_password_and_an_unknown_user_are_told_as_the_broker_tells_them() {
 #[test]
 fn plain_users_are_let_in() {
     ClusterFile::at("PLAIN")
-        .with_user("PLAIN", "alice", "alice-pw")
+        .signed_in_as("PLAIN", "alice", "alice-pw")
         .is_let_in();
 }
 
@@ -391,7 +391,7 @@ fn plain_users_are_let_in() {
 fn a_mechanism_that_is_not_enabled_is_told_with_those_that_are() {
     ClusterFile::at("SCRAM")
         .trusting(&secured().authority)
-        .with_user("PLAIN", "alice", "alice-pw")
+        .signed_in_as("PLAIN", "alice", "alice-pw")
         .is_refused(&["PLAIN is not enabled", "SCRAM-SHA-256", "SCRAM-SHA-512"]);
 }
 
@@ -530,7 +530,7 @@ async fn fetch_through_sessions(cluster: kafka::Cluster) {
 
 #[test]
 fn a_connection_outlives_its_sessions() {
-    let file = ClusterFile::at("REAUTH").with_user("PLAIN", "alice", "alice-pw");
+    let file = ClusterFile::at("REAUTH").signed_in_as("PLAIN", "alice", "alice-pw");
     let by_password = load_cluster(&[], Some(file.path().as_ref())).unwrap();
     let file = ClusterFile::at("REAUTH").with_token(&token(3_600));
     let by_token = load_cluster(&[], Some(file.path().as_ref())).unwrap();
@@ -570,7 +570,7 @@ fn the_oldest_supported_broker_speaks_tls_and_sasl_too() {
     let file = |password: &str| {
         ClusterFile::new(&broker.listener("SECURED"))
             .trusting(&authority)
-            .with_user("PLAIN", "alice", password)
+            .signed_in_as("PLAIN", "alice", password)
     };
     file("alice-pw").is_let_in();
     file("sesame").is_refused(&["Invalid username or password"]);

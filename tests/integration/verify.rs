@@ -4,8 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
-use crate::scene::{Scene, numbered};
+use crate::scene::{Scene, hex, numbered};
 use crate::testbed::{Compression, Outcome};
 
 /// Two topics in packs of their own, and a backup of each and of both: the damage to one must not touch the other.
@@ -190,7 +191,7 @@ fn a_truncated_a_missing_and_a_swapped_pack_are_found_at_a_glance() {
     }
     damaged
         .restore(0, "truncated")
-        .refused(1, &["truncated", "topic packs.a cannot be read"]);
+        .refused(1, &["truncated", "topic packs.a cannot be restored whole"]);
 
     fs::remove_file(&damaged.packs[0]).unwrap();
     for depth in ["", "--quick"] {
@@ -198,7 +199,7 @@ fn a_truncated_a_missing_and_a_swapped_pack_are_found_at_a_glance() {
     }
     damaged
         .restore(2, "missing")
-        .refused(1, &["is missing", "topic packs.a cannot be read"]);
+        .refused(1, &["is missing", "topic packs.a cannot be restored whole"]);
     let part = damaged.scene.restore(&format!(
         "{} --topic packs.b --rename *={{topic}}.part",
         damaged.backups[2]
@@ -232,6 +233,81 @@ fn a_pack_of_another_repository_is_foreign() {
         problem.contains("is not the pack that was written here"),
         "{problem}"
     );
+}
+
+/// Takes the second newest index layer out of the chain of layers, and seals everything anew. Returns the first and last
+/// offset that are lost by it.
+fn lose_a_layer(scene: &Scene<'_>) -> (i64, i64) {
+    let manifest = scene.files("backups").pop().unwrap();
+    let text = fs::read_to_string(&manifest).unwrap();
+    let (start, end) = (text.find(": {").unwrap() + 2, text.rfind(",\n").unwrap());
+    let parsed: Value = serde_json::from_str(&text[start..end]).unwrap();
+    let old = parsed["topics"][0]["index"].as_str().unwrap();
+    let place = |digest: &str| scene.repository().join(format!("index/{digest}.json.zst"));
+    let read = |digest: &str| -> Value {
+        let text = zstd::decode_all(&fs::read(place(digest)).unwrap()[..]).unwrap();
+        serde_json::from_slice(&text).unwrap()
+    };
+    let mut layer = read(old);
+    let lost = read(layer["parent"].as_str().unwrap());
+    layer["parent"] = lost["parent"].clone();
+    let field = |extent: &Value, name: &str| {
+        let fields = lost["extent_fields"].as_array().unwrap();
+        let column = fields.iter().position(|field| field == name).unwrap();
+        extent[column].as_i64().unwrap()
+    };
+    let extents = lost["partitions"]["0"].as_array().unwrap();
+    let (first, last) = (extents.first().unwrap(), extents.last().unwrap());
+    let layer = zstd::encode_all(layer.to_string().as_bytes(), 3).unwrap();
+    let new = hex(&Sha256::digest(&layer));
+    fs::write(place(&new), layer).unwrap();
+    let content = text[start..end].replace(old, &new);
+    let digest = hex(&Sha256::digest(content.as_bytes()));
+    let sealed = format!("{{\n\"manifest\": {content},\n\"sha256\": \"{digest}\"\n}}\n");
+    fs::write(manifest, sealed).unwrap();
+    (field(first, "start_offset"), field(last, "last_offset"))
+}
+
+#[test]
+fn offsets_that_no_extent_accounts_for_are_found_and_not_restored() {
+    let scene = Scene::shared();
+    scene.client.create_topic("missing", 1, &[]);
+    for run in 0..4 {
+        scene
+            .client
+            .produce("missing", 0, Compression::None, numbered(run * 10, 10));
+        scene.backup("--topic missing");
+    }
+    scene.verify();
+    let (first, last) = lose_a_layer(&scene);
+    let outcome = scene.run("verify", "--json --quick");
+    assert_eq!(outcome.code, 2, "{outcome}");
+    let report = outcome.json();
+    let findings = report["findings"].as_array().unwrap();
+    assert_eq!(findings.len(), 1, "{outcome}");
+    let finding = &findings[0];
+    assert_eq!(
+        (&finding["topic"], &finding["partition"]),
+        (&"missing".into(), &0.into())
+    );
+    assert_eq!(
+        (&finding["first_offset"], &finding["last_offset"]),
+        (&first.into(), &last.into())
+    );
+    assert_eq!(
+        finding["backups"].as_array().unwrap().len(),
+        1,
+        "those before are whole"
+    );
+    scene
+        .run("restore", "latest --rename missing=missing.back")
+        .refused(
+            1,
+            &[&format!(
+                "offsets {first} to {last} of partition 0 are in no extent"
+            )],
+        );
+    assert!(!scene.client.topics().contains(&"missing.back".to_owned()));
 }
 
 #[test]

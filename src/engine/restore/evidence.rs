@@ -1,67 +1,87 @@
-//! Whether the packs that a restore needs are there, before anything is created in the target.
+//! Whether all that a restore needs is there, before anything is created in the target.
 
 use std::collections::BTreeMap;
 
 use crate::engine::EngineError;
-use crate::repository::{PackId, Repository};
+use crate::engine::extents::{holes, is_needed};
+use crate::repository::{Manifest, PackId, PackRef, PartitionEntry, Repository, TopicEntry};
 
 use super::plan::TopicRestore;
 
-/// What is wrong with the packs that `topics` need, as far as their places, lengths and footers tell. Their blocks are
+/// What is missing of what `topics` need, as far as indexes and the packs' places, lengths and footers tell. Blocks are
 /// checked when they are read.
 pub(super) fn missing(
     repository: &Repository,
+    manifest: &Manifest,
     topics: &[TopicRestore],
 ) -> Result<Vec<String>, EngineError> {
-    let mut checked: BTreeMap<PackId, Option<String>> = BTreeMap::new();
+    let mut packs = BTreeMap::new();
     let mut missing = Vec::new();
     for topic in topics {
-        let Some(index) = &topic.index else { continue };
-        let index = match repository.index(index) {
-            Ok(index) => index,
-            Err(error) if error.is_damage() => {
-                missing.push(refusal(&topic.topic, &error.to_string()));
-                continue;
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let mut needed: Vec<_> = topic
+        let entry = manifest
+            .topics
+            .iter()
+            .find(|entry| entry.topic == topic.topic);
+        let Some(entry) = entry else { continue };
+        let wanted: Vec<&PartitionEntry> = entry
             .partitions
             .iter()
-            .flat_map(|wanted| {
-                let extents = index
-                    .partitions
-                    .get(&wanted.partition)
-                    .into_iter()
-                    .flatten();
-                extents
-                    .filter(|extent| {
-                        extent.last_offset >= wanted.start_offset
-                            && extent.base_offset < wanted.end_offset
-                    })
-                    .filter_map(|extent| index.packs.get(extent.pack as usize))
-            })
+            .filter(|partition| topic.restores(partition.partition))
             .collect();
-        needed.sort_by_key(|pack| pack.pack_id);
-        needed.dedup_by_key(|pack| pack.pack_id);
-        for pack in needed {
-            let problem = match checked.get(&pack.pack_id) {
-                Some(known) => known.clone(),
-                None => match repository.open_pack(pack) {
-                    Ok(_) => None,
-                    Err(error) if error.is_damage() => Some(error.to_string()),
-                    Err(error) => return Err(error.into()),
-                },
-            };
-            missing.extend(problem.iter().map(|problem| refusal(&topic.topic, problem)));
-            checked.insert(pack.pack_id, problem);
-        }
+        let problems = missing_of(repository, entry, &wanted, &mut packs)?;
+        missing.extend(problems.into_iter().map(|problem| {
+            format!(
+                "topic {} cannot be restored whole: {problem}; choose another backup, or leave the topic out (verify tells what is touched)",
+                topic.topic
+            )
+        }));
     }
     Ok(missing)
 }
 
-fn refusal(topic: &str, problem: &str) -> String {
-    format!(
-        "topic {topic} cannot be read: {problem}; choose another backup, or leave the topic out (verify says what is touched)"
-    )
+/// `packs` are those that were looked at already, each with its problem.
+fn missing_of(
+    repository: &Repository,
+    topic: &TopicEntry,
+    wanted: &[&PartitionEntry],
+    packs: &mut BTreeMap<PackId, Option<String>>,
+) -> Result<Vec<String>, EngineError> {
+    let index = match topic.index.as_ref().map(|index| repository.index(index)) {
+        None => Default::default(),
+        Some(Ok(index)) => index,
+        Some(Err(error)) if error.is_damage() => return Ok(vec![error.to_string()]),
+        Some(Err(error)) => return Err(error.into()),
+    };
+    let mut problems = Vec::new();
+    let mut needed: BTreeMap<PackId, &PackRef> = BTreeMap::new();
+    for entry in wanted {
+        let extents = index.partitions.get(&entry.partition);
+        let extents = extents.map(Vec::as_slice).unwrap_or_default();
+        for hole in holes(extents, entry) {
+            problems.push(format!(
+                "offsets {} to {} of partition {} are in no extent",
+                hole.start,
+                hole.end.0 - 1,
+                entry.partition
+            ));
+        }
+        let here = extents
+            .iter()
+            .filter(|extent| is_needed(extent, entry.start_offset, entry.end_offset))
+            .filter_map(|extent| index.packs.get(extent.pack as usize));
+        needed.extend(here.map(|pack| (pack.pack_id, pack)));
+    }
+    for (id, pack) in needed {
+        let problem = match packs.get(&id) {
+            Some(known) => known.clone(),
+            None => match repository.open_pack(pack) {
+                Ok(_) => None,
+                Err(error) if error.is_damage() => Some(error.to_string()),
+                Err(error) => return Err(error.into()),
+            },
+        };
+        problems.extend(problem.clone());
+        packs.insert(id, problem);
+    }
+    Ok(problems)
 }

@@ -160,7 +160,7 @@ pub(super) async fn plan(
         );
     }
     refuse_shared_targets(&topics, &mut refused);
-    refused.extend(evidence::missing(repository, &topics)?);
+    refused.extend(evidence::missing(repository, &manifest, &topics)?);
     let mut plan = RestorePlan {
         backup_id: *backup_id,
         cluster_id: metadata.cluster_id.clone(),
@@ -425,6 +425,13 @@ fn refuse_shared_targets(topics: &[TopicRestore], refused: &mut Vec<String>) {
 }
 
 impl TopicRestore {
+    /// Whether it reads this partition of the source.
+    pub(super) fn restores(&self, partition: PartitionId) -> bool {
+        self.partitions
+            .iter()
+            .any(|restored| restored.partition == partition)
+    }
+
     /// The topic as it must be created, when it must.
     pub(super) fn new_topic(&self) -> Option<NewTopic> {
         match &self.action {

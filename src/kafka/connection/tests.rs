@@ -477,8 +477,9 @@ async fn a_broker_that_hangs_up_at_once_may_be_a_tls_listener() {
     })
     .await;
     let retry = Retry {
-        deadline: Duration::ZERO,
-        ..Retry::default()
+        initial: Duration::from_secs(60),
+        max: Duration::from_secs(60),
+        deadline: Duration::from_secs(10),
     };
     let error = Client::connect(cluster, retry).await.unwrap_err();
     assert_says(&error, true, &["is this a TLS listener"]);

@@ -30,6 +30,10 @@ pub(super) struct Authenticator {
     tokens: Tokens,
 }
 
+/// How long requests may be under way at the end of a session.
+const MARGIN: Duration = Duration::from_secs(10);
+const SOONEST: Duration = Duration::from_millis(1_050);
+
 /// How long a connection is let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Session {
@@ -40,16 +44,18 @@ impl Session {
     /// One that does not end.
     pub const ENDLESS: Self = Self { renew_at: None };
 
-    /// A session of so many milliseconds is renewed when 85 to 95 % of them have passed, as by Kafka's own client; 0 is
-    /// endless. Brokers take an authentication once a second.
+    /// A session of so many milliseconds is renewed when 85 to 95 % of them have passed, as by Kafka's own client, and a
+    /// margin before its end: what is sent before may have to wait in the broker behind another request. Brokers take an
+    /// authentication once a second. 0 is endless.
     fn of(began: Instant, lifetime_ms: i64) -> Self {
         let lifetime = u64::try_from(lifetime_ms)
             .ok()
             .filter(|lifetime| *lifetime > 0);
         let renew_at = lifetime.and_then(|lifetime| {
             let share = rand::rng().random_range(0.85..0.95);
-            let after = Duration::from_millis(lifetime).mul_f64(share);
-            began.checked_add(after.max(Duration::from_millis(1_050)))
+            let lifetime = Duration::from_millis(lifetime);
+            let after = lifetime.mul_f64(share).min(lifetime.saturating_sub(MARGIN));
+            began.checked_add(after.max(SOONEST))
         });
         Self { renew_at }
     }
@@ -185,11 +191,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_session_is_renewed_shortly_before_it_ends() {
-        let session = Session::of(Instant::now(), 60_000);
-        tokio::time::advance(Duration::from_secs(50)).await;
-        assert!(!session.is_over());
-        tokio::time::advance(Duration::from_secs(8)).await;
-        assert!(session.is_over());
+        for (lifetime, not_before, not_after) in [(1_000, 849, 951), (60, 49, 51), (5, 1, 2)] {
+            let session = Session::of(Instant::now(), lifetime * 1_000);
+            tokio::time::advance(Duration::from_secs(not_before)).await;
+            assert!(!session.is_over(), "{lifetime}");
+            tokio::time::advance(Duration::from_secs(not_after - not_before)).await;
+            assert!(session.is_over(), "{lifetime}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -32,10 +32,11 @@ async fn broker(config: impl Fn() -> Arc<ServerConfig> + Send + 'static) -> u16 
 async fn connect(host: &str, port: u16, tls: Tls) -> Result<Client, KafkaError> {
     let mut cluster = Cluster::new(vec![format!("{host}:{port}")]);
     cluster.tls = Some(tls);
-    // What is transient is not tried again here.
+    // A pause beyond the deadline: what is transient is not tried again here.
     let retry = Retry {
-        deadline: Duration::ZERO,
-        ..Retry::default()
+        initial: Duration::from_secs(60),
+        max: Duration::from_secs(60),
+        deadline: Duration::from_secs(10),
     };
     Client::connect(cluster, retry).await
 }
