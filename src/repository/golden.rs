@@ -250,8 +250,10 @@ fn manifest(
     new_stored: u64,
 ) -> Manifest {
     let configuration = |policy: &str| {
-        let entry =
-            json!({"name": "cleanup.policy", "value": policy, "source": "dynamic_topic_config"});
+        let entry = json!({
+            "name": "cleanup.policy", "value": policy, "source": "DYNAMIC_TOPIC_CONFIG",
+            "is_sensitive": false, "is_read_only": false,
+        });
         repository.put_state(&json!({"entries": [entry]})).unwrap()
     };
     let topic =
