@@ -290,7 +290,7 @@ fn format_storage(release: Release, file: &Path, properties: &Properties) {
             "kafka.tools.StorageTool",
             "format",
         ])
-        .args(["-t", &cluster_id(), "-c"])
+        .args([&format!("--cluster-id={}", cluster_id()), "-c"])
         .arg(file)
         .args(
             properties
