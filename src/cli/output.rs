@@ -27,7 +27,9 @@ pub fn error(error: &CliError, json: bool) {
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
         let cause_text = cause.to_string();
-        if !message.contains(&cause_text) {
+        // Some say their cause themselves, perhaps without the lines that only repeat where it lies.
+        let said = cause_text.lines().next().unwrap_or_default();
+        if !message.contains(said) {
             message = format!("{message}: {cause_text}");
         }
         source = cause.source();

@@ -164,7 +164,7 @@ fn the_configuration_is_named_where_it_is_wrong() {
     )
     .unwrap();
     run("--cluster prod --repository /tmp/nowhere")
-        .refused(78, &["kafkeep.toml", "nonsense", "line 3"]);
+        .refused(78, &["kafkeep.toml", "nonsense", "kafkeep.toml:3:1"]);
     std::fs::write(
         directory.join("kafkeep.toml"),
         "[clusters.prod]\nbootstrap_servers = [\"127.0.0.1:1\"]\n",
