@@ -58,7 +58,7 @@ impl Serialize for RateLimit {
 }
 
 /// A size in bytes: a number with `B`, `kB`, `KiB`, `MB`, `MiB`, `GB`, `GiB`, or none of them.
-fn parse_size(text: &str) -> Option<u64> {
+pub fn parse_size(text: &str) -> Option<u64> {
     let digits = text
         .find(|c: char| !c.is_ascii_digit())
         .unwrap_or(text.len());
