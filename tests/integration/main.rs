@@ -9,6 +9,7 @@ mod bad_input;
 mod byte_for_byte;
 mod compaction;
 mod demo;
+mod export_log;
 mod golden_batches;
 mod incremental;
 mod rebuilt_batches;
