@@ -5,6 +5,7 @@
 mod backup;
 mod demo;
 mod exit;
+mod export;
 mod list;
 mod log;
 mod output;
@@ -71,6 +72,7 @@ enum Verb {
     Show(show::ShowArgs),
     Verify(verify::VerifyArgs),
     Restore(restore::RestoreArgs),
+    Export(export::ExportArgs),
     Demo(demo::DemoArgs),
 }
 
@@ -103,6 +105,7 @@ fn run(cli: &Cli) -> Result<Exit, CliError> {
             Verb::Show(args) => show::run(args, &cli.global),
             Verb::Verify(args) => verify::run(args, &cli.global).await,
             Verb::Restore(args) => restore::run(args, &cli.global).await,
+            Verb::Export(args) => export::run(args, &cli.global).await,
             Verb::Demo(args) => demo::run(args, &cli.global).await,
         }
     })

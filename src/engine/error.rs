@@ -1,5 +1,8 @@
 //! Why a verb could not be carried out.
 
+use std::io;
+use std::path::PathBuf;
+
 use crate::kafka::KafkaError;
 use crate::record::{Offset, PartitionId, RecordError};
 use crate::repository::RepositoryError;
@@ -46,6 +49,16 @@ pub enum EngineError {
         /// What it leaves in the target, and what to do about it.
         remains: String,
     },
+    /// What goes out of a repository into files could not be written.
+    #[error("cannot {action} {}{}", .path.display(), space_hint(.source))]
+    Output {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
     /// A thread of the run is gone: a bug, or the process is being stopped.
     #[error("{0} stopped before its work was done; this is a bug in kafkeep")]
     Lost(&'static str),
@@ -59,7 +72,16 @@ impl EngineError {
             Self::Repository(error) => error.is_transient(),
             Self::Stalled { .. } => true,
             Self::Unfinished { source, .. } => source.is_transient(),
-            Self::Refused(_) | Self::Batch { .. } | Self::Lost(_) => false,
+            Self::Refused(_) | Self::Batch { .. } | Self::Output { .. } | Self::Lost(_) => false,
         }
+    }
+}
+
+fn space_hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            ": free some space or choose another place, then run again"
+        }
+        _ => "",
     }
 }

@@ -6,6 +6,7 @@
 pub mod backup;
 pub mod chain;
 mod error;
+pub mod export;
 mod extents;
 mod progress;
 pub mod rate;

@@ -94,6 +94,9 @@ pub struct Broker {
     port: u16,
     listeners: Vec<(String, u16)>,
     process: Process,
+    /// How its process is started: Java's options, the class and its arguments.
+    java: Vec<String>,
+    main: Vec<String>,
     _zookeeper: Option<Process>,
     directory: TempDir,
 }
@@ -137,18 +140,44 @@ impl Broker {
         if !properties.optimised {
             java.extend(FAST.map(str::to_owned));
         }
-        let main = ["kafka.Kafka".to_owned(), file.display().to_string()];
+        let main = vec!["kafka.Kafka".to_owned(), file.display().to_string()];
         let process = Process::start(release, directory.path(), "broker", &java, &main);
         let broker = Self {
             release,
             port,
             listeners,
             process,
+            java,
+            main,
             _zookeeper: zookeeper,
             directory,
         };
         broker.wait_until_ready();
         broker
+    }
+
+    /// Stops it as an operator would, and waits until it is gone: what lies in its directory may then be changed.
+    pub fn stop(&mut self) {
+        let pid = self.process.pid.to_string();
+        let killed = Command::new("kill").arg(pid).status().unwrap();
+        assert!(killed.success(), "the broker is not running");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.process.is_running() {
+            assert!(Instant::now() < deadline, "the broker does not stop");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Starts it again after [`Broker::stop`], on the same directory and ports.
+    pub fn start_again(&mut self) {
+        let directory = self.directory.path();
+        self.process = Process::start(self.release, directory, "broker", &self.java, &self.main);
+        self.wait_until_ready();
+    }
+
+    /// What it has logged since it was started.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.process.log()).unwrap()
     }
 
     /// `host:port` of its plaintext listener.
@@ -368,8 +397,7 @@ struct Process {
     log: PathBuf,
 }
 
-const SHELL: &str =
-    r#"log=$1; shift; "$@" >"$log" 2>&1 </dev/null & echo $!; cat >/dev/null; kill -9 $!; wait"#;
+const SHELL: &str = r#"log=$1; shift; "$@" >"$log" 2>&1 </dev/null & echo $!; cat >/dev/null; kill -9 $! 2>/dev/null; wait"#;
 
 impl Process {
     fn start(

@@ -1,0 +1,245 @@
+//! `kafkeep export`
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use crate::engine::EngineError;
+use crate::engine::export::{
+    self, ExportFormat, ExportOptions, ExportPlan, ExportReport, ExportedPartition, Omitted,
+    SEGMENT_BYTES,
+};
+use crate::engine::size::Size;
+use crate::engine::topics::{TopicPattern, TopicPatterns};
+use crate::record::PartitionId;
+
+use super::places::{RepositoryArgs, backup_id};
+use super::{CliError, Exit, Global, output, progress};
+
+/// Take topics out of a backup into files, without Kafka
+#[derive(Debug, Args)]
+#[command(after_help = "\
+log writes a directory DIR/TOPIC-PARTITION of Kafka's own segments and indexes, batch for batch as they were stored,
+aborted transactions and their markers included; a broker serves them. jsonl writes DIR/TOPIC-PARTITION.jsonl, one
+committed record a line. Nothing is overwritten. A damaged partition is left out and named; the others are written,
+and the exit code is 2, as it is where the backup has gaps.
+
+Examples:
+  kafkeep export --repository /var/lib/kafkeep latest --topic orders --out /tmp/orders
+  kafkeep export --repository main 20261124T021500Z-3f9a1c --topic 'orders.*' --partition 3 --out ./out --format jsonl
+  kafkeep export --repository main latest --topic orders --out ./out --format jsonl && jq .key ./out/orders-0.jsonl")]
+pub struct ExportArgs {
+    #[command(flatten)]
+    repository: RepositoryArgs,
+    /// The backup's id, the start of it, or `latest`
+    backup: String,
+    /// These topics of the backup; may be repeated
+    #[arg(long = "topic", value_name = "PATTERN", required = true)]
+    topics: Vec<TopicPattern>,
+    /// Only this partition; may be repeated
+    #[arg(long = "partition", value_name = "N")]
+    partitions: Vec<i32>,
+    /// The directory to write into; made if it is not there
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// What to write
+    #[arg(long, value_enum, default_value_t = Format::Log)]
+    format: Format,
+    /// Begin a new segment when one would be longer
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = segment_bytes)]
+    segment_bytes: u32,
+    /// Print the plan and write nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Format {
+    /// Kafka's segments
+    Log,
+    /// JSON, one record a line
+    Jsonl,
+}
+
+/// Positions in an index are 31 bits.
+fn segment_bytes(text: &str) -> Result<u32, String> {
+    let size = text
+        .parse::<Size>()
+        .ok()
+        .and_then(|size| u32::try_from(size.0).ok());
+    size.filter(|size| (1024..1 << 31).contains(size))
+        .ok_or_else(|| format!("write a size such as 64MiB, from 1KiB to below 2GiB; {SEGMENT_BYTES} is Kafka's own"))
+}
+
+impl ExportArgs {
+    fn options(&self) -> ExportOptions {
+        ExportOptions {
+            topics: TopicPatterns::new(self.topics.clone()),
+            partitions: self.partitions.iter().copied().map(PartitionId).collect(),
+            format: match self.format {
+                Format::Log => ExportFormat::Log,
+                Format::Jsonl => ExportFormat::Jsonl,
+            },
+            out: self.out.clone(),
+            segment_bytes: self.segment_bytes,
+        }
+    }
+}
+
+pub async fn run(args: &ExportArgs, global: &Global) -> Result<Exit, CliError> {
+    let repository = args.repository.open(global)?;
+    let backup_id = backup_id(&repository, &args.backup)?;
+    let plan = export::plan(&repository, &backup_id, &args.options())?;
+    if args.dry_run {
+        if global.json {
+            output::json(&plan)?;
+        } else {
+            print_plan(&plan)?;
+        }
+        return Ok(if plan.refused.is_empty() {
+            Exit::Done
+        } else {
+            Exit::Failed
+        });
+    }
+    let progress = progress::progress("export", global);
+    let exported = move || export::apply(&repository, &plan, &*progress);
+    let report = tokio::task::spawn_blocking(exported)
+        .await
+        .map_err(|_| EngineError::Lost("the exporting thread"))??;
+    if global.json {
+        output::json(&report)?;
+    } else {
+        print_report(&report)?;
+    }
+    Ok(if report.status == "completed" {
+        Exit::Done
+    } else {
+        Exit::Incomplete
+    })
+}
+
+fn print_plan(plan: &ExportPlan) -> Result<(), CliError> {
+    output::line(format_args!(
+        "plan: export backup {} into {}\n",
+        plan.backup_id,
+        plan.out.display()
+    ))?;
+    let header = [
+        "topic",
+        "partition",
+        "start",
+        "end",
+        "records",
+        "bytes",
+        "into",
+    ];
+    let mut table = output::table(header, &[1, 2, 3, 4, 5]);
+    for topic in &plan.topics {
+        for partition in &topic.partitions {
+            table.add_row([
+                topic.topic.clone(),
+                partition.partition.to_string(),
+                partition.start_offset.to_string(),
+                partition.end_offset.to_string(),
+                output::count(partition.records),
+                output::bytes(partition.bytes),
+                partition.name.clone(),
+            ]);
+        }
+    }
+    output::line(table)?;
+    for refusal in &plan.refused {
+        output::line(format_args!("\nrefused: {refusal}"))?;
+    }
+    output::line(format_args!(
+        "\n{} records, {}; nothing was written",
+        output::count(plan.records()),
+        output::bytes(plan.bytes())
+    ))
+}
+
+fn print_report(report: &ExportReport) -> Result<(), CliError> {
+    let header = [
+        "topic",
+        "partition",
+        "start",
+        "end",
+        "records",
+        "bytes",
+        "into",
+    ];
+    let mut table = output::table(header, &[1, 2, 3, 4, 5]);
+    for topic in &report.topics {
+        for partition in &topic.partitions {
+            let path = partition.path.as_ref();
+            table.add_row([
+                topic.topic.clone(),
+                partition.partition.to_string(),
+                partition.start_offset.to_string(),
+                partition.end_offset.to_string(),
+                output::count(partition.written.records),
+                output::bytes(partition.written.bytes),
+                path.map_or_else(|| "left out".to_owned(), |path| path.display().to_string()),
+            ]);
+        }
+    }
+    output::line(table)?;
+    for topic in &report.topics {
+        for partition in &topic.partitions {
+            print_particulars(&topic.topic, partition)?;
+        }
+    }
+    if let Some(path) = &report.log_start_offset_checkpoint {
+        output::line(format_args!(
+            "\na broker is to have the lines of {} in its own file of this name",
+            path.display()
+        ))?;
+    }
+    output::line(format_args!(
+        "\n{}: exported backup {} into {}: {} records, {}, in {}; every checksum of what was written was right",
+        report.status,
+        report.backup_id,
+        report.out.display(),
+        output::count(report.total_messages),
+        output::bytes(report.total_size_bytes),
+        output::duration(report.duration_ms)
+    ))
+}
+
+fn print_particulars(topic: &str, exported: &ExportedPartition) -> Result<(), CliError> {
+    let partition = exported.partition;
+    if let Some(damage) = &exported.damage {
+        output::line(format_args!("damaged: {damage}"))?;
+    }
+    for gap in &exported.gaps {
+        output::line(format_args!(
+            "gap: {topic}-{partition} offsets {} to {}: {}",
+            gap.start_offset,
+            gap.end_offset.0 - 1,
+            gap.reason
+        ))?;
+    }
+    if let Some(log) = exported.written.log {
+        if log.first_segment < exported.start_offset {
+            output::line(format_args!(
+                "{topic}-{partition}: the log starts at offset {}, within its first batch, which begins at {}",
+                exported.start_offset, log.first_segment
+            ))?;
+        }
+        if log.open_transactions > 0 {
+            output::line(format_args!(
+                "{topic}-{partition}: {} transaction(s) have no end, and hold up consumers of committed records",
+                log.open_transactions
+            ))?;
+        }
+    }
+    let omitted = exported.written.omitted;
+    if omitted != Omitted::default() {
+        output::line(format_args!(
+            "{topic}-{partition}: left out {} records of aborted and {} of open transactions, {} transaction markers, {} outside the backup's bounds",
+            omitted.aborted, omitted.open, omitted.control, omitted.cut
+        ))?;
+    }
+    Ok(())
+}
