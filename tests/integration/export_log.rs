@@ -243,8 +243,11 @@ fn place(exported: &Path, log_directory: &Path, keep_metadata: bool) {
     }
 }
 
+/// What a consumer sees of each partition, and log start and end of each.
+type Served = (Vec<Vec<Record>>, Vec<(i64, i64)>);
+
 /// What consumers of both kinds are served, and the bounds of the log.
-fn served(broker: &Broker, topic: &str) -> Vec<(Vec<Vec<Record>>, Vec<(i64, i64)>)> {
+fn served(broker: &Broker, topic: &str) -> Vec<Served> {
     ["read_uncommitted", "read_committed"]
         .map(|level| {
             let client = Client::new(&broker.address()).with("isolation.level", level);
