@@ -5,6 +5,7 @@
 mod backup;
 mod demo;
 mod exit;
+mod groups;
 mod list;
 mod log;
 mod output;

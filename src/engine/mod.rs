@@ -7,6 +7,7 @@ pub mod backup;
 pub mod chain;
 mod error;
 mod extents;
+pub mod groups;
 mod progress;
 pub mod rate;
 pub mod restore;

@@ -1,7 +1,7 @@
 //! OffsetFetch and OffsetCommit: the offsets that groups have committed, read and set by a client that joins none.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kafka_protocol::error::ParseResponseErrorCode;
 use kafka_protocol::messages::offset_commit_request::{
@@ -10,6 +10,7 @@ use kafka_protocol::messages::offset_commit_request::{
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use kafka_protocol::messages::{OffsetCommitRequest, OffsetFetchRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
+use tokio::time::Instant;
 
 use crate::record::{LeaderEpoch, Offset, PartitionId};
 
@@ -156,10 +157,7 @@ impl Client {
                     .clone()
                     .with_group_id(group_id(group))
                     .with_topics(None);
-                fetched.insert(
-                    group.clone(),
-                    fetch_one(&connection, request, version, group).await?,
-                );
+                fetched.insert(group.clone(), fetch_one(&connection, request, group).await?);
             }
             return Ok(fetched);
         }
@@ -170,7 +168,7 @@ impl Client {
                     .with_topics(None)
             });
             let request = request.clone().with_groups(asked.collect());
-            let response = connection.call_version(request, version).await?;
+            let response = connection.call(request).await?;
             for answer in response.groups {
                 let partitions = answer.topics.into_iter().flat_map(|topic| {
                     let name = topic.name.to_string();
@@ -287,10 +285,9 @@ fn commit_refused(code: ErrorCode, group: &str, topic: &str) -> KafkaError {
 async fn fetch_one(
     connection: &Connection,
     request: OffsetFetchRequest,
-    version: i16,
     group: &str,
 ) -> Result<Result<GroupOffsets, KafkaError>, KafkaError> {
-    let response = connection.call_version(request, version).await?;
+    let response = connection.call(request).await?;
     let partitions = response.topics.into_iter().flat_map(|topic| {
         let name = topic.name.to_string();
         topic.partitions.into_iter().map(move |partition| Row {

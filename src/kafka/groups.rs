@@ -211,14 +211,14 @@ async fn find_coordinators(
         let mut answers = Vec::with_capacity(groups.len());
         for (group, key) in groups.iter().zip(keys) {
             let asked = request.clone().with_key(key);
-            let response = connection.call_version(asked, version).await?;
+            let response = connection.call(asked).await?;
             let answer = found(response.error_code, response.node_id.0, group);
             answers.push((group.clone(), answer));
         }
         return Ok(answers);
     }
     let request = request.with_coordinator_keys(keys.collect());
-    let response = connection.call_version(request, version).await?;
+    let response = connection.call(request).await?;
     let answers = response.coordinators.into_iter().map(|coordinator| {
         let group = coordinator.key.to_string();
         let answer = found(coordinator.error_code, coordinator.node_id.0, &group);
