@@ -11,6 +11,7 @@ mod compaction;
 mod demo;
 mod documentation;
 mod golden_batches;
+mod groups;
 mod incremental;
 mod rebuilt_batches;
 mod record_formats;
