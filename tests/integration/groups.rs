@@ -1,5 +1,7 @@
 //! Consumer groups go on in the target with the record that they would have read next in the source.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -461,18 +463,18 @@ fn no_group_is_ahead_of_the_records_that_are_backed_up_with_it() {
     scene.topic("groups.busy", 1, 1);
     let group = scene.group("groups.busy.g");
     group.commit("groups.busy", 0, 0, "");
-    let done = std::sync::atomic::AtomicBool::new(false);
+    /// Stops the writer however the test ends.
+    struct Stop<'a>(&'a AtomicBool);
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let producer = scene.client.producer(Compression::None);
-            let mut end = 1;
-            while !done.load(std::sync::atomic::Ordering::Relaxed) {
-                producer.produce("groups.busy", 0, values(end, 20));
-                end += 20;
-                group.commit("groups.busy", 0, end, "");
-            }
-        });
-        for _ in 0..6 {
+        let stopping = Stop(&stop);
+        let writer = scope.spawn(|| group.write_and_commit("groups.busy", 1, &stop));
+        for _ in 0..10 {
             let report = scene.backup("--topic groups.busy --groups groups.busy.g");
             let end = report["topics"][0]["partitions"][0]["end_offset"].as_i64();
             let shown = scene.run("show", "--json latest").done();
@@ -480,7 +482,9 @@ fn no_group_is_ahead_of_the_records_that_are_backed_up_with_it() {
             let committed = group["topics"][0]["partitions"][0]["offset"].as_i64();
             assert!(committed <= end, "{committed:?} > {end:?}");
         }
-        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        drop(stopping);
+        let end = writer.join().unwrap();
+        assert!(end > 100, "only {end} records were written");
     });
 }
 

@@ -1,5 +1,6 @@
 //! librdkafka as a consumer of a group: commits, reads on from where it stands, joins and leaves.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
@@ -43,11 +44,25 @@ impl Group {
 
     /// Commits without being a member, as a client does that assigns partitions itself.
     pub fn commit(&self, topic: &str, partition: i32, offset: i64, metadata: &str) {
-        let mut offsets = TopicPartitionList::new();
-        let mut element = offsets.add_partition(topic, partition);
-        element.set_offset(Offset::Offset(offset)).unwrap();
-        element.set_metadata(metadata);
-        self.consumer().commit(&offsets, CommitMode::Sync).unwrap();
+        commit(&self.consumer(), topic, partition, offset, metadata);
+    }
+
+    /// Writes records to partition 0, which ends at `end`, one by one, and commits behind each at once, until told to stop.
+    pub fn write_and_commit(&self, topic: &str, mut end: i64, stop: &AtomicBool) -> i64 {
+        let mut config = self.config.clone();
+        let producer: BaseProducer = config.set("linger.ms", "0").create().unwrap();
+        let consumer = self.consumer();
+        while !stop.load(Ordering::Relaxed) {
+            let record: BaseRecord<'_, [u8], [u8]> =
+                BaseRecord::to(topic).partition(0).payload(b"x");
+            producer.send(record).map_err(|(error, _)| error).unwrap();
+            while producer.in_flight_count() > 0 {
+                producer.poll(Duration::from_millis(1));
+            }
+            end += 1;
+            commit(&consumer, topic, 0, end, "");
+        }
+        end
     }
 
     /// Sends an offset to a transaction that stays open as long as the returned producer.
@@ -125,6 +140,14 @@ impl Group {
         }
         member
     }
+}
+
+fn commit(consumer: &BaseConsumer, topic: &str, partition: i32, offset: i64, metadata: &str) {
+    let mut offsets = TopicPartitionList::new();
+    let mut element = offsets.add_partition(topic, partition);
+    element.set_offset(Offset::Offset(offset)).unwrap();
+    element.set_metadata(metadata);
+    consumer.commit(&offsets, CommitMode::Sync).unwrap();
 }
 
 /// A member of a group.
