@@ -3,70 +3,27 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-use crate::kafkeep;
+use crate::scene::Scene;
 use crate::testbed::group::{Group, keep_as_compacted, transaction};
-use crate::testbed::{Broker, Client, Compression, Message, Outcome, Properties, Release};
+use crate::testbed::{Broker, Compression, Message, Properties, Release};
 
-/// A repository of its own, and the broker that is both source and target: groups keep their ids, topics do not.
-struct Scene<'a> {
-    broker: &'a Broker,
-    client: Client,
-    directory: TempDir,
+fn group(scene: &Scene<'_>, id: &str) -> Group {
+    Group::new(&scene.broker.address(), id)
 }
 
-impl<'a> Scene<'a> {
-    fn on(broker: &'a Broker) -> Self {
-        Self {
-            broker,
-            client: Client::new(&broker.address()),
-            directory: TempDir::new().unwrap(),
-        }
-    }
-
-    fn shared() -> Scene<'static> {
-        Scene::on(Broker::shared())
-    }
-
-    fn group(&self, id: &str) -> Group {
-        Group::new(&self.broker.address(), id)
-    }
-
-    /// Words are separated by spaces.
-    fn run(&self, verb: &str, arguments: &str) -> Outcome {
-        let repository = self.directory.path().display().to_string() + "/repository";
-        let mut all = vec![verb.to_owned(), "--repository".to_owned(), repository];
-        if ["backup", "restore"].contains(&verb) {
-            all.extend(["--bootstrap-servers".to_owned(), self.broker.address()]);
-        }
-        all.extend(arguments.split_whitespace().map(str::to_owned));
-        kafkeep(all)
-    }
-
-    #[track_caller]
-    fn backup(&self, arguments: &str) -> Value {
-        self.run("backup", &format!("--json {arguments}")).done()
-    }
-
-    #[track_caller]
-    fn restore(&self, arguments: &str) -> Value {
-        self.run("restore", &format!("--json latest {arguments}"))
-            .done()
-    }
-
-    /// A topic with values `value-0`, `value-1`, … in each partition, a second apart.
-    fn topic(&self, name: &str, partitions: i32, count: i64) {
-        self.client
-            .create_topic(name, partitions, &[("retention.ms", "-1")]);
-        for partition in 0..partitions {
-            self.client
-                .produce(name, partition, Compression::Zstd, values(0, count));
-        }
+/// A topic with values `value-0`, `value-1`, … in each partition, a second apart.
+fn topic(scene: &Scene<'_>, name: &str, partitions: i32, count: i64) {
+    let settings = [("retention.ms", "-1")];
+    scene.client.create_topic(name, partitions, &settings);
+    for partition in 0..partitions {
+        scene
+            .client
+            .produce(name, partition, Compression::Zstd, timed(0, count));
     }
 }
 
-fn values(first: i64, count: i64) -> impl Iterator<Item = Message> {
+fn timed(first: i64, count: i64) -> impl Iterator<Item = Message> {
     (first..first + count).map(|n| {
         Message::new(format!("key-{n}"), format!("value-{n}")).at(1_700_000_000_000 + n * 1000)
     })
@@ -94,14 +51,14 @@ fn every_position_is_kept(scene: &Scene<'_>, topic: &str) {
     let (start, end) = scene.client.watermarks(topic, 0);
     let ids: Vec<String> = (start..=end).map(|at| format!("{topic}.at-{at}")).collect();
     for (id, at) in ids.iter().zip(start..) {
-        scene.group(id).commit(topic, 0, at, "");
+        group(scene, id).commit(topic, 0, at, "");
     }
     scene.backup(&format!("--topic {topic} --groups {topic}.at-*"));
     let back = format!("{topic}.back");
-    let report = scene.restore(&format!("--rename {topic}={back} --groups all"));
+    let report = scene.restore(&format!("latest --rename {topic}={back} --groups all"));
     assert_eq!(report["groups"].as_array().unwrap().len(), ids.len());
     for id in &ids {
-        let group = scene.group(id);
+        let group = group(scene, id);
         assert_eq!(group.next(topic, 0), group.next(&back, 0), "{id}");
         assert_eq!(row(&report, id, 0)["outcome"], "applied");
     }
@@ -111,13 +68,13 @@ fn every_position_is_kept(scene: &Scene<'_>, topic: &str) {
 fn groups_among_aborted_transactions_and_markers_go_on_where_they_were() {
     let scene = Scene::shared();
     let topic = "groups.transactions";
-    scene.topic(topic, 1, 5);
+    self::topic(&scene, topic, 1, 5);
     let address = scene.broker.address();
     transaction(&address, "groups-1", topic, &texts(5, 3), true);
     transaction(&address, "groups-2", topic, &texts(8, 3), false);
     scene
         .client
-        .produce(topic, 0, Compression::Gzip, values(11, 4));
+        .produce(topic, 0, Compression::Gzip, timed(11, 4));
     transaction(&address, "groups-3", topic, &texts(15, 2), true);
     transaction(&address, "groups-4", topic, &texts(17, 2), false);
     every_position_is_kept(&scene, topic);
@@ -163,11 +120,11 @@ fn groups_in_holes_of_a_compacted_log_go_on_where_they_were() {
 #[test]
 fn positions_outside_the_backup_are_clamped_and_what_is_not_restored_is_skipped() {
     let scene = Scene::shared();
-    scene.topic("groups.edges", 2, 10);
-    scene.topic("groups.other", 1, 3);
+    topic(&scene, "groups.edges", 2, 10);
+    topic(&scene, "groups.other", 1, 3);
     scene.client.delete_records("groups.edges", 0, 4);
     for (id, at) in [("below", 2), ("inside", 6), ("end", 10), ("beyond", 50)] {
-        let group = scene.group(&format!("groups.edges.{id}"));
+        let group = group(&scene, &format!("groups.edges.{id}"));
         group.commit("groups.edges", 0, at, &format!("note of {id}"));
         group.commit("groups.edges", 1, 1, "");
         group.commit("groups.other", 0, 3, "");
@@ -190,14 +147,11 @@ fn positions_outside_the_backup_are_clamped_and_what_is_not_restored_is_skipped(
     assert!(table.contains("50 (beyond the end)"), "{table}");
     scene.run("verify", "--json").done();
 
-    let arguments =
-        "--topic groups.edges --rename groups.edges=groups.edges.back --partition 0 --groups all";
-    let plan = scene.restore(&format!("--dry-run {arguments}"));
+    let arguments = "latest --topic groups.edges --rename groups.edges=groups.edges.back --partition 0 --groups all";
+    let plan = scene.plan(arguments);
     assert_eq!(row(&plan, "groups.edges.inside", 0)["action"], "translate");
     assert_eq!(
-        scene
-            .group("groups.edges.inside")
-            .committed("groups.edges.back", 0),
+        group(&scene, "groups.edges.inside").committed("groups.edges.back", 0),
         None
     );
     let report = scene.restore(arguments);
@@ -213,12 +167,12 @@ fn positions_outside_the_backup_are_clamped_and_what_is_not_restored_is_skipped(
         assert_eq!(restored["target_offset"], offset, "{id}");
         assert_eq!(restored["outcome"], outcome, "{id}");
         assert_eq!(restored["reason"].as_str().unwrap_or(""), reason, "{id}");
-        let committed = scene.group(&id_of_group).committed("groups.edges.back", 0);
+        let committed = group(&scene, &id_of_group).committed("groups.edges.back", 0);
         assert_eq!(committed, Some((offset, format!("note of {id}"))));
         let elsewhere = row(&report, &id_of_group, 1);
         assert_eq!(elsewhere["outcome"], "skipped");
         assert_eq!(
-            scene.group(&id_of_group).committed("groups.edges.back", 1),
+            group(&scene, &id_of_group).committed("groups.edges.back", 1),
             None
         );
     }
@@ -233,15 +187,15 @@ fn positions_outside_the_backup_are_clamped_and_what_is_not_restored_is_skipped(
 #[test]
 fn groups_go_on_behind_a_cut_in_time_and_are_told_so() {
     let scene = Scene::shared();
-    scene.topic("groups.window", 1, 10);
+    topic(&scene, "groups.window", 1, 10);
     for at in [0, 3, 5, 8] {
-        let group = scene.group(&format!("groups.window.{at}"));
+        let group = group(&scene, &format!("groups.window.{at}"));
         group.commit("groups.window", 0, at, "");
     }
     scene.backup("--topic groups.window --groups groups.window.*");
     // Values 2 to 6 lie within.
     let report = scene.restore(
-        "--rename groups.window=groups.window.back --groups all \
+        "latest --rename groups.window=groups.window.back --groups all \
          --from 2023-11-14T22:13:22Z --until 2023-11-14T22:13:27Z",
     );
     assert_eq!(report["messages_restored"], 5);
@@ -253,7 +207,7 @@ fn groups_go_on_behind_a_cut_in_time_and_are_told_so() {
     ] {
         let id = format!("groups.window.{at}");
         assert_eq!(row(&report, &id, 0)["outcome"], outcome, "{at}");
-        let committed = scene.group(&id).committed("groups.window.back", 0);
+        let committed = group(&scene, &id).committed("groups.window.back", 0);
         assert_eq!(committed.unwrap().0, offset, "{at}");
     }
 }
@@ -261,16 +215,13 @@ fn groups_go_on_behind_a_cut_in_time_and_are_told_so() {
 #[test]
 fn a_group_with_members_is_refused_by_naming_them_and_the_others_go_on() {
     let scene = Scene::shared();
-    scene.topic("groups.live", 1, 6);
-    let classic = scene
-        .group("groups.live.classic")
-        .with("client.id", "till-7");
-    let modern = scene
-        .group("groups.live.modern")
+    topic(&scene, "groups.live", 1, 6);
+    let classic = group(&scene, "groups.live.classic").with("client.id", "till-7");
+    let modern = group(&scene, "groups.live.modern")
         .with("client.id", "till-8")
         .with("group.protocol", "consumer");
     for id in ["classic", "modern", "idle"] {
-        let group = scene.group(&format!("groups.live.{id}"));
+        let group = group(&scene, &format!("groups.live.{id}"));
         group.commit("groups.live", 0, 4, "");
     }
     scene.backup("--topic groups.live --groups groups.live.*");
@@ -310,7 +261,7 @@ fn a_group_with_members_is_refused_by_naming_them_and_the_others_go_on() {
         ("modern", None),
         ("idle", Some((4, String::new()))),
     ] {
-        let group = scene.group(&format!("groups.live.{id}"));
+        let group = group(&scene, &format!("groups.live.{id}"));
         assert_eq!(group.committed("groups.live.back", 0), committed, "{id}");
     }
 }
@@ -318,16 +269,14 @@ fn a_group_with_members_is_refused_by_naming_them_and_the_others_go_on() {
 #[test]
 fn groups_of_both_protocols_are_backed_up_and_go_on_in_the_target() {
     let scene = Scene::shared();
-    scene.topic("groups.both", 1, 12);
-    let classic = scene.group("groups.both.classic");
-    let modern = scene
-        .group("groups.both.modern")
-        .with("group.protocol", "consumer");
+    topic(&scene, "groups.both", 1, 12);
+    let classic = group(&scene, "groups.both.classic");
+    let modern = group(&scene, "groups.both.modern").with("group.protocol", "consumer");
     classic.join("groups.both").read_and_leave(12);
     modern.join("groups.both").read_and_leave(12);
     scene
         .client
-        .produce("groups.both", 0, Compression::Lz4, values(12, 3));
+        .produce("groups.both", 0, Compression::Lz4, timed(12, 3));
     let report = scene.backup("--topic groups.both");
     let types: Vec<(&str, &str)> = report["groups"]
         .as_array()
@@ -347,10 +296,10 @@ fn groups_of_both_protocols_are_backed_up_and_go_on_in_the_target() {
             ("groups.both.modern", "consumer")
         ]
     );
-    scene.restore("--rename groups.both=groups.both.back --groups groups.both.classic --groups groups.both.modern");
+    scene.restore("latest --rename groups.both=groups.both.back --groups groups.both.classic --groups groups.both.modern");
     for id in ["groups.both.classic", "groups.both.modern"] {
         assert_eq!(
-            scene.group(id).next("groups.both.back", 0).unwrap(),
+            group(&scene, id).next("groups.both.back", 0).unwrap(),
             b"value-12"
         );
         let address = scene.broker.address();
@@ -375,11 +324,11 @@ fn groups_of_both_protocols_are_backed_up_and_go_on_in_the_target() {
 #[test]
 fn no_group_is_touched_or_captured_without_being_asked_for() {
     let scene = Scene::shared();
-    scene.topic("groups.quiet", 1, 4);
-    let group = scene.group("groups.quiet.g");
+    topic(&scene, "groups.quiet", 1, 4);
+    let group = group(&scene, "groups.quiet.g");
     group.commit("groups.quiet", 0, 2, "");
     scene.backup("--topic groups.quiet");
-    scene.restore("--rename groups.quiet=groups.quiet.back");
+    scene.restore("latest --rename groups.quiet=groups.quiet.back");
     assert_eq!(group.committed("groups.quiet.back", 0), None);
     scene
         .run("restore", "latest --rename groups.quiet=groups.quiet.x --groups groups.quiet.h")
@@ -418,8 +367,8 @@ fn no_group_is_touched_or_captured_without_being_asked_for() {
 #[test]
 fn an_exact_translation_is_not_pretended_where_records_are_spread_anew() {
     let scene = Scene::shared();
-    scene.topic("groups.spread", 2, 5);
-    let group = scene.group("groups.spread.g");
+    topic(&scene, "groups.spread", 2, 5);
+    let group = group(&scene, "groups.spread.g");
     group.commit("groups.spread", 0, 2, "");
     scene.backup("--topic groups.spread --groups groups.spread.g");
     let outcome = scene.run(
@@ -442,14 +391,14 @@ fn an_exact_translation_is_not_pretended_where_records_are_spread_anew() {
 #[test]
 fn behind_what_is_there_a_group_stands_on_the_appended_records() {
     let scene = Scene::shared();
-    scene.topic("groups.append", 1, 8);
-    scene.topic("groups.append.back", 1, 5);
-    let group = scene.group("groups.append.g");
+    topic(&scene, "groups.append", 1, 8);
+    topic(&scene, "groups.append.back", 1, 5);
+    let group = group(&scene, "groups.append.g");
     group.commit("groups.append", 0, 6, "");
     scene.backup("--topic groups.append --groups groups.append.g");
     group.commit("groups.append.back", 0, 1, "");
     let report = scene.restore(
-        "--rename groups.append=groups.append.back --if-exists append --groups groups.append.g",
+        "latest --rename groups.append=groups.append.back --if-exists append --groups groups.append.g",
     );
     let restored = row(&report, "groups.append.g", 0);
     assert_eq!(restored["target_offset"], 5 + 6);
@@ -460,8 +409,8 @@ fn behind_what_is_there_a_group_stands_on_the_appended_records() {
 #[test]
 fn no_group_is_ahead_of_the_records_that_are_backed_up_with_it() {
     let scene = Scene::shared();
-    scene.topic("groups.busy", 1, 1);
-    let group = scene.group("groups.busy.g");
+    topic(&scene, "groups.busy", 1, 1);
+    let group = group(&scene, "groups.busy.g");
     group.commit("groups.busy", 0, 0, "");
     /// Stops the writer however the test ends.
     struct Stop<'a>(&'a AtomicBool);
@@ -491,8 +440,8 @@ fn no_group_is_ahead_of_the_records_that_are_backed_up_with_it() {
 #[test]
 fn what_a_transaction_is_about_to_commit_is_not_taken_for_committed() {
     let scene = Scene::shared();
-    scene.topic("groups.pending", 1, 8);
-    let group = scene.group("groups.pending.g");
+    topic(&scene, "groups.pending", 1, 8);
+    let group = group(&scene, "groups.pending.g");
     group.commit("groups.pending", 0, 2, "");
     let transaction = group.send_to_transaction("groups-pending", "groups.pending", 6);
     let report = scene.backup("--topic groups.pending --groups groups.pending.g");
@@ -501,7 +450,7 @@ fn what_a_transaction_is_about_to_commit_is_not_taken_for_committed() {
         warnings.contains("a transaction was about to move its offsets"),
         "{warnings}"
     );
-    let report = scene.restore("--rename groups.pending=groups.pending.back --groups all");
+    let report = scene.restore("latest --rename groups.pending=groups.pending.back --groups all");
     assert_eq!(row(&report, "groups.pending.g", 0)["target_offset"], 2);
     drop(transaction);
 }
@@ -509,12 +458,10 @@ fn what_a_transaction_is_about_to_commit_is_not_taken_for_committed() {
 #[test]
 fn the_groups_of_a_backup_are_proven_and_readable_by_others() {
     let scene = Scene::shared();
-    scene.topic("groups.proof", 1, 3);
-    scene
-        .group("groups.proof.g")
-        .commit("groups.proof", 0, 2, "näher");
+    topic(&scene, "groups.proof", 1, 3);
+    group(&scene, "groups.proof.g").commit("groups.proof", 0, 2, "näher");
     scene.backup("--topic groups.proof --groups groups.proof.g");
-    let repository = scene.directory.path().join("repository");
+    let repository = scene.repository();
     let output = std::process::Command::new("python3")
         .arg(concat!(
             env!("CARGO_MANIFEST_DIR"),
@@ -563,16 +510,15 @@ fn the_groups_of_a_backup_are_proven_and_readable_by_others() {
 
 fn goes_on(broker: &Broker) {
     let scene = Scene::on(broker);
-    scene.topic("groups.versions", 2, 9);
-    let group = scene.group("versions");
+    topic(&scene, "groups.versions", 2, 9);
+    let group = group(&scene, "versions");
     group.commit("groups.versions", 1, 7, "kept");
-    scene
-        .group("reader")
+    group(&scene, "reader")
         .join("groups.versions")
         .read_and_leave(18);
     let report = scene.backup("--topic groups.versions --groups all");
     assert_eq!(report["groups"].as_array().unwrap().len(), 2);
-    let report = scene.restore("--rename groups.versions=groups.back --groups all");
+    let report = scene.restore("latest --rename groups.versions=groups.back --groups all");
     assert_eq!(row(&report, "reader", 0)["target_offset"], 9);
     assert_eq!(
         group.committed("groups.back", 1),
@@ -580,7 +526,7 @@ fn goes_on(broker: &Broker) {
     );
     assert_eq!(group.next("groups.back", 1).unwrap(), b"value-7");
 
-    let member = scene.group("reader").join("groups.versions");
+    let member = group(&scene, "reader").join("groups.versions");
     let again = "--json latest --rename groups.versions=groups.again --groups reader";
     let outcome = scene.run("restore", again);
     assert_eq!(outcome.code, 2, "{outcome}");
@@ -608,9 +554,9 @@ fn a_right_to_a_group_that_is_missing_is_named() {
         .set("allow.everyone.if.no.acl.found", "true");
     let broker = Broker::start(Release::V4_1, properties);
     let scene = Scene::on(&broker);
-    scene.topic("secured", 1, 5);
+    topic(&scene, "secured", 1, 5);
     for id in ["open", "hidden", "guarded"] {
-        scene.group(id).commit("secured", 0, 3, "");
+        group(&scene, id).commit("secured", 0, 3, "");
     }
     let rule = |rule: &str, operation: &str, group: &str| {
         let address = broker.address();
@@ -654,7 +600,10 @@ fn a_right_to_a_group_that_is_missing_is_named() {
     );
     assert_eq!(row(&report, "open", 0)["outcome"], "applied");
     assert_eq!(
-        scene.group("open").committed("secured.back", 0).unwrap().0,
+        group(&scene, "open")
+            .committed("secured.back", 0)
+            .unwrap()
+            .0,
         3
     );
 }
