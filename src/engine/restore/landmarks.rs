@@ -1,12 +1,12 @@
 //! The source offsets that consumer groups stand at, followed through a restore, which renumbers records.
 //!
 //! A group that stands at offset *o* reads next the first record at or behind *o* that a consumer may see: offsets of
-//! markers, of aborted transactions and of records that compaction took away are passed over (trap: never one pair of
-//! offsets a record). So each landmark is placed on the first record at or behind it that is restored, and its target
-//! offset is where that record goes. One for which no such record comes stands at the end of what was restored. The cost
-//! follows the number of landmarks, not of records.
+//! markers, of aborted transactions and of records that compaction took away are passed over. So each landmark is placed on
+//! the first record at or behind it that is restored, and its target offset is where that record goes. One for which no such
+//! record comes stands at the end of what was restored. The cost follows the number of landmarks, not of records: no table
+//! of offsets is kept.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::record::Offset;
 
@@ -81,7 +81,7 @@ impl Landmarks {
 
 /// Where landmarks of a source partition lie in its target partition.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Positions(std::collections::BTreeMap<Offset, Position>);
+pub(super) struct Positions(BTreeMap<Offset, Position>);
 
 /// An offset of the target that a group is to go on from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
