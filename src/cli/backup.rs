@@ -9,6 +9,7 @@ use crate::engine::topics::{TopicPattern, TopicPatterns};
 use crate::record::{Compression, PartitionId};
 use crate::repository::{BackupStatus, Selection};
 
+use super::groups::{GroupPatterns, selection};
 use super::places::{ClusterArgs, RepositoryArgs};
 use super::{CliError, Exit, Global, output, progress};
 
@@ -18,10 +19,13 @@ use super::{CliError, Exit, Global, output, progress};
 A PATTERN is a name, a glob (orders.*) or a regular expression between slashes (/^orders-\\d+$/); ! excludes.
 With --partition, --start-offset, --end-offset, --max-messages, --no-keys or --no-headers it is a one-off
 backup: it copies its part anew, and later backups do not build on it.
+Groups' offsets are read before the records' bounds are fixed, so no group is ahead of its records. ACLs for them:
+DESCRIBE on the groups.
 
 Examples:
   kafkeep backup --bootstrap-servers kafka1:9092 --repository /var/lib/kafkeep --topic 'orders.*' --topic '!orders.tmp'
   kafkeep backup --cluster prod --repository main --topic payments --compression zstd --rate-limit 50MiB/s
+  kafkeep backup --cluster prod --repository main --topic 'orders.*' --groups 'billing-*'
   kafkeep backup --cluster prod --repository main --topic payments --partition 0 --start-offset 1000 --end-offset latest")]
 pub struct BackupArgs {
     #[command(flatten)]
@@ -34,6 +38,10 @@ pub struct BackupArgs {
     /// A pattern that matches nothing is fine
     #[arg(long)]
     allow_empty: bool,
+    /// Consumer groups whose committed offsets go with the topics: all, none or a pattern; may be repeated. By default all
+    /// that can be read; with this option, one that cannot be read is an error
+    #[arg(long, value_name = "all|none|PATTERN")]
+    groups: Vec<GroupPatterns>,
     /// For batches that the producer did not compress: none, gzip, snappy, lz4 or zstd
     #[arg(long, value_name = "CODEC", default_value = "gzip")]
     compression: Compression,
@@ -105,6 +113,7 @@ fn pack_size(size: Size) -> Result<u64, CliError> {
 
 pub async fn run(args: &BackupArgs, global: &Global) -> Result<Exit, CliError> {
     refuse_impossible_bounds(args)?;
+    let groups = selection(&args.groups)?;
     let client = args.source.connect(global).await?;
     let repository = args.repository.open_or_init(global)?;
     let options = BackupOptions {
@@ -113,6 +122,7 @@ pub async fn run(args: &BackupArgs, global: &Global) -> Result<Exit, CliError> {
         rate_limit: args.rate_limit,
         selection: args.selection(),
         pack_size: pack_size(args.pack_size)?,
+        groups,
         ..BackupOptions::new(TopicPatterns::new(args.topics.clone()))
     };
     let report = backup(
@@ -165,6 +175,17 @@ fn print(report: &BackupReport) -> Result<(), CliError> {
                 ))?;
             }
         }
+    }
+    if !report.groups.is_empty() {
+        let mut table = output::table(["group", "type", "offsets"], &[2]);
+        for group in &report.groups {
+            table.add_row([
+                group.group.clone(),
+                group.group_type.to_string(),
+                output::count(group.offsets as u64),
+            ]);
+        }
+        output::line(format_args!("\n{table}"))?;
     }
     for warning in &report.warnings {
         output::line(format_args!("warning: {warning}"))?;

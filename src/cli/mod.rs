@@ -6,6 +6,7 @@ mod backup;
 mod demo;
 mod exit;
 mod export;
+mod groups;
 mod list;
 mod log;
 mod output;

@@ -11,7 +11,7 @@ use crate::engine::topics::{Rename, TopicPattern, TopicPatterns};
 use crate::record::PartitionId;
 
 use super::places::{ClusterArgs, RepositoryArgs, backup_id};
-use super::{CliError, Exit, Global, output, progress};
+use super::{CliError, Exit, Global, groups, output, progress};
 
 /// Restore topics of a backup into a cluster
 #[derive(Debug, Args)]
@@ -19,11 +19,15 @@ use super::{CliError, Exit, Global, output, progress};
 A TEMPLATE is a name in which {topic} stands for the old one; the first --rename that matches counts.
 Records of aborted and of unfinished transactions are left out. Topics are created so that nothing deletes old
 records: retention stays off unless --apply-retention is given.
+No consumer group is touched without --groups. A group that has members in the target is refused, the others go on, and the
+exit code is 2: everything is restored, save what the report calls refused. ACLs: DESCRIBE and READ on the groups, READ on
+their topics.
 
 Examples:
   kafkeep restore --repository /var/lib/kafkeep latest --bootstrap-servers dr1:9092 --dry-run
   kafkeep restore --repository main 20261124T021500Z-3f9a1c --cluster dr --topic 'orders.*' --rename 'orders.*=dr.{topic}'
-  kafkeep restore --repository main latest --cluster prod --topic payments --rename 'payments=payments.0900' --until 2026-11-24T09:00:00Z")]
+  kafkeep restore --repository main latest --cluster prod --topic payments --rename 'payments=payments.0900' --until 2026-11-24T09:00:00Z
+  kafkeep restore --repository main latest --cluster dr --groups billing --groups audit")]
 pub struct RestoreArgs {
     #[command(flatten)]
     repository: RepositoryArgs,
@@ -55,7 +59,8 @@ pub struct RestoreArgs {
     /// How the target's offsets relate to the source's
     #[arg(long, value_enum, default_value_t = Offsets::Mapped)]
     offsets: Offsets,
-    /// Consumer groups whose offsets to restore: none, all or names
+    /// Consumer groups whose offsets to set, translated to where their records went: none, all that the backup holds, or a
+    /// name; may be repeated
     #[arg(long, value_name = "none|all|NAME", default_value = "none")]
     groups: Vec<String>,
     /// Where the settings of created topics come from
@@ -106,11 +111,6 @@ impl RestoreArgs {
                 "--offsets exact: this kafkeep cannot keep offsets yet, and does not approximate them; use --offsets mapped".into(),
             ));
         }
-        if self.groups.iter().any(|group| group != "none") {
-            return Err(CliError::Usage(
-                "--groups: this kafkeep does not back up or restore consumer groups yet; use --groups none".into(),
-            ));
-        }
         if let (Some(from), Some(until)) = (self.from, self.until)
             && from >= until
         {
@@ -136,6 +136,7 @@ impl RestoreArgs {
                 Existing::Fail => IfExists::Fail,
                 Existing::Append => IfExists::Append,
             },
+            groups: groups::choice(&self.groups)?,
             rate_limit: self.rate_limit,
             memory: 0,
         })
@@ -173,7 +174,13 @@ pub async fn run(args: &RestoreArgs, global: &Global) -> Result<Exit, CliError> 
     } else {
         print_report(&report)?;
     }
-    Ok(Exit::Done)
+    Ok(
+        if report.groups.iter().any(restore::RestoredGroup::is_refused) {
+            Exit::Incomplete
+        } else {
+            Exit::Done
+        },
+    )
 }
 
 fn print_plan(plan: &RestorePlan) -> Result<(), CliError> {
@@ -222,6 +229,7 @@ fn print_plan(plan: &RestorePlan) -> Result<(), CliError> {
     for topic in &plan.topics {
         print_topic_plan(topic)?;
     }
+    groups::print_plan(&plan.groups)?;
     for refusal in &plan.refused {
         output::line(format_args!("\nrefused: {refusal}"))?;
     }
@@ -311,6 +319,7 @@ fn print_report(report: &RestoreReport) -> Result<(), CliError> {
             output::line(format_args!("{}: {note}", topic.target_topic))?;
         }
     }
+    groups::print_report(&report.groups)?;
     output::line(format_args!(
         "\nrestored backup {} into cluster {}: {} records, {}, in {}; every checksum was right",
         report.backup_id,

@@ -6,13 +6,14 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::engine::backup::TopicConfiguration;
+use crate::engine::groups::GroupsState;
 use crate::kafka::ConfigSource;
 use crate::repository::Manifest;
 
 use super::places::{RepositoryArgs, backup_id};
 use super::{CliError, Exit, Global, output};
 
-/// Show what one backup holds: topics, settings, partitions, bounds, gaps
+/// Show what one backup holds: topics, settings, partitions, bounds, gaps, consumer groups
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -25,12 +26,14 @@ pub struct ShowArgs {
     backup: String,
 }
 
-/// A manifest, with the settings of its topics by name.
+/// A manifest, with what it only references.
 #[derive(Debug, Serialize)]
 struct Shown {
     #[serde(flatten)]
     manifest: Manifest,
+    /// By topic.
     configurations: BTreeMap<String, TopicConfiguration>,
+    consumer_groups: Option<GroupsState>,
 }
 
 pub fn run(args: &ShowArgs, global: &Global) -> Result<Exit, CliError> {
@@ -41,16 +44,62 @@ pub fn run(args: &ShowArgs, global: &Global) -> Result<Exit, CliError> {
         .iter()
         .map(|topic| Ok((topic.topic.clone(), repository.state(&topic.configuration)?)))
         .collect::<Result<_, CliError>>()?;
+    let consumer_groups = manifest
+        .groups
+        .as_ref()
+        .map(|groups| repository.state(groups))
+        .transpose()?;
     let shown = Shown {
         manifest,
         configurations,
+        consumer_groups,
     };
     if global.json {
         output::json(&shown)?;
     } else {
         print(&shown)?;
+        if let Some(groups) = &shown.consumer_groups {
+            print_groups(groups)?;
+        }
     }
     Ok(Exit::Done)
+}
+
+fn print_groups(groups: &GroupsState) -> Result<(), CliError> {
+    if groups.groups.is_empty() && groups.unread.is_empty() {
+        return output::line("\nno consumer group had committed offsets");
+    }
+    let mut table = output::table(
+        ["group", "type", "state", "topic", "partition", "offset"],
+        &[4, 5],
+    );
+    for group in &groups.groups {
+        for topic in &group.topics {
+            for committed in &topic.partitions {
+                let beyond = if committed.is_beyond_end {
+                    " (beyond the end)"
+                } else {
+                    ""
+                };
+                table.add_row([
+                    group.group.clone(),
+                    group.group_type.to_string(),
+                    group.state.clone().unwrap_or_default(),
+                    topic.topic.clone(),
+                    committed.partition.to_string(),
+                    format!("{}{beyond}", committed.offset),
+                ]);
+            }
+        }
+    }
+    output::line(format_args!("\n{table}"))?;
+    for unread in &groups.unread {
+        output::line(format_args!(
+            "group {} is not in it: {}",
+            unread.group, unread.reason
+        ))?;
+    }
+    Ok(())
 }
 
 fn print(shown: &Shown) -> Result<(), CliError> {

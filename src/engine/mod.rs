@@ -8,6 +8,7 @@ pub mod chain;
 mod error;
 pub mod export;
 mod extents;
+pub mod groups;
 mod progress;
 pub mod rate;
 pub mod restore;

@@ -9,7 +9,7 @@ use regex::Regex;
 
 use super::EngineError;
 
-/// One pattern of topic names: a literal, a glob (`orders.*`), a regular expression between slashes
+/// One pattern of names, of topics or of groups: a literal, a glob (`orders.*`), a regular expression between slashes
 /// (`/^orders-\d+$/`), any of them negated by a leading `!`.
 #[derive(Debug, Clone)]
 pub struct TopicPattern {
@@ -26,14 +26,16 @@ enum Matcher {
 }
 
 impl TopicPattern {
-    fn matches(&self, topic: &str) -> bool {
+    /// Whether it is about `name`, to choose or to exclude it.
+    fn matches(&self, name: &str) -> bool {
         match &self.matcher {
-            Matcher::Literal(name) => name == topic,
-            Matcher::Glob(glob) => glob.is_match(topic),
-            Matcher::Regex(regex) => regex.is_match(topic),
+            Matcher::Literal(literal) => literal == name,
+            Matcher::Glob(glob) => glob.is_match(name),
+            Matcher::Regex(regex) => regex.is_match(name),
         }
     }
 
+    /// The one name that it chooses, if it is no more than that.
     fn literal(&self) -> Option<&str> {
         match &self.matcher {
             Matcher::Literal(name) if !self.exclude => Some(name),
@@ -56,10 +58,10 @@ impl FromStr for TopicPattern {
             Some(rest) => (true, rest),
             None => (false, text),
         };
-        let refuse = |why: String| EngineError::Refused(format!("topic pattern `{text}`: {why}"));
+        let refuse = |why: String| EngineError::Refused(format!("pattern `{text}`: {why}"));
         let matcher = if body.is_empty() {
             return Err(refuse(
-                "is empty; write a topic's name, a glob or /a regular expression/".into(),
+                "is empty; write a name, a glob or /a regular expression/".into(),
             ));
         } else if let Some(regex) = body
             .strip_prefix('/')
@@ -130,6 +132,16 @@ impl TopicPatterns {
         including.peek().is_none() || including.any(|pattern| pattern.matches(topic.name))
     }
 
+    /// A pattern that is to choose something and matches none of `names`.
+    pub(super) fn unmatched<'a>(
+        &self,
+        names: impl Iterator<Item = &'a str> + Clone,
+    ) -> Option<&TopicPattern> {
+        self.0
+            .iter()
+            .find(|pattern| !pattern.exclude && !names.clone().any(|name| pattern.matches(name)))
+    }
+
     /// The chosen names among `candidates`, in order. A literal that is not there, and a pattern that
     /// matches nothing unless `allow_empty`, are refused: `place` says where was looked.
     pub fn choose<'a>(
@@ -176,7 +188,7 @@ impl TopicPatterns {
 }
 
 /// The closest of `names` to `wanted`, when it is close enough to be a slip.
-fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(super) fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let limit = wanted.chars().count() / 3 + 1;
     names
         .map(|name| (edit_distance(wanted, name), name))

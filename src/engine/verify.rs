@@ -181,15 +181,25 @@ impl Walk<'_> {
                 return Ok(());
             }
         };
+        if let Some(groups) = &manifest.groups {
+            self.state(id, None, groups)?;
+        }
         for topic in &manifest.topics {
-            if let Err(error) = self
-                .repository
-                .state::<serde_json::Value>(&topic.configuration)
-            {
-                let problem = finding_of(error)?;
-                self.found(id, Some(&topic.topic), problem);
-            }
+            self.state(id, Some(&topic.topic), &topic.configuration)?;
             self.topic(&manifest, topic)?;
+        }
+        Ok(())
+    }
+
+    fn state(
+        &mut self,
+        backup: &BackupId,
+        topic: Option<&str>,
+        state: &Sha256,
+    ) -> Result<(), EngineError> {
+        if let Err(error) = self.repository.state::<serde_json::Value>(state) {
+            let problem = finding_of(error)?;
+            self.found(backup, topic, problem);
         }
         Ok(())
     }

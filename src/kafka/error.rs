@@ -180,6 +180,21 @@ impl KafkaError {
         }
     }
 
+    /// What a code means that came for a group; `operation` is what the ACL on it must allow.
+    pub(super) fn for_group(code: ErrorCode, operation: &'static str, group: &str) -> Self {
+        let resource = format!("group {group}");
+        match code {
+            ErrorCode::GroupAuthorizationFailed => Self::Authorization {
+                operation,
+                resource,
+            },
+            code => Self::Broker {
+                code,
+                context: resource,
+            },
+        }
+    }
+
     /// A partition that nobody leads at the moment.
     pub fn leaderless(topic: &str, partition: PartitionId) -> Self {
         Self::Broker {

@@ -11,6 +11,8 @@ mod cluster;
 mod connection;
 mod error;
 mod fetch;
+mod group_offsets;
+mod groups;
 mod metadata;
 mod offsets;
 mod produce;
@@ -28,6 +30,8 @@ pub use cluster::{ClientCredentials, Cluster, Sasl, Secret, Tls, TokenSource};
 pub use connection::Connection;
 pub use error::{ErrorCode, KafkaError};
 pub use fetch::{FetchPartition, FetchRequest, FetchedPartition, Isolation, PendingFetch};
+pub use group_offsets::{CommitAnswers, CommittedOffset, GroupOffsets};
+pub use groups::{GroupDescription, GroupMember, GroupType, ListedGroup};
 pub use metadata::{
     Broker, BrokerId, Metadata, PartitionMetadata, TopicMetadata, TopicPartition, Topics,
 };

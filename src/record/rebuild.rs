@@ -173,7 +173,8 @@ pub struct Rebuild {
 }
 
 impl Rebuild {
-    fn keeps(&self, record: &RecordRef<'_>) -> bool {
+    /// Whether a record is among those that are left.
+    pub fn keeps(&self, record: &RecordRef<'_>) -> bool {
         let in_range = self
             .offsets
             .as_ref()

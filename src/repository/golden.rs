@@ -296,6 +296,7 @@ fn manifest(
                 orders.to_vec(),
             ),
         ],
+        groups: None,
         totals: Totals {
             records: sum(|entry| entry.records),
             bytes: sum(|entry| entry.bytes),

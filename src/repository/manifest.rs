@@ -37,6 +37,10 @@ pub struct Manifest {
     pub selection: Option<Selection>,
     /// The topics, by name.
     pub topics: Vec<TopicEntry>,
+    /// The state that holds the offsets that consumer groups had committed on the topics; none when they were not wanted,
+    /// or could not be known. Not in manifests of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups: Option<Sha256>,
     /// Sums over the topics.
     pub totals: Totals,
 }

@@ -57,6 +57,7 @@ fn manifest(repository: &Repository, backup_id: BackupId) -> Manifest {
                 }],
             }],
         }],
+        groups: Some(Sha256::of(b"groups")),
         totals: Totals {
             records: 80,
             bytes: 10_000,
@@ -102,6 +103,20 @@ fn manifests_are_read_back_as_written_oldest_first() {
         published_again,
         Err(RepositoryError::AlreadyExists { .. })
     ));
+}
+
+#[test]
+fn a_manifest_without_groups_does_not_speak_of_them() {
+    let scratch = Scratch::new();
+    let id = BackupId::from_parts(second(1_795_000_000), [1, 2, 3]);
+    let without = Manifest {
+        groups: None,
+        ..manifest(&scratch.repository, id)
+    };
+    scratch.repository.publish(&without).unwrap();
+    let text = fs::read_to_string(path(&scratch, &id)).unwrap();
+    assert!(!text.contains("groups"), "{text}");
+    assert_eq!(scratch.repository.manifest(&id).unwrap(), without);
 }
 
 #[test]
@@ -280,6 +295,7 @@ proptest! {
         manifest.started_at = DateTime::from_timestamp(1_795_000_000, nanos).unwrap();
         manifest.status = BackupStatus::Incomplete;
         manifest.selection = selected.then(|| Selection { start_offset: Some(texts[1].clone()), ..Selection::default() });
+        manifest.groups = selected.then(|| Sha256::of(texts[2].as_bytes()));
         let topic = &mut manifest.topics[0];
         topic.chain_restarted = Some(texts[2].clone());
         topic.index = None;

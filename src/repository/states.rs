@@ -1,4 +1,4 @@
-//! What is not records: topic configurations today; groups' offsets, ACLs, users and quotas have their place here too.
+//! What is not records: topic configurations and groups' offsets today; ACLs, users and quotas have their place here too.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -177,7 +177,10 @@ def list_backups(repository):
     for backup_id in repository.backups():
         manifest = repository.manifest(backup_id)
         topics = manifest.pop("topics")
+        groups = manifest.pop("groups", None)
         yield manifest
+        if groups is not None:
+            yield {"backup_id": backup_id} | repository.named_json("states", groups)
         for topic in topics:
             partitions = topic.pop("partitions")
             topic["configuration"] = repository.named_json("states", topic["configuration"])

@@ -12,6 +12,7 @@ mod demo;
 mod documentation;
 mod export_log;
 mod golden_batches;
+mod groups;
 mod incremental;
 mod interrupted;
 mod rebuilt_batches;

@@ -159,9 +159,6 @@ fn offsets_are_never_approximated() {
                 "--offsets mapped",
             ],
         );
-    scene
-        .run("restore", "latest --groups all")
-        .refused(64, &["--groups", "--groups none"]);
     let report = scene.restore("latest --rename exact=exact.back --offsets mapped");
     assert_eq!(report["offsets"], "mapped");
 }

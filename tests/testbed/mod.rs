@@ -10,6 +10,7 @@
 mod certificates;
 mod client;
 mod command;
+pub mod group;
 mod kafka;
 
 pub use certificates::Authority;

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 
 use crate::engine::EngineError;
 use crate::engine::extents::{Held, held_between};
+use crate::engine::groups::GroupsState;
 use crate::record::{LeaderEpoch, PartitionId};
 use crate::repository::{
     BackupId, BackupStatus, Extent, Layer, LockGuard, Manifest, PackRef, PartitionEntry,
@@ -58,6 +59,11 @@ pub(super) fn conclude(
             &stored.packs,
         )?);
     }
+    let groups = plan.groups.map(|mut groups| {
+        groups.compare_with(&topics);
+        groups
+    });
+    let groups_state = put_groups(repository, groups.as_ref())?;
     let totals = Totals {
         new_stored_bytes,
         ..totals(&topics)
@@ -82,6 +88,7 @@ pub(super) fn conclude(
         },
         selection: run.options.selection,
         topics,
+        groups: groups_state,
         totals,
     };
     // Without it, what the manifest references may have been taken for unused and removed.
@@ -92,7 +99,21 @@ pub(super) fn conclude(
         repository.forget_run(superseded)?;
     }
     let duration_ms = u64::try_from(run.clock.elapsed().as_millis()).unwrap_or(u64::MAX);
-    Ok(BackupReport::of(&manifest, duration_ms, plan.warnings))
+    Ok(BackupReport::of(
+        &manifest,
+        groups.unwrap_or_default(),
+        duration_ms,
+        plan.warnings,
+    ))
+}
+
+fn put_groups(
+    repository: &Repository,
+    groups: Option<&GroupsState>,
+) -> Result<Option<Sha256>, EngineError> {
+    Ok(groups
+        .map(|groups| repository.put_state(groups))
+        .transpose()?)
 }
 
 fn conclude_topic(

@@ -1,7 +1,7 @@
 //! `backup`: copies what is new of the chosen topics into a repository, and makes a backup of it.
 //!
 //! ```text
-//! plan      metadata, bounds, configurations, chains          -> BackupPlan
+//! plan      metadata, groups, bounds, configurations, chains  -> BackupPlan
 //! fetch     a worker a leader: raw batches, two requests in flight
 //! seal      on threads: CRC32C, compression, CRC32, in order   -> SealedBlock
 //! store     one thread: packs                                  -> packs and extents
@@ -11,6 +11,7 @@
 mod adopt;
 mod conclude;
 mod fetch;
+mod groups;
 mod offsets;
 mod plan;
 mod report;
@@ -28,9 +29,10 @@ use crate::kafka::Client;
 use crate::record::Compression;
 use crate::repository::{BackupId, PACK_TARGET, Repository, Selection};
 
+pub use groups::GroupSelection;
 pub use offsets::OffsetBound;
 pub use plan::{BackupPlan, PartitionPlan, TopicConfiguration, TopicPlan};
-pub use report::{BackupReport, PartitionReport, TopicReport};
+pub use report::{BackupReport, GroupReport, PartitionReport, TopicReport};
 
 use super::chain::Generation;
 use super::rate::RateLimit;
@@ -50,6 +52,8 @@ pub struct BackupOptions {
     pub rate_limit: Option<RateLimit>,
     /// Set for a one-off backup of a part, which neither continues nor starts a chain.
     pub selection: Option<Selection>,
+    /// The consumer groups whose committed offsets go with the topics.
+    pub groups: GroupSelection,
     /// The policy that this is a run of.
     pub policy: Option<String>,
     /// Bytes at which a pack is sealed, and safe should the run be interrupted.
@@ -67,6 +71,7 @@ impl BackupOptions {
             compression: Compression::Gzip,
             rate_limit: None,
             selection: None,
+            groups: GroupSelection::default(),
             policy: None,
             pack_size: PACK_TARGET,
             memory: 48 << 20,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::EngineError;
 use crate::engine::chain::{ChainEnd, Generation, find_chains};
+use crate::engine::groups::GroupsState;
 use crate::engine::topics::Candidate;
 use crate::engine::transactions::OpenTransactions;
 use crate::kafka::{
@@ -17,7 +18,7 @@ use crate::repository::{Gap, Repository};
 
 use super::adopt::{Adoptable, SealedExtent};
 use super::offsets::{OffsetBound, share};
-use super::{BackupOptions, Selection};
+use super::{BackupOptions, Selection, groups};
 
 /// What a run is going to copy, topic by topic.
 #[derive(Debug)]
@@ -26,7 +27,9 @@ pub struct BackupPlan {
     pub cluster_id: String,
     /// The chosen topics, by name.
     pub topics: Vec<TopicPlan>,
-    /// Manifests that could not be read while looking for chains.
+    /// Where consumer groups stood before the bounds were read; none when they are not wanted.
+    pub groups: Option<GroupsState>,
+    /// What should be looked at, such as manifests that could not be read.
     pub warnings: Vec<String>,
     /// What interrupted runs had sealed.
     pub(super) adoptable: Adoptable,
@@ -130,9 +133,11 @@ pub(super) async fn plan(
     refuse_unseen(client, &metadata, options).await?;
     let chosen = choose(&metadata, options)?;
     let partitions = chosen_partitions(&chosen, options.selection.as_ref())?;
+    let mut warnings = Vec::new();
+    // Before the high watermarks: no group may be ahead of the records that are backed up with it.
+    let groups = groups::capture(client, &options.groups, &partitions, &mut warnings).await?;
     let bounds = Bounds::read(client, &partitions).await?;
     let names: Vec<String> = chosen.keys().map(|name| (*name).to_owned()).collect();
-    let mut warnings = Vec::new();
     let mut configurations = match client.describe_configs(&names).await {
         Err(error @ KafkaError::Unsupported { .. }) => {
             warnings.push(format!("topic configurations are not backed up: {error}"));
@@ -213,6 +218,7 @@ pub(super) async fn plan(
     Ok(BackupPlan {
         cluster_id: metadata.cluster_id.clone(),
         topics,
+        groups,
         warnings,
         adoptable,
     })

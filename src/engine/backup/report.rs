@@ -3,6 +3,8 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+use crate::engine::groups::GroupsState;
+use crate::kafka::GroupType;
 use crate::record::{Offset, PartitionId, TopicId};
 use crate::repository::{BackupId, BackupStatus, Gap, Manifest};
 
@@ -21,6 +23,8 @@ pub struct BackupReport {
     pub duration_ms: u64,
     /// By name.
     pub topics: Vec<TopicReport>,
+    /// Consumer groups whose committed offsets it holds, by name.
+    pub groups: Vec<GroupReport>,
     /// Records in the backup, however much of it was copied earlier.
     pub total_messages: u64,
     /// Bytes of record batches in the backup, as Kafka holds them.
@@ -37,6 +41,18 @@ pub struct BackupReport {
     pub reused_bytes: u64,
     /// What did not stop the run, but should be looked at.
     pub warnings: Vec<String>,
+}
+
+/// One consumer group of a report.
+#[derive(Debug, Clone, Serialize)]
+pub struct GroupReport {
+    /// Its id.
+    pub group: String,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub group_type: GroupType,
+    /// How many partitions of the backup it had committed offsets for.
+    pub offsets: usize,
 }
 
 /// One topic of a report.
@@ -70,7 +86,17 @@ pub struct PartitionReport {
 }
 
 impl BackupReport {
-    pub(super) fn of(manifest: &Manifest, duration_ms: u64, warnings: Vec<String>) -> Self {
+    pub(super) fn of(
+        manifest: &Manifest,
+        groups: GroupsState,
+        duration_ms: u64,
+        warnings: Vec<String>,
+    ) -> Self {
+        let groups = groups.groups.into_iter().map(|group| GroupReport {
+            offsets: group.offsets(),
+            group: group.group,
+            group_type: group.group_type,
+        });
         let totals = &manifest.totals;
         let compression_ratio = if totals.bytes == 0 {
             1.0
@@ -84,6 +110,7 @@ impl BackupReport {
             started_at: manifest.started_at,
             duration_ms,
             topics: manifest.topics.iter().map(TopicReport::of).collect(),
+            groups: groups.collect(),
             total_messages: totals.records,
             total_size_bytes: totals.bytes,
             compressed_size_bytes: totals.stored_bytes,

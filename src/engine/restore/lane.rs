@@ -24,6 +24,7 @@ use crate::record::{Offset, ProducerStamp, Timestamp};
 use crate::repository::Repository;
 
 use super::RestoreOptions;
+use super::landmarks::{Landmark, Positions};
 use super::plan::RestorePlan;
 use super::prepare::{Outgoing, Preparer, Window};
 use super::read::{Lanes, Loaded, Reader};
@@ -104,10 +105,15 @@ pub(super) async fn produce_all(
     });
     // A lane's error comes first: the reader only notices that the lane is gone.
     let written = try_join_all(running).await?;
-    let skipped = reading
+    let LeftOut { skipped, landmarks } = reading
         .await
         .map_err(|_| EngineError::Lost("the reading thread"))??;
     let mut written: BTreeMap<usize, Written> = written.into_iter().flatten().collect();
+    for (target, landmark) in landmarks {
+        if let Some(written) = written.get_mut(&target) {
+            written.positions.ended(landmark, written.end());
+        }
+    }
     let written = (0..targets.len())
         .filter_map(|target| written.remove(&target))
         .collect();
@@ -131,6 +137,14 @@ fn first_targets(plan: &RestorePlan) -> Vec<usize> {
         .collect()
 }
 
+/// What came to nothing in the target.
+struct LeftOut {
+    /// Records, by topic of the plan.
+    skipped: Vec<Skipped>,
+    /// Groups' offsets that no restored record stands for, each with its target partition.
+    landmarks: Vec<(usize, Landmark)>,
+}
+
 fn read(
     repository: &Arc<Repository>,
     plan: &RestorePlan,
@@ -138,9 +152,10 @@ fn read(
     mut preparer: Preparer,
     lanes: Lanes,
     progress: &dyn Progress,
-) -> Result<Vec<Skipped>, EngineError> {
+) -> Result<LeftOut, EngineError> {
     let mut reader = Reader::open(repository, plan, first_targets)?;
     reader.read_all(&mut preparer, &lanes, progress)?;
+    let landmarks = reader.landmarks_left();
     let mut readings = reader.readings.iter();
     let by_topic = plan.topics.iter().map(|topic| {
         readings
@@ -156,7 +171,10 @@ fn read(
                 }
             })
     });
-    Ok(by_topic.collect())
+    Ok(LeftOut {
+        skipped: by_topic.collect(),
+        landmarks,
+    })
 }
 
 /// One target partition as its lane sees it.
@@ -173,6 +191,8 @@ struct Stream {
     records: u64,
     bytes: u64,
     offsets: Option<(Offset, Offset)>,
+    /// Where groups' offsets lie in it.
+    positions: Positions,
 }
 
 impl Stream {
@@ -196,6 +216,8 @@ impl Stream {
             tracing::warn!(partition = %self.target.key, %expected, %base_offset, "somebody else writes to the target");
         }
         self.offsets = Some((first, end.max(expected)));
+        self.positions
+            .acknowledged(&loaded.batch.landmarks, base_offset);
         self.records += u64::from(loaded.batch.records);
         self.bytes += (loaded.batch.header.len() + loaded.batch.payload.len()) as u64;
         Ok(())
@@ -240,6 +262,7 @@ impl<'a> Lane<'a> {
                 records: 0,
                 bytes: 0,
                 offsets: None,
+                positions: Positions::default(),
             };
             (number, stream)
         });
@@ -291,6 +314,7 @@ impl<'a> Lane<'a> {
             records: stream.records,
             bytes: stream.bytes,
             offsets: stream.offsets,
+            positions: stream.positions,
         };
         self.streams
             .into_iter()

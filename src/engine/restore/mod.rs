@@ -6,11 +6,14 @@
 //! read     one thread: packs in order, whole batches, what belongs to nothing committed left out
 //! prepare  a new header for each batch; opened only where it must be
 //! produce  lanes: idempotent, acks=all, several batches of a partition in flight, in order
-//! settle   the settings that had to wait, and a check against the target's log -> RestoreReport
+//! settle   a check against the target's log, the settings that had to wait, groups' offsets -> RestoreReport
 //! ```
 
+mod commit;
 mod configuration;
 mod evidence;
+mod groups;
+mod landmarks;
 mod lane;
 mod plan;
 mod prepare;
@@ -28,8 +31,12 @@ use crate::kafka::Client;
 use crate::record::PartitionId;
 use crate::repository::{BackupId, Repository};
 
+pub use groups::{GroupChoice, GroupRestore, OffsetAction, OffsetRestore};
 pub use plan::{PartitionRestore, RestorePlan, TopicAction, TopicRestore};
-pub use report::{RestoreReport, RestoredPartition, RestoredTopic, Skipped};
+pub use report::{
+    OffsetOutcome, RestoreReport, RestoredGroup, RestoredOffset, RestoredPartition, RestoredTopic,
+    Skipped,
+};
 
 use super::rate::RateLimit;
 use super::topics::{Rename, TopicPatterns};
@@ -78,6 +85,8 @@ pub struct RestoreOptions {
     pub retention: bool,
     /// What to do where a target topic exists.
     pub if_exists: IfExists,
+    /// Which consumer groups' offsets to set, translated to where their records went.
+    pub groups: GroupChoice,
     /// How fast to write at most.
     pub rate_limit: Option<RateLimit>,
     /// Bytes of batches that may be in memory at once; 0 for the default.

@@ -16,6 +16,7 @@ use super::configuration::{
     SettingChanges, Settings, TIMESTAMP_BOUND_BEFORE_3_6, TIMESTAMP_BOUNDS, notes_on_existing,
     settings,
 };
+use super::groups::{self, GroupRestore};
 use super::{IfExists, RestoreOptions, evidence};
 
 /// A restore, before it happens.
@@ -31,6 +32,8 @@ pub struct RestorePlan {
     pub until: Option<DateTime<Utc>>,
     /// Topics, by their name in the backup.
     pub topics: Vec<TopicRestore>,
+    /// Consumer groups whose offsets are set afterwards; those of the backup that were asked for.
+    pub groups: Vec<GroupRestore>,
     /// Why this plan cannot be applied; empty when it can.
     pub refused: Vec<String>,
 }
@@ -161,12 +164,22 @@ pub(super) async fn plan(
     }
     refuse_shared_targets(&topics, &mut refused);
     refused.extend(evidence::missing(repository, &manifest, &topics)?);
+    let groups = groups::plan(
+        client,
+        repository,
+        &manifest,
+        &topics,
+        &options.groups,
+        &mut refused,
+    )
+    .await?;
     let mut plan = RestorePlan {
         backup_id: *backup_id,
         cluster_id: metadata.cluster_id.clone(),
         from: options.from,
         until: options.until,
         topics,
+        groups,
         refused,
     };
     if plan.refused.is_empty() {

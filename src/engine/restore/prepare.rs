@@ -11,6 +11,7 @@ use crate::record::{
     RecordError, Timestamp, TimestampType, next_sequence, partition_for_key, rebuild, restamp,
 };
 
+use super::landmarks::{Landmarks, Placed};
 use super::report::Skipped;
 
 /// A batch under construction is sent when it holds about this much.
@@ -27,6 +28,8 @@ pub(super) struct Outgoing {
     pub payload: Bytes,
     /// How many offsets it takes in the target.
     pub records: u32,
+    /// Where groups stand on its records.
+    pub landmarks: Vec<Placed>,
 }
 
 /// What is read of one source partition.
@@ -42,6 +45,8 @@ pub(super) struct SourcePartition {
     pub uncommitted: UncommittedRanges,
     /// Where its batches go.
     pub routing: Routing,
+    /// Where groups stand, and no restored record has come to yet.
+    pub landmarks: Landmarks,
     /// What was left out of it.
     pub skipped: Skipped,
 }
@@ -121,7 +126,10 @@ impl Preparer {
             Some(Uncommitted::Aborted) => source.skipped.aborted += count,
             Some(Uncommitted::Open) => source.skipped.open += count,
             None if count == 0 => {}
-            None if self.is_too_old(batch) => source.skipped.cut += count,
+            // A landmark in it is followed record by record.
+            None if self.is_too_old(batch) && !source.landmarks.are_due(batch.last_offset()) => {
+                source.skipped.cut += count;
+            }
             None => return self.prepare_wanted(source, batch, bytes, count),
         }
         Ok(Vec::new())
@@ -158,7 +166,11 @@ impl Preparer {
             Routing::Same(target) => target,
         };
         if !self.must_open(source, batch) {
-            return Ok(vec![self.stamped(target, batch, &bytes)?]);
+            let mut outgoing = self.stamped(target, batch, &bytes)?;
+            outgoing.landmarks = source
+                .landmarks
+                .place_dense(batch.base_offset(), outgoing.records);
+            return Ok(vec![outgoing]);
         }
         let options = Rebuild {
             offsets: Some(source.start..source.end),
@@ -166,13 +178,18 @@ impl Preparer {
             numbering: Numbering::Renumber,
             ..Rebuild::default()
         };
+        let landmarks = place_on_kept(source, batch, &options)?;
         let Some(rebuilt) = rebuild(batch, &options, OPEN_LIMIT)? else {
             source.skipped.cut += belonging;
             return Ok(Vec::new());
         };
         let (view, _) = BatchRef::parse(&rebuilt)?;
         source.skipped.cut += belonging.saturating_sub(view.record_count().into());
-        Ok(vec![self.stamped(target, &view, &rebuilt)?])
+        let stamped = self.stamped(target, &view, &rebuilt)?;
+        Ok(vec![Outgoing {
+            landmarks,
+            ..stamped
+        }])
     }
 
     /// A batch is opened to be cut, to close holes that a broker would refuse, and to write the append time,
@@ -208,6 +225,7 @@ impl Preparer {
             header,
             payload: bytes.slice(HEADER_LEN..),
             records,
+            landmarks: Vec::new(),
         })
     }
 
@@ -267,3 +285,32 @@ impl Preparer {
         self.stamped(target, &view, &bytes).map(Some)
     }
 }
+
+/// Places the landmarks that `batch` has come to on its records that are kept. Opens it only when there are any.
+fn place_on_kept(
+    source: &mut SourcePartition,
+    batch: &BatchRef<'_>,
+    options: &Rebuild,
+) -> Result<Vec<Placed>, RecordError> {
+    if !source.landmarks.are_due(batch.last_offset()) {
+        return Ok(Vec::new());
+    }
+    batch.verify_crc()?;
+    let opened = batch.open(OPEN_LIMIT)?;
+    let mut placed = Vec::new();
+    let mut index = 0;
+    for record in opened.records() {
+        let record = record?;
+        if options.keeps(&record) {
+            placed.extend(source.landmarks.place(record.offset, index));
+            index += 1;
+        } else if record.offset < source.end {
+            source.landmarks.cut(record.offset);
+        }
+    }
+    Ok(placed)
+}
+
+#[cfg(test)]
+#[path = "landmarks_tests.rs"]
+mod landmarks_tests;

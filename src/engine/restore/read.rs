@@ -14,6 +14,7 @@ use crate::repository::{
     Block, Extent, FooterTopic, PackId, PackReader, PackRef, Repository, TransactionEvent,
 };
 
+use super::landmarks::{Landmark, Landmarks};
 use super::plan::{RestorePlan, TopicRestore};
 use super::prepare::{Outgoing, Preparer, Routing, SourcePartition};
 
@@ -68,14 +69,20 @@ impl Reader {
             packs: BTreeMap::new(),
             readings: Vec::new(),
         };
+        let mut landmarks = plan.landmarks();
         for (topic, first) in plan.topics.iter().zip(first_target) {
-            reader.add(topic, *first)?;
+            reader.add(topic, *first, &mut landmarks)?;
         }
         reader.find_uncommitted()?;
         Ok(reader)
     }
 
-    fn add(&mut self, topic: &TopicRestore, first: usize) -> Result<(), EngineError> {
+    fn add(
+        &mut self,
+        topic: &TopicRestore,
+        first: usize,
+        landmarks: &mut BTreeMap<(String, PartitionId), BTreeSet<Offset>>,
+    ) -> Result<(), EngineError> {
         let index = topic
             .index
             .as_ref()
@@ -115,6 +122,11 @@ impl Reader {
                     end,
                     uncommitted: UncommittedRanges::default(),
                     routing,
+                    landmarks: Landmarks::at(
+                        &landmarks
+                            .remove(&(topic.topic.clone(), partition.partition))
+                            .unwrap_or_default(),
+                    ),
                     skipped: Default::default(),
                 },
                 extents: extents.collect(),
@@ -208,6 +220,18 @@ impl Reader {
             lanes.send(batch);
         }
         Ok(())
+    }
+
+    /// Groups' offsets that no restored record stands for, each with its target partition's place in the table.
+    pub fn landmarks_left(&self) -> Vec<(usize, Landmark)> {
+        let of = |reading: &Reading| match reading.source.routing {
+            Routing::Same(target) => {
+                let left = reading.source.landmarks.left();
+                left.map(|landmark| (target, landmark)).collect()
+            }
+            Routing::ByKey { .. } => Vec::new(),
+        };
+        self.readings.iter().flat_map(of).collect()
     }
 
     /// Takes the extents that are due in `pack` off their partitions: offsets by partition.

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::kafka::GroupType;
 use crate::record::{Offset, PartitionId};
 use crate::repository::BackupId;
 
@@ -12,7 +13,8 @@ pub struct RestoreReport {
     pub backup_id: BackupId,
     /// The cluster restored to.
     pub cluster_id: String,
-    /// `completed`: a restore that could not be completed is an error instead.
+    /// `completed`, or `incomplete` when all records are there and some group's offsets could not be set. A restore
+    /// whose records could not be completed is an error instead.
     pub status: &'static str,
     /// How long it took.
     pub duration_ms: u64,
@@ -24,8 +26,8 @@ pub struct RestoreReport {
     pub total_size_bytes: u64,
     /// How offsets of the source relate to those of the target.
     pub offsets: &'static str,
-    /// Consumer groups whose offsets were set: none without being asked for.
-    pub groups: Vec<String>,
+    /// Consumer groups that were asked for, and what became of their offsets.
+    pub groups: Vec<RestoredGroup>,
     /// Every block's CRC32 and every batch's CRC32C was checked on the way.
     pub checksum_validated: bool,
 }
@@ -71,4 +73,75 @@ pub struct Skipped {
     pub control: u64,
     /// Outside the times asked for.
     pub cut: u64,
+}
+
+/// One consumer group of a report.
+#[derive(Debug, Clone, Serialize)]
+pub struct RestoredGroup {
+    /// Its id.
+    pub group: String,
+    /// Its type in the source.
+    #[serde(rename = "type")]
+    pub group_type: GroupType,
+    /// The gravest of its offsets' outcomes.
+    pub outcome: OffsetOutcome,
+    /// Why nothing at all was committed for it.
+    pub reason: Option<String>,
+    /// One by one.
+    pub offsets: Vec<RestoredOffset>,
+}
+
+impl RestoredGroup {
+    /// Whether something that was asked for was not done.
+    pub fn is_refused(&self) -> bool {
+        self.outcome == OffsetOutcome::Refused
+    }
+}
+
+/// One offset of a group.
+#[derive(Debug, Clone, Serialize)]
+pub struct RestoredOffset {
+    /// The topic in the backup.
+    pub topic: String,
+    /// The topic in the target.
+    pub target_topic: String,
+    /// The partition, in both.
+    pub partition: PartitionId,
+    /// What the group had committed in the source.
+    pub source_offset: Offset,
+    /// What stands for it in the target: committed, unless the outcome says otherwise. None where nothing does.
+    pub target_offset: Option<Offset>,
+    /// What the group had committed in the target before.
+    pub replaced_offset: Option<Offset>,
+    /// What the client had written beside it.
+    pub metadata: String,
+    /// What became of it.
+    pub outcome: OffsetOutcome,
+    /// Why, unless it was applied.
+    pub reason: Option<String>,
+}
+
+/// What became of a group's offset; the graver the greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OffsetOutcome {
+    /// Its topic or partition was not restored: nothing was to be done.
+    Skipped,
+    /// The group goes on in the target with the record that it would have read next in the source.
+    Applied,
+    /// The group goes on with the nearest record that there is.
+    Clamped,
+    /// Nothing was committed.
+    Refused,
+}
+
+impl std::fmt::Display for OffsetOutcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Skipped => "skipped",
+            Self::Applied => "applied",
+            Self::Clamped => "clamped",
+            Self::Refused => "refused",
+        })
+    }
 }

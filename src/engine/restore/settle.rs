@@ -1,14 +1,17 @@
 //! After the last acknowledgement: the target's log is compared with what was sent, the settings that had to
-//! wait are set, and the report is made.
+//! wait and the groups' offsets are set, and the report is made.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
 use crate::engine::EngineError;
 use crate::kafka::Client;
+use crate::record::Offset;
 
+use super::commit;
+use super::landmarks::Positions;
 use super::plan::{RestorePlan, TopicAction};
-use super::report::{RestoreReport, RestoredPartition, RestoredTopic, Skipped};
+use super::report::{RestoreReport, RestoredGroup, RestoredPartition, RestoredTopic, Skipped};
 use super::target;
 
 /// What the lanes wrote, and what the reader left out.
@@ -29,7 +32,16 @@ pub(super) struct Written {
     /// Bytes of batches acknowledged.
     pub bytes: u64,
     /// First offset, and the first beyond what was written.
-    pub offsets: Option<(crate::record::Offset, crate::record::Offset)>,
+    pub offsets: Option<(Offset, Offset)>,
+    /// Where groups' offsets lie in it.
+    pub positions: Positions,
+}
+
+impl Written {
+    /// The first offset beyond what was written.
+    pub fn end(&self) -> Offset {
+        self.offsets.map_or(self.target.end, |(_, end)| end)
+    }
 }
 
 pub(super) async fn settle(
@@ -42,7 +54,8 @@ pub(super) async fn settle(
     client
         .incremental_alter_configs(&plan.afterwards(), false)
         .await?;
-    Ok(report(plan, outcome, clock))
+    let groups = commit::commit(client, plan, &outcome).await;
+    Ok(report(plan, outcome, groups, clock))
 }
 
 /// In a topic that this restore created, the log must end where the last acknowledged batch ends.
@@ -71,7 +84,7 @@ async fn compare_ends(
     .await?;
     for written in ours {
         let key = &written.target.key;
-        let expected = written.offsets.map_or(written.target.end, |(_, end)| end);
+        let expected = written.end();
         if ends.get(key) != Some(&expected) {
             let found = ends
                 .get(key)
@@ -84,7 +97,12 @@ async fn compare_ends(
     Ok(())
 }
 
-fn report(plan: &RestorePlan, outcome: Outcome, clock: Instant) -> RestoreReport {
+fn report(
+    plan: &RestorePlan,
+    outcome: Outcome,
+    groups: Vec<RestoredGroup>,
+    clock: Instant,
+) -> RestoreReport {
     let messages_restored = outcome.written.iter().map(|written| written.records).sum();
     let total_size_bytes = outcome.written.iter().map(|written| written.bytes).sum();
     let mut by_topic: BTreeMap<String, Vec<RestoredPartition>> = BTreeMap::new();
@@ -117,13 +135,17 @@ fn report(plan: &RestorePlan, outcome: Outcome, clock: Instant) -> RestoreReport
     RestoreReport {
         backup_id: plan.backup_id,
         cluster_id: plan.cluster_id.clone(),
-        status: "completed",
+        status: if groups.iter().any(RestoredGroup::is_refused) {
+            "incomplete"
+        } else {
+            "completed"
+        },
         duration_ms: u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX),
         topics: topics.collect(),
         messages_restored,
         total_size_bytes,
         offsets: "mapped",
-        groups: Vec::new(),
+        groups,
         checksum_validated: true,
     }
 }

@@ -1,9 +1,11 @@
 //! The shapes of the answers that we decode.
 
 use kafka_protocol::messages::{
-    ApiVersionsResponse, CreateTopicsResponse, DeleteTopicsResponse, DescribeConfigsResponse,
-    FetchResponse, IncrementalAlterConfigsResponse, InitProducerIdResponse, ListOffsetsResponse,
-    MetadataResponse, ProduceResponse, SaslAuthenticateResponse, SaslHandshakeResponse,
+    ApiVersionsResponse, ConsumerGroupDescribeResponse, CreateTopicsResponse, DeleteTopicsResponse,
+    DescribeConfigsResponse, DescribeGroupsResponse, FetchResponse, FindCoordinatorResponse,
+    IncrementalAlterConfigsResponse, InitProducerIdResponse, ListGroupsResponse,
+    ListOffsetsResponse, MetadataResponse, OffsetCommitResponse, OffsetFetchResponse,
+    ProduceResponse, SaslAuthenticateResponse, SaslHandshakeResponse,
 };
 
 use super::{Field, Kind, Shape, Shaped};
@@ -271,5 +273,128 @@ shaped!(DeleteTopicsResponse, flexible: 4, [
         uuid("topic_id").since(6),
         int16("error_code"),
         string("error_message").since(5),
+    ])),
+]);
+
+shaped!(FindCoordinatorResponse, flexible: 3, [
+    int32("throttle_time_ms").since(1),
+    int16("error_code").until(3),
+    string("error_message").since(1).until(3),
+    int32("node_id").until(3),
+    string("host").until(3),
+    int32("port").until(3),
+    array("coordinators", &Kind::Struct(&[
+        string("key"),
+        int32("node_id"),
+        string("host"),
+        int32("port"),
+        int16("error_code"),
+        string("error_message"),
+    ])).since(4),
+]);
+
+shaped!(ListGroupsResponse, flexible: 3, [
+    int32("throttle_time_ms").since(1),
+    int16("error_code"),
+    array("groups", &Kind::Struct(&[
+        string("group_id"),
+        string("protocol_type"),
+        string("group_state").since(4),
+        string("group_type").since(5),
+    ])),
+]);
+
+shaped!(DescribeGroupsResponse, flexible: 5, [
+    int32("throttle_time_ms").since(1),
+    array("groups", &Kind::Struct(&[
+        int16("error_code"),
+        string("error_message").since(6),
+        string("group_id"),
+        string("group_state"),
+        string("protocol_type"),
+        string("protocol_data"),
+        array("members", &Kind::Struct(&[
+            string("member_id"),
+            string("group_instance_id").since(4),
+            string("client_id"),
+            string("client_host"),
+            bytes("member_metadata"),
+            bytes("member_assignment"),
+        ])),
+        int32("authorized_operations").since(3),
+    ])),
+]);
+
+const ASSIGNMENT: &[Field] = &[array(
+    "topic_partitions",
+    &Kind::Struct(&[
+        uuid("topic_id"),
+        string("topic_name"),
+        array("partitions", &INT32),
+    ]),
+)];
+
+shaped!(ConsumerGroupDescribeResponse, flexible: 0, [
+    int32("throttle_time_ms"),
+    array("groups", &Kind::Struct(&[
+        int16("error_code"),
+        string("error_message"),
+        string("group_id"),
+        string("group_state"),
+        int32("group_epoch"),
+        int32("assignment_epoch"),
+        string("assignor_name"),
+        array("members", &Kind::Struct(&[
+            string("member_id"),
+            string("instance_id"),
+            string("rack_id"),
+            int32("member_epoch"),
+            string("client_id"),
+            string("client_host"),
+            array("subscribed_topic_names", &Kind::Text),
+            string("subscribed_topic_regex"),
+            structure("assignment", ASSIGNMENT),
+            structure("target_assignment", ASSIGNMENT),
+            int8("member_type").since(1),
+        ])),
+        int32("authorized_operations"),
+    ])),
+]);
+
+const COMMITTED: Kind = Kind::Struct(&[
+    int32("partition_index"),
+    int64("committed_offset"),
+    int32("committed_leader_epoch").since(5),
+    string("metadata"),
+    int16("error_code"),
+]);
+
+shaped!(OffsetFetchResponse, flexible: 6, [
+    int32("throttle_time_ms").since(3),
+    array("topics", &Kind::Struct(&[
+        string("name"),
+        array("partitions", &COMMITTED),
+    ])).until(7),
+    int16("error_code").since(2).until(7),
+    array("groups", &Kind::Struct(&[
+        string("group_id"),
+        array("topics", &Kind::Struct(&[
+            string("name").until(9),
+            uuid("topic_id").since(10),
+            array("partitions", &COMMITTED),
+        ])),
+        int16("error_code"),
+    ])).since(8),
+]);
+
+shaped!(OffsetCommitResponse, flexible: 8, [
+    int32("throttle_time_ms").since(3),
+    array("topics", &Kind::Struct(&[
+        string("name").until(9),
+        uuid("topic_id").since(10),
+        array("partitions", &Kind::Struct(&[
+            int32("partition_index"),
+            int16("error_code"),
+        ])),
     ])),
 ]);

@@ -1,8 +1,10 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{
-    ApiVersionsResponse, CreateTopicsResponse, DeleteTopicsResponse, DescribeConfigsResponse,
-    FetchResponse, IncrementalAlterConfigsResponse, InitProducerIdResponse, ListOffsetsResponse,
-    MetadataResponse, ProduceResponse, SaslAuthenticateResponse, SaslHandshakeResponse,
+    ApiVersionsResponse, ConsumerGroupDescribeResponse, CreateTopicsResponse, DeleteTopicsResponse,
+    DescribeConfigsResponse, DescribeGroupsResponse, FetchResponse, FindCoordinatorResponse,
+    IncrementalAlterConfigsResponse, InitProducerIdResponse, ListGroupsResponse,
+    ListOffsetsResponse, MetadataResponse, OffsetCommitResponse, OffsetFetchResponse,
+    ProduceResponse, SaslAuthenticateResponse, SaslHandshakeResponse,
 };
 use kafka_protocol::protocol::{Encodable, Message};
 use proptest::prelude::*;
@@ -27,6 +29,12 @@ macro_rules! for_every_answer {
         $test::<IncrementalAlterConfigsResponse>($($argument),*);
         $test::<CreateTopicsResponse>($($argument),*);
         $test::<DeleteTopicsResponse>($($argument),*);
+        $test::<FindCoordinatorResponse>($($argument),*);
+        $test::<ListGroupsResponse>($($argument),*);
+        $test::<DescribeGroupsResponse>($($argument),*);
+        $test::<ConsumerGroupDescribeResponse>($($argument),*);
+        $test::<OffsetFetchResponse>($($argument),*);
+        $test::<OffsetCommitResponse>($($argument),*);
     };
 }
 

@@ -1,0 +1,265 @@
+//! Which consumer groups a restore is going to set offsets for, and which of them can be translated.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use crate::engine::EngineError;
+use crate::engine::groups::{GroupOffset, GroupState, GroupsState};
+use crate::engine::topics::nearest;
+use crate::kafka::{Client, GroupDescription, GroupType};
+use crate::record::{Offset, PartitionId};
+use crate::repository::{Manifest, Repository};
+
+use super::plan::{RestorePlan, TopicRestore};
+
+/// Which groups of the backup get their offsets in the target.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum GroupChoice {
+    /// None: no group is touched.
+    #[default]
+    None,
+    /// All that the backup holds.
+    All,
+    /// These.
+    Named(Vec<String>),
+}
+
+/// One group of a plan.
+#[derive(Debug, Clone, Serialize)]
+pub struct GroupRestore {
+    /// Its id, in the source and in the target.
+    pub group: String,
+    /// Its type in the source.
+    #[serde(rename = "type")]
+    pub group_type: GroupType,
+    /// Why nothing could be committed for it if the restore were done now: who is in the group.
+    pub refused: Option<String>,
+    /// One by one.
+    pub offsets: Vec<OffsetRestore>,
+}
+
+/// One offset of a plan.
+#[derive(Debug, Clone, Serialize)]
+pub struct OffsetRestore {
+    /// The topic in the backup.
+    pub topic: String,
+    /// The topic in the target.
+    pub target_topic: String,
+    /// The partition, in both.
+    pub partition: PartitionId,
+    /// What the group had committed in the source.
+    pub source_offset: Offset,
+    /// What its client had written beside it.
+    pub metadata: String,
+    /// What shall become of it.
+    #[serde(flatten)]
+    pub action: OffsetAction,
+}
+
+/// What shall become of an offset.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "action", rename_all = "snake_case")]
+pub enum OffsetAction {
+    /// It is committed, translated to where the record went that the group would have read next.
+    Translate {
+        /// The source's offset that is followed; not the group's own where that lies outside the backup.
+        landmark: Offset,
+        /// Why it is not the group's own.
+        clamped: Option<String>,
+    },
+    /// Its topic or partition is not restored.
+    Skip {
+        /// Which.
+        reason: String,
+    },
+    /// It cannot be translated.
+    Refuse {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl RestorePlan {
+    /// The source offsets to follow through the restore, by the backup's topic and partition.
+    pub(super) fn landmarks(&self) -> BTreeMap<(String, PartitionId), BTreeSet<Offset>> {
+        let mut landmarks: BTreeMap<_, BTreeSet<Offset>> = BTreeMap::new();
+        for offset in self.groups.iter().flat_map(|group| &group.offsets) {
+            if let OffsetAction::Translate { landmark, .. } = offset.action {
+                let key = (offset.topic.clone(), offset.partition);
+                landmarks.entry(key).or_default().insert(landmark);
+            }
+        }
+        landmarks
+    }
+}
+
+/// Plans the groups of `choice` for a restore of `topics`. What the backup does not hold is refused.
+pub(super) async fn plan(
+    client: &Client,
+    repository: &Repository,
+    manifest: &Manifest,
+    topics: &[TopicRestore],
+    choice: &GroupChoice,
+    refused: &mut Vec<String>,
+) -> Result<Vec<GroupRestore>, EngineError> {
+    if *choice == GroupChoice::None {
+        return Ok(Vec::new());
+    }
+    let Some(state) = &manifest.groups else {
+        refused.push(format!(
+            "backup {} holds no consumer groups' offsets: leave --groups out, or take another backup",
+            manifest.backup_id
+        ));
+        return Ok(Vec::new());
+    };
+    let state: GroupsState = repository.state(state)?;
+    let topics: BTreeMap<&str, &TopicRestore> = topics
+        .iter()
+        .map(|topic| (topic.topic.as_str(), topic))
+        .collect();
+    let mut groups: Vec<GroupRestore> = choose(&state, choice, refused)
+        .into_iter()
+        .map(|group| GroupRestore {
+            group: group.group.clone(),
+            group_type: group.group_type,
+            refused: None,
+            offsets: offsets(group, &topics),
+        })
+        .collect();
+    look_for_members(client, &mut groups).await?;
+    Ok(groups)
+}
+
+fn choose<'a>(
+    state: &'a GroupsState,
+    choice: &GroupChoice,
+    refused: &mut Vec<String>,
+) -> Vec<&'a GroupState> {
+    let GroupChoice::Named(names) = choice else {
+        return state.groups.iter().collect();
+    };
+    let names: BTreeSet<&String> = names.iter().collect();
+    let mut chosen = Vec::new();
+    for name in names {
+        match state.groups.iter().find(|group| group.group == *name) {
+            Some(group) => chosen.push(group),
+            None => refused.push(unknown(state, name)),
+        }
+    }
+    chosen
+}
+
+fn unknown(state: &GroupsState, name: &str) -> String {
+    if let Some(unread) = state.unread.iter().find(|unread| unread.group == name) {
+        return format!("group {name} could not be backed up: {}", unread.reason);
+    }
+    let known = state.groups.iter().map(|group| group.group.as_str());
+    let hint = nearest(name, known)
+        .map(|near| format!("; did you mean `{near}`?"))
+        .unwrap_or_default();
+    format!("the backup has no offsets of group `{name}`{hint}")
+}
+
+fn offsets(group: &GroupState, topics: &BTreeMap<&str, &TopicRestore>) -> Vec<OffsetRestore> {
+    let mut offsets = Vec::new();
+    for group_topic in &group.topics {
+        let topic = topics.get(group_topic.topic.as_str()).copied();
+        for committed in &group_topic.partitions {
+            offsets.push(OffsetRestore {
+                topic: group_topic.topic.clone(),
+                target_topic: topic
+                    .map_or(&group_topic.topic, |topic| &topic.target_topic)
+                    .clone(),
+                partition: committed.partition,
+                source_offset: committed.offset,
+                metadata: committed.metadata.clone(),
+                action: action(&group_topic.topic, committed, topic),
+            });
+        }
+    }
+    offsets
+}
+
+fn action(name: &str, committed: &GroupOffset, topic: Option<&TopicRestore>) -> OffsetAction {
+    let Some(topic) = topic else {
+        return OffsetAction::Skip {
+            reason: format!("topic {name} is not restored"),
+        };
+    };
+    let number = committed.partition;
+    let partition = topic
+        .partitions
+        .iter()
+        .find(|partition| partition.partition == number);
+    let Some(partition) = partition else {
+        return OffsetAction::Skip {
+            reason: format!("partition {number} of topic {name} is not restored"),
+        };
+    };
+    if topic.partitioned_by_key {
+        return OffsetAction::Refuse {
+            reason: format!(
+                "topic {} has another number of partitions ({}): records go where their key's hash puts them, \
+                 and no offset stands for what the group had consumed",
+                topic.target_topic, topic.target_partitions
+            ),
+        };
+    }
+    let (start, end) = (partition.start_offset, partition.end_offset);
+    let clamped = if committed.offset < start {
+        Some(format!("the backup begins at offset {start}"))
+    } else if committed.offset > end {
+        Some(format!("the backup ends at offset {end}"))
+    } else {
+        None
+    };
+    OffsetAction::Translate {
+        landmark: committed.offset.clamp(start, end.max(start)),
+        clamped,
+    }
+}
+
+/// Says which groups have members in the target now. Only groups that are there are asked for, so that planning creates
+/// nothing.
+async fn look_for_members(client: &Client, groups: &mut [GroupRestore]) -> Result<(), EngineError> {
+    let present: BTreeSet<String> = client
+        .list_groups()
+        .await?
+        .into_iter()
+        .map(|listed| listed.group)
+        .collect();
+    for group in groups {
+        if !present.contains(&group.group) {
+            continue;
+        }
+        group.refused = match client.describe_group(&group.group).await {
+            Ok(description) => description.as_ref().and_then(live),
+            Err(error) => Some(error.to_string()),
+        };
+    }
+    Ok(())
+}
+
+/// Why nothing can be committed for a group, when it has members.
+pub(super) fn live(description: &GroupDescription) -> Option<String> {
+    const NAMED: usize = 5;
+    let members = &description.members;
+    let named: Vec<String> = members
+        .iter()
+        .take(NAMED)
+        .map(ToString::to_string)
+        .collect();
+    let more = match members.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    (!members.is_empty()).then(|| {
+        format!(
+            "it is {} in the target, with {} member(s): {}{more}; stop them first",
+            description.state,
+            members.len(),
+            named.join(", "),
+        )
+    })
+}
