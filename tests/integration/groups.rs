@@ -511,8 +511,8 @@ fn the_groups_of_a_backup_are_proven_and_readable_by_others() {
 fn goes_on(broker: &Broker) {
     let scene = Scene::on(broker);
     topic(&scene, "groups.versions", 2, 9);
-    let group = group(&scene, "versions");
-    group.commit("groups.versions", 1, 7, "kept");
+    let kept = group(&scene, "versions");
+    kept.commit("groups.versions", 1, 7, "kept");
     group(&scene, "reader")
         .join("groups.versions")
         .read_and_leave(18);
@@ -521,10 +521,10 @@ fn goes_on(broker: &Broker) {
     let report = scene.restore("latest --rename groups.versions=groups.back --groups all");
     assert_eq!(row(&report, "reader", 0)["target_offset"], 9);
     assert_eq!(
-        group.committed("groups.back", 1),
+        kept.committed("groups.back", 1),
         Some((7, "kept".to_owned()))
     );
-    assert_eq!(group.next("groups.back", 1).unwrap(), b"value-7");
+    assert_eq!(kept.next("groups.back", 1).unwrap(), b"value-7");
 
     let member = group(&scene, "reader").join("groups.versions");
     let again = "--json latest --rename groups.versions=groups.again --groups reader";

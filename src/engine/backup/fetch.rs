@@ -36,7 +36,7 @@ const SILENCE: Duration = Duration::from_secs(5);
 /// How copying ended.
 pub(super) enum Copied {
     /// All that was planned is in packs.
-    Whole(Copy),
+    Whole(Box<Copy>),
     /// These logs are not what the chain continues: plan again without their chains.
     Forked(BTreeSet<Generation>),
 }
@@ -170,7 +170,7 @@ pub(super) async fn copy(
     match read? {
         Read::Whole(cursors) => {
             note_outcome(&mut plan, cursors);
-            Ok(Copied::Whole(Copy { plan, stored }))
+            Ok(Copied::Whole(Box::new(Copy { plan, stored })))
         }
         Read::Forked(slots) => Ok(Copied::Forked(generations(&plan, &slots))),
     }

@@ -99,7 +99,7 @@ pub async fn backup(
         let plan = plan::plan(client, &repository, options, &forked).await?;
         progress.planned(plan.offsets_ahead());
         match fetch::copy(client, &repository, backup_id, options, plan, &progress).await? {
-            fetch::Copied::Whole(stored) => break stored,
+            fetch::Copied::Whole(stored) => break *stored,
             fetch::Copied::Forked(generations) => forked.extend(generations),
         }
     };
