@@ -183,6 +183,8 @@ mod tests {
     }
 
     fn id(second: i64) -> BackupId {
-        format!("20261124T11400{second}000Z-3f9a1c").parse().unwrap()
+        format!("20261124T11400{second}000Z-3f9a1c")
+            .parse()
+            .unwrap()
     }
 }

@@ -1,6 +1,7 @@
 //! Consumer groups go on in the target with the record that they would have read next in the source.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -423,17 +424,23 @@ fn no_group_is_ahead_of_the_records_that_are_backed_up_with_it() {
     std::thread::scope(|scope| {
         let stopping = Stop(&stop);
         let writer = scope.spawn(|| group.write_and_commit("groups.busy", 1, &stop));
-        for _ in 0..10 {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let mut committed = Some(0);
+        // As often as it takes for the group to have gone a good way.
+        while committed < Some(100) {
+            assert!(
+                Instant::now() < deadline,
+                "the group stands at {committed:?}"
+            );
             let report = scene.backup("--topic groups.busy --groups groups.busy.g");
             let end = report["topics"][0]["partitions"][0]["end_offset"].as_i64();
             let shown = scene.run("show", "--json latest").done();
             let group = &shown["consumer_groups"]["groups"][0];
-            let committed = group["topics"][0]["partitions"][0]["offset"].as_i64();
+            committed = group["topics"][0]["partitions"][0]["offset"].as_i64();
             assert!(committed <= end, "{committed:?} > {end:?}");
         }
         drop(stopping);
-        let end = writer.join().unwrap();
-        assert!(end > 100, "only {end} records were written");
+        writer.join().unwrap();
     });
 }
 
