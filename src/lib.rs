@@ -9,7 +9,7 @@
 //! - [`record`]: record batches, their codecs and sums; knows neither networks nor files
 //! - [`repository`]: all that lies in a backup repository, and the narrow storage trait below it
 //! - [`kafka`]: the wire: connections, security, metadata, fetch, produce, administration
-//! - [`engine`]: the verbs (backup, restore, verify), each *plan, then apply*
+//! - [`engine`]: the verbs (backup, restore, verify, export), each *plan, then apply*
 //! - [`policy`]: what operators write in TOML
 //! - [`cli`]: one file a verb: arguments in; a table, JSON or a progress bar out
 //!
@@ -18,7 +18,8 @@
 //! `cli::backup` reads arguments and asks `engine::backup` for a plan: topics, partitions, and from where to where. Applying it,
 //! a worker a leader fetches raw batches through `kafka`; their headers are walked with `record`, cut into blocks, checked and
 //! compressed on threads, and appended to packs by `repository`. The index layers follow, then the manifest, which makes the backup
-//! exist. `engine::restore` goes the other way; `engine::verify` needs `repository` and `record` alone.
+//! exist. `engine::restore` goes the other way; `engine::verify` and `engine::export` need `repository` and
+//! `record` alone.
 //!
 //! There is no unsafe code here: `unsafe_code = "forbid"` in `Cargo.toml` holds for every target.
 

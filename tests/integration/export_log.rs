@@ -320,6 +320,18 @@ fn a_broker_serves_exported_segments_as_the_log_of_another_topic() {
             assert_clean(&broker.log());
         }
     }
+    // The open transaction is known for what it is: an operator can end it.
+    let stable = before[1].1[0].1.to_string();
+    let address = broker.address();
+    let abort = [
+        &["--bootstrap-server", &address, "abort", "--topic", "copy"][..],
+        &["--partition", "0", "--start-offset", &stable],
+    ];
+    text(broker.tool("org.apache.kafka.tools.TransactionsCommand", &abort.concat()));
+    let committed = before[1].0[0].len() + 30;
+    Client::new(&address).wait_until("the end of the transaction", |client| {
+        client.read("copy")[0].len() == committed
+    });
     // The log goes on where it ended.
     let client = Client::new(&broker.address());
     let (_, end) = client.watermarks("copy", 0);

@@ -176,7 +176,11 @@ pub(super) fn taken(target: &Path) -> String {
 /// Whether a target is free: nothing is there, or only an empty directory where a directory is to be.
 pub(super) fn is_free(target: &Path, directory: bool) -> bool {
     match std::fs::symlink_metadata(target) {
-        Err(error) => error.kind() == io::ErrorKind::NotFound,
+        // A file in the place of the export's directory is told of when that is made.
+        Err(error) => matches!(
+            error.kind(),
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+        ),
         Ok(found) => {
             let is_empty =
                 || std::fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_none());

@@ -104,7 +104,7 @@ impl Sink for LineWriter {
     }
 }
 
-/// The shape of a line.
+/// The shape of a line; `docs/export.md` promises it.
 #[derive(serde::Serialize)]
 struct Line<'a> {
     partition: PartitionId,
