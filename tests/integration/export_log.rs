@@ -327,7 +327,10 @@ fn a_broker_serves_exported_segments_as_the_log_of_another_topic() {
         &["--bootstrap-server", &address, "abort", "--topic", "copy"][..],
         &["--partition", "0", "--start-offset", &stable],
     ];
-    text(broker.tool("org.apache.kafka.tools.TransactionsCommand", &abort.concat()));
+    text(broker.tool(
+        "org.apache.kafka.tools.TransactionsCommand",
+        &abort.concat(),
+    ));
     let committed = before[1].0[0].len() + 30;
     Client::new(&address).wait_until("the end of the transaction", |client| {
         client.read("copy")[0].len() == committed
