@@ -147,9 +147,9 @@ fn lines_leave_out_what_was_not_committed_and_count_it() {
 #[test]
 fn a_damaged_partition_is_named_and_left_out_and_the_others_are_exported() {
     let scene = Scene::shared();
-    let topic = "export-damaged";
+    let topic = "partly.damaged";
     scene.client.create_topic(topic, 1, &[]);
-    scene.client.create_topic("export-sound", 1, &[]);
+    scene.client.create_topic("partly.sound", 1, &[]);
     let produce = |topic, count| {
         scene
             .client
@@ -159,8 +159,8 @@ fn a_damaged_partition_is_named_and_left_out_and_the_others_are_exported() {
     scene.backup(&format!("--topic {topic}"));
     let pack = scene.files("packs").remove(0);
     produce(topic, 30);
-    produce("export-sound", 50);
-    scene.backup("--topic export-*");
+    produce("partly.sound", 50);
+    scene.backup("--topic partly.*");
     let mut content = fs::read(&pack).unwrap();
     content[300] ^= 1;
     fs::write(&pack, content).unwrap();
@@ -168,7 +168,7 @@ fn a_damaged_partition_is_named_and_left_out_and_the_others_are_exported() {
     for format in ["log", "jsonl"] {
         let out = scene.beside(format);
         let arguments = format!(
-            "latest --topic export-* --format {format} --out {}",
+            "latest --topic partly.* --format {format} --out {}",
             out.display()
         );
         let outcome = scene.run("export", &format!("{arguments} --json"));

@@ -243,22 +243,32 @@ fn place(exported: &Path, log_directory: &Path, keep_metadata: bool) {
     }
 }
 
-/// What a consumer sees of each partition, and log start and end of each.
-type Served = (Vec<Vec<Record>>, Vec<(i64, i64)>);
-
-/// What consumers of both kinds are served, and the bounds of the log.
-fn served(broker: &Broker, topic: &str) -> Vec<Served> {
-    ["read_uncommitted", "read_committed"]
-        .map(|level| {
-            let client = Client::new(&broker.address()).with("isolation.level", level);
-            let bounds =
-                (0..client.partitions(topic)).map(|partition| client.watermarks(topic, partition));
-            (client.read(topic), bounds.collect())
-        })
-        .into()
+/// What a broker makes of a topic, by partition.
+#[derive(Debug, PartialEq)]
+struct Served {
+    uncommitted: Vec<Vec<Record>>,
+    committed: Vec<Vec<Record>>,
+    /// Log start and high watermark.
+    bounds: Vec<(i64, i64)>,
 }
 
-/// Offset n of a log with an aborted and an open transaction, leaders of two epochs, and all codecs.
+fn served(broker: &Broker, topic: &str) -> Served {
+    let client = Client::new(&broker.address());
+    let bounds = 0..client.partitions(topic);
+    let read = |level| {
+        let client = Client::new(&broker.address()).with("isolation.level", level);
+        client.read(topic)
+    };
+    Served {
+        uncommitted: read("read_uncommitted"),
+        committed: read("read_committed"),
+        bounds: bounds
+            .map(|partition| client.watermarks(topic, partition))
+            .collect(),
+    }
+}
+
+/// A log with an aborted and an open transaction, leaders of two epochs, and all codecs.
 fn fill(broker: &mut Broker, topic: &str) {
     let client = Client::new(&broker.address());
     client.create_topic(topic, 2, &[("retention.ms", "-1")]);
@@ -287,7 +297,8 @@ fn a_broker_serves_exported_segments_as_the_log_of_another_topic() {
     scene
         .client
         .create_topic("copy", 2, &[("retention.ms", "-1")]);
-    scene.backup("--topic source");
+    let report = scene.backup("--topic source");
+    let stable = report["topics"][0]["partitions"][0]["last_stable_offset"].to_string();
     let out = scene.beside("out");
     let arguments = format!(
         "latest --topic source --segment-bytes 16KiB --json --out {}",
@@ -295,7 +306,7 @@ fn a_broker_serves_exported_segments_as_the_log_of_another_topic() {
     );
     scene.run("export", &arguments).done();
     let before = served(&broker, "source");
-    assert!(before[0].0[0].len() > before[1].0[0].len() + 30 + 30);
+    assert!(before.uncommitted[0].len() > before.committed[0].len() + 30 + 30);
     let epochs = fs::read_to_string(out.join("source-0/leader-epoch-checkpoint")).unwrap();
     assert!(epochs.starts_with("0\n2\n0 0\n"), "{epochs}");
     assert!(count(&out.join("source-0"), ".log") > 3);
@@ -321,7 +332,6 @@ fn a_broker_serves_exported_segments_as_the_log_of_another_topic() {
         }
     }
     // The open transaction is known for what it is: an operator can end it.
-    let stable = before[1].1[0].1.to_string();
     let address = broker.address();
     let abort = [
         &["--bootstrap-server", &address, "abort", "--topic", "copy"][..],
@@ -331,7 +341,7 @@ fn a_broker_serves_exported_segments_as_the_log_of_another_topic() {
         "org.apache.kafka.tools.TransactionsCommand",
         &abort.concat(),
     ));
-    let committed = before[1].0[0].len() + 30;
+    let committed = before.committed[0].len() + 30;
     Client::new(&address).wait_until("the end of the transaction", |client| {
         client.read("copy")[0].len() == committed
     });
