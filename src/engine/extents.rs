@@ -15,9 +15,13 @@ pub(super) fn is_needed(extent: &Extent, start: Offset, end: Offset) -> bool {
     extent.last_offset >= start && extent.start_offset < end
 }
 
-/// Offsets of a backup's partition that no extent accounts for, but for the gaps that the backup itself tells.
-pub(super) fn holes(extents: &[Extent], entry: &PartitionEntry) -> Vec<Range<Offset>> {
-    let (start, end) = (entry.start_offset, entry.end_offset);
+/// Offsets of a backup's partition, which holds `[start, end)`, that no extent accounts for, but for the `gaps` that the
+/// backup itself tells.
+pub(super) fn holes(
+    extents: &[Extent],
+    (start, end): (Offset, Offset),
+    gaps: &[Gap],
+) -> Vec<Range<Offset>> {
     let mut reached = start;
     let mut holes = Vec::new();
     for extent in extents
@@ -34,7 +38,7 @@ pub(super) fn holes(extents: &[Extent], entry: &PartitionEntry) -> Vec<Range<Off
     }
     holes.retain(|hole| {
         let told = |gap: &Gap| gap.start_offset <= hole.start && gap.end_offset >= hole.end;
-        !entry.gaps.iter().any(told)
+        !gaps.iter().any(told)
     });
     holes
 }

@@ -7,6 +7,8 @@ use std::str::FromStr;
 use globset::{GlobBuilder, GlobMatcher};
 use regex::Regex;
 
+use crate::repository::{Manifest, TopicEntry};
+
 use super::EngineError;
 
 /// One pattern of names, of topics or of groups: a literal, a glob (`orders.*`), a regular expression between slashes
@@ -140,6 +142,21 @@ impl TopicPatterns {
         self.0
             .iter()
             .find(|pattern| !pattern.exclude && !names.clone().any(|name| pattern.matches(name)))
+    }
+
+    /// The chosen topics of a backup, in order.
+    pub(super) fn choose_of<'a>(
+        &self,
+        manifest: &'a Manifest,
+    ) -> Result<Vec<&'a TopicEntry>, EngineError> {
+        let candidates = manifest.topics.iter().map(|topic| Candidate {
+            name: &topic.topic,
+            is_internal: false,
+        });
+        let place = format!("backup {}", manifest.backup_id);
+        let chosen = self.choose(candidates, false, &place)?;
+        let is_chosen = |topic: &&TopicEntry| chosen.contains(topic.topic.as_str());
+        Ok(manifest.topics.iter().filter(is_chosen).collect())
     }
 
     /// The chosen names among `candidates`, in order. A literal that is not there, and a pattern that

@@ -218,7 +218,8 @@ impl Walk<'_> {
                 .partitions
                 .get(&entry.partition)
                 .map_or(&[][..], Vec::as_slice);
-            for hole in holes(extents, entry) {
+            let bounds = (entry.start_offset, entry.end_offset);
+            for hole in holes(extents, bounds, &entry.gaps) {
                 self.hole(manifest, topic, entry, &hole);
             }
             let needed = extents

@@ -40,6 +40,14 @@ pub struct FooterTopic {
     pub topic_id: TopicId,
 }
 
+impl FooterTopic {
+    /// Whether it is the topic of this name and id. Clusters without topic ids give all topics the same, zero: so the
+    /// name counts, too.
+    pub fn is(&self, topic: &str, topic_id: TopicId) -> bool {
+        self.topic == topic && self.topic_id == topic_id
+    }
+}
+
 /// A block of a pack.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FooterBlock {
@@ -133,6 +141,24 @@ struct FooterJson<F, B, T> {
 }
 
 impl Footer {
+    /// Where transactions of one partition begin and end.
+    pub fn transactions_of(
+        &self,
+        topic: &str,
+        topic_id: TopicId,
+        partition: PartitionId,
+    ) -> impl Iterator<Item = TransactionEvent> {
+        let is_of = move |listed: &&FooterTransaction| {
+            let found = self.topics.get(listed.topic as usize);
+            listed.event.partition == partition
+                && found.is_some_and(|found| found.is(topic, topic_id))
+        };
+        self.transactions
+            .iter()
+            .filter(is_of)
+            .map(|listed| listed.event)
+    }
+
     /// Takes note of a block that was written to `place`, and of those of its transactions that are `news`.
     pub(super) fn add(
         &mut self,

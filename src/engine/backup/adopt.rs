@@ -147,23 +147,12 @@ impl Adoptable {
             let Some(footer) = self.footers.get(&sealed.pack.pack_id) else {
                 continue;
             };
+            let extent = &sealed.extent;
             let inside = |event: &TransactionEvent| {
-                event.partition == partition
-                    && event.offset >= sealed.extent.base_offset
-                    && event.offset <= sealed.extent.last_offset
+                (extent.base_offset..=extent.last_offset).contains(&event.offset)
             };
             let events: Vec<TransactionEvent> = footer
-                .transactions
-                .iter()
-                .filter(|listed| {
-                    footer
-                        .topics
-                        .get(listed.topic as usize)
-                        .is_some_and(|topic| {
-                            topic.topic == generation.topic && topic.topic_id == generation.topic_id
-                        })
-                })
-                .map(|listed| listed.event)
+                .transactions_of(&generation.topic, generation.topic_id, partition)
                 .filter(inside)
                 .collect();
             open.follow(&events);

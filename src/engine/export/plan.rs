@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::engine::EngineError;
-use crate::engine::topics::Candidate;
 use crate::record::{Offset, PartitionId, TopicId};
 use crate::repository::{BackupId, Gap, Manifest, PartitionEntry, Repository, Sha256, TopicEntry};
 
@@ -104,17 +103,11 @@ pub(super) fn plan_manifest(
     manifest: &Manifest,
     options: &ExportOptions,
 ) -> Result<ExportPlan, EngineError> {
-    let candidates = manifest.topics.iter().map(|topic| Candidate {
-        name: &topic.topic,
-        is_internal: false,
-    });
-    let place = format!("backup {}", manifest.backup_id);
-    let chosen = options.topics.choose(candidates, false, &place)?;
     let mut refused = Vec::new();
-    let topics: Vec<TopicExport> = manifest
+    let topics: Vec<TopicExport> = options
         .topics
-        .iter()
-        .filter(|topic| chosen.contains(topic.topic.as_str()))
+        .choose_of(manifest)?
+        .into_iter()
         .map(|topic| plan_topic(topic, options, &mut refused))
         .collect();
     refuse_targets(&topics, options, &mut refused);

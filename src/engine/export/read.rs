@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use crate::engine::extents::holes;
 use crate::engine::transactions::UncommittedRanges;
 use crate::engine::{EngineError, Progress};
 use crate::record::{BatchRef, Offset, RecordError, batches};
@@ -91,13 +92,11 @@ impl<'a> Source<'a> {
         let mut events: Vec<TransactionEvent> = Vec::new();
         for extent in by_pack.into_values() {
             let reader = self.open_pack(extent)?;
-            let footer = reader.footer();
-            let ours = footer.transactions.iter().filter(|listed| {
-                let topic = footer.topics.get(listed.topic as usize);
-                topic.is_some_and(|topic| self.is_of(topic))
-                    && listed.event.partition == self.partition.partition
-            });
-            events.extend(ours.map(|listed| listed.event));
+            events.extend(reader.footer().transactions_of(
+                &self.topic.topic,
+                self.topic.topic_id,
+                self.partition.partition,
+            ));
         }
         events.sort_by_key(|event| event.offset);
         events.dedup();
@@ -105,9 +104,8 @@ impl<'a> Source<'a> {
         Ok(UncommittedRanges::below(end, &events))
     }
 
-    /// Clusters without topic ids give all topics the same, zero: so the name counts, too.
     fn is_of(&self, topic: &FooterTopic) -> bool {
-        topic.topic == self.topic.topic && topic.topic_id == self.topic.topic_id
+        topic.is(&self.topic.topic, self.topic.topic_id)
     }
 
     fn extents(&self) -> impl Iterator<Item = &'a Extent> + use<'a> {
@@ -121,23 +119,17 @@ impl<'a> Source<'a> {
 
     /// Every offset of the backup lies in an extent, or in a gap that the backup knows of.
     fn check_coverage(&self) -> Result<(), Stopped> {
-        let end = self.partition.end_offset;
-        let mut reached = self.partition.start_offset;
-        let ends = std::iter::once((end, end));
-        let extents = self
-            .extents()
-            .map(|extent| (extent.start_offset, extent.end_offset()));
-        for (start, next) in extents.chain(ends) {
-            let known = |gap: &crate::repository::Gap| {
-                gap.start_offset <= reached && gap.end_offset >= start
-            };
-            if start > reached && !self.partition.gaps.iter().any(known) {
+        let partition = self.partition;
+        let extents = self.index.partitions.get(&partition.partition);
+        let extents = extents.map(Vec::as_slice).unwrap_or_default();
+        let bounds = (partition.start_offset, partition.end_offset);
+        match holes(extents, bounds, &partition.gaps).first() {
+            None => Ok(()),
+            Some(hole) => {
                 let problem = "these offsets are in no extent of the index".to_owned();
-                return Err(self.damaged(problem, None, reached, Offset(start.0 - 1)));
+                Err(self.damaged(problem, None, hole.start, Offset(hole.end.0 - 1)))
             }
-            reached = reached.max(next);
         }
-        Ok(())
     }
 
     fn open_pack(&self, extent: &Extent) -> Result<PackReader, Stopped> {

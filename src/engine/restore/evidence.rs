@@ -57,7 +57,8 @@ fn missing_of(
     for entry in wanted {
         let extents = index.partitions.get(&entry.partition);
         let extents = extents.map(Vec::as_slice).unwrap_or_default();
-        for hole in holes(extents, entry) {
+        let bounds = (entry.start_offset, entry.end_offset);
+        for hole in holes(extents, bounds, &entry.gaps) {
             problems.push(format!(
                 "offsets {} to {} of partition {} are in no extent",
                 hole.start,

@@ -7,10 +7,10 @@ use serde::Serialize;
 
 use crate::engine::EngineError;
 use crate::engine::backup::TopicConfiguration;
-use crate::engine::topics::{Candidate, renamed};
+use crate::engine::topics::renamed;
 use crate::kafka::{Client, KafkaError, Metadata, NewTopic, TopicMetadata, Topics};
 use crate::record::{Offset, PartitionId, TopicId};
-use crate::repository::{BackupId, Manifest, Repository, Sha256, TopicEntry};
+use crate::repository::{BackupId, Repository, Sha256, TopicEntry};
 
 use super::configuration::{
     SettingChanges, Settings, TIMESTAMP_BOUND_BEFORE_3_6, TIMESTAMP_BOUNDS, notes_on_existing,
@@ -144,7 +144,7 @@ pub(super) async fn plan(
     options: &RestoreOptions,
 ) -> Result<RestorePlan, EngineError> {
     let manifest = repository.manifest(backup_id)?;
-    let chosen = choose(&manifest, options)?;
+    let chosen = options.topics.choose_of(&manifest)?;
     let metadata = client.metadata(Topics::All).await?;
     let mut refused = Vec::new();
     let mut topics = Vec::with_capacity(chosen.len());
@@ -186,23 +186,6 @@ pub(super) async fn plan(
         ask_the_target(client, &mut plan).await?;
     }
     Ok(plan)
-}
-
-fn choose<'a>(
-    manifest: &'a Manifest,
-    options: &RestoreOptions,
-) -> Result<Vec<&'a TopicEntry>, EngineError> {
-    let candidates = manifest.topics.iter().map(|topic| Candidate {
-        name: &topic.topic,
-        is_internal: false,
-    });
-    let place = format!("backup {}", manifest.backup_id);
-    let chosen = options.topics.choose(candidates, false, &place)?;
-    Ok(manifest
-        .topics
-        .iter()
-        .filter(|topic| chosen.contains(topic.topic.as_str()))
-        .collect())
 }
 
 async fn plan_topic(

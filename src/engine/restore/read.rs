@@ -10,9 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use crate::engine::transactions::UncommittedRanges;
 use crate::engine::{EngineError, Progress};
 use crate::record::{Offset, PartitionId, RecordError, TopicId, batches};
-use crate::repository::{
-    Block, Extent, FooterTopic, PackId, PackReader, PackRef, Repository, TransactionEvent,
-};
+use crate::repository::{Block, Extent, PackId, PackReader, PackRef, Repository, TransactionEvent};
 
 use super::landmarks::{Landmark, Landmarks};
 use super::plan::{RestorePlan, TopicRestore};
@@ -36,13 +34,6 @@ pub(super) struct Reading {
     /// Bounds, routing, and what was left out.
     pub source: SourcePartition,
     extents: VecDeque<(PackId, Extent)>,
-}
-
-impl Reading {
-    /// Clusters without topic ids give all topics the same, zero: so the name counts, too.
-    fn is_of(&self, topic: &FooterTopic) -> bool {
-        *self.topic == *topic.topic && self.topic_id == topic.topic_id
-    }
 }
 
 /// What is due in one pack, by topic's name and partition: which reading, and its first and last offset there.
@@ -153,18 +144,16 @@ impl Reader {
         let mut events: BTreeMap<usize, Vec<TransactionEvent>> = BTreeMap::new();
         for (pack, numbers) in wanted {
             let reader = self.open_pack(pack)?;
-            let footer = reader.footer();
-            for listed in &footer.transactions {
-                let topic = footer.topics.get(listed.topic as usize);
-                let same = |number: &&usize| {
-                    self.readings.get(**number).is_some_and(|reading| {
-                        reading.source.partition == listed.event.partition
-                            && topic.is_some_and(|topic| reading.is_of(topic))
-                    })
+            for number in numbers {
+                let Some(reading) = self.readings.get(number) else {
+                    continue;
                 };
-                for number in numbers.iter().filter(same) {
-                    events.entry(*number).or_default().push(listed.event);
-                }
+                let found = reader.footer().transactions_of(
+                    &reading.topic,
+                    reading.topic_id,
+                    reading.source.partition,
+                );
+                events.entry(number).or_default().extend(found);
             }
         }
         for (number, mut events) in events {
