@@ -132,11 +132,7 @@ pub async fn run(args: &BackupArgs, global: &Global) -> Result<Exit, CliError> {
         progress::progress("backup", global),
     )
     .await?;
-    if global.json {
-        output::json(&report)?;
-    } else {
-        print(&report)?;
-    }
+    output::report(&report, global, print)?;
     Ok(if report.status == BackupStatus::Completed {
         Exit::Done
     } else {

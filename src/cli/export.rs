@@ -91,11 +91,7 @@ pub async fn run(args: &ExportArgs, global: &Global) -> Result<Exit, CliError> {
     let backup_id = backup_id(&repository, &args.backup)?;
     let plan = export::plan(&repository, &backup_id, &args.options())?;
     if args.dry_run {
-        if global.json {
-            output::json(&plan)?;
-        } else {
-            print_plan(&plan)?;
-        }
+        output::report(&plan, global, print_plan)?;
         return Ok(if plan.refused.is_empty() {
             Exit::Done
         } else {
@@ -107,11 +103,7 @@ pub async fn run(args: &ExportArgs, global: &Global) -> Result<Exit, CliError> {
     let report = tokio::task::spawn_blocking(exported)
         .await
         .map_err(|_| EngineError::Lost("the exporting thread"))??;
-    if global.json {
-        output::json(&report)?;
-    } else {
-        print_report(&report)?;
-    }
+    output::report(&report, global, print_report)?;
     Ok(if report.status == "completed" {
         Exit::Done
     } else {
@@ -119,22 +111,23 @@ pub async fn run(args: &ExportArgs, global: &Global) -> Result<Exit, CliError> {
     })
 }
 
+const COLUMNS: [&str; 7] = [
+    "topic",
+    "partition",
+    "start",
+    "end",
+    "records",
+    "bytes",
+    "into",
+];
+
 fn print_plan(plan: &ExportPlan) -> Result<(), CliError> {
     output::line(format_args!(
         "plan: export backup {} into {}\n",
         plan.backup_id,
         plan.out.display()
     ))?;
-    let header = [
-        "topic",
-        "partition",
-        "start",
-        "end",
-        "records",
-        "bytes",
-        "into",
-    ];
-    let mut table = output::table(header, &[1, 2, 3, 4, 5]);
+    let mut table = output::table(COLUMNS, &[1, 2, 3, 4, 5]);
     for topic in &plan.topics {
         for partition in &topic.partitions {
             table.add_row([
@@ -160,16 +153,7 @@ fn print_plan(plan: &ExportPlan) -> Result<(), CliError> {
 }
 
 fn print_report(report: &ExportReport) -> Result<(), CliError> {
-    let header = [
-        "topic",
-        "partition",
-        "start",
-        "end",
-        "records",
-        "bytes",
-        "into",
-    ];
-    let mut table = output::table(header, &[1, 2, 3, 4, 5]);
+    let mut table = output::table(COLUMNS, &[1, 2, 3, 4, 5]);
     for topic in &report.topics {
         for partition in &topic.partitions {
             let path = partition.path.as_ref();

@@ -75,11 +75,7 @@ pub fn run(args: &ListArgs, global: &Global) -> Result<Exit, CliError> {
             }),
         }
     }
-    if global.json {
-        output::json(&listing)?;
-    } else {
-        print(&listing)?;
-    }
+    output::report(&listing, global, print)?;
     Ok(if listing.damaged.is_empty() {
         Exit::Done
     } else {

@@ -6,7 +6,7 @@ use std::io::Write;
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use serde::Serialize;
 
-use super::CliError;
+use super::{CliError, Global};
 
 /// Prints a report as JSON on standard output.
 pub fn json<T: Serialize>(report: &T) -> Result<(), CliError> {
@@ -14,6 +14,19 @@ pub fn json<T: Serialize>(report: &T) -> Result<(), CliError> {
     serde_json::to_writer_pretty(&mut out, report)
         .map_err(|error| CliError::Output(error.into()))?;
     writeln!(out).map_err(CliError::Output)
+}
+
+/// Prints a report: as JSON where that is wanted, else as `print` does for people.
+pub fn report<T: Serialize>(
+    report: &T,
+    global: &Global,
+    print: impl FnOnce(&T) -> Result<(), CliError>,
+) -> Result<(), CliError> {
+    if global.json {
+        json(report)
+    } else {
+        print(report)
+    }
 }
 
 /// Prints one line on standard output.

@@ -150,11 +150,7 @@ pub async fn run(args: &RestoreArgs, global: &Global) -> Result<Exit, CliError> 
     let client = args.target.connect(global).await?;
     let plan = restore::plan(&client, repository.clone(), &backup_id, &options).await?;
     if args.dry_run {
-        if global.json {
-            output::json(&plan)?;
-        } else {
-            print_plan(&plan)?;
-        }
+        output::report(&plan, global, print_plan)?;
         return Ok(if plan.refused.is_empty() {
             Exit::Done
         } else {
@@ -169,11 +165,7 @@ pub async fn run(args: &RestoreArgs, global: &Global) -> Result<Exit, CliError> 
         progress::progress("restore", global),
     )
     .await?;
-    if global.json {
-        output::json(&report)?;
-    } else {
-        print_report(&report)?;
-    }
+    output::report(&report, global, print_report)?;
     Ok(
         if report.groups.iter().any(restore::RestoredGroup::is_refused) {
             Exit::Incomplete

@@ -54,14 +54,10 @@ pub fn run(args: &ShowArgs, global: &Global) -> Result<Exit, CliError> {
         configurations,
         consumer_groups,
     };
-    if global.json {
-        output::json(&shown)?;
-    } else {
-        print(&shown)?;
-        if let Some(groups) = &shown.consumer_groups {
-            print_groups(groups)?;
-        }
-    }
+    output::report(&shown, global, |shown| {
+        print(shown)?;
+        shown.consumer_groups.as_ref().map_or(Ok(()), print_groups)
+    })?;
     Ok(Exit::Done)
 }
 

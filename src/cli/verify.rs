@@ -44,11 +44,7 @@ pub async fn run(args: &VerifyArgs, global: &Global) -> Result<Exit, CliError> {
     let report = tokio::task::spawn_blocking(move || verify(&repository, &options, &*progress))
         .await
         .map_err(|_| EngineError::Lost("the verifying thread"))??;
-    if global.json {
-        output::json(&report)?;
-    } else {
-        print(&report)?;
-    }
+    output::report(&report, global, print)?;
     Ok(if report.findings.is_empty() {
         Exit::Done
     } else {

@@ -101,10 +101,10 @@ impl Repository {
         Ok(record.layers)
     }
 
-    /// Removes a run's records: its backup exists, or another backup holds all that they tell of.
-    pub fn forget_run(&self, run_id: BackupId) -> Result<(), RepositoryError> {
+    /// Removes runs' records: their backups exist, or another backup holds all that they tell of.
+    pub fn forget_runs(&self, runs: &[BackupId]) -> Result<(), RepositoryError> {
         for object in self.storage().list(DIRECTORY)? {
-            if run_of(&object.name) != Some(run_id) {
+            if run_of(&object.name).is_none_or(|run_id| !runs.contains(&run_id)) {
                 continue;
             }
             match self.storage().delete(&object.name) {
@@ -157,7 +157,7 @@ mod tests {
         assert!(unreadable.is_empty());
         assert_eq!(runs.len(), 2);
         assert_eq!((runs[0].run_id, &runs[0].layers), (first, &layers));
-        scratch.repository.forget_run(first).unwrap();
+        scratch.repository.forget_runs(&[first]).unwrap();
         let (runs, _) = scratch.repository.unfinished_runs().unwrap();
         assert_eq!(runs.len(), 1);
         assert_eq!(runs[0].run_id, second);

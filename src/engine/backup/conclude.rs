@@ -7,7 +7,6 @@ use chrono::{DateTime, Utc};
 
 use crate::engine::EngineError;
 use crate::engine::extents::{Held, held_between};
-use crate::engine::groups::GroupsState;
 use crate::record::{LeaderEpoch, PartitionId};
 use crate::repository::{
     BackupId, BackupStatus, Extent, Layer, LockGuard, Manifest, PackRef, PartitionEntry,
@@ -63,7 +62,10 @@ pub(super) fn conclude(
         groups.compare_with(&topics);
         groups
     });
-    let groups_state = put_groups(repository, groups.as_ref())?;
+    let groups_state = groups
+        .as_ref()
+        .map(|groups| repository.put_state(groups))
+        .transpose()?;
     let totals = Totals {
         new_stored_bytes,
         ..totals(&topics)
@@ -94,10 +96,9 @@ pub(super) fn conclude(
     // Without it, what the manifest references may have been taken for unused and removed.
     lock.check()?;
     repository.publish(&manifest)?;
-    repository.forget_run(run.backup_id)?;
-    for superseded in plan.adoptable.superseded(&manifest) {
-        repository.forget_run(superseded)?;
-    }
+    let mut over = plan.adoptable.superseded(&manifest);
+    over.push(run.backup_id);
+    repository.forget_runs(&over)?;
     let duration_ms = u64::try_from(run.clock.elapsed().as_millis()).unwrap_or(u64::MAX);
     Ok(BackupReport::of(
         &manifest,
@@ -105,15 +106,6 @@ pub(super) fn conclude(
         duration_ms,
         plan.warnings,
     ))
-}
-
-fn put_groups(
-    repository: &Repository,
-    groups: Option<&GroupsState>,
-) -> Result<Option<Sha256>, EngineError> {
-    Ok(groups
-        .map(|groups| repository.put_state(groups))
-        .transpose()?)
 }
 
 fn conclude_topic(

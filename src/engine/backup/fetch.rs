@@ -177,13 +177,7 @@ pub(super) async fn copy(
 }
 
 fn cursors(plan: &BackupPlan) -> Vec<Cursor> {
-    let partitions = plan.topics.iter().flat_map(|topic| {
-        topic
-            .partitions
-            .iter()
-            .map(move |partition| (topic, partition))
-    });
-    partitions
+    plan.partitions()
         .enumerate()
         .map(|(slot, (topic, partition))| Cursor::new(slot, topic, partition))
         .collect()
@@ -204,14 +198,10 @@ fn note_outcome(plan: &mut BackupPlan, mut cursors: Vec<Cursor>) {
 }
 
 fn generations(plan: &BackupPlan, slots: &BTreeSet<usize>) -> BTreeSet<Generation> {
-    let topics = plan
-        .topics
-        .iter()
-        .flat_map(|topic| topic.partitions.iter().map(move |_| topic));
-    topics
+    plan.partitions()
         .enumerate()
         .filter(|(slot, _)| slots.contains(slot))
-        .map(|(_, topic)| Generation {
+        .map(|(_, (topic, _))| Generation {
             cluster_id: plan.cluster_id.clone(),
             topic: topic.topic.clone(),
             topic_id: topic.topic_id,
