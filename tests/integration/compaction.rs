@@ -1,16 +1,7 @@
 //! Compacted topics have holes, tombstones and records that today's brokers would refuse.
 
-use crate::scene::{Scene, values};
+use crate::scene::{EAGER, Scene, values};
 use crate::testbed::{Compression, Message};
-
-/// A segment is closed after 200 ms, and cleaned when anything in it is outdated.
-const EAGER: [(&str, &str); 5] = [
-    ("cleanup.policy", "compact"),
-    ("segment.ms", "200"),
-    ("min.cleanable.dirty.ratio", "0.001"),
-    ("delete.retention.ms", "86400000"),
-    ("max.compaction.lag.ms", "300"),
-];
 
 #[test]
 fn a_log_with_holes_comes_back_record_by_record() {

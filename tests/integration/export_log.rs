@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use crate::scene::{Scene, awkward, numbered};
+use crate::scene::{EAGER, Scene, awkward, numbered};
 use crate::testbed::{
     Broker, Client, Compression, Message, Properties, Record, Release, TransactionEnd,
 };
@@ -192,13 +192,7 @@ fn transactions_are_exported_with_the_brokers_own_index() {
 fn a_compacted_log_is_exported_with_its_holes() {
     let scene = Scene::shared();
     let topic = "segments-compacted";
-    let eager = [
-        ("cleanup.policy", "compact"),
-        ("segment.ms", "200"),
-        ("min.cleanable.dirty.ratio", "0.001"),
-        ("max.compaction.lag.ms", "300"),
-    ];
-    scene.client.create_topic(topic, 1, &eager);
+    scene.client.create_topic(topic, 1, &EAGER);
     for (round, codec) in Compression::ALL.into_iter().enumerate() {
         let versions = (0..500).filter(|n| n % (round + 1) == 0).map(|n| Message {
             value: (n % 7 != 0).then(|| format!("value-{n}-{round}").into_bytes()),

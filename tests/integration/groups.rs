@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::scene::Scene;
+use crate::scene::{EAGER, Scene};
 use crate::testbed::group::{Group, keep_as_compacted, transaction};
 use crate::testbed::{Broker, Compression, Message, Properties, Release};
 
@@ -85,13 +85,7 @@ fn groups_among_aborted_transactions_and_markers_go_on_where_they_were() {
 fn groups_in_holes_of_a_compacted_log_go_on_where_they_were() {
     let scene = Scene::shared();
     let topic = "groups.compacted";
-    let eager = [
-        ("cleanup.policy", "compact"),
-        ("segment.ms", "200"),
-        ("min.cleanable.dirty.ratio", "0.001"),
-        ("max.compaction.lag.ms", "300"),
-    ];
-    scene.client.create_topic(topic, 1, &eager);
+    scene.client.create_topic(topic, 1, &EAGER);
     for round in 0..4 {
         let versions = (0..6)
             .filter(|n| round == 0 || n % round == 1)

@@ -112,6 +112,15 @@ fn collect(directory: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
+/// A segment is closed after 200 ms, and cleaned when anything in it is outdated.
+pub const EAGER: [(&str, &str); 5] = [
+    ("cleanup.policy", "compact"),
+    ("segment.ms", "200"),
+    ("min.cleanable.dirty.ratio", "0.001"),
+    ("delete.retention.ms", "86400000"),
+    ("max.compaction.lag.ms", "300"),
+];
+
 /// Records with everything that must not get lost, `count` of them, a second apart.
 pub fn awkward(count: i64) -> impl Iterator<Item = Message> {
     (0..count).map(|n| Message {
