@@ -19,6 +19,7 @@ use super::{CliError, Exit, Global, groups, output, progress};
 A TEMPLATE is a name in which {topic} stands for the old one; the first --rename that matches counts.
 Records of aborted and of unfinished transactions are left out. Topics are created so that nothing deletes old
 records: retention stays off unless --apply-retention is given.
+A restore that was interrupted goes on when the same command is given again.
 No consumer group is touched without --groups. A group that has members in the target is refused, the others go on, and the
 exit code is 2: everything is restored, save what the report calls refused. ACLs: DESCRIBE and READ on the groups, READ on
 their topics.
@@ -27,7 +28,8 @@ Examples:
   kafkeep restore --repository /var/lib/kafkeep latest --bootstrap-servers dr1:9092 --dry-run
   kafkeep restore --repository main 20261124T021500Z-3f9a1c --cluster dr --topic 'orders.*' --rename 'orders.*=dr.{topic}'
   kafkeep restore --repository main latest --cluster prod --topic payments --rename 'payments=payments.0900' --until 2026-11-24T09:00:00Z
-  kafkeep restore --repository main latest --cluster dr --groups billing --groups audit")]
+  kafkeep restore --repository main latest --cluster dr --groups billing --groups audit
+  kafkeep restore --repository main latest --cluster dr --check")]
 pub struct RestoreArgs {
     #[command(flatten)]
     repository: RepositoryArgs,
@@ -72,6 +74,12 @@ pub struct RestoreArgs {
     /// What to do where a target topic exists
     #[arg(long, value_enum, default_value_t = Existing::Fail)]
     if_exists: Existing,
+    /// Read everything back afterwards, and compare it with what was sent
+    #[arg(long)]
+    check: bool,
+    /// Do not go on with a restore that was interrupted: take what it left in the target for somebody else's
+    #[arg(long)]
+    forget_unfinished: bool,
     /// Write no faster than this, e.g. 50MiB/s or '10000 records/s'
     #[arg(long, value_name = "RATE")]
     rate_limit: Option<RateLimit>,
@@ -136,6 +144,8 @@ impl RestoreArgs {
                 Existing::Fail => IfExists::Fail,
                 Existing::Append => IfExists::Append,
             },
+            forget_unfinished: self.forget_unfinished,
+            check: self.check,
             groups: groups::choice(&self.groups)?,
             rate_limit: self.rate_limit,
             memory: 0,
@@ -188,12 +198,7 @@ fn print_plan(plan: &RestorePlan) -> Result<(), CliError> {
         table.add_row([
             topic.topic.clone(),
             topic.target_topic.clone(),
-            match &topic.action {
-                TopicAction::Create {
-                    replication_factor, ..
-                } => format!("create, {replication_factor} replica(s)"),
-                TopicAction::Append => "append".to_owned(),
-            },
+            action(topic),
             topic.target_partitions.to_string(),
             output::count(
                 topic
@@ -221,6 +226,7 @@ fn print_plan(plan: &RestorePlan) -> Result<(), CliError> {
     for topic in &plan.topics {
         print_topic_plan(topic)?;
     }
+    print_finished(&plan.finished)?;
     groups::print_plan(&plan.groups)?;
     for refusal in &plan.refused {
         output::line(format_args!("\nrefused: {refusal}"))?;
@@ -237,8 +243,24 @@ fn print_plan(plan: &RestorePlan) -> Result<(), CliError> {
     ))
 }
 
+fn action(topic: &restore::TopicRestore) -> String {
+    match &topic.action {
+        _ if topic.interrupted.is_some() => "go on".to_owned(),
+        TopicAction::Create {
+            replication_factor, ..
+        } => format!("create, {replication_factor} replica(s)"),
+        TopicAction::Append => "append".to_owned(),
+    }
+}
+
 fn print_topic_plan(topic: &restore::TopicRestore) -> Result<(), CliError> {
     output::line(format_args!("\n{}:", topic.target_topic))?;
+    if let Some(interrupted) = &topic.interrupted {
+        output::line(format_args!(
+            "  go on with the restore that began at {}: what it wrote is compared, and not written again",
+            output::time(interrupted.started_at)
+        ))?;
+    }
     if let TopicAction::Create {
         configuration,
         afterwards,
@@ -281,6 +303,14 @@ fn print_topic_plan(topic: &restore::TopicRestore) -> Result<(), CliError> {
     Ok(())
 }
 
+fn print_finished(topics: &[String]) -> Result<(), CliError> {
+    topics.iter().try_for_each(|topic| {
+        output::line(format_args!(
+            "\n{topic}: the restore that was interrupted had finished it"
+        ))
+    })
+}
+
 fn print_report(report: &RestoreReport) -> Result<(), CliError> {
     let mut table = output::table(
         ["topic", "into", "partition", "records", "start", "end"],
@@ -311,13 +341,25 @@ fn print_report(report: &RestoreReport) -> Result<(), CliError> {
             output::line(format_args!("{}: {note}", topic.target_topic))?;
         }
     }
+    print_finished(&report.finished)?;
     groups::print_report(&report.groups)?;
+    if report.messages_found > 0 {
+        output::line(format_args!(
+            "{} of the records were there already, written by the restore that was interrupted",
+            output::count(report.messages_found)
+        ))?;
+    }
     output::line(format_args!(
-        "\nrestored backup {} into cluster {}: {} records, {}, in {}; every checksum was right",
+        "\nrestored backup {} into cluster {}: {} records, {}, in {}; every checksum was right{}",
         report.backup_id,
         report.cluster_id,
         output::count(report.messages_restored),
         output::bytes(report.total_size_bytes),
-        output::duration(report.duration_ms)
+        output::duration(report.duration_ms),
+        if report.read_back {
+            ", and what was read back is what was sent"
+        } else {
+            ""
+        }
     ))
 }

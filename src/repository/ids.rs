@@ -32,6 +32,18 @@ impl PackId {
     }
 }
 
+/// A version 7 UUID: a restore that was begun.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RestoreId(pub Uuid);
+
+impl RestoreId {
+    /// A fresh id, of now.
+    pub fn now() -> Self {
+        Self(Uuid::now_v7())
+    }
+}
+
 macro_rules! displayed_uuid {
     ($($name:ident),*) => {$(
         impl fmt::Display for $name {
@@ -54,7 +66,7 @@ macro_rules! displayed_uuid {
         }
     )*};
 }
-displayed_uuid!(RepositoryId, PackId);
+displayed_uuid!(RepositoryId, PackId, RestoreId);
 
 /// A text that is not an id of the kind that was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -6,6 +6,7 @@
 //! - [`Layer`] and [`TopicIndex`]: where the batches of a topic generation lie
 //! - states: what is not records, such as topic configurations
 //! - [`UnfinishedRun`]: what an interrupted run had sealed, for the next to adopt
+//! - [`UnfinishedRestore`]: what an interrupted restore was about, for the next to go on
 //! - [`Manifest`]: what makes a backup exist, written last
 //! - [`LockGuard`]: who uses the repository
 //!
@@ -29,6 +30,7 @@ mod pack;
 mod pack_opening;
 mod pack_reader;
 mod pack_writer;
+mod restores;
 mod seal;
 mod sealed_json;
 mod states;
@@ -57,7 +59,7 @@ pub use error::RepositoryError;
 pub use extent::Extent;
 pub use footer::{Footer, FooterBlock, FooterTopic, FooterTransaction};
 pub use identity::Repository;
-pub use ids::{BackupId, InvalidId, PackId, RepositoryId, Sha256};
+pub use ids::{BackupId, InvalidId, PackId, RepositoryId, RestoreId, Sha256};
 pub use index::{ExtentFields, Layer, TopicIndex};
 pub use lock::{LockGuard, LockHolder, LockId, LockKind, STALE_AFTER};
 pub use lock_holder::Process;
@@ -67,6 +69,7 @@ pub use manifest::{
 pub use pack::{BlockPlace, PACK_HEADER_LEN, PackRef, TRAILER_LEN};
 pub use pack_reader::{Blocks, PackReader};
 pub use pack_writer::{PACK_TARGET, PackWriter};
+pub use restores::{UnfinishedRestore, UnfinishedTopic};
 pub use seal::{BlockSource, SealedBlock};
 pub use sealed_json::FORMAT;
 pub use storage::{ObjectInfo, ObjectName, ObjectWriter, Storage};

@@ -1,12 +1,12 @@
 //! Backups that are killed, and the runs after them.
 
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::scene::Scene;
+use crate::scene::{Random, Scene, kills};
 use crate::testbed::{Compression, Message};
 
 /// A topic that is backed up, its codec and packs such that there is something to interrupt.
@@ -30,19 +30,8 @@ impl Interrupted {
 
     /// A backup to be killed.
     fn start(&self, more: &str) -> Child {
-        let place = format!(
-            "backup --json --repository {} --bootstrap-servers {}",
-            self.scene.repository().display(),
-            self.scene.broker.address()
-        );
-        let arguments = format!("{place} {} {more}", self.arguments());
-        Command::new(env!("CARGO_BIN_EXE_kafkeep"))
-            .args(arguments.split_whitespace())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap()
+        let arguments = format!("--json {} {more}", self.arguments());
+        self.scene.start("backup", &arguments)
     }
 
     fn bytes_in_packs(&self) -> u64 {
@@ -112,18 +101,12 @@ fn what_an_interrupted_backup_sealed_is_adopted_and_not_copied_again() {
     );
 }
 
-/// How often a backup is killed; `KAFKEEP_KILLS` for more.
-fn kills() -> u32 {
-    std::env::var("KAFKEEP_KILLS").map_or(200, |count| count.parse().unwrap())
-}
-
 #[test]
 fn killed_at_any_moment_a_backup_leaves_a_sound_repository_and_the_next_goes_on() {
     let interrupted = Interrupted::new("interrupted.killed", 3);
     let (scene, topic) = (&interrupted.scene, interrupted.topic);
     let producer = scene.client.producer(Compression::None);
-    let (mut made, mut random) = (0_u32, std::process::id());
-    eprintln!("seed {random}");
+    let (mut made, mut random) = (0_u32, Random::seeded());
     for round in 0..kills() {
         if round % 4 == 0 {
             for partition in 0..3 {
@@ -132,8 +115,7 @@ fn killed_at_any_moment_a_backup_leaves_a_sound_repository_and_the_next_goes_on(
             made += 200;
         }
         let mut run = interrupted.start("");
-        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        std::thread::sleep(Duration::from_micros(u64::from(random >> 16) % 60_000));
+        std::thread::sleep(Duration::from_micros(random.below(60_000)));
         run.kill().unwrap();
         run.wait().unwrap();
         if round % 20 == 19 {

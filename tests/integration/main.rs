@@ -16,6 +16,7 @@ mod golden_batches;
 mod groups;
 mod incremental;
 mod interrupted;
+mod interrupted_restore;
 mod rebuilt_batches;
 mod record_formats;
 mod restore;

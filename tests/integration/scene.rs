@@ -1,6 +1,7 @@
 //! Where a test plays: a broker, a repository of its own, and the command between them.
 
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
 use serde_json::Value;
@@ -58,13 +59,28 @@ impl<'a> Scene<'a> {
     /// `kafkeep VERB --repository … ARGUMENTS`, with the cluster where the verb takes one; words are separated by
     /// spaces.
     pub fn run(&self, verb: &str, arguments: &str) -> Outcome {
+        kafkeep(self.command_line(verb, arguments))
+    }
+
+    /// The same, to be killed.
+    pub fn start(&self, verb: &str, arguments: &str) -> Child {
+        Command::new(env!("CARGO_BIN_EXE_kafkeep"))
+            .args(self.command_line(verb, arguments))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap()
+    }
+
+    fn command_line(&self, verb: &str, arguments: &str) -> Vec<String> {
         let mut all = vec![verb.to_owned(), "--repository".to_owned()];
         all.push(self.repository().display().to_string());
         if ["backup", "restore"].contains(&verb) && !arguments.contains("--bootstrap-servers") {
             all.extend(["--bootstrap-servers".to_owned(), self.broker.address()]);
         }
         all.extend(arguments.split_whitespace().map(str::to_owned));
-        kafkeep(all)
+        all
     }
 
     /// The report of a backup that must succeed.
@@ -159,6 +175,26 @@ pub fn without_offsets(partitions: Vec<Vec<Record>>) -> Vec<Vec<Record>> {
     partitions.into_iter().map(strip).collect()
 }
 
+/// Both topics hold the same records in the same order, whatever their offsets; else tells the first that differs.
+#[track_caller]
+pub fn assert_same_records(source: &[Vec<Record>], target: &[Vec<Record>], what: &str) {
+    let counts = |topic: &[Vec<Record>]| topic.iter().map(Vec::len).collect::<Vec<_>>();
+    for (partition, (source, target)) in source.iter().zip(target).enumerate() {
+        for (number, (sent, found)) in source.iter().zip(target).enumerate() {
+            assert_eq!(
+                sent.clone().without_offset(),
+                found.clone().without_offset(),
+                "{what}: record {number} of partition {partition}"
+            );
+        }
+    }
+    assert_eq!(
+        counts(source),
+        counts(target),
+        "{what}: records by partition"
+    );
+}
+
 /// The values of one partition's records, as text.
 pub fn values(records: &[Record]) -> Vec<String> {
     records
@@ -184,4 +220,33 @@ pub fn entry<'v>(list: &'v Value, name: &str, value: impl Into<Value>) -> &'v Va
 /// As `sha256sum` writes it.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// How often something is killed; `KAFKEEP_KILLS` for more.
+pub fn kills() -> u32 {
+    std::env::var("KAFKEEP_KILLS").map_or(200, |count| count.parse().unwrap())
+}
+
+/// Numbers that a test can do again: it prints the seed, and takes another from `KAFKEEP_SEED`.
+pub struct Random(u64);
+
+impl Random {
+    pub fn seeded() -> Self {
+        let seed = std::env::var("KAFKEEP_SEED").map_or_else(
+            |_| u64::from(std::process::id()),
+            |seed| seed.parse().unwrap(),
+        );
+        eprintln!("KAFKEEP_SEED={seed} does the same again");
+        Self(seed)
+    }
+
+    /// Below `bound`.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        // Knuth's MMIX.
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
 }

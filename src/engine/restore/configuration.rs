@@ -6,6 +6,7 @@ use crate::engine::backup::TopicConfiguration;
 use crate::kafka::ConfigSource;
 
 use super::TopicConfigSource;
+use super::content::Judged;
 
 /// Settings by name, as Kafka writes them.
 pub type Settings = BTreeMap<String, String>;
@@ -138,16 +139,33 @@ fn plan_retention(plan: &mut SettingsPlan, set: &Settings, from: TopicConfigSour
     }
 }
 
+/// Whether the topic keeps only the last record of each key.
+pub(super) fn is_compacted(settings: &Settings) -> bool {
+    settings
+        .get("cleanup.policy")
+        .is_some_and(|policy| policy.contains("compact"))
+}
+
+/// How records written under these settings compare with those that were sent.
+pub(super) fn judged_under(settings: &Settings) -> Judged {
+    let is = |name: &str, usual: &str| settings.get(name).is_none_or(|value| value == usual);
+    let timestamps = is("message.timestamp.type", "CreateTime");
+    if timestamps && is("compression.type", "producer") {
+        Judged::Batches
+    } else {
+        Judged::Records { timestamps }
+    }
+}
+
 /// What a topic that exists does to the records that are written to it: its settings are the operator's, and stay.
 pub(super) fn notes_on_existing(settings: &Settings) -> Vec<String> {
     let get = |name: &str| settings.get(name).map(String::as_str);
     let mut notes = Vec::new();
-    let policy = get("cleanup.policy").unwrap_or("delete");
-    if policy.contains("compact") {
+    if is_compacted(settings) {
         notes.push("the topic is compacted: it refuses records without a key, and keeps only the last one of each".to_owned());
     }
     if let Some(retention) = get("retention.ms").filter(|value| *value != "-1")
-        && policy.contains("delete")
+        && get("cleanup.policy").is_none_or(|policy| policy.contains("delete"))
     {
         notes.push(format!("the topic has retention.ms={retention}, which counts from the records' timestamps: older ones may be deleted at once"));
     }

@@ -112,7 +112,7 @@ fn restore(source: &mut SourcePartition, log: &[Logged], window: Window) -> Posi
         producer_epoch: 0,
         base_sequence: 0,
     };
-    let mut preparer = Preparer::new(stamp, window);
+    let mut preparer = Preparer::new(vec![stamp], window);
     let mut positions = Positions::default();
     let (mut offset, mut target) = (0, TARGET_BASE);
     for logged in log {

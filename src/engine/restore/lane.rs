@@ -5,7 +5,7 @@
 //! the same sequence numbers, when nothing of that partition is in flight any more: a broker recognises a
 //! repeat of the last five batches and answers with their first offset (KIP-98).
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,22 +20,22 @@ use crate::kafka::{
     BrokerId, Client, Connection, ErrorCode, KafkaError, ProduceBatch, ProduceRequest,
     ProducedPartition, ProducerIdentity, Topics,
 };
-use crate::record::{Offset, ProducerStamp, Timestamp};
+use crate::record::{ProducerStamp, Timestamp};
 use crate::repository::Repository;
 
 use super::RestoreOptions;
-use super::landmarks::{Landmark, Positions};
+use super::landmarks::Landmark;
 use super::plan::RestorePlan;
 use super::prepare::{Outgoing, Preparer, Window};
 use super::read::{Lanes, Loaded, Reader};
+use super::read_back::{Found, Span, read_back};
 use super::report::Skipped;
 use super::settle::{Outcome, Written};
+use super::stream::{IN_FLIGHT, Stream};
 use super::target::{self, TargetPartition};
 
 /// More connections to a broker gain nothing (measured: 1 to 4 reach the same, bound by the broker).
 const LANES: usize = 4;
-/// What an idempotent producer may have in flight (KIP-98).
-const IN_FLIGHT: usize = 5;
 /// What a broker may take to acknowledge.
 const PRODUCE_TIMEOUT: Duration = Duration::from_secs(30);
 const MEMORY: u64 = 48 << 20;
@@ -49,17 +49,18 @@ pub(super) async fn produce_all(
     producer: ProducerIdentity,
     progress: &Arc<dyn Progress>,
 ) -> Result<Outcome, EngineError> {
-    let targets = target::ready(client, plan).await?;
-    let stamp = ProducerStamp {
-        producer_id: producer.producer_id,
-        producer_epoch: producer.producer_epoch,
+    let targets = target::ready(client, plan, producer).await?;
+    let mut found = find_what_is_there(client, &targets).await?;
+    let stamps = targets.iter().map(|target| ProducerStamp {
+        producer_id: target.producer.producer_id,
+        producer_epoch: target.producer.producer_epoch,
         base_sequence: 0,
-    };
+    });
     let window = Window {
         from: options.from.map(timestamp),
         until: options.until.map(timestamp),
     };
-    let preparer = Preparer::new(stamp, window);
+    let preparer = Preparer::new(stamps.collect(), window);
 
     let count = LANES.min(targets.len()).max(1);
     let limiter = Arc::new(RateLimiter::new(options.rate_limit));
@@ -100,8 +101,12 @@ pub(super) async fn produce_all(
         let mine = targets
             .iter()
             .enumerate()
-            .filter(|(target, _)| target % count == number);
-        Lane::new(client, mine, incoming, Arc::clone(&limiter)).run()
+            .filter(|(target, _)| target % count == number)
+            .map(|(number, target)| {
+                let found = found.remove(&number);
+                (number, Stream::new(target.clone(), found, options.check))
+            });
+        Lane::new(client, mine.collect(), incoming, Arc::clone(&limiter)).run()
     });
     // A lane's error comes first: the reader only notices that the lane is gone.
     let written = try_join_all(running).await?;
@@ -122,6 +127,42 @@ pub(super) async fn produce_all(
 
 fn timestamp(time: chrono::DateTime<chrono::Utc>) -> Timestamp {
     Timestamp(time.timestamp_millis())
+}
+
+/// What an interrupted restore wrote, by the target partition's place in the table. Nobody else may have written since.
+async fn find_what_is_there(
+    client: &Client,
+    targets: &[TargetPartition],
+) -> Result<BTreeMap<usize, Found>, EngineError> {
+    let begun = |target: &&TargetPartition| target.end != target.start;
+    let spans = targets.iter().filter(begun).map(|target| Span {
+        key: target.key.clone(),
+        leader: target.leader,
+        start: target.start,
+        end: target.end,
+        producer: target.producer,
+        judged: target.judged,
+    });
+    let mut all = read_back(client, spans.collect()).await?.into_iter();
+    let mut by_target = BTreeMap::new();
+    for (number, target) in targets
+        .iter()
+        .enumerate()
+        .filter(|(_, target)| begun(target))
+    {
+        let found = all.next().ok_or(EngineError::Lost("reading back"))?;
+        let foreign = found
+            .foreign
+            .or((target.end < target.start).then_some(target.end));
+        if let Some(offset) = foreign {
+            return Err(EngineError::Refused(format!(
+                "somebody else changed {} at offset {offset} since the interrupted restore wrote to it: delete the topic, or pass --forget-unfinished",
+                target.key
+            )));
+        }
+        by_target.insert(number, found);
+    }
+    Ok(by_target)
 }
 
 /// The place of each topic's target partition 0 in the table of all.
@@ -177,53 +218,6 @@ fn read(
     })
 }
 
-/// One target partition as its lane sees it.
-struct Stream {
-    target: TargetPartition,
-    leader: BrokerId,
-    /// Waiting, in order; each with its number in the order of the stream.
-    queue: VecDeque<(u64, Loaded)>,
-    /// Sent and not answered.
-    in_flight: BTreeMap<u64, Loaded>,
-    numbered: u64,
-    /// Something failed in passing: nothing more is sent until all in flight is answered and a leader found.
-    stalled: bool,
-    records: u64,
-    bytes: u64,
-    offsets: Option<(Offset, Offset)>,
-    /// Where groups' offsets lie in it.
-    positions: Positions,
-}
-
-impl Stream {
-    /// How many batches may be in flight. A broker takes any sequence number from a producer that it does not
-    /// know yet, so the second batch waits until the first is there: it would hide that the first was lost.
-    fn window(&self) -> usize {
-        if self.offsets.is_none() { 1 } else { IN_FLIGHT }
-    }
-
-    fn requeue(&mut self, number: u64, loaded: Loaded) {
-        let at = self.queue.partition_point(|(queued, _)| *queued < number);
-        self.queue.insert(at, (number, loaded));
-        self.stalled = true;
-    }
-
-    /// Takes an acknowledgement in. A repeat is answered with the offset that the first try got.
-    fn acknowledged(&mut self, loaded: &Loaded, base_offset: Offset) -> Result<(), EngineError> {
-        let end = Offset(base_offset.0 + i64::from(loaded.batch.records));
-        let (first, expected) = self.offsets.unwrap_or((base_offset, base_offset));
-        if base_offset != expected {
-            tracing::warn!(partition = %self.target.key, %expected, %base_offset, "somebody else writes to the target");
-        }
-        self.offsets = Some((first, end.max(expected)));
-        self.positions
-            .acknowledged(&loaded.batch.landmarks, base_offset);
-        self.records += u64::from(loaded.batch.records);
-        self.bytes += (loaded.batch.header.len() + loaded.batch.payload.len()) as u64;
-        Ok(())
-    }
-}
-
 /// An answer with what it was for: the broker, and target and number of each batch.
 type Answer = (
     BrokerId,
@@ -245,30 +239,15 @@ struct Lane<'a> {
 }
 
 impl<'a> Lane<'a> {
-    fn new<'t>(
+    fn new(
         client: &'a Client,
-        targets: impl Iterator<Item = (usize, &'t TargetPartition)>,
+        streams: BTreeMap<usize, Stream>,
         incoming: mpsc::UnboundedReceiver<Loaded>,
         limiter: Arc<RateLimiter>,
     ) -> Self {
-        let streams = targets.map(|(number, target)| {
-            let stream = Stream {
-                target: target.clone(),
-                leader: target.leader,
-                queue: VecDeque::new(),
-                in_flight: BTreeMap::new(),
-                numbered: 0,
-                stalled: false,
-                records: 0,
-                bytes: 0,
-                offsets: None,
-                positions: Positions::default(),
-            };
-            (number, stream)
-        });
         Self {
             client,
-            streams: streams.collect(),
+            streams,
             incoming,
             limiter,
             connections: BTreeMap::new(),
@@ -284,7 +263,7 @@ impl<'a> Lane<'a> {
         let mut open = true;
         loop {
             while let Ok(loaded) = self.incoming.try_recv() {
-                self.enqueue(loaded);
+                self.enqueue(loaded)?;
             }
             self.send_all().await?;
             if self.answers.is_empty() && self.streams.values().any(|stream| stream.stalled) {
@@ -295,37 +274,30 @@ impl<'a> Lane<'a> {
                 && self.answers.is_empty()
                 && self.streams.values().all(|stream| stream.queue.is_empty())
             {
-                return Ok(self.written());
+                return self.written();
             }
             tokio::select! {
                 biased;
                 Some(answer) = self.answers.next(), if !self.answers.is_empty() => self.take_in(answer)?,
                 loaded = self.incoming.recv(), if open => match loaded {
-                    Some(loaded) => self.enqueue(loaded),
+                    Some(loaded) => self.enqueue(loaded)?,
                     None => open = false,
                 },
             }
         }
     }
 
-    fn written(self) -> Vec<(usize, Written)> {
-        let written = |stream: Stream| Written {
-            target: stream.target,
-            records: stream.records,
-            bytes: stream.bytes,
-            offsets: stream.offsets,
-            positions: stream.positions,
-        };
+    fn written(self) -> Result<Vec<(usize, Written)>, EngineError> {
         self.streams
             .into_iter()
-            .map(|(number, stream)| (number, written(stream)))
+            .map(|(number, stream)| Ok((number, stream.written()?)))
             .collect()
     }
 
-    fn enqueue(&mut self, loaded: Loaded) {
-        if let Some(stream) = self.streams.get_mut(&loaded.batch.target) {
-            stream.queue.push_back((stream.numbered, loaded));
-            stream.numbered += 1;
+    fn enqueue(&mut self, loaded: Loaded) -> Result<(), EngineError> {
+        match self.streams.get_mut(&loaded.batch.target) {
+            Some(stream) => stream.enqueue(loaded),
+            None => Ok(()),
         }
     }
 
@@ -435,7 +407,7 @@ impl<'a> Lane<'a> {
                     base_offset,
                     ..
                 }) => {
-                    stream.acknowledged(&loaded, base_offset)?;
+                    stream.acknowledged(&loaded, base_offset);
                     self.moved_at = Instant::now();
                     self.attempts = 0;
                 }

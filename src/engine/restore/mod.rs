@@ -1,25 +1,32 @@
 //! `restore`: brings the topics of a backup back, into the same cluster or another.
 //!
 //! ```text
-//! plan     what to create, what is refused                       -> RestorePlan
+//! plan     what to create, to go on with, what is refused        -> RestorePlan
+//! note     what is about to be written, for the case of an interruption
 //! create   topics under settings that keep old records alive
+//! find     what an interrupted restore wrote already, to be compared and not written again
 //! read     one thread: packs in order, whole batches, what belongs to nothing committed left out
 //! prepare  a new header for each batch; opened only where it must be
 //! produce  lanes: idempotent, acks=all, several batches of a partition in flight, in order
-//! settle   a check against the target's log, the settings that had to wait, groups' offsets -> RestoreReport
+//! settle   a check against the target's log, groups' offsets, the settings that had to wait -> RestoreReport
 //! ```
 
 mod commit;
 mod configuration;
+mod content;
 mod evidence;
 mod groups;
+mod interrupted;
 mod landmarks;
 mod lane;
 mod plan;
+mod planning;
 mod prepare;
 mod read;
+mod read_back;
 mod report;
 mod settle;
+mod stream;
 mod target;
 
 use std::sync::Arc;
@@ -32,6 +39,7 @@ use crate::record::PartitionId;
 use crate::repository::{BackupId, Repository};
 
 pub use groups::{GroupChoice, GroupRestore, OffsetAction, OffsetRestore};
+pub use interrupted::Interrupted;
 pub use plan::{PartitionRestore, RestorePlan, TopicAction, TopicRestore};
 pub use report::{
     OffsetOutcome, RestoreReport, RestoredGroup, RestoredOffset, RestoredPartition, RestoredTopic,
@@ -85,6 +93,10 @@ pub struct RestoreOptions {
     pub retention: bool,
     /// What to do where a target topic exists.
     pub if_exists: IfExists,
+    /// Whether an interrupted restore is not gone on with: the target is taken as it is.
+    pub forget_unfinished: bool,
+    /// Whether everything is read back afterwards, and compared with what was sent.
+    pub check: bool,
     /// Which consumer groups' offsets to set, translated to where their records went.
     pub groups: GroupChoice,
     /// How fast to write at most.
@@ -100,7 +112,7 @@ pub async fn plan(
     backup_id: &BackupId,
     options: &RestoreOptions,
 ) -> Result<RestorePlan, EngineError> {
-    plan::plan(client, &repository, backup_id, options).await
+    planning::plan(client, &repository, backup_id, options).await
 }
 
 /// Carries a plan out. A plan with refusals is not begun.
@@ -119,11 +131,15 @@ pub async fn apply(
     let producer = client.init_producer_id().await?;
     let mut begun = Begun::default();
     let restoring = async {
+        interrupted::note_down(client, &repository, &plan, options, producer).await?;
         target::create(client, &plan, &mut begun.created).await?;
         begun.writing = true;
         let outcome =
             lane::produce_all(client, &repository, &plan, options, producer, &progress).await?;
-        settle::settle(client, &plan, outcome, clock).await
+        let report =
+            settle::settle(client, &repository, &plan, outcome, options.check, clock).await?;
+        interrupted::finish(&repository, &plan)?;
+        Ok(report)
     };
     let report = restoring
         .await
@@ -143,10 +159,7 @@ impl Begun {
     fn unfinished(&self, source: EngineError, plan: &RestorePlan) -> EngineError {
         let mut remains = Vec::new();
         if !self.created.is_empty() {
-            remains.push(format!(
-                "this restore created {} and did not finish: delete what it created before the next try",
-                self.created.join(", ")
-            ));
+            remains.push(format!("this restore created {}", self.created.join(", ")));
         }
         let appended = plan
             .topics
@@ -165,7 +178,10 @@ impl Begun {
         }
         EngineError::Unfinished {
             source: Box::new(source),
-            remains: remains.join("; "),
+            remains: format!(
+                "{}; run the same restore again to go on with it",
+                remains.join("; ")
+            ),
         }
     }
 }

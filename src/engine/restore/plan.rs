@@ -6,18 +6,16 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use crate::engine::EngineError;
-use crate::engine::backup::TopicConfiguration;
-use crate::engine::topics::renamed;
-use crate::kafka::{Client, KafkaError, Metadata, NewTopic, TopicMetadata, Topics};
+use crate::kafka::NewTopic;
 use crate::record::{Offset, PartitionId, TopicId};
-use crate::repository::{BackupId, Repository, Sha256, TopicEntry};
+use crate::repository::{BackupId, Sha256, TopicEntry};
 
 use super::configuration::{
-    SettingChanges, Settings, TIMESTAMP_BOUND_BEFORE_3_6, TIMESTAMP_BOUNDS, notes_on_existing,
-    settings,
+    SettingChanges, Settings, TIMESTAMP_BOUND_BEFORE_3_6, TIMESTAMP_BOUNDS,
 };
-use super::groups::{self, GroupRestore};
-use super::{IfExists, RestoreOptions, evidence};
+use super::content::Judged;
+use super::groups::GroupRestore;
+use super::interrupted::Interrupted;
 
 /// A restore, before it happens.
 #[derive(Debug, Clone, Serialize)]
@@ -32,6 +30,8 @@ pub struct RestorePlan {
     pub until: Option<DateTime<Utc>>,
     /// Topics, by their name in the backup.
     pub topics: Vec<TopicRestore>,
+    /// Topics of the target that an interrupted restore of the same backup had already finished.
+    pub finished: Vec<String>,
     /// Consumer groups whose offsets are set afterwards; those of the backup that were asked for.
     pub groups: Vec<GroupRestore>,
     /// Why this plan cannot be applied; empty when it can.
@@ -49,6 +49,8 @@ pub struct TopicRestore {
     pub target_topic: String,
     /// What happens to the target topic.
     pub action: TopicAction,
+    /// The interrupted restore that had begun with it, and is gone on with: what that wrote is compared, not written again.
+    pub interrupted: Option<Interrupted>,
     /// How many partitions the target has.
     pub target_partitions: u32,
     /// Whether records go where their key's murmur2 hash puts them, since the number of partitions differs.
@@ -59,6 +61,12 @@ pub struct TopicRestore {
     pub notes: Vec<String>,
     #[serde(skip)]
     pub(super) index: Option<Sha256>,
+    /// Its id in the target; zero where it is to be created, or brokers know no ids.
+    #[serde(skip)]
+    pub(super) target_topic_id: TopicId,
+    /// How what was sent is compared with what the target holds.
+    #[serde(skip)]
+    pub(super) judged: Judged,
 }
 
 /// What happens to a target topic.
@@ -137,289 +145,6 @@ impl RestorePlan {
     }
 }
 
-pub(super) async fn plan(
-    client: &Client,
-    repository: &Repository,
-    backup_id: &BackupId,
-    options: &RestoreOptions,
-) -> Result<RestorePlan, EngineError> {
-    let manifest = repository.manifest(backup_id)?;
-    let chosen = options.topics.choose_of(&manifest)?;
-    let metadata = client.metadata(Topics::All).await?;
-    let mut refused = Vec::new();
-    let mut topics = Vec::with_capacity(chosen.len());
-    for topic in chosen {
-        let configuration: TopicConfiguration = repository.state(&topic.configuration)?;
-        topics.push(
-            plan_topic(
-                client,
-                topic,
-                &configuration,
-                &metadata,
-                options,
-                &mut refused,
-            )
-            .await?,
-        );
-    }
-    refuse_shared_targets(&topics, &mut refused);
-    refused.extend(evidence::missing(repository, &manifest, &topics)?);
-    let groups = groups::plan(
-        client,
-        repository,
-        &manifest,
-        &topics,
-        &options.groups,
-        &mut refused,
-    )
-    .await?;
-    let mut plan = RestorePlan {
-        backup_id: *backup_id,
-        cluster_id: metadata.cluster_id.clone(),
-        from: options.from,
-        until: options.until,
-        topics,
-        groups,
-        refused,
-    };
-    if plan.refused.is_empty() {
-        ask_the_target(client, &mut plan).await?;
-    }
-    Ok(plan)
-}
-
-async fn plan_topic(
-    client: &Client,
-    topic: &TopicEntry,
-    configuration: &TopicConfiguration,
-    metadata: &Metadata,
-    options: &RestoreOptions,
-    refused: &mut Vec<String>,
-) -> Result<TopicRestore, EngineError> {
-    let target_topic = renamed(&topic.topic, &options.renames);
-    let partitions = partitions(topic, options, refused);
-    let largest_batch = topic
-        .partitions
-        .iter()
-        .map(|partition| partition.largest_batch)
-        .max()
-        .unwrap_or(0);
-    let mut notes = gap_notes(topic, &partitions);
-    notes.extend(left_out_note(topic, &partitions));
-    let (action, target_partitions) = match metadata.topics.get(&target_topic) {
-        Some(existing) => {
-            append(
-                client,
-                &target_topic,
-                existing,
-                largest_batch,
-                options,
-                &mut notes,
-                refused,
-            )
-            .await?
-        }
-        None => {
-            let replication_factor = options
-                .replication_factor
-                .unwrap_or(topic.replication_factor);
-            refuse_too_many_replicas(&target_topic, replication_factor, metadata, refused);
-            let settings = settings(
-                configuration,
-                options.topic_config,
-                options.retention,
-                largest_batch,
-                replication_factor,
-            );
-            notes.extend(settings.notes);
-            let action = TopicAction::Create {
-                replication_factor,
-                configuration: settings.during,
-                afterwards: settings.afterwards,
-            };
-            (
-                action,
-                options.partition_count.unwrap_or(topic.partition_count),
-            )
-        }
-    };
-    let partitioned_by_key = target_partitions != topic.partition_count;
-    if partitioned_by_key {
-        notes.push(format!(
-            "{} partitions become {target_partitions}: records go where their key's murmur2 hash puts them, \
-             those without a key stay together by source partition",
-            topic.partition_count
-        ));
-    }
-    Ok(TopicRestore {
-        topic: topic.topic.clone(),
-        topic_id: topic.topic_id,
-        target_topic,
-        action,
-        target_partitions,
-        partitioned_by_key,
-        partitions,
-        notes,
-        index: topic.index,
-    })
-}
-
-fn partitions(
-    topic: &TopicEntry,
-    options: &RestoreOptions,
-    refused: &mut Vec<String>,
-) -> Vec<PartitionRestore> {
-    for wanted in options.partitions.iter().flatten() {
-        if !topic
-            .partitions
-            .iter()
-            .any(|partition| partition.partition == *wanted)
-        {
-            refused.push(format!(
-                "the backup of topic {} has no partition {wanted}",
-                topic.topic
-            ));
-        }
-    }
-    topic
-        .partitions
-        .iter()
-        .filter(|entry| {
-            options
-                .partitions
-                .as_ref()
-                .is_none_or(|wanted| wanted.contains(&entry.partition))
-        })
-        .map(|entry| PartitionRestore {
-            partition: entry.partition,
-            start_offset: entry.start_offset,
-            end_offset: entry.end_offset,
-            records: entry.records,
-            bytes: entry.bytes,
-            control_records: entry.control_records,
-            open_transactions: entry.open_transactions.len() as u64,
-        })
-        .collect()
-}
-
-/// What the source no longer had when it was backed up, of the partitions to be restored.
-fn gap_notes(topic: &TopicEntry, restored: &[PartitionRestore]) -> Vec<String> {
-    let wanted = |number| {
-        restored
-            .iter()
-            .any(|partition| partition.partition == number)
-    };
-    let entries = topic
-        .partitions
-        .iter()
-        .filter(|entry| wanted(entry.partition));
-    entries
-        .flat_map(|entry| {
-            entry.gaps.iter().map(|gap| {
-                format!(
-                    "offsets {} to {} of partition {} are not in the backup: {}",
-                    gap.start_offset,
-                    gap.end_offset.0 - 1,
-                    entry.partition,
-                    gap.reason
-                )
-            })
-        })
-        .collect()
-}
-
-/// Which partitions of the backup stay out.
-fn left_out_note(topic: &TopicEntry, restored: &[PartitionRestore]) -> Option<String> {
-    let left_out: Vec<String> = topic
-        .partitions
-        .iter()
-        .map(|entry| entry.partition)
-        .filter(|number| {
-            !restored
-                .iter()
-                .any(|partition| partition.partition == *number)
-        })
-        .map(|number| number.to_string())
-        .collect();
-    (!left_out.is_empty()).then(|| format!("not chosen: partition(s) {}", left_out.join(", ")))
-}
-
-async fn append(
-    client: &Client,
-    target: &str,
-    existing: &TopicMetadata,
-    largest_batch: u32,
-    options: &RestoreOptions,
-    notes: &mut Vec<String>,
-    refused: &mut Vec<String>,
-) -> Result<(TopicAction, u32), EngineError> {
-    let count = u32::try_from(existing.partitions.len()).unwrap_or(u32::MAX);
-    if let Some(code) = existing.error {
-        return Err(KafkaError::for_topic(code, "DESCRIBE", target).into());
-    }
-    if options.if_exists == IfExists::Fail {
-        refused.push(format!(
-            "topic {target} exists in the target; restore under another name with --rename, or behind what is there with --if-exists append"
-        ));
-        return Ok((TopicAction::Append, count));
-    }
-    if let Some(wanted) = options.partition_count.filter(|wanted| *wanted != count) {
-        refused.push(format!(
-            "topic {target} exists with {count} partitions, not {wanted}; leave --partitions out"
-        ));
-    }
-    let mut settings = match client.describe_configs(&[target.to_owned()]).await {
-        Err(KafkaError::Unsupported { .. }) => BTreeMap::new(),
-        settings => settings?,
-    };
-    let settings: Settings = settings
-        .remove(target)
-        .unwrap_or_default()
-        .into_iter()
-        .filter_map(|entry| Some((entry.name, entry.value?)))
-        .collect();
-    notes.extend(notes_on_existing(&settings));
-    let limit = settings
-        .get("max.message.bytes")
-        .and_then(|value| value.parse::<u64>().ok());
-    if let Some(limit) = limit.filter(|limit| u64::from(largest_batch) > *limit) {
-        refused.push(format!(
-            "the largest batch has {largest_batch} bytes, topic {target} takes {limit}: raise its max.message.bytes"
-        ));
-    }
-    Ok((TopicAction::Append, count))
-}
-
-fn refuse_too_many_replicas(
-    target: &str,
-    factor: i16,
-    metadata: &Metadata,
-    refused: &mut Vec<String>,
-) {
-    let brokers = metadata.brokers.len();
-    if usize::try_from(factor).unwrap_or(0) > brokers {
-        refused.push(format!(
-            "topic {target} wants {factor} replicas, the target has {brokers} broker(s): pass --replication-factor {brokers}"
-        ));
-    }
-}
-
-fn refuse_shared_targets(topics: &[TopicRestore], refused: &mut Vec<String>) {
-    let mut sources: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for topic in topics {
-        sources
-            .entry(&topic.target_topic)
-            .or_default()
-            .push(&topic.topic);
-    }
-    for (target, sources) in sources.iter().filter(|(_, sources)| sources.len() > 1) {
-        refused.push(format!(
-            "topics {} would all become {target}: change --rename",
-            sources.join(", ")
-        ));
-    }
-}
-
 impl TopicRestore {
     /// Whether it reads this partition of the source.
     pub(super) fn restores(&self, partition: PartitionId) -> bool {
@@ -428,9 +153,22 @@ impl TopicRestore {
             .any(|restored| restored.partition == partition)
     }
 
+    /// Sees to it that records go where their keys' hashes put them when the number of partitions is another.
+    pub(super) fn note_other_partitions(&mut self, topic: &TopicEntry) {
+        self.partitioned_by_key = self.target_partitions != topic.partition_count;
+        if self.partitioned_by_key {
+            self.notes.push(format!(
+                "{} partitions become {}: records go where their key's murmur2 hash puts them, \
+                 those without a key stay together by source partition",
+                topic.partition_count, self.target_partitions
+            ));
+        }
+    }
+
     /// The topic as it must be created, when it must.
     pub(super) fn new_topic(&self) -> Option<NewTopic> {
         match &self.action {
+            _ if self.interrupted.is_some() => None,
             TopicAction::Append => None,
             TopicAction::Create {
                 replication_factor,
@@ -446,7 +184,7 @@ impl TopicRestore {
     }
 
     /// Writes the bounds of timestamps under the name that brokers before Kafka 3.6 know.
-    fn use_old_timestamp_bound(&mut self) {
+    pub(super) fn use_old_timestamp_bound(&mut self) {
         if let TopicAction::Create {
             configuration,
             afterwards,
@@ -462,38 +200,4 @@ impl TopicRestore {
             afterwards.insert(TIMESTAMP_BOUND_BEFORE_3_6.to_owned(), None);
         }
     }
-}
-
-/// Lets the target's controller check what would be created, and takes its refusals over.
-async fn ask_the_target(client: &Client, plan: &mut RestorePlan) -> Result<(), EngineError> {
-    let new: Vec<NewTopic> = plan
-        .topics
-        .iter()
-        .filter_map(TopicRestore::new_topic)
-        .collect();
-    if new.is_empty() {
-        return Ok(());
-    }
-    let mut answers = client.create_topics(&new, true).await?;
-    let old_names = answers.values().any(
-        |answer| matches!(answer, Err(error) if error.to_string().contains(TIMESTAMP_BOUNDS[0])),
-    );
-    if old_names {
-        plan.topics
-            .iter_mut()
-            .for_each(TopicRestore::use_old_timestamp_bound);
-        let new: Vec<NewTopic> = plan
-            .topics
-            .iter()
-            .filter_map(TopicRestore::new_topic)
-            .collect();
-        answers = client.create_topics(&new, true).await?;
-    }
-    for (topic, answer) in answers {
-        if let Err(error) = answer {
-            plan.refused
-                .push(format!("topic {topic} cannot be created: {error}"));
-        }
-    }
-    Ok(())
 }

@@ -90,19 +90,18 @@ pub(super) struct Window {
 
 /// Prepares batches and numbers them for an idempotent producer.
 pub(super) struct Preparer {
-    stamp: ProducerStamp,
+    /// Of the next batch, by target partition.
+    stamps: Vec<ProducerStamp>,
     window: Window,
-    sequences: BTreeMap<usize, i32>,
     building: BTreeMap<usize, BatchBuilder>,
 }
 
 impl Preparer {
-    /// Everything is written by the producer of `stamp`.
-    pub fn new(stamp: ProducerStamp, window: Window) -> Self {
+    /// Each target partition is written to by the producer of its stamp, which begins with that one's sequence number.
+    pub fn new(stamps: Vec<ProducerStamp>, window: Window) -> Self {
         Self {
-            stamp,
+            stamps,
             window,
-            sequences: BTreeMap::new(),
             building: BTreeMap::new(),
         }
     }
@@ -213,13 +212,11 @@ impl Preparer {
         bytes: &Bytes,
     ) -> Result<Outgoing, RecordError> {
         let records = batch.record_count();
-        let sequence = self.sequences.entry(target).or_insert(0);
-        let stamp = ProducerStamp {
-            base_sequence: *sequence,
-            ..self.stamp
-        };
-        let header = restamp(batch, &stamp)?;
-        *sequence = next_sequence(*sequence, records);
+        let mut nobody = ProducerStamp::NONE;
+        // The routing names only target partitions of the table that the stamps are of.
+        let stamp = self.stamps.get_mut(target).unwrap_or(&mut nobody);
+        let header = restamp(batch, stamp)?;
+        stamp.base_sequence = next_sequence(stamp.base_sequence, records);
         Ok(Outgoing {
             target,
             header,

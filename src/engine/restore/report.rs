@@ -20,9 +20,13 @@ pub struct RestoreReport {
     pub duration_ms: u64,
     /// By target.
     pub topics: Vec<RestoredTopic>,
-    /// Records written.
+    /// Topics of the target that an interrupted restore of the same backup had already finished.
+    pub finished: Vec<String>,
+    /// Records that are in the target now.
     pub messages_restored: u64,
-    /// Bytes of batches written.
+    /// Of them, those that an interrupted restore had written and this one found to be what it would have sent.
+    pub messages_found: u64,
+    /// Bytes of batches that are in the target now.
     pub total_size_bytes: u64,
     /// How offsets of the source relate to those of the target.
     pub offsets: &'static str,
@@ -30,6 +34,8 @@ pub struct RestoreReport {
     pub groups: Vec<RestoredGroup>,
     /// Every block's CRC32 and every batch's CRC32C was checked on the way.
     pub checksum_validated: bool,
+    /// Everything was read back from the target, and was what had been sent.
+    pub read_back: bool,
 }
 
 /// One topic of a report.
@@ -54,8 +60,10 @@ pub struct RestoredTopic {
 pub struct RestoredPartition {
     /// Its number in the target.
     pub partition: PartitionId,
-    /// Records written.
+    /// Records that are there now.
     pub records: u64,
+    /// Of them, those that an interrupted restore had written.
+    pub found_records: u64,
     /// The first offset written.
     pub start_offset: Offset,
     /// The first offset beyond what was written.

@@ -7,12 +7,16 @@ use std::time::Instant;
 use crate::engine::EngineError;
 use crate::kafka::Client;
 use crate::record::Offset;
+use crate::repository::Repository;
 
 use super::commit;
+use super::content::Content;
+use super::interrupted;
 use super::landmarks::Positions;
 use super::plan::{RestorePlan, TopicAction};
+use super::read_back::{Span, read_back};
 use super::report::{RestoreReport, RestoredGroup, RestoredPartition, RestoredTopic, Skipped};
-use super::target;
+use super::target::{self, TargetPartition};
 
 /// What the lanes wrote, and what the reader left out.
 pub(super) struct Outcome {
@@ -23,16 +27,19 @@ pub(super) struct Outcome {
 }
 
 /// What was written to one target partition.
-#[derive(Debug, Clone)]
 pub(super) struct Written {
     /// The partition as it was before.
-    pub target: target::TargetPartition,
-    /// Records acknowledged.
+    pub target: TargetPartition,
+    /// Records that are there now.
     pub records: u64,
-    /// Bytes of batches acknowledged.
+    /// Of them, those that an interrupted restore had written.
+    pub found_records: u64,
+    /// Bytes of batches that are there now.
     pub bytes: u64,
     /// First offset, and the first beyond what was written.
     pub offsets: Option<(Offset, Offset)>,
+    /// Of all of it, where it is to be compared.
+    pub content: Option<Content>,
     /// Where groups' offsets lie in it.
     pub positions: Positions,
 }
@@ -40,25 +47,66 @@ pub(super) struct Written {
 impl Written {
     /// The first offset beyond what was written.
     pub fn end(&self) -> Offset {
-        self.offsets.map_or(self.target.end, |(_, end)| end)
+        self.offsets.map_or(self.target.start, |(_, end)| end)
     }
 }
 
 pub(super) async fn settle(
     client: &Client,
+    repository: &Repository,
     plan: &RestorePlan,
     outcome: Outcome,
+    check: bool,
     clock: Instant,
 ) -> Result<RestoreReport, EngineError> {
     compare_ends(client, plan, &outcome).await?;
+    if check {
+        compare_content(client, &outcome).await?;
+    }
+    let groups = commit::commit(client, plan, &outcome).await;
+    // Under its final settings a topic may lose records: nothing is compared any more.
+    interrupted::note_written(repository, plan)?;
     client
         .incremental_alter_configs(&plan.afterwards(), false)
         .await?;
-    let groups = commit::commit(client, plan, &outcome).await;
-    Ok(report(plan, outcome, groups, clock))
+    Ok(report(plan, outcome, groups, check, clock))
 }
 
-/// In a topic that this restore created, the log must end where the last acknowledged batch ends.
+/// Reads back all that was written, and compares it with what was sent.
+async fn compare_content(client: &Client, outcome: &Outcome) -> Result<(), EngineError> {
+    let spans = outcome.written.iter().map(|written| {
+        let target = &written.target;
+        let (start, end) = written.offsets.unwrap_or((target.start, target.start));
+        Span {
+            key: target.key.clone(),
+            leader: target.leader,
+            start,
+            end,
+            producer: target.producer,
+            judged: target.judged,
+        }
+    });
+    let found = read_back(client, spans.collect()).await?;
+    let mut different = Vec::new();
+    for (written, found) in outcome.written.iter().zip(found) {
+        let sent = written.content.as_ref();
+        let sent = sent.map(|sent| (sent.records(), sent.digest()));
+        let there = (found.content.records(), found.content.digest());
+        if sent.is_some_and(|sent| sent != there) {
+            let (records, key) = (written.records, &written.target.key);
+            different.push(format!("{key} ({} of {records} records found)", there.0));
+        }
+    }
+    if different.is_empty() {
+        return Ok(());
+    }
+    Err(EngineError::Refused(format!(
+        "what was read back is not what was sent: {}; delete the topics and restore again",
+        different.join(", ")
+    )))
+}
+
+/// In a topic that this restore created, the log must hold as many offsets as records were restored, and end with them.
 async fn compare_ends(
     client: &Client,
     plan: &RestorePlan,
@@ -83,9 +131,10 @@ async fn compare_ends(
     )
     .await?;
     for written in ours {
-        let key = &written.target.key;
-        let expected = written.end();
-        if ends.get(key) != Some(&expected) {
+        let TargetPartition { key, start, .. } = &written.target;
+        // Every record has one offset, and nothing else has any.
+        let expected = Offset(start.0.saturating_add_unsigned(written.records));
+        if ends.get(key) != Some(&expected) || written.end() != expected {
             let found = ends
                 .get(key)
                 .map_or_else(|| "nowhere".to_owned(), ToString::to_string);
@@ -101,21 +150,25 @@ fn report(
     plan: &RestorePlan,
     outcome: Outcome,
     groups: Vec<RestoredGroup>,
+    check: bool,
     clock: Instant,
 ) -> RestoreReport {
     let messages_restored = outcome.written.iter().map(|written| written.records).sum();
+    let found = outcome.written.iter().map(|written| written.found_records);
+    let messages_found = found.sum();
     let total_size_bytes = outcome.written.iter().map(|written| written.bytes).sum();
     let mut by_topic: BTreeMap<String, Vec<RestoredPartition>> = BTreeMap::new();
     for written in outcome.written {
         let (start_offset, end_offset) = written
             .offsets
-            .unwrap_or((written.target.end, written.target.end));
+            .unwrap_or((written.target.start, written.target.start));
         by_topic
             .entry(written.target.key.topic)
             .or_default()
             .push(RestoredPartition {
                 partition: written.target.key.partition,
                 records: written.records,
+                found_records: written.found_records,
                 start_offset,
                 end_offset,
             });
@@ -142,10 +195,13 @@ fn report(
         },
         duration_ms: u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX),
         topics: topics.collect(),
+        finished: plan.finished.clone(),
         messages_restored,
+        messages_found,
         total_size_bytes,
         offsets: "mapped",
         groups,
         checksum_validated: true,
+        read_back: check,
     }
 }

@@ -5,10 +5,13 @@ use std::time::{Duration, Instant};
 
 use crate::engine::EngineError;
 use crate::kafka::{
-    BrokerId, Client, KafkaError, NewTopic, OffsetSpec, Retry, TopicPartition, Topics,
+    BrokerId, Client, KafkaError, NewTopic, OffsetSpec, ProducerIdentity, Retry, TopicPartition,
+    Topics,
 };
 use crate::record::{Offset, PartitionId};
 
+use super::content::Judged;
+use super::interrupted::Interrupted;
 use super::plan::{RestorePlan, TopicRestore};
 
 /// A partition to be written to.
@@ -18,8 +21,14 @@ pub(super) struct TargetPartition {
     pub key: TopicPartition,
     /// Who leads it.
     pub leader: BrokerId,
-    /// Its log's end before the restore.
+    /// Where this restore's records begin: its log's end before the restore.
+    pub start: Offset,
+    /// Its log's end now: beyond `start` lies what an interrupted restore wrote.
     pub end: Offset,
+    /// Who writes to it.
+    pub producer: ProducerIdentity,
+    /// How what was sent is compared with what it holds.
+    pub judged: Judged,
 }
 
 /// Creates the topics that the plan creates; those that are there afterwards are added to `created`.
@@ -54,10 +63,12 @@ pub(super) async fn create(
 }
 
 /// Every target partition of the plan, topic by topic, when all of them have a leader that answers: those of
-/// a new topic become ready one by one, and a batch sent to one that is not would be refused.
+/// a new topic become ready one by one, and a batch sent to one that is not would be refused. `producer` writes to those
+/// that no interrupted restore's producer goes on with.
 pub(super) async fn ready(
     client: &Client,
     plan: &RestorePlan,
+    producer: ProducerIdentity,
 ) -> Result<Vec<TargetPartition>, EngineError> {
     let names: Vec<String> = plan
         .topics
@@ -72,7 +83,7 @@ pub(super) async fn ready(
     let started = Instant::now();
     let mut attempts = 0;
     loop {
-        let last = match try_ready(client, plan, &names).await {
+        let last = match try_ready(client, plan, &names, producer).await {
             Ok(partitions) => return Ok(partitions),
             Err(error) if error.is_transient() => error,
             Err(error) => return Err(error),
@@ -89,6 +100,7 @@ async fn try_ready(
     client: &Client,
     plan: &RestorePlan,
     names: &[String],
+    producer: ProducerIdentity,
 ) -> Result<Vec<TargetPartition>, EngineError> {
     let metadata = client.metadata(Topics::Named(names)).await?;
     let mut leaders = Vec::new();
@@ -101,22 +113,33 @@ async fn try_ready(
             let id = PartitionId(i32::try_from(number).unwrap_or(i32::MAX));
             let leader = found.and_then(|topic| topic.partitions.get(&id)?.leader);
             let leader = leader.ok_or_else(|| KafkaError::leaderless(&topic.target_topic, id))?;
-            leaders.push((
-                TopicPartition {
-                    topic: topic.target_topic.clone(),
-                    partition: id,
-                },
-                leader,
-            ));
+            let key = TopicPartition {
+                topic: topic.target_topic.clone(),
+                partition: id,
+            };
+            leaders.push((topic, key, leader));
         }
     }
-    let mut ends = ends(client, leaders.iter().map(|(key, _)| key.clone()).collect()).await?;
+    let keys = leaders.iter().map(|(_, key, _)| key.clone());
+    let mut ends = ends(client, keys.collect()).await?;
     let mut partitions = Vec::with_capacity(leaders.len());
-    for (key, leader) in leaders {
+    for (topic, key, leader) in leaders {
         let end = ends
             .remove(&key)
             .ok_or_else(|| KafkaError::leaderless(&key.topic, key.partition))?;
-        partitions.push(TargetPartition { key, leader, end });
+        let interrupted = topic.interrupted.as_ref();
+        let began_at = |interrupted: &Interrupted| {
+            let noted = interrupted.end_offsets.get(&key.partition);
+            noted.copied().unwrap_or_default()
+        };
+        partitions.push(TargetPartition {
+            start: interrupted.map_or(end, began_at),
+            producer: interrupted.map_or(producer, |interrupted| interrupted.producer),
+            judged: topic.judged,
+            key,
+            leader,
+            end,
+        });
     }
     Ok(partitions)
 }

@@ -1,0 +1,423 @@
+//! Makes the plan of a restore: asks the repository, and the target, and changes nothing.
+
+use std::collections::BTreeMap;
+
+use crate::engine::EngineError;
+use crate::engine::backup::TopicConfiguration;
+use crate::engine::topics::renamed;
+use crate::kafka::{Client, ErrorCode, KafkaError, Metadata, NewTopic, TopicMetadata, Topics};
+use crate::record::TopicId;
+use crate::repository::{BackupId, Repository, TopicEntry};
+
+use super::configuration::{
+    Settings, TIMESTAMP_BOUNDS, is_compacted, judged_under, notes_on_existing, settings,
+};
+use super::content::Judged;
+use super::interrupted::{self, Remains, Unfinished};
+use super::plan::{PartitionRestore, RestorePlan, TopicAction, TopicRestore};
+use super::{IfExists, RestoreOptions, evidence, groups};
+
+/// A topic that was created a moment ago is not shown by every broker yet; it is waited for so often.
+const LOOKS: u32 = 6;
+
+pub(super) async fn plan(
+    client: &Client,
+    repository: &Repository,
+    backup_id: &BackupId,
+    options: &RestoreOptions,
+) -> Result<RestorePlan, EngineError> {
+    let mut looks = 0;
+    loop {
+        let mut plan = plan_once(client, repository, backup_id, options).await?;
+        if !plan.refused.is_empty() {
+            return Ok(plan);
+        }
+        let just_created = ask_the_target(client, &mut plan).await?;
+        looks += 1;
+        if !just_created || looks == LOOKS {
+            return Ok(plan);
+        }
+        tokio::time::sleep(client.retry().backoff(looks)).await;
+    }
+}
+
+async fn plan_once(
+    client: &Client,
+    repository: &Repository,
+    backup_id: &BackupId,
+    options: &RestoreOptions,
+) -> Result<RestorePlan, EngineError> {
+    let manifest = repository.manifest(backup_id)?;
+    let chosen = options.topics.choose_of(&manifest)?;
+    let metadata = client.metadata(Topics::All).await?;
+    let unfinished = Unfinished::into(repository, &metadata.cluster_id, options)?;
+    let mut planning = Planning {
+        client,
+        backup_id,
+        metadata: &metadata,
+        unfinished,
+        options,
+        finished: Vec::new(),
+        refused: Vec::new(),
+    };
+    let mut topics = Vec::with_capacity(chosen.len());
+    for topic in chosen {
+        let configuration: TopicConfiguration = repository.state(&topic.configuration)?;
+        topics.extend(planning.topic(topic, &configuration).await?);
+    }
+    let Planning {
+        finished,
+        mut refused,
+        ..
+    } = planning;
+    refuse_shared_targets(&topics, &mut refused);
+    refused.extend(evidence::missing(repository, &manifest, &topics)?);
+    let groups = groups::plan(
+        client,
+        repository,
+        &manifest,
+        &topics,
+        &options.groups,
+        &mut refused,
+    )
+    .await?;
+    Ok(RestorePlan {
+        backup_id: *backup_id,
+        cluster_id: metadata.cluster_id.clone(),
+        from: options.from,
+        until: options.until,
+        topics,
+        finished,
+        groups,
+        refused,
+    })
+}
+
+/// What the plan of every topic needs, and adds to.
+struct Planning<'a> {
+    client: &'a Client,
+    backup_id: &'a BackupId,
+    metadata: &'a Metadata,
+    unfinished: Unfinished,
+    options: &'a RestoreOptions,
+    finished: Vec<String>,
+    refused: Vec<String>,
+}
+
+impl Planning<'_> {
+    /// Plans one topic; nothing when an interrupted restore had finished it.
+    async fn topic(
+        &mut self,
+        topic: &TopicEntry,
+        configuration: &TopicConfiguration,
+    ) -> Result<Option<TopicRestore>, EngineError> {
+        let target_topic = renamed(&topic.topic, &self.options.renames);
+        let partitions = partitions(topic, self.options, &mut self.refused);
+        let mut notes = gap_notes(topic, &partitions);
+        notes.extend(left_out_note(topic, &partitions));
+        let mut planned = TopicRestore {
+            topic: topic.topic.clone(),
+            topic_id: topic.topic_id,
+            target_topic,
+            action: TopicAction::Append,
+            interrupted: None,
+            target_partitions: self
+                .options
+                .partition_count
+                .unwrap_or(topic.partition_count),
+            partitioned_by_key: false,
+            partitions,
+            notes,
+            index: topic.index,
+            target_topic_id: TopicId::default(),
+            judged: Judged::default(),
+        };
+        let Some(existing) = self.metadata.topics.get(&planned.target_topic) else {
+            planned.action = self.create(topic, configuration, &mut planned);
+            self.refuse_too_many_replicas(&planned);
+            planned.note_other_partitions(topic);
+            return Ok(Some(planned));
+        };
+        if let Some(code) = existing.error {
+            return Err(KafkaError::for_topic(code, "DESCRIBE", &planned.target_topic).into());
+        }
+        planned.target_topic_id = existing.topic_id;
+        let left = self
+            .unfinished
+            .of(&planned.target_topic, existing.topic_id)
+            .map(|(restore, noted)| (restore.clone(), noted.clone()));
+        if left.as_ref().is_some_and(|(_, noted)| noted.created) {
+            planned.action = self.create(topic, configuration, &mut planned);
+        } else {
+            self.append(topic, existing, &mut planned).await?;
+        }
+        planned.note_other_partitions(topic);
+        let Some((restore, noted)) = left else {
+            return Ok(Some(planned));
+        };
+        let remains = interrupted::remains(
+            self.client,
+            (&restore, &noted),
+            self.backup_id,
+            &mut planned,
+            existing,
+            self.options,
+        );
+        match remains.await? {
+            Remains::GoOn(interrupted) => planned.interrupted = Some(interrupted),
+            Remains::Finished => {
+                self.finished.push(planned.target_topic);
+                return Ok(None);
+            }
+            Remains::Refused(why) => self.refused.push(why),
+        }
+        Ok(Some(planned))
+    }
+
+    /// How the topic is created.
+    fn create(
+        &self,
+        topic: &TopicEntry,
+        configuration: &TopicConfiguration,
+        planned: &mut TopicRestore,
+    ) -> TopicAction {
+        let replication_factor = self
+            .options
+            .replication_factor
+            .unwrap_or(topic.replication_factor);
+        let settings = settings(
+            configuration,
+            self.options.topic_config,
+            self.options.retention,
+            largest_batch(topic),
+            replication_factor,
+        );
+        planned.notes.extend(settings.notes);
+        TopicAction::Create {
+            replication_factor,
+            configuration: settings.during,
+            afterwards: settings.afterwards,
+        }
+    }
+
+    /// What becomes of a topic that is there, and that no interrupted restore created.
+    async fn append(
+        &mut self,
+        topic: &TopicEntry,
+        existing: &TopicMetadata,
+        planned: &mut TopicRestore,
+    ) -> Result<(), EngineError> {
+        let target = planned.target_topic.as_str();
+        let count = u32::try_from(existing.partitions.len()).unwrap_or(u32::MAX);
+        planned.target_partitions = count;
+        if self.options.if_exists == IfExists::Fail {
+            self.refused.push(format!(
+                "topic {target} exists in the target; restore under another name with --rename, or behind what is there with --if-exists append"
+            ));
+            return Ok(());
+        }
+        if let Some(wanted) = self
+            .options
+            .partition_count
+            .filter(|wanted| *wanted != count)
+        {
+            self.refused.push(format!(
+                "topic {target} exists with {count} partitions, not {wanted}; leave --partitions out"
+            ));
+        }
+        let settings = self.settings_of(target).await?;
+        planned.notes.extend(notes_on_existing(&settings));
+        planned.judged = judged_under(&settings);
+        let largest_batch = largest_batch(topic);
+        let limit = settings
+            .get("max.message.bytes")
+            .and_then(|value| value.parse::<u64>().ok());
+        if let Some(limit) = limit.filter(|limit| u64::from(largest_batch) > *limit) {
+            self.refused.push(format!(
+                "the largest batch has {largest_batch} bytes, topic {target} takes {limit}: raise its max.message.bytes"
+            ));
+        }
+        if self.options.check && is_compacted(&settings) {
+            self.refused.push(format!(
+                "topic {target} is compacted: what was written to it may be gone when it is read back; leave --check out"
+            ));
+        }
+        Ok(())
+    }
+
+    /// All settings of a topic, defaults too; none where brokers do not tell.
+    async fn settings_of(&self, topic: &str) -> Result<Settings, EngineError> {
+        let mut settings = match self.client.describe_configs(&[topic.to_owned()]).await {
+            Err(KafkaError::Unsupported { .. }) => BTreeMap::new(),
+            settings => settings?,
+        };
+        let entries = settings.remove(topic).unwrap_or_default();
+        Ok(entries
+            .into_iter()
+            .filter_map(|entry| Some((entry.name, entry.value?)))
+            .collect())
+    }
+
+    fn refuse_too_many_replicas(&mut self, planned: &TopicRestore) {
+        let TopicAction::Create {
+            replication_factor, ..
+        } = planned.action
+        else {
+            return;
+        };
+        let brokers = self.metadata.brokers.len();
+        if usize::try_from(replication_factor).unwrap_or(0) > brokers {
+            self.refused.push(format!(
+                "topic {} wants {replication_factor} replicas, the target has {brokers} broker(s): pass --replication-factor {brokers}",
+                planned.target_topic
+            ));
+        }
+    }
+}
+
+fn largest_batch(topic: &TopicEntry) -> u32 {
+    let largest = topic.partitions.iter();
+    largest
+        .map(|partition| partition.largest_batch)
+        .max()
+        .unwrap_or(0)
+}
+
+fn partitions(
+    topic: &TopicEntry,
+    options: &RestoreOptions,
+    refused: &mut Vec<String>,
+) -> Vec<PartitionRestore> {
+    for wanted in options.partitions.iter().flatten() {
+        if !topic
+            .partitions
+            .iter()
+            .any(|partition| partition.partition == *wanted)
+        {
+            refused.push(format!(
+                "the backup of topic {} has no partition {wanted}",
+                topic.topic
+            ));
+        }
+    }
+    topic
+        .partitions
+        .iter()
+        .filter(|entry| {
+            options
+                .partitions
+                .as_ref()
+                .is_none_or(|wanted| wanted.contains(&entry.partition))
+        })
+        .map(|entry| PartitionRestore {
+            partition: entry.partition,
+            start_offset: entry.start_offset,
+            end_offset: entry.end_offset,
+            records: entry.records,
+            bytes: entry.bytes,
+            control_records: entry.control_records,
+            open_transactions: entry.open_transactions.len() as u64,
+        })
+        .collect()
+}
+
+/// What the source no longer had when it was backed up, of the partitions to be restored.
+fn gap_notes(topic: &TopicEntry, restored: &[PartitionRestore]) -> Vec<String> {
+    let wanted = |number| {
+        restored
+            .iter()
+            .any(|partition| partition.partition == number)
+    };
+    let entries = topic
+        .partitions
+        .iter()
+        .filter(|entry| wanted(entry.partition));
+    entries
+        .flat_map(|entry| {
+            entry.gaps.iter().map(|gap| {
+                format!(
+                    "offsets {} to {} of partition {} are not in the backup: {}",
+                    gap.start_offset,
+                    gap.end_offset.0 - 1,
+                    entry.partition,
+                    gap.reason
+                )
+            })
+        })
+        .collect()
+}
+
+/// Which partitions of the backup stay out.
+fn left_out_note(topic: &TopicEntry, restored: &[PartitionRestore]) -> Option<String> {
+    let left_out: Vec<String> = topic
+        .partitions
+        .iter()
+        .map(|entry| entry.partition)
+        .filter(|number| {
+            !restored
+                .iter()
+                .any(|partition| partition.partition == *number)
+        })
+        .map(|number| number.to_string())
+        .collect();
+    (!left_out.is_empty()).then(|| format!("not chosen: partition(s) {}", left_out.join(", ")))
+}
+
+fn refuse_shared_targets(topics: &[TopicRestore], refused: &mut Vec<String>) {
+    let mut sources: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for topic in topics {
+        sources
+            .entry(&topic.target_topic)
+            .or_default()
+            .push(&topic.topic);
+    }
+    for (target, sources) in sources.iter().filter(|(_, sources)| sources.len() > 1) {
+        refused.push(format!(
+            "topics {} would all become {target}: change --rename",
+            sources.join(", ")
+        ));
+    }
+}
+
+/// Lets the target's controller check what would be created, and takes its refusals over. True when it knows a topic that
+/// the metadata did not show.
+async fn ask_the_target(client: &Client, plan: &mut RestorePlan) -> Result<bool, EngineError> {
+    let new: Vec<NewTopic> = plan
+        .topics
+        .iter()
+        .filter_map(TopicRestore::new_topic)
+        .collect();
+    if new.is_empty() {
+        return Ok(false);
+    }
+    let mut answers = client.create_topics(&new, true).await?;
+    let old_names = answers.values().any(
+        |answer| matches!(answer, Err(error) if error.to_string().contains(TIMESTAMP_BOUNDS[0])),
+    );
+    if old_names {
+        plan.topics
+            .iter_mut()
+            .for_each(TopicRestore::use_old_timestamp_bound);
+        let new: Vec<NewTopic> = plan
+            .topics
+            .iter()
+            .filter_map(TopicRestore::new_topic)
+            .collect();
+        answers = client.create_topics(&new, true).await?;
+    }
+    let mut just_created = false;
+    for (topic, answer) in answers {
+        if let Err(error) = answer {
+            just_created |= matches!(
+                error,
+                KafkaError::Broker {
+                    code: ErrorCode::TopicAlreadyExists,
+                    ..
+                }
+            );
+            plan.refused
+                .push(format!("topic {topic} cannot be created: {error}"));
+        }
+    }
+    Ok(just_created)
+}
