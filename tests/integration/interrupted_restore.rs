@@ -20,9 +20,10 @@ fn backed_up(topic: &str, partitions: i32, batches: i64) -> Scene<'static> {
         (Compression::Lz4, TransactionEnd::Abort),
     ];
     for (compression, transaction) in rounds {
-        for (partition, batch) in (0..partitions).flat_map(|n| (0..batches).map(move |m| (n, m))) {
-            let records = awkward(40 + batch);
-            scene.client.produce(topic, partition, compression, records);
+        let client = Client::new(&scene.broker.address()).with("batch.num.messages", "50");
+        let producer = client.producer(compression);
+        for partition in 0..partitions {
+            producer.produce(topic, partition, awkward(batches * 50));
         }
         let records = ["some", "more"].map(|value| Message::new("k", value));
         scene.client.transaction(topic, topic, records, transaction);
