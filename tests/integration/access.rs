@@ -111,7 +111,7 @@ fn a_restore_names_the_right_that_it_lacks_and_what_it_leaves_behind() {
             1,
             &[
                 "grant ACL WRITE on topic unwritten",
-                "this restore created unwritten and did not finish",
+                "this restore created unwritten; run the same restore again to go on with it",
             ],
         );
     allow_only(
@@ -125,7 +125,7 @@ fn a_restore_names_the_right_that_it_lacks_and_what_it_leaves_behind() {
             1,
             &[
                 "grant ACL ALTER_CONFIGS on topic unaltered",
-                "this restore created unaltered and did not finish",
+                "this restore created unaltered; run the same restore again to go on with it",
             ],
         );
     assert_eq!(
