@@ -17,6 +17,7 @@ mod groups;
 mod incremental;
 mod interrupted;
 mod interrupted_restore;
+mod model;
 mod rebuilt_batches;
 mod record_formats;
 mod restore;
