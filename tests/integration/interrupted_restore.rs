@@ -210,8 +210,8 @@ fn a_restore_does_not_go_on_in_a_topic_whose_settings_or_partitions_were_changed
 
 #[test]
 fn an_interrupted_restore_behind_other_records_goes_on_behind_its_own() {
-    let scene = backed_up("behind", 2, 20);
-    let target = "behind.back";
+    let scene = backed_up("further", 2, 20);
+    let target = "further.back";
     // Brokers compress anew and give other timestamps: the records are compared, not the batches.
     let settings = [
         ("compression.type", "zstd"),
@@ -223,7 +223,7 @@ fn an_interrupted_restore_behind_other_records_goes_on_behind_its_own() {
             .client
             .produce(target, partition, Compression::None, numbered(0, 7));
     }
-    let options = "--rename behind=behind.back --if-exists append";
+    let options = "--rename further=further.back --if-exists append";
     interrupt(
         &scene,
         target,
@@ -237,7 +237,7 @@ fn an_interrupted_restore_behind_other_records_goes_on_behind_its_own() {
         entry(&report["topics"][0]["partitions"], "partition", 0)["start_offset"],
         7
     );
-    let (source, all) = (scene.client.read("behind"), scene.client.read(target));
+    let (source, all) = (scene.client.read("further"), scene.client.read(target));
     for (source, all) in source.iter().zip(&all) {
         assert_eq!(values(source), values(&all[7..]));
     }
@@ -257,7 +257,7 @@ fn an_interrupted_restore_behind_other_records_goes_on_behind_its_own() {
         .produce(target, 0, Compression::None, numbered(0, 1));
     scene.run("restore", &format!("latest {options}")).refused(
         1,
-        &["somebody else changed behind.back-0", "--forget-unfinished"],
+        &["somebody else changed further.back-0", "--forget-unfinished"],
     );
     let report = scene.restore(&format!("latest {options} --forget-unfinished"));
     assert_eq!(found(&report), 0);
@@ -266,11 +266,11 @@ fn an_interrupted_restore_behind_other_records_goes_on_behind_its_own() {
 
 #[test]
 fn an_interrupted_restore_into_other_partitions_and_times_goes_on_with_groups() {
-    let scene = backed_up("spread", 3, 20);
-    let options = "--rename spread=spread.back --partitions 5 --from 2023-11-14T22:13:25Z --until 2023-11-14T22:14:05Z";
+    let scene = backed_up("strewn", 3, 20);
+    let options = "--rename strewn=strewn.back --partitions 5 --from 2023-11-14T22:13:25Z --until 2023-11-14T22:27:05Z";
     interrupt(
         &scene,
-        "spread.back",
+        "strewn.back",
         5,
         100,
         &format!("{options} --rate-limit 50KiB/s"),
@@ -279,9 +279,9 @@ fn an_interrupted_restore_into_other_partitions_and_times_goes_on_with_groups() 
     assert!(found(&report) >= 100, "{report}");
     scene.restore(&format!(
         "latest {}",
-        options.replace("spread.back", "spread.whole")
+        options.replace("strewn.back", "strewn.whole")
     ));
-    assert_equal(&scene.client, "spread.whole", "spread.back");
+    assert_equal(&scene.client, "strewn.whole", "strewn.back");
 }
 
 #[test]
