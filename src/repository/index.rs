@@ -13,7 +13,7 @@ use super::sealed_json::FORMAT;
 use super::{PackId, Repository, RepositoryError, Sha256};
 use crate::record::{PartitionId, TopicId};
 
-const LAYERS: Kind = Kind {
+pub(super) const LAYERS: Kind = Kind {
     directory: "index",
     stored_limit: 256 << 20,
     text_limit: 1 << 30,

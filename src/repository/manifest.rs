@@ -3,7 +3,9 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::index::LAYERS;
 use super::sealed_json::{self, FORMAT, Unusable};
+use super::states::STATES;
 use super::storage::ObjectName;
 use super::{BackupId, Repository, RepositoryError, RepositoryId, Sha256};
 use crate::record::{LeaderEpoch, Offset, PartitionId, ProducerId, TopicId};
@@ -192,6 +194,8 @@ impl Repository {
                 detail: error.to_string(),
             }
         })?;
+        LAYERS.sync(self.storage())?;
+        STATES.sync(self.storage())?;
         self.storage()
             .put_new(&manifest_name(&id.to_string())?, &sealed)
     }

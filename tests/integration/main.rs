@@ -26,6 +26,7 @@ mod scene;
 mod security;
 mod show_and_list;
 mod storage;
+mod storage_faults;
 #[path = "../testbed/mod.rs"]
 mod testbed;
 mod transactions;
