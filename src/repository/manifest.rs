@@ -188,6 +188,9 @@ impl Repository {
             let detail = "it was made for another repository or format".to_owned();
             return Err(RepositoryError::DamagedManifest { id, detail });
         }
+        if let Err(detail) = manifest.check() {
+            return Err(RepositoryError::DamagedManifest { id, detail });
+        }
         let sealed = sealed_json::seal("manifest", manifest).map_err(|error| {
             RepositoryError::DamagedManifest {
                 id,
@@ -239,6 +242,7 @@ impl Repository {
                 expected: self.id(),
             });
         }
+        manifest.check().map_err(damaged)?;
         Ok(manifest)
     }
 
