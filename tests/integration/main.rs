@@ -14,6 +14,7 @@ mod export_jsonl;
 mod export_log;
 mod golden_batches;
 mod groups;
+mod hostile_repository;
 mod incremental;
 mod interrupted;
 mod interrupted_restore;
