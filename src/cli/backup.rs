@@ -176,7 +176,7 @@ fn print(report: &BackupReport) -> Result<(), CliError> {
         let mut table = output::table(["group", "type", "offsets"], &[2]);
         for group in &report.groups {
             table.add_row([
-                group.group.clone(),
+                output::plain(&group.group),
                 group.group_type.to_string(),
                 output::count(group.offsets as u64),
             ]);
@@ -184,7 +184,7 @@ fn print(report: &BackupReport) -> Result<(), CliError> {
         output::line(format_args!("\n{table}"))?;
     }
     for warning in &report.warnings {
-        output::line(format_args!("warning: {warning}"))?;
+        output::line(format_args!("warning: {}", output::plain(warning)))?;
     }
     output::line(format_args!(
         "\nbackup {} {}: {} records, {} ({} new, {} reused), {} stored, in {}",

@@ -49,7 +49,7 @@ pub enum CliError {
     Usage(String),
     /// The process could not be set up.
     #[error("the process could not be set up: {0}")]
-    Runtime(std::io::Error),
+    Runtime(#[source] std::io::Error),
     /// The demonstration.
     #[error("the demonstration failed: {0}")]
     Demo(#[from] DemoError),

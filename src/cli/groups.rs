@@ -87,19 +87,19 @@ pub fn print_plan(groups: &[GroupRestore]) -> Result<(), CliError> {
                 },
             };
             table.add_row([
-                group.group.clone(),
-                offset.target_topic.clone(),
+                output::plain(&group.group),
+                output::plain(&offset.target_topic),
                 offset.partition.to_string(),
                 offset.source_offset.to_string(),
                 what.to_owned(),
-                why.to_owned(),
+                output::plain(why),
             ]);
         }
     }
     output::line(format_args!("\n{table}"))?;
     for group in groups {
         if let Some(refused) = &group.refused {
-            output::line(format_args!("group {} is refused: {refused}", group.group))?;
+            refused_group(&group.group, refused)?;
         }
     }
     Ok(())
@@ -126,23 +126,31 @@ pub fn print_report(groups: &[RestoredGroup]) -> Result<(), CliError> {
                 _ => own_reason.unwrap_or_default(),
             };
             table.add_row([
-                group.group.clone(),
-                offset.target_topic.clone(),
+                output::plain(&group.group),
+                output::plain(&offset.target_topic),
                 offset.partition.to_string(),
                 offset.source_offset.to_string(),
                 offset
                     .target_offset
                     .map_or_else(|| "-".to_owned(), |offset| offset.to_string()),
                 offset.outcome.to_string(),
-                reason,
+                output::plain(&reason),
             ]);
         }
     }
     output::line(format_args!("\n{table}"))?;
     for group in groups {
         if let Some(reason) = &group.reason {
-            output::line(format_args!("group {} is refused: {reason}", group.group))?;
+            refused_group(&group.group, reason)?;
         }
     }
     Ok(())
+}
+
+fn refused_group(group: &str, reason: &str) -> Result<(), CliError> {
+    output::line(format_args!(
+        "group {} is refused: {}",
+        output::plain(group),
+        output::plain(reason)
+    ))
 }

@@ -69,10 +69,11 @@ pub fn run(args: &ListArgs, global: &Global) -> Result<Exit, CliError> {
             Ok(_) => {}
             // Deleted between the listing and now.
             Err(RepositoryError::UnknownBackup { .. }) => {}
-            Err(error) => listing.damaged.push(DamagedBackup {
+            Err(error) if error.is_damage() => listing.damaged.push(DamagedBackup {
                 backup_id,
-                error: error.to_string(),
+                error: error.with_cause(),
             }),
+            Err(error) => return Err(error.into()),
         }
     }
     output::report(&listing, global, print)?;
@@ -113,7 +114,7 @@ impl ListedBackup {
                 .topics
                 .iter()
                 .map(|topic| topic.partitions.len() as u64)
-                .sum(),
+                .fold(0, u64::saturating_add),
             total_messages: manifest.totals.records,
             total_size_bytes: manifest.totals.bytes,
             new_bytes: manifest.totals.new_bytes,
@@ -155,7 +156,8 @@ fn print(listing: &Listing) -> Result<(), CliError> {
     for damaged in &listing.damaged {
         output::line(format_args!(
             "damaged: backup {}: {}",
-            damaged.backup_id, damaged.error
+            damaged.backup_id,
+            output::plain(&damaged.error)
         ))?;
     }
     Ok(())

@@ -20,6 +20,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 
 use exit::{CliError, Exit};
 
@@ -94,7 +96,14 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// With fewer descriptors than this no verb gets anywhere, and the runtime does not come to say so.
+const LEAST_DESCRIPTORS: u64 = 16;
+
 fn run(cli: &Cli) -> Result<Exit, CliError> {
+    let descriptors = getrlimit(Resource::Nofile).current;
+    if descriptors.is_some_and(|limit| limit < LEAST_DESCRIPTORS) {
+        return Err(CliError::Runtime(Errno::MFILE.into()));
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -1,9 +1,12 @@
 //! What is printed: tables for people, one JSON object for programs.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::Write;
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 
 use super::{CliError, Global};
@@ -11,9 +14,46 @@ use super::{CliError, Global};
 /// Prints a report as JSON on standard output.
 pub fn json<T: Serialize>(report: &T) -> Result<(), CliError> {
     let mut out = std::io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, report)
-        .map_err(|error| CliError::Output(error.into()))?;
-    writeln!(out).map_err(CliError::Output)
+    let json = serde_json::to_string_pretty(report);
+    let json = json.map_err(|error| CliError::Output(error.into()))?;
+    // In JSON these can only stand inside of strings, as they are.
+    let json = escape(
+        &json,
+        |c| matches!(c, '\u{7f}'..='\u{9f}'),
+        |c| format!("\\u{:04x}", u32::from(c)),
+    );
+    writeln!(out, "{json}").map_err(CliError::Output)
+}
+
+/// `text` with every control character written out. A repository or a broker may hold any text where people see it: none
+/// of it is a command to their terminal.
+pub fn plain(text: &str) -> String {
+    escape(text, char::is_control, |c| c.escape_default().to_string()).into_owned()
+}
+
+/// The same for a text of several lines.
+fn plain_lines(text: &str) -> Cow<'_, str> {
+    let is_command = |c: char| c.is_control() && c != '\n';
+    escape(text, is_command, |c| c.escape_default().to_string())
+}
+
+fn escape(
+    text: &str,
+    is_escaped: impl Fn(char) -> bool,
+    escaped: impl Fn(char) -> String,
+) -> Cow<'_, str> {
+    if !text.contains(&is_escaped) {
+        return text.into();
+    }
+    let mut plain = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if is_escaped(c) {
+            plain.push_str(&escaped(c));
+        } else {
+            plain.push(c);
+        }
+    }
+    plain.into()
 }
 
 /// Prints a report: as JSON where that is wanted, else as `print` does for people.
@@ -31,14 +71,17 @@ pub fn report<T: Serialize>(
 
 /// Prints one line on standard output.
 pub fn line(text: impl Display) -> Result<(), CliError> {
-    writeln!(std::io::stdout().lock(), "{text}").map_err(CliError::Output)
+    let text = text.to_string();
+    writeln!(std::io::stdout().lock(), "{}", plain_lines(&text)).map_err(CliError::Output)
 }
 
 /// Prints an error on standard error, and with `--json` as an object on standard output too.
 pub fn error(error: &CliError, json: bool) {
     let mut message = error.to_string();
     let mut source = std::error::Error::source(error);
+    let mut advice = None;
     while let Some(cause) = source {
+        advice = advice.or_else(|| descriptors_used_up(cause));
         let cause_text = cause.to_string();
         // Some say their cause themselves, perhaps without the lines that only repeat where it lies.
         let said = cause_text.lines().next().unwrap_or_default();
@@ -47,11 +90,36 @@ pub fn error(error: &CliError, json: bool) {
         }
         source = cause.source();
     }
+    if let Some(advice) = advice {
+        message = format!("{message}; {advice}");
+    }
     // Nothing more can be done when even this cannot be written.
-    writeln!(std::io::stderr().lock(), "kafkeep: {message}").unwrap_or_default();
+    writeln!(
+        std::io::stderr().lock(),
+        "kafkeep: {}",
+        plain_lines(&message)
+    )
+    .unwrap_or_default();
     if json {
         let report = serde_json::json!({ "status": "failed", "error": message, "exit_code": error.exit() as u8 });
         writeln!(std::io::stdout().lock(), "{report:#}").unwrap_or_default();
+    }
+}
+
+/// What to do about an error that says that no more files can be opened.
+fn descriptors_used_up(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    match Errno::from_io_error(error.downcast_ref()?)? {
+        Errno::MFILE => {
+            let limit = getrlimit(Resource::Nofile).current;
+            let limit = limit.map_or_else(|| "so many".to_owned(), |limit| limit.to_string());
+            Some(format!(
+                "this process may have {limit} files open: raise the limit (ulimit -n, LimitNOFILE= of systemd)"
+            ))
+        }
+        Errno::NFILE => {
+            Some("the system's limit of open files is reached: raise fs.file-max".to_owned())
+        }
+        _ => None,
     }
 }
 
@@ -116,6 +184,13 @@ pub fn time(time: chrono::DateTime<chrono::Utc>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn control_characters_are_written_out() {
+        assert_eq!(plain("a\u{1b}[31m\n\u{9b}ä"), "a\\u{1b}[31m\\n\\u{9b}ä");
+        assert_eq!(plain_lines("a\r\nb"), "a\\r\nb");
+        assert!(matches!(plain_lines("orders.ä"), Cow::Borrowed(_)));
+    }
 
     #[test]
     fn amounts_are_readable() {

@@ -229,7 +229,7 @@ fn print_plan(plan: &RestorePlan) -> Result<(), CliError> {
     print_finished(&plan.finished)?;
     groups::print_plan(&plan.groups)?;
     for refusal in &plan.refused {
-        output::line(format_args!("\nrefused: {refusal}"))?;
+        output::line(format_args!("\nrefused: {}", output::plain(refusal)))?;
     }
     output::line(format_args!(
         "\n{}{} records, {}; nothing was changed",
@@ -274,7 +274,10 @@ fn print_topic_plan(topic: &restore::TopicRestore) -> Result<(), CliError> {
                 Some(None) => ", then the default".to_owned(),
                 None => String::new(),
             };
-            output::line(format_args!("  set {name}={value}{later}"))?;
+            output::line(format_args!(
+                "  set {}",
+                output::plain(&format!("{name}={value}{later}"))
+            ))?;
         }
     }
     let control: u64 = topic
@@ -298,7 +301,7 @@ fn print_topic_plan(topic: &restore::TopicRestore) -> Result<(), CliError> {
         ))?;
     }
     for note in &topic.notes {
-        output::line(format_args!("  note: {note}"))?;
+        output::line(format_args!("  note: {}", output::plain(note)))?;
     }
     Ok(())
 }
@@ -338,7 +341,11 @@ fn print_report(report: &RestoreReport) -> Result<(), CliError> {
             ))?;
         }
         for note in &topic.notes {
-            output::line(format_args!("{}: {note}", topic.target_topic))?;
+            output::line(format_args!(
+                "{}: {}",
+                topic.target_topic,
+                output::plain(note)
+            ))?;
         }
     }
     print_finished(&report.finished)?;

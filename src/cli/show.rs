@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::engine::backup::TopicConfiguration;
 use crate::engine::groups::GroupsState;
 use crate::kafka::ConfigSource;
-use crate::repository::Manifest;
+use crate::repository::{Manifest, Repository, Sha256};
 
 use super::places::{RepositoryArgs, backup_id};
 use super::{CliError, Exit, Global, output};
@@ -34,31 +35,87 @@ struct Shown {
     /// By topic.
     configurations: BTreeMap<String, TopicConfiguration>,
     consumer_groups: Option<GroupsState>,
+    /// What it references and cannot be read.
+    damaged: Vec<DamagedState>,
+}
+
+/// A state that cannot be read.
+#[derive(Debug, Serialize)]
+struct DamagedState {
+    /// The topic whose configuration it holds; none for that of the consumer groups.
+    topic: Option<String>,
+    state: Sha256,
+    error: String,
 }
 
 pub fn run(args: &ShowArgs, global: &Global) -> Result<Exit, CliError> {
     let repository = args.repository.open(global)?;
     let manifest = repository.manifest(&backup_id(&repository, &args.backup)?)?;
-    let configurations = manifest
-        .topics
-        .iter()
-        .map(|topic| Ok((topic.topic.clone(), repository.state(&topic.configuration)?)))
-        .collect::<Result<_, CliError>>()?;
-    let consumer_groups = manifest
-        .groups
-        .as_ref()
-        .map(|groups| repository.state(groups))
-        .transpose()?;
+    let mut damaged = Vec::new();
+    let mut configurations = BTreeMap::new();
+    for topic in &manifest.topics {
+        let name = Some(topic.topic.as_str());
+        let read = state(&repository, &topic.configuration, name, &mut damaged)?;
+        configurations.extend(read.map(|read| (topic.topic.clone(), read)));
+    }
+    let consumer_groups = match &manifest.groups {
+        Some(groups) => state(&repository, groups, None, &mut damaged)?,
+        None => None,
+    };
     let shown = Shown {
         manifest,
         configurations,
         consumer_groups,
+        damaged,
     };
     output::report(&shown, global, |shown| {
         print(shown)?;
-        shown.consumer_groups.as_ref().map_or(Ok(()), print_groups)
+        shown
+            .consumer_groups
+            .as_ref()
+            .map_or(Ok(()), print_groups)?;
+        print_damaged(&shown.damaged)
     })?;
-    Ok(Exit::Done)
+    Ok(if shown.damaged.is_empty() {
+        Exit::Done
+    } else {
+        Exit::Incomplete
+    })
+}
+
+/// A state, or none and a line in `damaged`: the rest of the backup is shown all the same.
+fn state<T: DeserializeOwned>(
+    repository: &Repository,
+    digest: &Sha256,
+    topic: Option<&str>,
+    damaged: &mut Vec<DamagedState>,
+) -> Result<Option<T>, CliError> {
+    match repository.state(digest) {
+        Ok(state) => Ok(Some(state)),
+        Err(error) if error.is_damage() => {
+            damaged.push(DamagedState {
+                topic: topic.map(str::to_owned),
+                state: *digest,
+                error: error.with_cause(),
+            });
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn print_damaged(damaged: &[DamagedState]) -> Result<(), CliError> {
+    for state in damaged {
+        let what = match &state.topic {
+            Some(topic) => format!("the settings of topic {topic}"),
+            None => "the consumer groups".to_owned(),
+        };
+        output::line(format_args!(
+            "damaged: {what}: {}",
+            output::plain(&state.error)
+        ))?;
+    }
+    Ok(())
 }
 
 fn print_groups(groups: &GroupsState) -> Result<(), CliError> {
@@ -78,10 +135,10 @@ fn print_groups(groups: &GroupsState) -> Result<(), CliError> {
                     ""
                 };
                 table.add_row([
-                    group.group.clone(),
+                    output::plain(&group.group),
                     group.group_type.to_string(),
-                    group.state.clone().unwrap_or_default(),
-                    topic.topic.clone(),
+                    output::plain(group.state.as_deref().unwrap_or_default()),
+                    output::plain(&topic.topic),
                     committed.partition.to_string(),
                     format!("{}{beyond}", committed.offset),
                 ]);
@@ -92,7 +149,8 @@ fn print_groups(groups: &GroupsState) -> Result<(), CliError> {
     for unread in &groups.unread {
         output::line(format_args!(
             "group {} is not in it: {}",
-            unread.group, unread.reason
+            output::plain(&unread.group),
+            output::plain(&unread.reason)
         ))?;
     }
     Ok(())
@@ -106,7 +164,7 @@ fn print(shown: &Shown) -> Result<(), CliError> {
     ))?;
     output::line(format_args!("cluster     {}", manifest.cluster_id))?;
     if let Some(policy) = &manifest.policy {
-        output::line(format_args!("policy      {policy}"))?;
+        output::line(format_args!("policy      {}", output::plain(policy)))?;
     }
     output::line(format_args!(
         "taken       {} to {} UTC, by kafkeep {}",
@@ -179,7 +237,11 @@ fn print_settings(topic: &str, configuration: &TopicConfiguration) -> Result<(),
     for entry in &configuration.entries {
         if entry.source == ConfigSource::DynamicTopicConfig {
             let value = entry.value.as_deref().unwrap_or("(not told by the broker)");
-            output::line(format_args!("{topic}: {}={value}", entry.name))?;
+            output::line(format_args!(
+                "{topic}: {}={}",
+                output::plain(&entry.name),
+                output::plain(value)
+            ))?;
         }
     }
     Ok(())

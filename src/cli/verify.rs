@@ -74,7 +74,7 @@ fn print(report: &VerifyReport) -> Result<(), CliError> {
         }
         at.extend(finding.pack.map(|pack| format!("pack {pack}")));
         let backups: Vec<String> = finding.backups.iter().map(ToString::to_string).collect();
-        output::line(format_args!("damaged: {}", finding.problem))?;
+        output::line(format_args!("damaged: {}", output::plain(&finding.problem)))?;
         if !at.is_empty() {
             output::line(format_args!("         in {}", at.join(", ")))?;
         }

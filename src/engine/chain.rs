@@ -87,6 +87,10 @@ pub fn find_chains(repository: &Repository, wanted: &[Generation]) -> Result<Cha
         }
         let manifest = match repository.manifest(&backup_id) {
             Ok(manifest) => manifest,
+            // Removed between the listing and now.
+            Err(RepositoryError::UnknownBackup { .. }) => continue,
+            // Only what is wrong with the manifest itself is no reason to stop.
+            Err(error) if !error.is_damage() => return Err(error.into()),
             Err(error) => {
                 chains.unreadable.push((backup_id, error));
                 continue;

@@ -116,7 +116,7 @@ pub fn verify(
             .values()
             .flat_map(|pack| pack.needs.values())
             .map(|need| need.extent.records)
-            .sum(),
+            .fold(0, u64::saturating_add),
     );
     let Walk {
         packs,
@@ -153,7 +153,7 @@ struct Walk<'a> {
 /// Errors that say something about the repository's content are findings; others stop the verification.
 fn finding_of(error: RepositoryError) -> Result<String, EngineError> {
     if error.is_damage() {
-        Ok(error.to_string())
+        Ok(error.with_cause())
     } else {
         Err(error.into())
     }

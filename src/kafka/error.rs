@@ -4,6 +4,8 @@ use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
 use crate::record::PartitionId;
 
 use super::BrokerId;
@@ -145,10 +147,9 @@ impl KafkaError {
     /// Whether trying again may succeed without anybody's doing.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Unreachable { .. }
-            | Self::Disconnected { .. }
-            | Self::Timeout { .. }
-            | Self::Unanswered { .. } => true,
+            // No descriptor becomes free by waiting for it.
+            Self::Unreachable { source, .. } => Errno::from_io_error(source) != Some(Errno::MFILE),
+            Self::Disconnected { .. } | Self::Timeout { .. } | Self::Unanswered { .. } => true,
             Self::Broker { code, .. } => is_transient(*code),
             Self::Token { transient, .. } => *transient,
             Self::Tls { .. }

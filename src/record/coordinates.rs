@@ -35,6 +35,18 @@ coordinate! {
     Timestamp(i64);
 }
 
+/// The longest name of a topic (`org.apache.kafka.common.internals.Topic`).
+const LONGEST_TOPIC: usize = 249;
+
+/// Whether brokers give a topic such a name: `a-z A-Z 0-9 . _ -`, and neither `.` nor `..`. So it is nothing but one segment
+/// of a path, too.
+pub fn is_topic_name(name: &str) -> bool {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=LONGEST_TOPIC).contains(&name.len())
+        && name.bytes().all(legal)
+        && ![".", ".."].contains(&name)
+}
+
 /// A topic's id (KIP-516): a recreated topic has another. All zero where brokers know none.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct TopicId(pub [u8; 16]);
@@ -102,5 +114,28 @@ mod tests {
         assert_eq!(id.to_string(), "_____________________w");
         assert_eq!(id.to_string().parse(), Ok(id));
         assert!("short".parse::<TopicId>().is_err());
+    }
+
+    #[test]
+    fn path_like_names_are_no_topics() {
+        for name in [
+            "",
+            ".",
+            "..",
+            "a/b",
+            "../x",
+            "/etc/passwd",
+            "a\0b",
+            "ä",
+            "a b",
+            "a\n0 1 2",
+            "\u{1b}[31m",
+        ] {
+            assert!(!is_topic_name(name), "{name:?}");
+        }
+        assert!(!is_topic_name(&"x".repeat(250)));
+        for name in ["orders", "a.b_c-D9", "...", &"x".repeat(249)] {
+            assert!(is_topic_name(name), "{name:?}");
+        }
     }
 }

@@ -24,7 +24,9 @@ mod property_tests;
 
 pub use batch::{Attributes, BatchRef, Batches, ControlType, HEADER_LEN, TimestampType, batches};
 pub use codec::{Compression, compress, decompress};
-pub use coordinates::{LeaderEpoch, Offset, PartitionId, ProducerId, Timestamp, TopicId};
+pub use coordinates::{
+    LeaderEpoch, Offset, PartitionId, ProducerId, Timestamp, TopicId, is_topic_name,
+};
 pub use error::RecordError;
 pub use murmur2::{murmur2, partition_for_key};
 pub use rebuild::{BatchBuilder, Numbering, Rebuild, rebuild};

@@ -365,3 +365,35 @@ fn a_repository_is_told_from_other_directories() {
         Err(RepositoryError::NotARepository { .. })
     ));
 }
+
+#[test]
+fn a_pack_whose_footer_names_a_topic_like_a_path_is_damaged() {
+    let scratch = Scratch::new();
+    let mut writer = scratch.repository.pack_writer().unwrap();
+    let block = sealed(0, &[TestBatch::new(0, 1, b"x")], Compression::None);
+    writer.append("../../etc/x", &block).unwrap();
+    let pack = writer.finish().unwrap();
+    let error = scratch.repository.open_pack(&pack).unwrap_err();
+    assert!(
+        matches!(&error, RepositoryError::PackDamaged { detail, .. } if detail.contains("as Kafka names none")),
+        "{error}"
+    );
+}
+
+#[test]
+fn only_what_the_medium_or_its_permissions_keep_back_is_damage() {
+    use rustix::io::Errno;
+    let failed = |errno| RepositoryError::system("read", "packs/x", errno);
+    for errno in [Errno::IO, Errno::BADMSG, Errno::UCLEAN, Errno::ACCESS] {
+        assert!(failed(errno).is_damage(), "{errno}");
+    }
+    for errno in [
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOMEM,
+        Errno::STALE,
+        Errno::NOSPC,
+    ] {
+        assert!(!failed(errno).is_damage(), "{errno}");
+    }
+}

@@ -61,60 +61,40 @@ impl DirectoryStorage {
     }
 }
 
-/// `mkdir -p`, with every directory that gained an entry synced.
+/// `mkdir -p`, with every directory that gained an entry synced, be it that a run before made the entry and was killed.
 fn make_durable_directory(path: &Path) -> Result<(), RepositoryError> {
     let location = path.display().to_string();
-    match rustix::fs::mkdirat(CWD, path, DIRECTORY_MODE) {
-        Ok(()) => {}
-        Err(Errno::EXIST) => return Ok(()),
-        Err(Errno::NOENT) => {
-            let Some(parent) = path
-                .parent()
-                .filter(|parent| !parent.as_os_str().is_empty())
-            else {
-                return Err(RepositoryError::system(
-                    "create directory",
-                    &location,
-                    Errno::NOENT,
-                ));
-            };
-            make_durable_directory(parent)?;
-            match rustix::fs::mkdirat(CWD, path, DIRECTORY_MODE) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(errno) => {
-                    return Err(RepositoryError::system(
-                        "create directory",
-                        &location,
-                        errno,
-                    ));
-                }
-            }
-        }
-        Err(Errno::NOTDIR) => {
-            return Err(RepositoryError::NotARepository {
-                location,
-                reason: "a part of this path is a file, not a directory".to_owned(),
-            });
-        }
-        Err(errno) => {
-            return Err(RepositoryError::system(
-                "create directory",
-                &location,
-                errno,
-            ));
-        }
-    }
+    let failed = |errno| match errno {
+        Errno::NOTDIR => RepositoryError::NotARepository {
+            location: location.clone(),
+            reason: "a part of this path is a file, not a directory".to_owned(),
+        },
+        _ => RepositoryError::system("create directory", &location, errno),
+    };
     let parent = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    fs::File::open(parent)
-        .and_then(|directory| directory.sync_all())
-        .map_err(|source| RepositoryError::Io {
+    let mut made = rustix::fs::mkdirat(CWD, path, DIRECTORY_MODE);
+    if made == Err(Errno::NOENT) && parent != Path::new(".") {
+        make_durable_directory(parent)?;
+        made = rustix::fs::mkdirat(CWD, path, DIRECTORY_MODE);
+    }
+    let existed = match made {
+        Ok(()) => false,
+        Err(Errno::EXIST) => true,
+        Err(errno) => return Err(failed(errno)),
+    };
+    match fs::File::open(parent).and_then(|directory| directory.sync_all()) {
+        Ok(()) => Ok(()),
+        // What others made for this user, in a directory that is not this user's to open, was not made by a killed run.
+        Err(_) if existed => Ok(()),
+        Err(source) => Err(RepositoryError::Io {
             action: "sync directory",
             path: parent.display().to_string(),
             source,
-        })
+        }),
+    }
 }
 
 impl Storage for DirectoryStorage {
@@ -161,6 +141,17 @@ impl Storage for DirectoryStorage {
     fn get_range(&self, name: &ObjectName, range: Range<u64>) -> Result<Bytes, RepositoryError> {
         let (file, size) = self.root.open_file(name)?;
         self.root.read(&file, name, range, size)
+    }
+
+    fn sync(&self, directory: &str) -> Result<(), RepositoryError> {
+        let name = ObjectName::new(directory)?;
+        let (parents, last) = name.split();
+        match self.root.walk(parents.chain([last]), directory) {
+            Ok(opened) => rustix::fs::fsync(&opened)
+                .map_err(|errno| self.root.error("sync directory", directory, errno)),
+            Err(error) if error.is_missing() => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     fn prefetch(&self, name: &ObjectName, range: Range<u64>) {

@@ -248,6 +248,9 @@ impl RepositoryError {
 
     /// Whether it tells of something wrong with what the repository holds, rather than with using it.
     pub fn is_damage(&self) -> bool {
+        if let Self::Io { source, .. } = self {
+            return is_unreadable(source);
+        }
         !matches!(
             self,
             Self::NotARepository { .. }
@@ -263,12 +266,24 @@ impl RepositoryError {
         )
     }
 
-    /// Whether nothing can be written there, by this user at least.
-    pub fn is_read_only(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if matches!(
-            source.kind(),
-            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied
-        ))
+    /// All of it in one line, with what the system said.
+    pub fn with_cause(&self) -> String {
+        match std::error::Error::source(self) {
+            Some(cause) => format!("{self}: {cause}"),
+            None => self.to_string(),
+        }
+    }
+
+    /// Whether nothing can be written there, by this user at least, or because it is full: no reason not to read.
+    pub fn takes_no_writes(&self) -> bool {
+        match self {
+            Self::NoSpace { .. } => true,
+            Self::Io { source, .. } => matches!(
+                source.kind(),
+                io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied
+            ),
+            _ => false,
+        }
     }
 
     /// Whether the object that was asked for is simply not there.
@@ -293,6 +308,19 @@ impl RepositoryError {
             },
         }
     }
+}
+
+/// Whether the medium does not give back what it was given, or an object was made one that may not be read. Anything else
+/// (descriptors or memory used up, a server that does not answer) says nothing about the object.
+fn is_unreadable(error: &io::Error) -> bool {
+    let damage = [
+        Errno::IO,
+        Errno::BADMSG,
+        Errno::UCLEAN,
+        Errno::ACCESS,
+        Errno::PERM,
+    ];
+    Errno::from_io_error(error).is_some_and(|errno| damage.contains(&errno))
 }
 
 fn nearest_ids(which: &str, ids: &[BackupId]) -> String {

@@ -9,7 +9,7 @@ use super::sealed_json::{self, FORMAT, Unusable};
 use super::transactions::{TransactionEvent, TransactionEventKind};
 use super::{BlockPlace, PackId, SealedBlock};
 use crate::record::{
-    Compression, LeaderEpoch, Offset, PartitionId, ProducerId, Timestamp, TopicId,
+    Compression, LeaderEpoch, Offset, PartitionId, ProducerId, Timestamp, TopicId, is_topic_name,
 };
 
 /// The most that a footer is long in the pack, in bytes.
@@ -215,6 +215,9 @@ impl Footer {
         }
         if json.blocks.len() > BLOCKS_LIMIT || json.transactions.len() > TRANSACTIONS_LIMIT {
             return Err(damaged("it lists more than a pack can hold"));
+        }
+        if !json.topics.iter().all(|topic| is_topic_name(&topic.topic)) {
+            return Err(damaged("it names a topic as Kafka names none"));
         }
         let mut footer = Self {
             topics: json.topics,

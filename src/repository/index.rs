@@ -11,15 +11,17 @@ use super::objects::Kind;
 use super::pack::PackRef;
 use super::sealed_json::FORMAT;
 use super::{PackId, Repository, RepositoryError, Sha256};
-use crate::record::{PartitionId, TopicId};
+use crate::record::{PartitionId, TopicId, is_topic_name};
 
-const LAYERS: Kind = Kind {
+pub(super) const LAYERS: Kind = Kind {
     directory: "index",
     stored_limit: 256 << 20,
     text_limit: 1 << 30,
 };
 /// A chain that this program writes is never deeper than 64: each layer weighs more than twice its child.
 const DEPTH_LIMIT: usize = 256;
+/// The most records, and bytes of batches, in a layer: sums over as many layers as there can be do not overflow.
+const COUNT_LIMIT: u64 = 1 << 54;
 
 /// Some extents of a topic generation, and the layer that holds those before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -167,6 +169,20 @@ impl Layer {
 
     /// Whether all that it says can be: read layers are not believed before.
     pub(super) fn check(&self) -> Result<(), RepositoryError> {
+        if !is_topic_name(&self.topic) {
+            return Err(self.unfit("Kafka gives no topic such a name".to_owned()));
+        }
+        let extents = || self.partitions.values().flatten();
+        let counts: [fn(&Extent) -> u64; 3] = [
+            |extent| extent.records,
+            |extent| extent.control_records,
+            |extent| extent.raw_bytes,
+        ];
+        for count in counts {
+            if extents().map(count).fold(0, u64::saturating_add) > COUNT_LIMIT {
+                return Err(self.unfit("it counts more than there can be".to_owned()));
+            }
+        }
         let mut weight = 0;
         for (partition, extents) in &self.partitions {
             weight += extents.len() as u64;

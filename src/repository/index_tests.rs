@@ -289,3 +289,30 @@ proptest! {
         prop_assert_eq!(resolved(&index), expected);
     }
 }
+
+#[test]
+fn layers_that_lead_elsewhere_or_count_too_much_are_refused() {
+    let scratch = Scratch::new();
+    let mut path_like = layer(1, &[(0, 0)]);
+    path_like.topic = "../../etc/x".to_owned();
+    let mut endless = layer(1, &[(0, 0)]);
+    let Some(extents) = endless.partitions.get_mut(&PartitionId(0)) else {
+        unreachable!()
+    };
+    extents[0].records = 1 << 48;
+    let one = extents[0].clone();
+    extents.extend((1..100).map(|n| Extent {
+        start_offset: Offset(n * 1000),
+        base_offset: Offset(n * 1000),
+        last_offset: Offset(n * 1000),
+        ..one.clone()
+    }));
+    endless.weight = 100;
+    for forged in [path_like, endless] {
+        let refused = scratch.repository.put_layer(&forged);
+        assert!(
+            matches!(refused, Err(RepositoryError::UnfitIndex { .. })),
+            "{refused:?}"
+        );
+    }
+}

@@ -33,11 +33,11 @@ impl Repository {
         self.lock(LockKind::Shared, purpose, REFRESH_EVERY)
     }
 
-    /// Takes a lock for reading. Where this process can write nothing, there is none: whoever removes things there is
-    /// not told of this reader.
+    /// Takes a lock for reading. Where this process can write nothing, be it that the disk is full, there is none: whoever
+    /// removes things there is not told of this reader.
     pub fn lock_to_read(&self, purpose: &str) -> Result<Option<LockGuard>, RepositoryError> {
         match self.lock_shared(purpose) {
-            Err(error) if error.is_read_only() => Ok(None),
+            Err(error) if error.takes_no_writes() => Ok(None),
             lock => lock.map(Some),
         }
     }

@@ -3,7 +3,9 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::index::LAYERS;
 use super::sealed_json::{self, FORMAT, Unusable};
+use super::states::STATES;
 use super::storage::ObjectName;
 use super::{BackupId, Repository, RepositoryError, RepositoryId, Sha256};
 use crate::record::{LeaderEpoch, Offset, PartitionId, ProducerId, TopicId};
@@ -186,12 +188,17 @@ impl Repository {
             let detail = "it was made for another repository or format".to_owned();
             return Err(RepositoryError::DamagedManifest { id, detail });
         }
+        if let Err(detail) = manifest.check() {
+            return Err(RepositoryError::DamagedManifest { id, detail });
+        }
         let sealed = sealed_json::seal("manifest", manifest).map_err(|error| {
             RepositoryError::DamagedManifest {
                 id,
                 detail: error.to_string(),
             }
         })?;
+        LAYERS.sync(self.storage())?;
+        STATES.sync(self.storage())?;
         self.storage()
             .put_new(&manifest_name(&id.to_string())?, &sealed)
     }
@@ -235,6 +242,7 @@ impl Repository {
                 expected: self.id(),
             });
         }
+        manifest.check().map_err(damaged)?;
         Ok(manifest)
     }
 

@@ -279,12 +279,80 @@ fn files_that_are_no_manifests_are_not_listed() {
     assert_eq!(scratch.repository.backup_ids().unwrap(), [id]);
 }
 
+#[test]
+fn a_manifest_that_cannot_be_is_neither_published_nor_believed() {
+    let scratch = Scratch::new();
+    let repository = &scratch.repository;
+    type Change = fn(&mut Manifest);
+    let changes: [(&str, Change); 12] = [
+        ("not a name that Kafka gives", |m| {
+            m.topics[0].topic = "../../etc/x".to_owned()
+        }),
+        ("not a name that Kafka gives", |m| {
+            m.topics[0].topic = String::new()
+        }),
+        ("topics are not in order", |m| {
+            m.topics.extend_from_within(..)
+        }),
+        ("partitions of topic orders are not in order", |m| {
+            let partition = m.topics[0].partitions[0].clone();
+            m.topics[0].partitions.push(partition);
+        }),
+        ("partitions of topic orders are not in order", |m| {
+            m.topics[0].partitions[0].partition = PartitionId(-1);
+        }),
+        ("offsets -1 to 100 cannot be", |m| {
+            m.topics[0].partitions[0].start_offset = Offset(-1)
+        }),
+        ("offsets 5 to 4 cannot be", |m| {
+            m.topics[0].partitions[0].end_offset = Offset(4)
+        }),
+        ("cannot be", |m| {
+            m.topics[0].partitions[0].gaps[0].end_offset = Offset(i64::MIN)
+        }),
+        ("reason has control characters", |m| {
+            m.topics[0].partitions[0].gaps[0].reason = "\u{1b}[2J".to_owned();
+        }),
+        ("reason has control characters", |m| {
+            m.topics[0].chain_restarted = Some("a\nb".to_owned());
+        }),
+        ("cluster id has control characters", |m| {
+            m.cluster_id = "\u{9b}2J".to_owned()
+        }),
+        ("counts more than there can be", |m| {
+            let mut next = m.topics[0].partitions[0].clone();
+            next.partition = PartitionId(1);
+            next.bytes = u64::MAX;
+            m.topics[0].partitions.push(next);
+        }),
+    ];
+    let sound = publish(&scratch, 1_795_000_000);
+    let id = BackupId::from_parts(second(1_795_000_001), [1, 2, 3]);
+    for (said, change) in changes {
+        let mut forged = manifest(repository, id);
+        change(&mut forged);
+        let refused = repository.publish(&forged).unwrap_err();
+        assert!(refused.to_string().contains(said), "{refused}");
+        fs::write(
+            path(&scratch, &id),
+            super::sealed_json::seal("manifest", &forged).unwrap(),
+        )
+        .unwrap();
+        let error = repository.manifest(&id).unwrap_err();
+        assert!(
+            matches!(&error, RepositoryError::DamagedManifest { detail, .. } if detail.contains(said)),
+            "{error}"
+        );
+    }
+    repository.manifest(&sound).unwrap();
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
     #[test]
-    fn any_manifest_is_read_back_as_written(
-        texts in proptest::collection::vec(".{0,40}", 4),
-        numbers in proptest::collection::vec((any::<i64>(), any::<u64>(), any::<u32>()), 0..6),
+    fn any_manifest_that_can_be_is_read_back_as_written(
+        texts in proptest::collection::vec("\\PC{0,40}", 4),
+        numbers in proptest::collection::vec((0..i64::MAX, 0..1_u64 << 60, any::<u32>()), 0..6),
         nanos in 0..1_000_000_000_u32,
         selected in any::<bool>(),
     ) {
@@ -301,8 +369,10 @@ proptest! {
         topic.index = None;
         topic.partitions[0].gaps[0].reason = texts[3].clone();
         let template = topic.partitions[0].clone();
-        topic.partitions.extend(numbers.into_iter().map(|(offset, count, length)| PartitionEntry {
+        topic.partitions.extend((1..).zip(numbers).map(|(number, (offset, count, length))| PartitionEntry {
+            partition: PartitionId(number),
             start_offset: Offset(offset),
+            end_offset: Offset(i64::MAX),
             records: count,
             largest_batch: length,
             ..template.clone()

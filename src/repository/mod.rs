@@ -25,6 +25,7 @@ mod layout;
 mod lock;
 mod lock_holder;
 mod manifest;
+mod manifest_check;
 mod objects;
 mod pack;
 mod pack_opening;

@@ -50,6 +50,11 @@ impl Kind {
         }
     }
 
+    /// Makes all that is stored durable: what [`Self::put`] found stored already may be so new that it is not yet.
+    pub(super) fn sync(&self, storage: &dyn Storage) -> Result<(), RepositoryError> {
+        storage.sync(self.directory)
+    }
+
     /// The content of this digest, whatever wrote it.
     pub(super) fn get<T: DeserializeOwned>(
         &self,

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use super::objects::Kind;
 use super::{Repository, RepositoryError, Sha256};
 
-const STATES: Kind = Kind {
+pub(super) const STATES: Kind = Kind {
     directory: "states",
     stored_limit: 64 << 20,
     text_limit: 256 << 20,

@@ -31,6 +31,12 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// Exactly the bytes of `range`; an error when the object does not have all of them.
     fn get_range(&self, name: &ObjectName, range: Range<u64>) -> Result<Bytes, RepositoryError>;
 
+    /// Makes the objects directly below `directory` durable that others made visible and may not have come to sync: whoever
+    /// builds on objects that were there already asks for this first. Nothing to do where visible is durable.
+    fn sync(&self, _directory: &str) -> Result<(), RepositoryError> {
+        Ok(())
+    }
+
     /// A hint that `range` will be asked for soon.
     fn prefetch(&self, _name: &ObjectName, _range: Range<u64>) {}
 

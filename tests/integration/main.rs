@@ -14,6 +14,7 @@ mod export_jsonl;
 mod export_log;
 mod golden_batches;
 mod groups;
+mod hostile_repository;
 mod incremental;
 mod interrupted;
 mod interrupted_restore;
@@ -26,6 +27,7 @@ mod scene;
 mod security;
 mod show_and_list;
 mod storage;
+mod storage_faults;
 #[path = "../testbed/mod.rs"]
 mod testbed;
 mod transactions;

@@ -147,3 +147,41 @@ fn the_report_of_a_backup_has_what_scripts_rely_on() {
     );
     assert_eq!(told.stderr, "", "no progress where nobody watches");
 }
+
+#[test]
+fn a_backup_is_shown_though_some_of_its_states_are_damaged() {
+    let scene = Scene::shared();
+    for (topic, retention) in [("stated.a", "1000000"), ("stated.b", "2000000")] {
+        let settings = [("retention.ms", retention)];
+        scene.client.create_topic(topic, 1, &settings);
+        scene
+            .client
+            .produce(topic, 0, Compression::None, numbered(0, 5));
+    }
+    scene.backup("--topic stated.*");
+    let shown = scene.run("show", "latest --json").done();
+    let state = shown["topics"][0]["configuration"].as_str().unwrap();
+    let path = format!("states/{state}.json.zst");
+    std::fs::write(scene.repository().join(path), b"damaged").unwrap();
+    let outcome = scene.run("show", "latest --json");
+    assert_eq!(outcome.code, 2, "{outcome}");
+    let partly = outcome.json();
+    assert_eq!(partly["topics"], shown["topics"]);
+    let configurations = partly["configurations"].as_object().unwrap();
+    assert_eq!(configurations.keys().collect::<Vec<_>>(), ["stated.b"]);
+    assert_eq!(
+        (
+            &partly["damaged"][0]["topic"],
+            &partly["damaged"][0]["state"]
+        ),
+        (&"stated.a".into(), &state.into())
+    );
+    let told = scene.run("show", "latest");
+    assert_eq!(told.code, 2, "{told}");
+    for said in [
+        "damaged: the settings of topic stated.a: states/",
+        "stated.b: retention.ms=2000000",
+    ] {
+        assert!(told.stdout.contains(said), "{said:?} is not in {told}");
+    }
+}

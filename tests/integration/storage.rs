@@ -49,7 +49,14 @@ fn a_full_disk_is_said_and_the_next_run_works_when_there_is_space() {
         kafkeep verify && echo sound
         find "$PLACE/repository/.tmp" "$PLACE/repository/locks" -type f
         kafkeep list --json | grep -c '"backup_id"'
+        # Not a byte is left: a backup cannot even be begun, and what is there can be read.
+        cat /dev/zero >"$PLACE/filler" 2>/dev/null
+        backup full 2>"$PLACE/../error"
+        echo "again $?"
+        cat "$PLACE/../error" >&2
+        kafkeep verify && echo "still sound"
         kafkeep restore latest --bootstrap-servers "$BROKER" --rename full=full.back || exit 97
+        rm "$PLACE/filler"
         mount -o remount,size=64m "$PLACE"
         backup full.large && kafkeep verify && echo "sound again"
     "#;
@@ -70,7 +77,12 @@ fn a_full_disk_is_said_and_the_next_run_works_when_there_is_space() {
         outcome.stdout.contains("\nsound\n1\n"),
         "leftovers, or damage: {outcome}"
     );
-    assert!(outcome.stdout.contains("sound again"), "{outcome}");
+    for text in ["again 1\n", "still sound\n", "sound again\n"] {
+        assert!(
+            outcome.stdout.contains(text),
+            "{text:?} is not in {outcome}"
+        );
+    }
     assert_eq!(values(&scene.client.read("full.back")[0]).len(), 10);
 }
 
@@ -115,4 +127,70 @@ fn a_read_only_repository_is_read_and_not_written_to() {
         scene.client.read("readonly.back")
     );
     scene.verify();
+}
+
+/// Runs the command where it may have only so many files open.
+fn with_descriptors(scene: &Scene<'_>, limit: u32, arguments: &str) -> Outcome {
+    let script = format!("ulimit -n {limit} && exec \"$KAFKEEP\" {arguments}");
+    let output = Command::new("sh")
+        .args(["-c", &script])
+        .env("KAFKEEP", env!("CARGO_BIN_EXE_kafkeep"))
+        .env("BROKER", scene.broker.address())
+        .env("REPOSITORY", scene.repository())
+        .env_remove("RUST_LOG")
+        .output()
+        .unwrap();
+    Outcome::of(output)
+}
+
+const DESCRIPTORS_USED_UP: [&str; 2] = ["Too many open files", "raise the limit (ulimit -n"];
+
+#[test]
+fn too_few_descriptors_are_said_and_a_few_are_enough_for_any_number_of_partitions() {
+    let scene = Scene::shared();
+    scene.client.create_topic("descriptors", 100, &[]);
+    let to_each = (0..100).map(|partition| (partition, Message::new("k", "v")));
+    scene.client.produce_to_each("descriptors", to_each);
+    scene.backup("--topic descriptors");
+    let cluster = "--bootstrap-servers \"$BROKER\" --deadline 20";
+    let verbs = [
+        format!("backup {cluster} --topic descriptors"),
+        "list".to_owned(),
+        "show latest".to_owned(),
+        "verify".to_owned(),
+        format!("restore latest {cluster} --rename descriptors=descriptors.LIMIT"),
+        "export latest --topic descriptors --format jsonl --out \"$REPOSITORY.LIMIT\"".to_owned(),
+    ];
+    let run = |verb: &str, limit: u32| {
+        let verb = verb.replace("LIMIT", &limit.to_string());
+        with_descriptors(
+            &scene,
+            limit,
+            &format!("{verb} --repository \"$REPOSITORY\""),
+        )
+    };
+    // A handful for the process, and some for each core's thread.
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    let enough = 16 + 8 * u32::try_from(cores).unwrap();
+    for verb in &verbs {
+        let mut refused = 0;
+        for limit in (8..20).chain([enough]) {
+            let outcome = run(verb, limit);
+            if outcome.code != 0 {
+                assert!(limit < enough, "{limit} are too few: {outcome}");
+                outcome.refused(1, &DESCRIPTORS_USED_UP);
+                assert!(
+                    outcome
+                        .stderr
+                        .contains(&format!("may have {limit} files open")),
+                    "{outcome}"
+                );
+                refused += 1;
+            }
+        }
+        assert!(refused > 4, "{verb} was refused {refused} times only");
+    }
+    scene.verify();
+    let restored = scene.client.read(&format!("descriptors.{enough}"));
+    assert_eq!(scene.client.read("descriptors"), restored);
 }

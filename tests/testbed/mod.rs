@@ -10,6 +10,7 @@
 mod certificates;
 mod client;
 mod command;
+pub mod faulty_storage;
 pub mod group;
 mod kafka;
 

@@ -44,7 +44,7 @@ impl Adoptable {
         warnings.extend(
             unreadable
                 .iter()
-                .map(|error| format!("{error}; it is passed over")),
+                .map(|error| format!("{}; it is passed over", error.with_cause())),
         );
         let wanted: BTreeSet<&Generation> = wanted.iter().collect();
         let mut refused: BTreeSet<PackId> = BTreeSet::new();
@@ -105,7 +105,8 @@ impl Adoptable {
             Err(error) if error.is_damage() => {
                 refused.insert(pack.pack_id);
                 warnings.push(format!(
-                    "{error}; an interrupted run had sealed it, and it is copied anew"
+                    "{}; an interrupted run had sealed it, and it is copied anew",
+                    error.with_cause()
                 ));
                 Ok(false)
             }

@@ -213,7 +213,7 @@ pub(super) async fn plan(
         chains
             .unreadable
             .iter()
-            .map(|(id, error)| format!("backup {id} is passed over: {error}")),
+            .map(|(id, error)| format!("backup {id} is passed over: {}", error.with_cause())),
     );
     Ok(BackupPlan {
         cluster_id: metadata.cluster_id.clone(),

@@ -6,14 +6,12 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::engine::EngineError;
-use crate::record::{Offset, PartitionId, TopicId};
+use crate::record::{Offset, PartitionId, TopicId, is_topic_name};
 use crate::repository::{BackupId, Gap, Manifest, PartitionEntry, Repository, Sha256, TopicEntry};
 
 use super::directory::{Directory, is_free, taken};
 use super::{ExportFormat, ExportOptions, checkpoint};
 
-/// The longest name of a topic (`org.apache.kafka.common.internals.Topic`).
-const LONGEST_TOPIC: usize = 249;
 /// The longest name of a file, in bytes, on the file systems that brokers run on.
 const LONGEST_NAME: usize = 255;
 
@@ -181,14 +179,6 @@ fn plan_partition(
     }
 }
 
-/// Kafka's rule, which also keeps every path inside the export's directory: no separator, and neither `.` nor `..`.
-fn is_topic_name(name: &str) -> bool {
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    (1..=LONGEST_TOPIC).contains(&name.len())
-        && name.bytes().all(legal)
-        && ![".", ".."].contains(&name)
-}
-
 fn refuse_targets(topics: &[TopicExport], options: &ExportOptions, refused: &mut Vec<String>) {
     let mut seen = BTreeSet::new();
     // A name that was refused is not even looked at.
@@ -211,32 +201,5 @@ fn refuse_targets(topics: &[TopicExport], options: &ExportOptions, refused: &mut
             .and_then(|text| checkpoint::LogStarts::parse(&text))
     {
         refused.push(error.to_string());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn path_like_names_are_no_topics() {
-        for name in [
-            "",
-            ".",
-            "..",
-            "a/b",
-            "../x",
-            "/etc/passwd",
-            "a\0b",
-            "ä",
-            "a b",
-            "a\n0 1 2",
-        ] {
-            assert!(!is_topic_name(name), "{name:?}");
-        }
-        assert!(!is_topic_name(&"x".repeat(250)));
-        for name in ["orders", "a.b_c-D9", "...", &"x".repeat(249)] {
-            assert!(is_topic_name(name), "{name:?}");
-        }
     }
 }

@@ -260,11 +260,8 @@ impl<'a> Source<'a> {
 
 /// What is wrong with the repository's content; other errors stop the export.
 pub(super) fn problem_of(error: RepositoryError) -> Result<String, EngineError> {
-    if error.is_transient() || !error.is_damage() {
+    if !error.is_damage() {
         return Err(error.into());
     }
-    Ok(match std::error::Error::source(&error) {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    })
+    Ok(error.with_cause())
 }

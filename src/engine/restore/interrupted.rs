@@ -243,7 +243,7 @@ pub(super) async fn note_down(
         topics,
     };
     match repository.record_restore(&restore) {
-        Err(error) if error.is_read_only() => {
+        Err(error) if error.takes_no_writes() => {
             tracing::warn!(
                 "the repository takes no writes: if this restore is interrupted, it cannot go on"
             );
@@ -319,7 +319,7 @@ fn note_anew(
             })
         };
         match noted.and_then(|()| repository.forget_restore(old)) {
-            Err(error) if error.is_read_only() => {}
+            Err(error) if error.takes_no_writes() => {}
             result => result?,
         }
     }

@@ -216,14 +216,16 @@ impl Root {
                 Err(Errno::NOENT) => continue,
                 Err(errno) => return Err(self.error("examine", name.as_str(), errno)),
             };
-            if let Some(size) = regular_size(&stat) {
-                found.push(ObjectInfo { name, size });
-            } else if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
                 match self.open_directory(directory, segment, name.as_str()) {
                     Ok(below) => self.collect(&below, &format!("{name}/"), found)?,
                     Err(error) if error.is_missing() => {}
                     Err(error) => return Err(error),
                 }
+            } else {
+                // A link, a FIFO or a device in the place of an object does not hide it: who reads it is told.
+                let size = regular_size(&stat).unwrap_or_default();
+                found.push(ObjectInfo { name, size });
             }
         }
         Ok(())

@@ -108,7 +108,7 @@ fn read_buffers_are_not_shared_between_readers_of_different_objects() {
 }
 
 #[test]
-fn listings_show_whole_objects_only_sorted_by_name() {
+fn listings_show_whole_objects_and_what_stands_in_their_places_sorted_by_name() {
     let (directory, storage) = scratch();
     for object in ["b/2", "b/1", "a", "b/c/3"] {
         storage.put_new(&name(object), object.as_bytes()).unwrap();
@@ -125,8 +125,8 @@ fn listings_show_whole_objects_only_sorted_by_name() {
             .map(|object| object.name.to_string())
             .collect()
     };
-    assert_eq!(list(""), ["a", "b/1", "b/2", "b/c/3"]);
-    assert_eq!(list("b/"), ["b/1", "b/2", "b/c/3"]);
+    assert_eq!(list(""), ["a", "b/1", "b/2", "b/c/3", "b/etc"]);
+    assert_eq!(list("b/"), ["b/1", "b/2", "b/c/3", "b/etc"]);
     assert_eq!(list("b/c/"), ["b/c/3"]);
     assert!(list("nothing/").is_empty());
     assert!(storage.list("b").is_err() && storage.list("../").is_err());
@@ -141,6 +141,16 @@ fn deleted_objects_are_gone() {
     assert!(storage.get(&name("a/b"), 1).unwrap_err().is_missing());
     assert!(storage.delete(&name("a/b")).unwrap_err().is_missing());
     assert!(storage.delete(&name("c/d")).unwrap_err().is_missing());
+}
+
+#[test]
+fn directories_are_synced_where_they_are() {
+    let (directory, storage) = scratch();
+    storage.put_new(&name("a/b"), b"").unwrap();
+    storage.sync("a").unwrap();
+    storage.sync("nothing").unwrap();
+    symlink("/etc", directory.path().join("linked")).unwrap();
+    assert!(storage.sync("linked").is_err() && storage.sync("../").is_err());
 }
 
 #[test]
