@@ -257,7 +257,10 @@ fn an_interrupted_restore_behind_other_records_goes_on_behind_its_own() {
         .produce(target, 0, Compression::None, numbered(0, 1));
     scene.run("restore", &format!("latest {options}")).refused(
         1,
-        &["somebody else changed further.back-0", "--forget-unfinished"],
+        &[
+            "somebody else changed further.back-0",
+            "--forget-unfinished",
+        ],
     );
     let report = scene.restore(&format!("latest {options} --forget-unfinished"));
     assert_eq!(found(&report), 0);
