@@ -5,6 +5,7 @@
 mod backup;
 mod demo;
 mod exit;
+mod expire;
 mod export;
 mod groups;
 mod list;
@@ -76,6 +77,7 @@ enum Verb {
     Verify(verify::VerifyArgs),
     Restore(restore::RestoreArgs),
     Export(export::ExportArgs),
+    Expire(expire::ExpireArgs),
     Demo(demo::DemoArgs),
 }
 
@@ -116,6 +118,7 @@ fn run(cli: &Cli) -> Result<Exit, CliError> {
             Verb::Verify(args) => verify::run(args, &cli.global).await,
             Verb::Restore(args) => restore::run(args, &cli.global).await,
             Verb::Export(args) => export::run(args, &cli.global).await,
+            Verb::Expire(args) => expire::run(args, &cli.global),
             Verb::Demo(args) => demo::run(args, &cli.global).await,
         }
     })

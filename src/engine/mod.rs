@@ -6,6 +6,7 @@
 pub mod backup;
 pub mod chain;
 mod error;
+pub mod expire;
 pub mod export;
 mod extents;
 pub mod groups;

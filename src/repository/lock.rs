@@ -43,8 +43,9 @@ impl Repository {
     }
 
     /// Takes a lock for removing; fails with [`RepositoryError::Locked`] while anybody holds any.
-    pub fn lock_exclusive(&self, purpose: &str) -> Result<LockGuard, RepositoryError> {
+    pub fn lock_exclusive(&self, purpose: &str) -> Result<ExclusiveLock, RepositoryError> {
         self.lock(LockKind::Exclusive, purpose, REFRESH_EVERY)
+            .map(ExclusiveLock)
     }
 
     /// All locks, those of gone processes included.
@@ -159,6 +160,22 @@ fn read_lock(name: &ObjectName, content: &[u8]) -> Result<LockHolder, Repository
 pub struct LockGuard {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// The lock under which things may be removed: nobody else holds any.
+#[derive(Debug)]
+pub struct ExclusiveLock(LockGuard);
+
+impl ExclusiveLock {
+    /// What the lock's object says.
+    pub fn holder(&self) -> LockHolder {
+        self.0.holder()
+    }
+
+    /// Whether the lock still holds.
+    pub fn check(&self) -> Result<(), RepositoryError> {
+        self.0.check()
+    }
 }
 
 #[derive(Debug)]

@@ -31,6 +31,7 @@ mod pack;
 mod pack_opening;
 mod pack_reader;
 mod pack_writer;
+mod removal;
 mod restores;
 mod seal;
 mod sealed_json;
@@ -62,7 +63,7 @@ pub use footer::{Footer, FooterBlock, FooterTopic, FooterTransaction};
 pub use identity::Repository;
 pub use ids::{BackupId, InvalidId, PackId, RepositoryId, RestoreId, Sha256};
 pub use index::{ExtentFields, Layer, TopicIndex};
-pub use lock::{LockGuard, LockHolder, LockId, LockKind, STALE_AFTER};
+pub use lock::{ExclusiveLock, LockGuard, LockHolder, LockId, LockKind, STALE_AFTER};
 pub use lock_holder::Process;
 pub use manifest::{
     BackupStatus, Gap, Manifest, OpenTransaction, PartitionEntry, Selection, TopicEntry, Totals,
@@ -70,6 +71,7 @@ pub use manifest::{
 pub use pack::{BlockPlace, PACK_HEADER_LEN, PackRef, TRAILER_LEN};
 pub use pack_reader::{Blocks, PackReader};
 pub use pack_writer::{PACK_TARGET, PackWriter};
+pub use removal::{ReferenceWalk, References};
 pub use restores::{UnfinishedRestore, UnfinishedTopic};
 pub use seal::{BlockSource, SealedBlock};
 pub use sealed_json::FORMAT;

@@ -92,6 +92,12 @@ impl Kind {
     }
 }
 
+/// The digest that names a piece of content below `directory`; none when it is another object.
+pub(super) fn content_digest(name: &ObjectName, directory: &str) -> Option<Sha256> {
+    let file = name.as_str().strip_prefix(directory)?.strip_prefix('/')?;
+    file.strip_suffix(".json.zst")?.parse().ok()
+}
+
 fn mismatch(name: &ObjectName) -> RepositoryError {
     RepositoryError::ObjectDamaged {
         name: name.to_string(),

@@ -10,6 +10,7 @@ mod byte_for_byte;
 mod compaction;
 mod demo;
 mod documentation;
+mod expire;
 mod export_jsonl;
 mod export_log;
 mod golden_batches;

@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::Utc;
+
 use kafkeep::engine::backup::{BackupOptions, BackupReport, backup};
-use kafkeep::engine::topics::TopicPatterns;
+use kafkeep::engine::expire::{self, ExpireOptions, Retention};
+use kafkeep::engine::topics::{TopicPattern, TopicPatterns};
 use kafkeep::engine::verify::{VerifyOptions, verify};
 use kafkeep::engine::{EngineError, NoProgress};
 use kafkeep::kafka::{Client, Cluster, Retry};
@@ -79,6 +82,11 @@ impl Faults {
 
     /// More records in every partition.
     fn grow(&mut self) {
+        self.grow_only();
+        self.look();
+    }
+
+    fn grow_only(&self) {
         for topic in TOPICS.map(|topic| format!("{}.{topic}", self.prefix)) {
             let producer = self.scene.client.producer(Compression::None);
             for partition in 0..PARTITIONS {
@@ -88,6 +96,10 @@ impl Faults {
                 }
             }
         }
+    }
+
+    /// Takes in what the brokers hold.
+    fn look(&mut self) {
         let storage = FaultyStorage::default();
         self.backup(&storage).unwrap();
         let repository = Repository::open(Arc::new(storage)).unwrap();
@@ -303,6 +315,61 @@ fn whatever_operation_of_an_adoption_fails_what_was_sealed_stays_or_is_copied_an
             Fault::PowerLossAfter,
         ] {
             faults.strike_every_operation(begin, fault);
+        }
+    }
+}
+
+#[test]
+fn whatever_operation_of_an_expiry_fails_the_backups_that_are_left_stay_whole() {
+    let mut faults = Faults::new("faults.expired");
+    faults.grow();
+    let storage = FaultyStorage::default();
+    faults.backup(&storage).unwrap();
+    // What only the first backup needs can go with it.
+    let everything = faults.options.topics.clone();
+    let first: TopicPattern = "faults.expired.a".parse().unwrap();
+    faults.options.topics = TopicPatterns::new(vec![first]);
+    for _ in 0..2 {
+        faults.grow_only();
+        faults.backup(&storage).unwrap();
+    }
+    faults.options.topics = everything;
+    faults.look();
+    let retention = Retention {
+        keep_last: Some(1),
+        ..Retention::default()
+    };
+    let options = ExpireOptions {
+        retention,
+        ..ExpireOptions::default()
+    };
+    let expire = |storage: &FaultyStorage| {
+        let repository = Repository::open(Arc::new(storage.clone()))?;
+        expire::apply(&repository, &options, &Utc::now())
+    };
+    let before = storage.names("packs/").len();
+    for fault in EVERY_FAULT {
+        for at in 0.. {
+            let struck = storage.restarted(at, fault);
+            let outcome = expire(&struck);
+            let Some(place) = struck.struck() else {
+                let plan = outcome.unwrap();
+                assert_eq!(plan.removed_backups, 2);
+                assert!(plan.removed_packs > 0 && at > 20, "{plan:?}");
+                break;
+            };
+            let context = format!("{fault:?} at {place}");
+            let left = match fault {
+                Fault::PowerLossBefore | Fault::PowerLossAfter => struck.after_power_loss(),
+                _ => struck.sound(),
+            };
+            assert!(faults.sound_backups(&left, &context) >= 1, "{context}");
+            // The one that was cut off left its lock, in a process that is there.
+            left.forget("locks/");
+            expire(&left).unwrap_or_else(|error| panic!("{context}: {error}"));
+            assert_eq!(faults.sound_backups(&left, &context), 1, "{context}");
+            assert!(left.names("packs/").len() < before, "{context}");
+            faults.completes(&left, &context);
         }
     }
 }

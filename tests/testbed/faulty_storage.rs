@@ -82,6 +82,14 @@ impl FaultyStorage {
         names.filter(|name| name.starts_with(prefix)).collect()
     }
 
+    /// Takes objects away behind everybody's back.
+    pub fn forget(&self, prefix: &str) {
+        let mut state = self.state();
+        state
+            .objects
+            .retain(|name, _| !name.as_str().starts_with(prefix));
+    }
+
     fn with(&self, fault: Option<(usize, Fault)>) -> Self {
         let state = State {
             objects: self.state().objects.clone(),

@@ -1,0 +1,148 @@
+//! `kafkeep expire`
+
+use std::time::Duration;
+
+use chrono::Utc;
+use clap::Args;
+
+use crate::engine::expire::{self, Decision, ExpireOptions, ExpirePlan, Retention};
+use crate::engine::size::Size;
+
+use super::places::RepositoryArgs;
+use super::{CliError, Exit, Global, output};
+
+/// Take away backups that no rule keeps, and what nothing references any more
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A backup stays when any rule wants it. Rules count within the backups of one policy and cluster; those that an operator made
+without a policy are one such group. Days, weeks, months and years are those of UTC. Incomplete backups take no complete one's
+place. While anything else uses the repository, nothing is removed: exit code 75.
+
+Examples:
+  kafkeep expire --repository main --keep-daily 7 --keep-weekly 4 --dry-run
+  kafkeep expire --repository main --policy orders --retention-days 30 --min-backups 2
+  kafkeep expire --repository /var/lib/kafkeep --keep-last 10 --max-size 100GiB")]
+pub struct ExpireArgs {
+    #[command(flatten)]
+    repository: RepositoryArgs,
+    /// Only the backups of this policy
+    #[arg(long, value_name = "POLICY")]
+    policy: Option<String>,
+    /// Only the backups of the cluster with this id
+    #[arg(long, value_name = "CLUSTER-ID")]
+    cluster: Option<String>,
+    /// Keep the newest N
+    #[arg(long, value_name = "N")]
+    keep_last: Option<u32>,
+    /// Keep the newest of each of the last N hours that have any
+    #[arg(long, value_name = "N")]
+    keep_hourly: Option<u32>,
+    /// Keep the newest of each of the last N days that have any
+    #[arg(long, value_name = "N")]
+    keep_daily: Option<u32>,
+    /// Keep the newest of each of the last N weeks that have any
+    #[arg(long, value_name = "N")]
+    keep_weekly: Option<u32>,
+    /// Keep the newest of each of the last N months that have any
+    #[arg(long, value_name = "N")]
+    keep_monthly: Option<u32>,
+    /// Keep the newest of each of the last N years that have any
+    #[arg(long, value_name = "N")]
+    keep_yearly: Option<u32>,
+    /// Keep all that are younger, e.g. 36h or '2weeks'
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    keep_within: Option<Duration>,
+    /// Keep all of the last N days
+    #[arg(long, value_name = "N")]
+    retention_days: Option<u32>,
+    /// Give up the oldest until what is kept fits into this, e.g. 100GiB
+    #[arg(long, value_name = "SIZE")]
+    max_size: Option<Size>,
+    /// Keep so many complete ones whatever the rules say
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    min_backups: u32,
+    /// Print what would be done, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl ExpireArgs {
+    fn options(&self) -> ExpireOptions {
+        ExpireOptions {
+            retention: Retention {
+                keep_last: self.keep_last,
+                keep_hourly: self.keep_hourly,
+                keep_daily: self.keep_daily,
+                keep_weekly: self.keep_weekly,
+                keep_monthly: self.keep_monthly,
+                keep_yearly: self.keep_yearly,
+                keep_within: self.keep_within,
+                retention_days: self.retention_days,
+                max_size: self.max_size,
+                min_backups: self.min_backups,
+            },
+            policy: self.policy.clone(),
+            cluster_id: self.cluster.clone(),
+        }
+    }
+}
+
+pub fn run(args: &ExpireArgs, global: &Global) -> Result<Exit, CliError> {
+    let options = args.options();
+    if let Err(error) = options.retention.check() {
+        return Err(CliError::Usage(error.to_string()));
+    }
+    let repository = args.repository.open(global)?;
+    let plan = if args.dry_run {
+        expire::plan(&repository, &options, &Utc::now())?
+    } else {
+        expire::apply(&repository, &options, &Utc::now())?
+    };
+    output::report(&plan, global, |plan| print(plan, args.dry_run))?;
+    Ok(Exit::Done)
+}
+
+fn print(plan: &ExpirePlan, dry_run: bool) -> Result<(), CliError> {
+    let mut table = output::table(
+        [
+            "policy",
+            "backup",
+            "status",
+            "started (UTC)",
+            "stays",
+            "why",
+        ],
+        &[],
+    );
+    for group in &plan.groups {
+        for backup in &group.backups {
+            table.add_row([
+                group.policy.clone().unwrap_or_else(|| "-".to_owned()),
+                backup.backup_id.to_string(),
+                backup.status.to_string(),
+                output::time(backup.started_at),
+                if backup.kept { "yes" } else { "no" }.to_owned(),
+                why(backup),
+            ]);
+        }
+    }
+    output::line(table.trim_fmt())?;
+    output::line(format_args!(
+        "\n{} {} backup(s) and {} pack(s): {}",
+        if dry_run { "would remove" } else { "removed" },
+        plan.removed_backups,
+        plan.removed_packs,
+        output::bytes(plan.freed_bytes)
+    ))
+}
+
+fn why(backup: &Decision) -> String {
+    if backup.over_max_size {
+        return "over --max-size".to_owned();
+    }
+    if !backup.kept {
+        return "no rule keeps it".to_owned();
+    }
+    let reasons: Vec<String> = backup.reasons.iter().map(ToString::to_string).collect();
+    reasons.join(", ")
+}

@@ -1,0 +1,241 @@
+//! `expire`: takes backups away that no rule keeps, then what nothing references any more.
+//!
+//! ```text
+//! plan    which backups stay and why, and what would become free  -> ExpirePlan
+//! apply   under the exclusive lock: plan again, manifests first, then packs, layers and states
+//! ```
+
+mod rules;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use chrono::{DateTime, TimeZone, Utc};
+use serde::Serialize;
+
+use crate::repository::{
+    BackupId, ExclusiveLock, Manifest, ObjectInfo, ReferenceWalk, References, Repository,
+};
+
+use super::EngineError;
+
+pub use rules::{Candidate, Decision, Reason, Retention, decide};
+
+/// What an interrupted run or restore left is given up when nothing came of it for so long.
+const GIVEN_UP_AFTER: chrono::TimeDelta = chrono::TimeDelta::days(7);
+/// What is half-written can be of nobody who is still alive: the lock is exclusive. But clocks differ.
+const LEFTOVERS_AFTER: Duration = Duration::from_secs(3600);
+
+/// Which backups, and under which rules.
+#[derive(Debug, Clone, Default)]
+pub struct ExpireOptions {
+    /// What is to be kept.
+    pub retention: Retention,
+    /// Only the backups of this policy.
+    pub policy: Option<String>,
+    /// Only the backups of the cluster with this id.
+    pub cluster_id: Option<String>,
+}
+
+/// What would become of a repository's backups.
+#[derive(Debug, Clone, Serialize)]
+pub struct ExpirePlan {
+    /// By policy and cluster: rules count within each.
+    pub groups: Vec<ExpireGroup>,
+    /// How many backups are taken away.
+    pub removed_backups: u64,
+    /// How many packs nothing references then.
+    pub removed_packs: u64,
+    /// Bytes that become free.
+    pub freed_bytes: u64,
+    #[serde(skip)]
+    doomed: Vec<Manifest>,
+    #[serde(skip)]
+    unreferenced: Vec<ObjectInfo>,
+}
+
+/// Backups that are judged together.
+#[derive(Debug, Clone, Serialize)]
+pub struct ExpireGroup {
+    /// The policy that made them; none for an operator's.
+    pub policy: Option<String>,
+    /// The cluster that they are of.
+    pub cluster_id: String,
+    /// What becomes of each, newest first.
+    pub backups: Vec<Decision>,
+}
+
+/// Plans; nothing is changed.
+pub fn plan<Tz: TimeZone>(
+    repository: &Repository,
+    options: &ExpireOptions,
+    now: &DateTime<Tz>,
+) -> Result<ExpirePlan, EngineError> {
+    options.retention.check()?;
+    let _lock = repository.lock_to_read("expire")?;
+    look(repository, options, now)
+}
+
+/// Takes away what [`plan`] shows, while nobody else uses the repository.
+pub fn apply<Tz: TimeZone>(
+    repository: &Repository,
+    options: &ExpireOptions,
+    now: &DateTime<Tz>,
+) -> Result<ExpirePlan, EngineError> {
+    options.retention.check()?;
+    let lock = repository.lock_exclusive("expire")?;
+    give_up_runs(repository, now.to_utc())?;
+    let plan = look(repository, options, now)?;
+    remove(repository, &lock, &plan)?;
+    Ok(plan)
+}
+
+fn look<Tz: TimeZone>(
+    repository: &Repository,
+    options: &ExpireOptions,
+    now: &DateTime<Tz>,
+) -> Result<ExpirePlan, EngineError> {
+    let manifests = manifests(repository)?;
+    let needed = needed_by_restores(repository, now.to_utc())?;
+    let mut walk = repository.reference_walk();
+    let mut kept = walk.of_runs()?;
+    let mut groups: BTreeMap<(Option<String>, String), Vec<Candidate>> = BTreeMap::new();
+    for manifest in &manifests {
+        let candidate = candidate(manifest, &needed, &mut walk)?;
+        if options.concerns(manifest) {
+            let group = (manifest.policy.clone(), manifest.cluster_id.clone());
+            groups.entry(group).or_default().push(candidate);
+        } else {
+            kept.extend(&candidate.references);
+        }
+    }
+    let mut doomed = BTreeSet::new();
+    let mut decided = Vec::new();
+    for ((policy, cluster_id), candidates) in groups {
+        let backups = decide(candidates.clone(), &options.retention, now);
+        let gone = backups.iter().filter(|decision| !decision.kept);
+        doomed.extend(gone.map(|decision| decision.backup_id));
+        let stay = candidates
+            .iter()
+            .filter(|backup| !doomed.contains(&backup.backup_id));
+        stay.for_each(|backup| kept.extend(&backup.references));
+        decided.push(ExpireGroup {
+            policy,
+            cluster_id,
+            backups,
+        });
+    }
+    let unreferenced = repository.unreferenced(&kept)?;
+    let packs = unreferenced
+        .iter()
+        .filter(|object| object.name.as_str().starts_with("packs/"));
+    Ok(ExpirePlan {
+        groups: decided,
+        removed_backups: doomed.len() as u64,
+        removed_packs: packs.count() as u64,
+        freed_bytes: unreferenced.iter().map(|object| object.size).sum(),
+        doomed: manifests
+            .into_iter()
+            .filter(|manifest| doomed.contains(&manifest.backup_id))
+            .collect(),
+        unreferenced,
+    })
+}
+
+impl ExpireOptions {
+    fn concerns(&self, manifest: &Manifest) -> bool {
+        let policy = self.policy.is_none() || self.policy == manifest.policy;
+        policy
+            && self
+                .cluster_id
+                .as_ref()
+                .is_none_or(|id| *id == manifest.cluster_id)
+    }
+}
+
+/// All manifests. One that cannot be read references nobody knows what, so nothing at all can be taken away.
+fn manifests(repository: &Repository) -> Result<Vec<Manifest>, EngineError> {
+    let ids = repository.backup_ids()?;
+    let mut manifests = Vec::with_capacity(ids.len());
+    for id in ids {
+        manifests.push(repository.manifest(&id).map_err(|error| {
+            if error.is_damage() {
+                EngineError::Refused(format!(
+                    "nothing is removed, since what backup {id} needs cannot be known: {error}; when it is beyond repair, remove backups/{id}.json"
+                ))
+            } else {
+                error.into()
+            }
+        })?);
+    }
+    Ok(manifests)
+}
+
+fn candidate(
+    manifest: &Manifest,
+    needed: &BTreeSet<BackupId>,
+    walk: &mut ReferenceWalk<'_>,
+) -> Result<Candidate, EngineError> {
+    let references: References = walk.of_backup(manifest).map_err(|error| {
+        if error.is_damage() {
+            EngineError::Refused(format!(
+                "nothing is removed, since what backup {} needs cannot be known: {error}; verify tells what is damaged",
+                manifest.backup_id
+            ))
+        } else {
+            error.into()
+        }
+    })?;
+    let interrupted = needed.contains(&manifest.backup_id);
+    Ok(Candidate {
+        backup_id: manifest.backup_id,
+        started_at: manifest.started_at,
+        status: manifest.status,
+        needed: interrupted.then_some(Reason::InterruptedRestore),
+        references,
+    })
+}
+
+/// Backups that an interrupted restore may go on from.
+fn needed_by_restores(
+    repository: &Repository,
+    now: DateTime<Utc>,
+) -> Result<BTreeSet<BackupId>, EngineError> {
+    let restores = repository.unfinished_restores()?;
+    Ok(restores
+        .iter()
+        .filter(|restore| now - restore.started_at < GIVEN_UP_AFTER)
+        .map(|restore| restore.backup_id)
+        .collect())
+}
+
+/// Forgets runs that nobody went on with: their packs are no longer kept for adoption.
+fn give_up_runs(repository: &Repository, now: DateTime<Utc>) -> Result<(), EngineError> {
+    let (runs, _) = repository.unfinished_runs()?;
+    let old: Vec<BackupId> = runs
+        .iter()
+        .map(|run| run.run_id)
+        .filter(|run_id| now - run_id.started_at() >= GIVEN_UP_AFTER)
+        .collect();
+    if !old.is_empty() {
+        repository.forget_runs(&old)?;
+    }
+    Ok(())
+}
+
+/// Manifests go first: a crash in between leaves what nothing references, never a backup that lacks something.
+fn remove(
+    repository: &Repository,
+    lock: &ExclusiveLock,
+    plan: &ExpirePlan,
+) -> Result<(), EngineError> {
+    for manifest in &plan.doomed {
+        repository.remove_backup(lock, manifest)?;
+        tracing::info!(backup_id = %manifest.backup_id, "removed");
+    }
+    for object in &plan.unreferenced {
+        repository.remove_unreferenced(lock, object)?;
+    }
+    repository.remove_leftovers(lock, LEFTOVERS_AFTER)?;
+    Ok(())
+}
