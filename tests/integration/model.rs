@@ -196,6 +196,20 @@ fn message(random: &mut Random, number: u64) -> Message {
     message
 }
 
+/// A backup's id. It is incomplete when, and only when, something was deleted behind the `ends` of the last one.
+fn back_up(scene: &Scene<'_>, topic: &str, ends: &mut [i64]) -> String {
+    let mut lost = false;
+    for (partition, end) in (0..).zip(ends) {
+        let (low, high) = scene.client.watermarks(topic, partition);
+        lost |= low > *end;
+        *end = high;
+    }
+    let arguments = format!("--json --topic {topic} --pack-size 1MiB");
+    let outcome = scene.run("backup", &arguments);
+    assert_eq!(outcome.code, if lost { 2 } else { 0 }, "{outcome}");
+    outcome.json()["backup_id"].as_str().unwrap().to_owned()
+}
+
 fn play(partitions: i32, steps: u32) {
     let scene = Scene::shared();
     let address = scene.broker.address();
@@ -216,6 +230,7 @@ fn play(partitions: i32, steps: u32) {
     }
     let mut model = Model(vec![BTreeMap::new(); partitions as usize]);
     let mut backups: Vec<(String, Model)> = Vec::new();
+    let mut ends = vec![i64::MAX; partitions as usize];
     let mut number = 0;
     for _ in 0..steps {
         let partition = random.below(partitions as u64) as i32;
@@ -254,8 +269,7 @@ fn play(partitions: i32, steps: u32) {
                 for writer in writers.iter_mut().filter(|writer| !writer.transactional) {
                     model.add(writer.end(true));
                 }
-                let report = scene.backup(&format!("--topic {topic} --pack-size 1MiB"));
-                let id = report["backup_id"].as_str().unwrap().to_owned();
+                let id = back_up(&scene, &topic, &mut ends);
                 backups.push((id, model.clone()));
             }
         }
@@ -263,8 +277,8 @@ fn play(partitions: i32, steps: u32) {
     for writer in &mut writers {
         model.add(writer.end(true));
     }
-    let report = scene.backup(&format!("--topic {topic}"));
-    backups.push((report["backup_id"].as_str().unwrap().to_owned(), model));
+    let id = back_up(&scene, &topic, &mut ends);
+    backups.push((id, model));
     scene.verify();
     // The last one, and some of those before.
     let last = backups.len() - 1;
