@@ -21,7 +21,7 @@ Records of aborted and of unfinished transactions are left out. Topics are creat
 records: retention stays off unless --apply-retention is given.
 A restore that was interrupted goes on when the same command is given again.
 No consumer group is touched without --groups. A group that has members in the target is refused, the others go on, and the
-exit code is 2: everything is restored, save what the report calls refused. ACLs: DESCRIBE and READ on the groups, READ on
+exit code is 2: everything is restored, save what the report calls refused. ACLs for it: READ on the groups and on
 their topics.
 
 Examples:

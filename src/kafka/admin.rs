@@ -130,6 +130,15 @@ fn refused(
     }
 }
 
+/// Topics of which one is enough, as the resource of an ACL.
+fn any_of(topics: &[&str]) -> String {
+    match topics {
+        [] => "any topic".to_owned(),
+        [topic] => format!("topic {topic}"),
+        [topic, more @ ..] => format!("topic {topic} and {} more", more.len()),
+    }
+}
+
 fn altered(topic: &str, settings: &BTreeMap<String, Option<String>>) -> AlterConfigsResource {
     let configs = settings.iter().map(|(name, value)| {
         AlterableConfig::default()
@@ -278,12 +287,12 @@ impl Client {
         Ok(())
     }
 
-    /// Becomes a producer, for idempotence.
-    pub async fn init_producer_id(&self) -> Result<ProducerIdentity, KafkaError> {
-        self.retry().run(|| self.init_once()).await
+    /// Becomes an idempotent producer for `topics`. Who may write to any topic may become one (KIP-679, Kafka 2.8).
+    pub async fn init_producer_id(&self, topics: &[&str]) -> Result<ProducerIdentity, KafkaError> {
+        self.retry().run(|| self.init_once(topics)).await
     }
 
-    async fn init_once(&self) -> Result<ProducerIdentity, KafkaError> {
+    async fn init_once(&self, topics: &[&str]) -> Result<ProducerIdentity, KafkaError> {
         let request = InitProducerIdRequest::default()
             .with_transactional_id(None)
             .with_transaction_timeout_ms(TIMEOUT_MS)
@@ -292,8 +301,8 @@ impl Client {
         let response = self.any_connection().await?.call(request).await?;
         match response.error_code.err() {
             Some(ErrorCode::ClusterAuthorizationFailed) => Err(KafkaError::Authorization {
-                operation: "IDEMPOTENT_WRITE",
-                resource: "the cluster".to_owned(),
+                operation: "WRITE",
+                resource: any_of(topics),
             }),
             Some(code) => Err(KafkaError::Broker {
                 code,

@@ -163,17 +163,17 @@ impl KafkaError {
         }
     }
 
-    /// What a code means that came for a topic; `operation` is the right that was needed on it.
+    /// What a code means that came for a topic; `operation` is what the ACL on it must allow, which may imply the right
+    /// that was missing.
     pub fn for_topic(code: ErrorCode, operation: &'static str, topic: &str) -> Self {
         match code {
-            ErrorCode::TopicAuthorizationFailed => Self::Authorization {
-                operation,
-                resource: format!("topic {topic}"),
-            },
-            ErrorCode::ClusterAuthorizationFailed => Self::Authorization {
-                operation: "IDEMPOTENT_WRITE",
-                resource: "the cluster".to_owned(),
-            },
+            // The cluster's refusal is one of idempotent producers, who need no more than to write to a topic (KIP-679).
+            ErrorCode::TopicAuthorizationFailed | ErrorCode::ClusterAuthorizationFailed => {
+                Self::Authorization {
+                    operation,
+                    resource: format!("topic {topic}"),
+                }
+            }
             code => Self::Broker {
                 code,
                 context: format!("topic {topic}"),
@@ -193,6 +193,20 @@ impl KafkaError {
                 code,
                 context: resource,
             },
+        }
+    }
+
+    /// The same for a caller who needs `operation` on the same resource too, which implies what is missing: an operator is
+    /// to learn of one ACL, not of two, one after the other.
+    pub fn implied_by(self, operation: &'static str, resource: &str) -> Self {
+        match self {
+            Self::Authorization {
+                resource: missing, ..
+            } if missing == resource => Self::Authorization {
+                operation,
+                resource: missing,
+            },
+            other => other,
         }
     }
 

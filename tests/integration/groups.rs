@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::scene::{EAGER, Scene};
+use crate::testbed::acl::{self, Acl};
 use crate::testbed::group::{Group, keep_as_compacted, transaction};
 use crate::testbed::{Broker, Compression, Message, Properties, Release};
 
@@ -559,18 +560,13 @@ fn a_right_to_a_group_that_is_missing_is_named() {
     for id in ["open", "hidden", "guarded"] {
         group(&scene, id).commit("secured", 0, 3, "");
     }
-    let rule = |rule: &str, operation: &str, group: &str| {
-        let address = broker.address();
-        let arguments = ["--bootstrap-server", &address, "--add", rule];
-        let rest = ["User:ANONYMOUS", "--operation", operation, "--group", group];
-        let output = broker.tool(
-            "org.apache.kafka.tools.AclCommand",
-            &[&arguments[..], &rest].concat(),
+    let rule = |rule: fn(&str, &str, &str, &str) -> Acl, operation: &str, group: &str| {
+        acl::add(
+            &broker.address(),
+            &[rule("ANONYMOUS", operation, "group", group)],
         );
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{said}");
     };
-    rule("--deny-principal", "Describe", "hidden");
+    rule(Acl::deny, "Describe", "hidden");
     let report = scene.backup("--topic secured");
     let warnings = report["warnings"].to_string();
     assert!(
@@ -586,7 +582,7 @@ fn a_right_to_a_group_that_is_missing_is_named() {
     }
 
     // To describe it is all that is left.
-    rule("--allow-principal", "Describe", "guarded");
+    rule(Acl::allow, "Describe", "guarded");
     let outcome = scene.run(
         "restore",
         "--json latest --rename secured=secured.back --groups all",

@@ -10,6 +10,7 @@ mod byte_for_byte;
 mod compaction;
 mod demo;
 mod documentation;
+mod documented_access;
 mod expire;
 mod export_jsonl;
 mod export_log;

@@ -7,6 +7,7 @@
     reason = "tests and benchmarks each use a part of it"
 )]
 
+pub mod acl;
 mod certificates;
 mod client;
 mod command;

@@ -105,7 +105,7 @@ fn choose(
     {
         return Err(EngineError::Refused(format!(
             "no consumer group `{pattern}` in cluster {cluster_id}, or none that may be seen: \
-             check the name, or grant ACL DESCRIBE on the group"
+             check the name, or grant ACL DESCRIBE on group {pattern}"
         )));
     }
     Ok(listed

@@ -297,12 +297,9 @@ async fn refuse_unseen(
     }
     for (name, topic) in client.metadata(Topics::Named(&unseen)).await?.topics {
         if topic.error == Some(ErrorCode::TopicAuthorizationFailed) {
-            return Err(KafkaError::for_topic(
-                ErrorCode::TopicAuthorizationFailed,
-                "DESCRIBE",
-                &name,
-            )
-            .into());
+            return Err(
+                KafkaError::for_topic(ErrorCode::TopicAuthorizationFailed, "READ", &name).into(),
+            );
         }
     }
     Ok(())
@@ -326,7 +323,7 @@ fn choose<'a>(
             continue;
         };
         if let Some(code) = topic.error {
-            return Err(KafkaError::for_topic(code, "DESCRIBE", name).into());
+            return Err(KafkaError::for_topic(code, "READ", name).into());
         }
         topics.insert(name.as_str(), topic);
     }

@@ -141,7 +141,9 @@ async fn commit_group(client: &Client, mut group: RestoredGroup) -> RestoredGrou
 type Refusal = String;
 
 async fn try_commit(client: &Client, group: &mut RestoredGroup) -> Result<(), Refusal> {
-    let said = |error: KafkaError| error.to_string();
+    // To commit takes READ on the group, which implies to describe it.
+    let resource = format!("group {}", group.group);
+    let said = |error: KafkaError| error.implied_by("READ", &resource).to_string();
     if let Some(members) = members(client, &group.group).await.map_err(said)? {
         return Err(members);
     }

@@ -12,7 +12,9 @@ use chrono::{DateTime, SubsecRound, Utc};
 use serde::Serialize;
 
 use crate::engine::EngineError;
-use crate::kafka::{Client, ConfigSource, ProducerIdentity, TopicMetadata, TopicPartition};
+use crate::kafka::{
+    Client, ConfigSource, KafkaError, ProducerIdentity, TopicMetadata, TopicPartition,
+};
 use crate::record::{Offset, PartitionId, TopicId};
 use crate::repository::{
     BackupId, Repository, RestoreId, Sha256, UnfinishedRestore, UnfinishedTopic,
@@ -154,12 +156,15 @@ pub(super) async fn remains(
     }))
 }
 
-/// What is set for the topic itself.
+/// What is set for a topic itself that a restore created.
 async fn settings_of(
     client: &Client,
     topic: &str,
 ) -> Result<BTreeMap<String, String>, EngineError> {
-    let mut described = client.describe_configs(&[topic.to_owned()]).await?;
+    // Settings wait to be altered, which implies to describe them.
+    let described = client.describe_configs(&[topic.to_owned()]).await;
+    let altering = |error: KafkaError| error.implied_by("ALTER_CONFIGS", &format!("topic {topic}"));
+    let mut described = described.map_err(altering)?;
     let entries = described.remove(topic).unwrap_or_default();
     Ok(entries
         .into_iter()

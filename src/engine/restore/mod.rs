@@ -128,7 +128,9 @@ pub async fn apply(
     let clock = Instant::now();
     progress.planned(plan.records());
     // Before anything is created: who may not write at all leaves nothing behind.
-    let producer = client.init_producer_id().await?;
+    let targets = plan.topics.iter();
+    let targets: Vec<&str> = targets.map(|topic| topic.target_topic.as_str()).collect();
+    let producer = client.init_producer_id(&targets).await?;
     let mut begun = Begun::default();
     let restoring = async {
         interrupted::note_down(client, &repository, &plan, options, producer).await?;
@@ -161,12 +163,22 @@ impl Begun {
         if !self.created.is_empty() {
             remains.push(format!("this restore created {}", self.created.join(", ")));
         }
-        let appended = plan
-            .topics
-            .iter()
-            .filter(|topic| topic.action == TopicAction::Append)
-            .map(|topic| topic.target_topic.as_str());
-        let appended: Vec<&str> = appended.filter(|_| self.writing).collect();
+        let (mut begun, mut appended) = (Vec::new(), Vec::new());
+        for topic in plan.topics.iter().filter(|_| self.writing) {
+            match topic.action {
+                TopicAction::Append => appended.push(topic.target_topic.as_str()),
+                TopicAction::Create { .. } if topic.interrupted.is_some() => {
+                    begun.push(topic.target_topic.as_str());
+                }
+                TopicAction::Create { .. } => {}
+            }
+        }
+        if !begun.is_empty() {
+            remains.push(format!(
+                "an interrupted restore created {}",
+                begun.join(", ")
+            ));
+        }
         if !appended.is_empty() {
             remains.push(format!(
                 "{} may hold a part of the records behind what was there",

@@ -49,7 +49,10 @@ async fn plan_once(
 ) -> Result<RestorePlan, EngineError> {
     let manifest = repository.manifest(backup_id)?;
     let chosen = options.topics.choose_of(&manifest)?;
-    let metadata = client.metadata(Topics::All).await?;
+    let targets = chosen
+        .iter()
+        .map(|topic| renamed(&topic.topic, &options.renames));
+    let metadata = look_at(client, targets).await?;
     let unfinished = Unfinished::into(repository, &metadata.cluster_id, options)?;
     let mut planning = Planning {
         client,
@@ -93,6 +96,24 @@ async fn plan_once(
     })
 }
 
+/// Every topic of the target that may be seen, and those of `targets` that may not: only asked for by its name, such a topic
+/// is told from one that does not exist.
+async fn look_at(
+    client: &Client,
+    targets: impl Iterator<Item = String>,
+) -> Result<Metadata, EngineError> {
+    let mut metadata = client.metadata(Topics::All).await?;
+    let unseen: Vec<String> = targets
+        .filter(|target| !metadata.topics.contains_key(target))
+        .collect();
+    if !unseen.is_empty() {
+        let mut asked = client.metadata(Topics::Named(&unseen)).await?.topics;
+        asked.retain(|_, topic| topic.error == Some(ErrorCode::TopicAuthorizationFailed));
+        metadata.topics.extend(asked);
+    }
+    Ok(metadata)
+}
+
 /// What the plan of every topic needs, and adds to.
 struct Planning<'a> {
     client: &'a Client,
@@ -105,7 +126,7 @@ struct Planning<'a> {
 }
 
 impl Planning<'_> {
-    /// Plans one topic; nothing when an interrupted restore had finished it.
+    /// Plans one topic; nothing when an interrupted restore had finished it, or when it may not be written to.
     async fn topic(
         &mut self,
         topic: &TopicEntry,
@@ -139,7 +160,12 @@ impl Planning<'_> {
             return Ok(Some(planned));
         };
         if let Some(code) = existing.error {
-            return Err(KafkaError::for_topic(code, "DESCRIBE", &planned.target_topic).into());
+            let error = KafkaError::for_topic(code, "WRITE", &planned.target_topic);
+            if error.is_transient() {
+                return Err(error.into());
+            }
+            self.refused.push(error.to_string());
+            return Ok(None);
         }
         planned.target_topic_id = existing.topic_id;
         let left = self

@@ -107,7 +107,7 @@ async fn try_ready(
     for topic in &plan.topics {
         let found = metadata.topics.get(&topic.target_topic);
         if let Some(code) = found.and_then(|found| found.error) {
-            return Err(KafkaError::for_topic(code, "DESCRIBE", &topic.target_topic).into());
+            return Err(KafkaError::for_topic(code, "WRITE", &topic.target_topic).into());
         }
         for number in 0..topic.target_partitions {
             let id = PartitionId(i32::try_from(number).unwrap_or(i32::MAX));
