@@ -47,6 +47,16 @@ impl Retry {
         doubled.mul_f64(rand::rng().random_range(0.8..1.2))
     }
 
+    /// What is to be said at the deadline: how long all tries together met with silence, not the last one alone.
+    fn given_up(&self, last: Option<KafkaError>) -> KafkaError {
+        match last {
+            None | Some(KafkaError::Timeout { .. }) => KafkaError::Unanswered {
+                seconds: self.deadline.as_secs(),
+            },
+            Some(error) => error,
+        }
+    }
+
     /// Runs `work` until it succeeds, fails for good, or the deadline has passed.
     pub async fn run<T, F: Future<Output = Result<T, KafkaError>>>(
         &self,
@@ -61,7 +71,7 @@ impl Retry {
                 Ok(Err(error)) if error.is_transient() => {
                     let pause = self.backoff(attempts);
                     if started.elapsed() + pause > self.deadline {
-                        return Err(error);
+                        return Err(self.given_up(Some(error)));
                     }
                     tracing::debug!(%error, "trying again");
                     tokio::time::sleep(pause).await;
@@ -70,9 +80,7 @@ impl Retry {
                 }
                 Ok(outcome) => return outcome,
                 Err(_) => {
-                    return Err(last.unwrap_or(KafkaError::Unanswered {
-                        seconds: self.deadline.as_secs(),
-                    }));
+                    return Err(self.given_up(last));
                 }
             }
         }
