@@ -24,8 +24,8 @@ pub struct ClusterArgs {
     /// TLS and SASL: a TOML file with the keys of [clusters.NAME]
     #[arg(long, value_name = "FILE")]
     kafka_config: Option<PathBuf>,
-    /// Give up when nothing has moved for so many seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    /// Give up when nothing has moved for so many seconds; one broker may be silent for a sixth of that
+    #[arg(long, value_name = "SECONDS", default_value_t = Retry::DEADLINE.as_secs())]
     deadline: u64,
 }
 

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use kafka_protocol::error::ParseResponseErrorCode;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{MetadataRequest, TopicName};
@@ -29,6 +31,9 @@ struct Inner {
     connections: Mutex<BTreeMap<BrokerId, Connection>>,
 }
 
+/// How long to try to connect at first, at most.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(60);
+
 /// Stands for whichever bootstrap server answered.
 const BOOTSTRAP: BrokerId = BrokerId(-1);
 
@@ -44,9 +49,20 @@ impl Client {
                 "no bootstrap servers: name at least one HOST:PORT".into(),
             ));
         }
-        let access = Arc::new(Access::new(&cluster));
-        let first = || bootstrap(&access, &bootstrap_servers);
-        let (connection, metadata) = retry.run(first).await?;
+        let access = Arc::new(Access::new(&cluster, retry.patience()));
+        let first = || {
+            first_answer(
+                bootstrap_servers
+                    .iter()
+                    .map(|server| greet(&access, server)),
+            )
+        };
+        // Nothing has begun yet: a slip in an address need not be waited for as long as a cluster in the middle of a run.
+        let soon = Retry {
+            deadline: retry.deadline.min(CONNECT_DEADLINE),
+            ..retry
+        };
+        let (connection, metadata) = soon.run(first).await?;
         Ok(Self {
             inner: Arc::new(Inner {
                 bootstrap_servers,
@@ -71,22 +87,76 @@ impl Client {
 
     /// What the cluster says of itself.
     pub async fn metadata(&self, topics: Topics<'_>) -> Result<Metadata, KafkaError> {
-        self.inner.retry.run(|| self.metadata_once(topics)).await
+        self.inner.retry.run(|| self.metadata_now(topics)).await
     }
 
-    async fn metadata_once(&self, topics: Topics<'_>) -> Result<Metadata, KafkaError> {
-        let metadata = ask_metadata(&self.any_connection().await?, topics).await;
-        if metadata.as_ref().is_err_and(KafkaError::is_transient) {
-            // Whoever was asked is gone: the next try asks somebody else.
-            self.connections().clear();
-        }
-        let metadata = metadata?;
+    /// What the cluster says of itself at the first try, for those who try again themselves. A broker that says nothing does
+    /// not hold it up: others are asked as well.
+    pub async fn metadata_now(&self, topics: Topics<'_>) -> Result<Metadata, KafkaError> {
+        let asked: Vec<Ask> = self.to_ask();
+        let asking = asked
+            .into_iter()
+            .map(|ask| self.ask_for_metadata(ask, topics));
+        let (connection, metadata) = first_answer(asking).await?;
+        self.connections().insert(BOOTSTRAP, connection);
         *self
             .inner
             .brokers
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = metadata.brokers.clone();
         Ok(metadata)
+    }
+
+    /// Whom to ask, the likeliest to answer first: whoever is connected, then brokers that are known, then the bootstrap
+    /// servers.
+    fn to_ask(&self) -> Vec<Ask> {
+        let connected: Vec<Connection> = {
+            let mut connections = self.connections();
+            connections.retain(|_, connection| connection.is_open());
+            connections.values().cloned().collect()
+        };
+        let known = self.known_addresses();
+        let servers = self.inner.bootstrap_servers.iter().cloned();
+        let mut addresses: Vec<Address> = Vec::new();
+        for address in known.into_iter().chain(servers) {
+            let name = address.to_string();
+            let is_connected = connected
+                .iter()
+                .any(|connection| connection.address() == name);
+            if !is_connected && !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        let connected = connected.into_iter().map(Ask::On);
+        connected
+            .chain(addresses.into_iter().map(Ask::At))
+            .collect()
+    }
+
+    fn known_addresses(&self) -> Vec<Address> {
+        let brokers = self
+            .inner
+            .brokers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let addresses = brokers.values().map(|Broker { host, port }| Address {
+            host: host.clone(),
+            port: *port,
+        });
+        addresses.collect()
+    }
+
+    async fn ask_for_metadata(
+        &self,
+        ask: Ask,
+        topics: Topics<'_>,
+    ) -> Result<(Connection, Metadata), KafkaError> {
+        let connection = match ask {
+            Ask::On(connection) => connection,
+            Ask::At(address) => Connection::open(&self.inner.access, BOOTSTRAP, &address).await?,
+        };
+        let metadata = ask_metadata(&connection, topics).await?;
+        Ok((connection, metadata))
     }
 
     fn connections(&self) -> std::sync::MutexGuard<'_, BTreeMap<BrokerId, Connection>> {
@@ -106,9 +176,10 @@ impl Client {
         if let Some(connection) = known {
             return Ok(connection);
         }
-        let (connection, _) = bootstrap(&self.inner.access, &self.inner.bootstrap_servers).await?;
-        self.connections().insert(BOOTSTRAP, connection.clone());
-        Ok(connection)
+        self.metadata_now(Topics::Named(&[])).await?;
+        let connections = self.connections();
+        let answered = connections.get(&BOOTSTRAP).cloned();
+        answered.ok_or_else(|| KafkaError::Configuration("no bootstrap servers".into()))
     }
 
     /// The connection for questions to a broker.
@@ -158,22 +229,46 @@ impl Client {
     }
 }
 
-/// The first of these that answers a question, and its answer. Failing that, what trying again cannot mend counts more.
-async fn bootstrap(
-    access: &Arc<Access>,
-    servers: &[Address],
-) -> Result<(Connection, Metadata), KafkaError> {
+/// Whom to ask a question that every broker can answer.
+enum Ask {
+    On(Connection),
+    At(Address),
+}
+
+/// How long one broker has before the next is asked as well.
+const HEAD_START: Duration = Duration::from_secs(2);
+
+/// The first answer of several brokers: each is asked when the one before has failed, or has said nothing for a while.
+/// Failing all, what trying again cannot mend counts more.
+async fn first_answer<T>(
+    asking: impl Iterator<Item = impl Future<Output = Result<T, KafkaError>>>,
+) -> Result<T, KafkaError> {
+    let mut asking = asking.fuse();
+    let mut asked = FuturesUnordered::new();
     let mut failure = KafkaError::Configuration("no bootstrap servers".into());
-    for (number, address) in servers.iter().enumerate() {
-        let error = match greet(access, address).await {
-            Ok(answer) => return Ok(answer),
-            Err(error) => error,
+    let mut failures = 0;
+    loop {
+        let next = asking.next();
+        let is_last = next.is_none();
+        asked.extend(next);
+        let head_start = async {
+            if is_last {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(HEAD_START).await;
         };
-        if number == 0 || failure.is_transient() {
-            failure = error;
+        tokio::select! {
+            biased;
+            answer = asked.next() => match answer {
+                Some(Ok(answer)) => return Ok(answer),
+                Some(Err(error)) if failures == 0 || failure.is_transient() => failure = error,
+                Some(Err(_)) => {}
+                None => return Err(failure),
+            },
+            () = head_start => continue,
         }
+        failures += 1;
     }
-    Err(failure)
 }
 
 async fn greet(

@@ -1,7 +1,10 @@
 //! A cluster as the operator knows it: where it is, and how to be let in.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::KafkaError;
 
 /// Where a cluster is, and how to be let in.
 #[derive(Debug, Clone)]
@@ -91,20 +94,68 @@ pub struct ClientCredentials {
     pub ca_file: Option<PathBuf>,
 }
 
-/// A secret: never printed.
+/// A secret: never printed. One that lies in a file is read anew whenever it is needed, so that a renewed one is taken up.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub struct Secret {
+    text: String,
+    file: Option<PathBuf>,
+}
 
 impl Secret {
     /// Wraps it.
     pub fn new(secret: impl Into<String>) -> Self {
-        Self(secret.into())
+        Self {
+            text: secret.into(),
+            file: None,
+        }
+    }
+
+    /// A text without one trailing line break.
+    pub fn of_line(text: String) -> Self {
+        Self::new(one_line(text))
+    }
+
+    /// What a file holds, without one trailing line break.
+    pub fn in_file(path: &Path) -> io::Result<Self> {
+        Ok(Self {
+            text: one_line(std::fs::read_to_string(path)?),
+            file: Some(path.to_owned()),
+        })
+    }
+
+    /// The secret as it is now.
+    pub(super) async fn renewed(&self) -> Result<Self, KafkaError> {
+        let Some(path) = &self.file else {
+            return Ok(self.clone());
+        };
+        let text = tokio::fs::read_to_string(path)
+            .await
+            .map_err(|source| KafkaError::unreadable(path, source))?;
+        let text = one_line(text);
+        if text.is_empty() {
+            return Err(KafkaError::file(path, "the file is empty"));
+        }
+        Ok(Self {
+            text,
+            file: self.file.clone(),
+        })
     }
 
     /// The secret itself, for the one who needs it.
     pub fn reveal(&self) -> &str {
-        &self.0
+        &self.text
     }
+}
+
+/// A trailing line break is not part of a secret.
+fn one_line(mut text: String) -> String {
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    text
 }
 
 impl fmt::Debug for Secret {

@@ -82,6 +82,9 @@ pub enum KafkaError {
         /// What is wrong, and what to do.
         problem: String,
     },
+    /// A broker that has let us in before does not any more: credentials may be being renewed.
+    #[error(transparent)]
+    Lapsed(Box<KafkaError>),
     /// No bearer token can be had from a token endpoint.
     #[error("token endpoint {endpoint}: {problem}")]
     Token {
@@ -149,7 +152,10 @@ impl KafkaError {
         match self {
             // No descriptor becomes free by waiting for it.
             Self::Unreachable { source, .. } => Errno::from_io_error(source) != Some(Errno::MFILE),
-            Self::Disconnected { .. } | Self::Timeout { .. } | Self::Unanswered { .. } => true,
+            Self::Disconnected { .. }
+            | Self::Timeout { .. }
+            | Self::Unanswered { .. }
+            | Self::Lapsed(_) => true,
             Self::Broker { code, .. } => is_transient(*code),
             Self::Token { transient, .. } => *transient,
             Self::Tls { .. }
@@ -161,6 +167,20 @@ impl KafkaError {
             | Self::Malformed { .. }
             | Self::Configuration(_) => false,
         }
+    }
+
+    /// Whether one of the two sides does not trust the other for good, or has nothing to be trusted for.
+    pub(super) fn is_about_trust(&self) -> bool {
+        let about_trust = matches!(
+            self,
+            Self::Tls { .. }
+                | Self::Authentication { .. }
+                | Self::Sasl { .. }
+                | Self::Token { .. }
+                | Self::File { .. }
+                | Self::Configuration(_)
+        );
+        about_trust && !self.is_transient()
     }
 
     /// What a code means that came for a topic; `operation` is what the ACL on it must allow, which may imply the right

@@ -29,7 +29,7 @@ pub(super) enum Place {
 }
 
 impl SecretReference {
-    /// Fetches the secret; one trailing line break is not part of it.
+    /// Fetches the secret; one trailing line break is not part of it. One in a file stays the file's: see [`Secret`].
     pub fn fetch(&self, what: &str) -> Result<Secret, PolicyError> {
         self.fetch_in(what, |name| std::env::var_os(name))
     }
@@ -39,19 +39,15 @@ impl SecretReference {
         what: &str,
         environment: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Secret, PolicyError> {
-        let text = match self {
+        let secret = match self {
             Self::At(place) => place.read(environment),
             Self::Literal => Err(
                 "it does not belong into this file: write { file = … }, { credential = … } or { env = … }".to_owned(),
             ),
         };
-        let secret = text.and_then(|text| {
-            let line = text.strip_suffix('\n').unwrap_or(&text);
-            let secret = line.strip_suffix('\r').unwrap_or(line);
-            match secret {
-                "" => Err("it is empty".to_owned()),
-                secret => Ok(Secret::new(secret)),
-            }
+        let secret = secret.and_then(|secret| match secret.reveal() {
+            "" => Err("it is empty".to_owned()),
+            _ => Ok(secret),
         });
         secret.map_err(|problem| PolicyError::Secret {
             what: what.to_owned(),
@@ -61,7 +57,7 @@ impl SecretReference {
 }
 
 impl Place {
-    fn read(&self, environment: impl Fn(&str) -> Option<OsString>) -> Result<String, String> {
+    fn read(&self, environment: impl Fn(&str) -> Option<OsString>) -> Result<Secret, String> {
         match self {
             Self::File(path) => read(path),
             Self::Credential(name) if name.is_empty() || name.contains('/') => Err(format!(
@@ -74,13 +70,14 @@ impl Place {
             Self::Env(name) => environment(name)
                 .ok_or_else(|| format!("environment variable {name} is not set"))?
                 .into_string()
+                .map(Secret::of_line)
                 .map_err(|_| format!("environment variable {name} is not UTF-8")),
         }
     }
 }
 
-fn read(path: &Path) -> Result<String, String> {
-    std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
+fn read(path: &Path) -> Result<Secret, String> {
+    Secret::in_file(path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 impl<'de> Deserialize<'de> for SecretReference {

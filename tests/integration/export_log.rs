@@ -263,7 +263,7 @@ fn served(broker: &Broker, topic: &str) -> Served {
 }
 
 /// A log with an aborted and an open transaction, leaders of two epochs, and all codecs.
-fn fill(broker: &mut Broker, topic: &str) {
+fn fill(broker: &Broker, topic: &str) {
     let client = Client::new(&broker.address());
     client.create_topic(topic, 2, &[("retention.ms", "-1")]);
     for codec in Compression::ALL {
@@ -285,8 +285,8 @@ fn fill(broker: &mut Broker, topic: &str) {
 
 #[test]
 fn a_broker_serves_exported_segments_as_the_log_of_another_topic() {
-    let mut broker = Broker::start(Release::V4_1, Properties::default());
-    fill(&mut broker, "source");
+    let broker = Broker::start(Release::V4_1, Properties::default());
+    fill(&broker, "source");
     let scene = Scene::on(&broker);
     scene
         .client
@@ -356,7 +356,7 @@ fn assert_clean(log: &str) {
 
 #[test]
 fn a_broker_that_lost_its_log_is_given_it_back() {
-    let mut broker = Broker::start(Release::V4_1, Properties::default());
+    let broker = Broker::start(Release::V4_1, Properties::default());
     let client = Client::new(&broker.address());
     client.create_topic("lost", 3, &[("retention.ms", "-1")]);
     client.produce("lost", 0, Compression::Gzip, numbered(0, 500));

@@ -1,7 +1,7 @@
 //! A run copies only what is new, and every backup is complete in itself.
 
 use crate::scene::{Scene, numbered, values};
-use crate::testbed::Compression;
+use crate::testbed::{Compression, Message, wait_for};
 
 fn texts(range: std::ops::Range<i64>) -> Vec<String> {
     range.map(|n| format!("value-{n}")).collect()
@@ -68,6 +68,51 @@ fn added_partitions_join_the_chain() {
         scene.client.read("growing"),
         scene.client.read("growing.back")
     );
+}
+
+#[test]
+fn partitions_that_are_added_during_a_run_are_in_the_next_backup() {
+    let scene = Scene::shared();
+    let client = &scene.client;
+    client.create_topic("growing.meanwhile", 2, &[]);
+    let value = "x".repeat(1_000);
+    for partition in 0..2 {
+        let messages = (0..2_000).map(|n| Message::new(format!("{n}"), value.clone()));
+        client.produce("growing.meanwhile", partition, Compression::None, messages);
+    }
+    let arguments = "--json --topic growing.meanwhile --compression none --pack-size 1MiB";
+    let outcome = std::thread::scope(|scope| {
+        let running =
+            scope.spawn(|| scene.run("backup", &format!("{arguments} --rate-limit 1MiB/s")));
+        wait_for("the run begins", || !scene.files("runs").is_empty());
+        client.add_partitions("growing.meanwhile", 4);
+        for partition in 0..4 {
+            client.produce(
+                "growing.meanwhile",
+                partition,
+                Compression::None,
+                numbered(0, 10),
+            );
+        }
+        assert!(!running.is_finished());
+        running.join().unwrap()
+    });
+    // The bounds were fixed before: what came later is not in it, and nothing says that it were.
+    let report = outcome.done();
+    assert_eq!(report["total_messages"], 4_000);
+    assert_eq!(
+        report["topics"][0]["partitions"].as_array().unwrap().len(),
+        2
+    );
+    let plan = scene.plan("latest --rename *={topic}.early");
+    assert_eq!(plan["topics"][0]["target_partitions"], 2);
+
+    let report = scene.backup("--topic growing.meanwhile");
+    assert_eq!(report["total_messages"], 4_040);
+    assert_eq!(report["new_messages"], 40);
+    scene.verify();
+    scene.restore("latest --rename *={topic}.back");
+    assert!(client.read("growing.meanwhile") == client.read("growing.meanwhile.back"));
 }
 
 #[test]

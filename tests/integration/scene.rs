@@ -8,12 +8,13 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::kafkeep;
-use crate::testbed::{Broker, Client, Message, Outcome, Properties, Record, Release};
+use crate::testbed::{Broker, Client, Cluster, Message, Outcome, Properties, Record, Release};
 
 /// A repository of its own, and the cluster that commands are given.
 pub struct Scene<'a> {
     pub broker: &'a Broker,
     pub client: Client,
+    servers: String,
     directory: TempDir,
 }
 
@@ -23,6 +24,7 @@ impl<'a> Scene<'a> {
         Self {
             broker,
             client: Client::new(&broker.address()),
+            servers: broker.address(),
             directory: TempDir::new().unwrap(),
         }
     }
@@ -30,6 +32,16 @@ impl<'a> Scene<'a> {
     /// On the broker that tests share.
     pub fn shared() -> Scene<'static> {
         Scene::on(Broker::shared())
+    }
+
+    /// On a cluster of several brokers.
+    pub fn across(cluster: &'a Cluster) -> Self {
+        Self {
+            broker: cluster.broker(1),
+            client: cluster.client(),
+            servers: cluster.addresses(),
+            directory: TempDir::new().unwrap(),
+        }
     }
 
     /// On another broker, which has an authorizer: what no ACL speaks of is for everybody.
@@ -77,7 +89,7 @@ impl<'a> Scene<'a> {
         let mut all = vec![verb.to_owned(), "--repository".to_owned()];
         all.push(self.repository().display().to_string());
         if ["backup", "restore"].contains(&verb) && !arguments.contains("--bootstrap-servers") {
-            all.extend(["--bootstrap-servers".to_owned(), self.broker.address()]);
+            all.extend(["--bootstrap-servers".to_owned(), self.servers.clone()]);
         }
         all.extend(arguments.split_whitespace().map(str::to_owned));
         all

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -15,7 +16,7 @@ use tempfile::TempDir;
 
 use crate::kafkeep;
 use crate::testbed::{
-    Authority, Broker, Client, Compression, Message, Outcome, Properties, Release,
+    Authority, Broker, Client, Compression, Message, Outcome, Properties, Release, wait_for,
 };
 
 const TOPIC: &str = "secured";
@@ -82,6 +83,11 @@ fn properties(authority: &Authority) -> Properties {
         .set("listener.name.scram.scram-sha-512.sasl.jaas.config", &scram)
         .scram("SCRAM-SHA-256=[name=al=ice,password=alice-pw]")
         .scram("SCRAM-SHA-512=[name=alice,password=alice-pw]")
+        .set(
+            "listener.name.scram.scram-sha-512.connections.max.reauth.ms",
+            max_reauth,
+        )
+        .scram("SCRAM-SHA-512=[name=rotating,password=before]")
         .listener("PLAIN", "SASL_PLAINTEXT")
         .set("listener.name.plain.sasl.enabled.mechanisms", "PLAIN")
         .set("listener.name.plain.plain.sasl.jaas.config", plain_users())
@@ -125,8 +131,14 @@ fn secured() -> &'static Secured {
     })
 }
 
+/// A topic whose backup takes a while.
+const LARGE: &str = "secured.large";
+
 fn fill(broker: &Broker) {
     let client = Client::new(&broker.address());
+    client.create_topic(LARGE, 1, &[]);
+    let messages = (0..8_000).map(|n| Message::new(format!("{n}"), vec![b'.'; 1_000]));
+    client.produce(LARGE, 0, Compression::None, messages);
     client.create_topic(TOPIC, 1, &[]);
     let messages = (0..20).map(|n| Message::new(format!("{n}"), "value"));
     client.produce(TOPIC, 0, Compression::None, messages);
@@ -200,19 +212,55 @@ impl ClusterFile {
         self.secret("cluster.toml", &self.text)
     }
 
+    fn repository(&self) -> PathBuf {
+        self.directory.path().join("repository")
+    }
+
     /// Backs the topic up.
     fn backup(&self) -> Outcome {
-        let repository = self.directory.path().join("repository");
-        kafkeep([
+        self.backup_of(TOPIC, &[])
+    }
+
+    fn backup_of(&self, topic: &str, more: &[&str]) -> Outcome {
+        let (file, repository) = (self.path(), self.repository());
+        let places = [
             "backup",
             "--json",
             "--kafka-config",
-            &self.path(),
+            &file,
             "--repository",
             repository.to_str().unwrap(),
             "--topic",
-            TOPIC,
-        ])
+            topic,
+        ];
+        kafkeep([&places, more].concat())
+    }
+
+    /// What was let in stays so through several sessions, though its secret is `changed` meanwhile.
+    fn survives(&self, changed: impl FnOnce()) {
+        let slowly = [
+            "--compression",
+            "none",
+            "--pack-size",
+            "1MiB",
+            "--rate-limit",
+            "800KiB/s",
+        ];
+        let sealed = self.repository().join("runs");
+        let begun = || fs::read_dir(&sealed).is_ok_and(|mut runs| runs.next().is_some());
+        std::thread::scope(|scope| {
+            let running = scope.spawn(|| self.backup_of(LARGE, &slowly));
+            wait_for("the run begins", begun);
+            changed();
+            let changed = Instant::now();
+            let report = running.join().unwrap().done();
+            assert_eq!(report["total_messages"], 8_000);
+            let rest = changed.elapsed();
+            assert!(
+                rest > 3 * SESSION / 2,
+                "only {rest:?} were left for new sessions"
+            );
+        });
     }
 
     #[track_caller]
@@ -529,6 +577,45 @@ async fn fetch_through_sessions(cluster: kafka::Cluster) {
 }
 
 #[test]
+fn a_password_may_be_changed_while_a_run_goes_on() {
+    let Secured {
+        broker, authority, ..
+    } = secured();
+    let file = ClusterFile::at("SCRAM").trusting(authority).signed_in_as(
+        "SCRAM-SHA-512",
+        "rotating",
+        "before",
+    );
+    file.survives(|| {
+        // For a moment, the broker knows the new one and we do not.
+        let change = [
+            "--bootstrap-server",
+            &broker.address(),
+            "--alter",
+            "--add-config",
+            "SCRAM-SHA-512=[iterations=4096,password=after]",
+            "--entity-type",
+            "users",
+            "--entity-name",
+            "rotating",
+        ];
+        let changed = broker.tool("kafka.admin.ConfigCommand", &change);
+        assert!(changed.status.success(), "{changed:?}");
+        file.secret("password", "after\n");
+    });
+    ClusterFile::at("SCRAM")
+        .trusting(authority)
+        .signed_in_as("SCRAM-SHA-512", "rotating", "before")
+        .is_refused(&["refused the credentials"]);
+}
+
+#[test]
+fn a_token_may_be_renewed_while_a_run_goes_on() {
+    let file = ClusterFile::at("REAUTH").with_token(&token(5));
+    file.survives(|| drop(file.secret("token", &token(3_600))));
+}
+
+#[test]
 fn a_connection_outlives_its_sessions() {
     let file = ClusterFile::at("REAUTH").signed_in_as("PLAIN", "alice", "alice-pw");
     let by_password = load_cluster(&[], Some(file.path().as_ref())).unwrap();
@@ -574,7 +661,7 @@ fn the_oldest_supported_broker_speaks_tls_and_sasl_too() {
     };
     file("alice-pw").is_let_in();
     file("sesame").is_refused(&["Invalid username or password"]);
-    let cluster = load_cluster(&[], Some(file("alice-pw").path().as_ref()));
-    // The file of the password is read already.
+    let file = file("alice-pw");
+    let cluster = load_cluster(&[], Some(file.path().as_ref()));
     block_on(fetch_through_sessions(cluster.unwrap()));
 }

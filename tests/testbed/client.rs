@@ -89,6 +89,14 @@ pub enum TransactionEnd {
     None,
 }
 
+/// Where a partition lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placement {
+    pub leader: i32,
+    pub replicas: Vec<i32>,
+    pub in_sync: Vec<i32>,
+}
+
 /// librdkafka on one cluster.
 pub struct Client {
     config: ClientConfig,
@@ -121,8 +129,21 @@ impl Client {
 
     /// Creates a topic with these settings, and waits until every partition has a leader.
     pub fn create_topic(&self, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
+        let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+        self.create(new, settings);
+        self.wait_for_leaders(topic, partitions);
+    }
+
+    /// Creates a topic whose partitions lie on these brokers: the first of each leads.
+    pub fn create_on(&self, topic: &str, replicas: &[&[i32]], settings: &[(&str, &str)]) {
+        let partitions = i32::try_from(replicas.len()).unwrap();
+        let new = NewTopic::new(topic, partitions, TopicReplication::Variable(replicas));
+        self.create(new, settings);
+        self.wait_for_leaders(topic, partitions);
+    }
+
+    fn create<'a>(&self, mut new: NewTopic<'a>, settings: &[(&'a str, &'a str)]) {
         let admin: AdminClient<DefaultClientContext> = self.config.create().unwrap();
-        let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
         for (name, value) in settings {
             new = new.set(name, value);
         }
@@ -131,7 +152,21 @@ impl Client {
         for result in created {
             result.unwrap();
         }
-        self.wait_for_leaders(topic, partitions);
+    }
+
+    /// Leader, replicas and in-sync replicas of each partition.
+    pub fn placement(&self, topic: &str) -> Vec<Placement> {
+        let consumer: BaseConsumer = self.config.create().unwrap();
+        let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).unwrap();
+        let placed = metadata.topics()[0]
+            .partitions()
+            .iter()
+            .map(|partition| Placement {
+                leader: partition.leader(),
+                replicas: partition.replicas().to_vec(),
+                in_sync: partition.isr().to_vec(),
+            });
+        placed.collect()
     }
 
     /// Waits until every partition has a leader that answers.
@@ -229,9 +264,20 @@ impl Client {
             .set("isolation.level", "read_uncommitted")
             .create()
             .unwrap();
-        consumer
-            .fetch_watermarks(topic, partition, TIMEOUT)
-            .unwrap()
+        let deadline = Instant::now() + TIMEOUT;
+        loop {
+            match consumer.fetch_watermarks(topic, partition, TIMEOUT) {
+                Ok(watermarks) => return watermarks,
+                // Its leader is being changed.
+                Err(KafkaError::MetadataFetch(code))
+                    if code == RDKafkaErrorCode::NotLeaderForPartition
+                        && Instant::now() < deadline =>
+                {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                Err(error) => panic!("{topic}-{partition}: {error}"),
+            }
+        }
     }
 
     /// A setting of a topic as the broker describes it.

@@ -5,8 +5,8 @@ use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -68,6 +68,10 @@ impl Properties {
         self
     }
 
+    pub(super) fn lines(&self) -> &[(String, String)] {
+        &self.lines
+    }
+
     /// Adds a listener on a port of its own.
     pub fn listener(mut self, name: &str, protocol: &str) -> Self {
         self.listeners.push((name.to_owned(), protocol.to_owned()));
@@ -77,6 +81,12 @@ impl Properties {
     /// Adds a SCRAM user, as `SCRAM-SHA-512=[name=alice,password=alice-pw]`.
     pub fn scram(mut self, user: &str) -> Self {
         self.scram.push(user.to_owned());
+        self
+    }
+
+    /// Java's heap, where the usual one is not needed.
+    pub fn heap_size(mut self, heap: &str) -> Self {
+        self.heap = Some(heap.to_owned());
         self
     }
 
@@ -93,7 +103,7 @@ pub struct Broker {
     release: Release,
     port: u16,
     listeners: Vec<(String, u16)>,
-    process: Process,
+    process: Mutex<Process>,
     /// How its process is started: Java's options, the class and its arguments.
     java: Vec<String>,
     main: Vec<String>,
@@ -110,30 +120,42 @@ impl Broker {
 
     /// Starts one and waits until it answers.
     pub fn start(release: Release, properties: Properties) -> Self {
-        let directory = tempfile::Builder::new()
-            .prefix("kafkeep-broker-")
-            .tempdir()
-            .unwrap();
-        let (port, controller) = (free_port(), free_port());
+        let controller = free_port();
+        let member = Member::alone(controller);
+        let directory = directory();
+        let zookeeper =
+            (release == Release::V2_8).then(|| start_zookeeper(directory.path(), controller));
+        let mut broker = Self::launch(release, &properties, &member, directory);
+        broker._zookeeper = zookeeper;
+        broker.wait_until_ready(1);
+        broker
+    }
+
+    /// Starts a member of a cluster, without waiting.
+    pub(super) fn launch(
+        release: Release,
+        properties: &Properties,
+        member: &Member,
+        directory: TempDir,
+    ) -> Self {
+        let port = free_port();
         let listeners: Vec<(String, u16)> = properties
             .listeners
             .iter()
             .map(|(name, _)| (name.clone(), free_port()))
             .collect();
-        let zookeeper =
-            (release == Release::V2_8).then(|| start_zookeeper(directory.path(), controller));
         let file = directory.path().join("server.properties");
         let lines = lines(
             release,
             directory.path(),
             port,
-            controller,
+            member,
             &listeners,
-            &properties,
+            properties,
         );
         fs::write(&file, lines).unwrap();
         if release != Release::V2_8 {
-            format_storage(release, &file, &properties);
+            format_storage(release, &file, &member.cluster_id, properties);
         }
         let heap = format!("-Xmx{}", properties.heap.as_deref().unwrap_or("512m"));
         let mut java = vec![heap];
@@ -142,42 +164,77 @@ impl Broker {
         }
         let main = vec!["kafka.Kafka".to_owned(), file.display().to_string()];
         let process = Process::start(release, directory.path(), "broker", &java, &main);
-        let broker = Self {
+        Self {
             release,
             port,
             listeners,
-            process,
+            process: Mutex::new(process),
             java,
             main,
-            _zookeeper: zookeeper,
+            _zookeeper: None,
             directory,
-        };
-        broker.wait_until_ready();
-        broker
-    }
-
-    /// Stops it as an operator would, and waits until it is gone: what lies in its directory may then be changed.
-    pub fn stop(&mut self) {
-        let pid = self.process.pid.to_string();
-        let killed = Command::new("kill").arg(pid).status().unwrap();
-        assert!(killed.success(), "the broker is not running");
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while self.process.is_running() {
-            assert!(Instant::now() < deadline, "the broker does not stop");
-            std::thread::sleep(Duration::from_millis(50));
         }
     }
 
-    /// Starts it again after [`Broker::stop`], on the same directory and ports.
-    pub fn start_again(&mut self) {
+    fn process(&self) -> std::sync::MutexGuard<'_, Process> {
+        self.process
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Stops it as an operator would, and waits until it is gone: what lies in its directory may then be changed.
+    pub fn stop(&self) {
+        self.signal("TERM");
+        self.wait_until_gone();
+    }
+
+    /// Ends it as a power cut would.
+    pub fn kill(&self) {
+        self.signal("KILL");
+        self.wait_until_gone();
+    }
+
+    /// It keeps its connections, and does nothing any more, until [`Broker::thaw`].
+    pub fn freeze(&self) {
+        self.signal("STOP");
+    }
+
+    /// Ends [`Broker::freeze`].
+    pub fn thaw(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.pid().to_string();
+        let sent = Command::new("kill")
+            .args([format!("-{name}"), pid])
+            .status();
+        assert!(sent.unwrap().success(), "the broker is not running");
+    }
+
+    fn wait_until_gone(&self) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.is_running() {
+            assert!(Instant::now() < deadline, "the broker does not stop");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Whether its process lives, be it frozen.
+    pub fn is_running(&self) -> bool {
+        self.process().is_running()
+    }
+
+    /// Starts it again after [`Broker::stop`] or [`Broker::kill`], on the same directory and ports.
+    pub fn start_again(&self) {
         let directory = self.directory.path();
-        self.process = Process::start(self.release, directory, "broker", &self.java, &self.main);
-        self.wait_until_ready();
+        *self.process() = Process::start(self.release, directory, "broker", &self.java, &self.main);
+        self.wait_until_ready(1);
     }
 
     /// What it has logged since it was started.
     pub fn log(&self) -> String {
-        fs::read_to_string(self.process.log()).unwrap()
+        fs::read_to_string(self.process().log()).unwrap()
     }
 
     /// `host:port` of its plaintext listener.
@@ -205,7 +262,7 @@ impl Broker {
 
     /// The broker's Java process.
     pub fn pid(&self) -> u32 {
-        self.process.pid
+        self.process().pid
     }
 
     /// Runs one of Kafka's tools to its end; only 4.1 has them.
@@ -220,13 +277,13 @@ impl Broker {
     }
 
     /// A listening port alone does not tell: a stranger may hold it. So the process must live and its log say it.
-    fn wait_until_ready(&self) {
+    pub(super) fn wait_until_ready(&self, brokers: usize) {
         let deadline = Instant::now() + Duration::from_secs(90);
         let ports = std::iter::once(self.port).chain(self.listeners.iter().map(|(_, port)| *port));
         for port in ports {
             while TcpStream::connect(("127.0.0.1", port)).is_err() {
-                let log = || fs::read_to_string(self.process.log()).unwrap_or_default();
-                assert!(self.process.is_running(), "the broker ended: {}", log());
+                let log = || self.log();
+                assert!(self.is_running(), "the broker ended: {}", log());
                 assert!(
                     Instant::now() < deadline,
                     "the broker does not listen: {}",
@@ -235,9 +292,9 @@ impl Broker {
                 std::thread::sleep(Duration::from_millis(50));
             }
         }
-        super::Client::new(&self.address()).wait_for_brokers(1, deadline);
+        super::Client::new(&self.address()).wait_for_brokers(brokers, deadline);
         assert!(
-            self.process.is_running(),
+            self.is_running(),
             "somebody else listens on port {}",
             self.port
         );
@@ -245,13 +302,13 @@ impl Broker {
 }
 
 /// Halves the CPU of a start.
-const FAST: [&str; 2] = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"];
+pub(super) const FAST: [&str; 2] = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"];
 
 fn lines(
     release: Release,
     directory: &Path,
     port: u16,
-    controller: u16,
+    member: &Member,
     listeners: &[(String, u16)],
     properties: &Properties,
 ) -> String {
@@ -266,18 +323,23 @@ fn lines(
         .iter()
         .map(|(name, protocol)| format!(",{name}:{protocol}"))
         .collect();
-    let (mode, controller_listener) = match release {
-        Release::V2_8 => (
-            format!("broker.id=1\nzookeeper.connect=127.0.0.1:{controller}"),
-            String::new(),
+    let (id, (voter, at)) = (member.id, member.controller);
+    let mode = match release {
+        Release::V2_8 => format!("broker.id={id}\nzookeeper.connect=127.0.0.1:{at}"),
+        _ => format!(
+            "process.roles={}\nnode.id={id}\ncontroller.listener.names=CONTROLLER\n\
+             controller.quorum.voters={voter}@127.0.0.1:{at}",
+            if voter == id {
+                "broker,controller"
+            } else {
+                "broker"
+            }
         ),
-        _ => (
-            format!(
-                "process.roles=broker,controller\nnode.id=1\ncontroller.listener.names=CONTROLLER\n\
-                 controller.quorum.voters=1@127.0.0.1:{controller}"
-            ),
-            format!(",CONTROLLER://127.0.0.1:{controller}"),
-        ),
+    };
+    let controller_listener = match release {
+        Release::V2_8 => String::new(),
+        _ if voter != id => String::new(),
+        _ => format!(",CONTROLLER://127.0.0.1:{at}"),
     };
     let mut text = format!(
         "{mode}
@@ -310,7 +372,12 @@ auto.create.topics.enable=false
     text
 }
 
-fn format_storage(release: Release, file: &Path, properties: &Properties) {
+pub(super) fn format_storage(
+    release: Release,
+    file: &Path,
+    cluster_id: &str,
+    properties: &Properties,
+) {
     let output = Command::new("java")
         .args(FAST)
         .args([
@@ -319,7 +386,7 @@ fn format_storage(release: Release, file: &Path, properties: &Properties) {
             "kafka.tools.StorageTool",
             "format",
         ])
-        .args([&format!("--cluster-id={}", cluster_id()), "-c"])
+        .args([&format!("--cluster-id={cluster_id}"), "-c"])
         .arg(file)
         .args(
             properties
@@ -336,8 +403,33 @@ fn format_storage(release: Release, file: &Path, properties: &Properties) {
     );
 }
 
+/// A broker's place in a cluster.
+pub(super) struct Member {
+    pub id: u16,
+    pub cluster_id: String,
+    /// Id and port of the one controller, or the port of ZooKeeper.
+    pub controller: (u16, u16),
+}
+
+impl Member {
+    /// The only one, which is its own controller.
+    fn alone(controller: u16) -> Self {
+        Self {
+            id: 1,
+            cluster_id: cluster_id(),
+            controller: (1, controller),
+        }
+    }
+}
+
+/// A directory for one node.
+pub(super) fn directory() -> TempDir {
+    let mut directory = tempfile::Builder::new();
+    directory.prefix("kafkeep-broker-").tempdir().unwrap()
+}
+
 /// Kafka's ids are a UUID's 16 bytes in URL-safe base64; its tools take one that begins with a dash for an option.
-fn cluster_id() -> String {
+pub(super) fn cluster_id() -> String {
     use base64::Engine;
     loop {
         let id = uuid::Uuid::new_v4().into_bytes();
@@ -377,7 +469,7 @@ fn start_zookeeper(directory: &Path, port: u16) -> Process {
 }
 
 /// A port that nobody listens on, outside the range that outgoing connections take theirs from.
-fn free_port() -> u16 {
+pub(super) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let seed = u16::try_from(std::process::id() % 5_000).unwrap();
     loop {
@@ -390,7 +482,7 @@ fn free_port() -> u16 {
 
 /// A Java process that ends when its value, or the whole test process, is gone: a shell holds a pipe from us, and
 /// kills it when that closes.
-struct Process {
+pub(super) struct Process {
     pid: u32,
     shell: Child,
     leash: Option<ChildStdin>,
@@ -400,7 +492,7 @@ struct Process {
 const SHELL: &str = r#"log=$1; shift; "$@" >"$log" 2>&1 </dev/null & echo $!; cat >/dev/null; kill -9 $! 2>/dev/null; wait"#;
 
 impl Process {
-    fn start(
+    pub fn start(
         release: Release,
         directory: &Path,
         name: &str,
@@ -436,11 +528,11 @@ impl Process {
         }
     }
 
-    fn log(&self) -> &Path {
+    pub fn log(&self) -> &Path {
         &self.log
     }
 
-    fn is_running(&self) -> bool {
+    pub fn is_running(&self) -> bool {
         let state = fs::read_to_string(format!("/proc/{}/stat", self.pid));
         state.is_ok_and(|stat| !stat.contains(") Z "))
     }

@@ -10,12 +10,14 @@
 pub mod acl;
 mod certificates;
 mod client;
+mod cluster;
 mod command;
 pub mod faulty_storage;
 pub mod group;
 mod kafka;
 
 pub use certificates::Authority;
-pub use client::{Client, Compression, Message, Record, TestProducer, TransactionEnd};
+pub use client::{Client, Compression, Message, Placement, Record, TestProducer, TransactionEnd};
+pub use cluster::{Cluster, Taken, wait_for};
 pub use command::{Outcome, kafkeep};
 pub use kafka::{Broker, Properties, Release};

@@ -1,10 +1,11 @@
 //! Reads the planned partitions from their leaders: a worker a leader, two requests in flight.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
+use futures_util::future::try_join_all;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::engine::chain::Generation;
@@ -60,6 +61,9 @@ struct Cursor {
     next: Offset,
     end: Offset,
     last_epoch: Option<LeaderEpoch>,
+    /// Others have led the log since the chain's last batch: even if nothing is new, it must be asked whether it still is
+    /// the log that the chain holds.
+    unproved: bool,
     messages_left: Option<u64>,
     gaps: Vec<Gap>,
 }
@@ -81,12 +85,19 @@ impl Cursor {
                 partition.end
             },
             last_epoch: partition.resume_epoch,
+            unproved: partition
+                .resume_epoch
+                .is_some_and(|epoch| epoch < partition.leader_epoch),
             messages_left: partition.max_messages,
             gaps: Vec::new(),
         }
     }
 
     fn is_done(&self) -> bool {
+        self.is_at_end() && !self.unproved
+    }
+
+    fn is_at_end(&self) -> bool {
         self.next >= self.end
     }
 
@@ -105,7 +116,11 @@ impl Cursor {
             offset: self.next,
             leader_epoch: Some(self.leader_epoch),
             last_fetched_epoch: self.last_epoch,
-            max_bytes: i32::try_from(max_bytes).unwrap_or(i32::MAX),
+            max_bytes: if self.is_at_end() {
+                1
+            } else {
+                i32::try_from(max_bytes).unwrap_or(i32::MAX)
+            },
         }
     }
 
@@ -125,6 +140,19 @@ struct Source<'a> {
     memory: Arc<Semaphore>,
     limiter: RateLimiter,
     chunks: mpsc::Sender<Chunk>,
+    /// When any of them got something last.
+    moved_at: Mutex<Instant>,
+}
+
+impl Source<'_> {
+    fn moved(&self) {
+        *self.moved_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    fn silence(&self) -> Duration {
+        let moved_at = self.moved_at.lock();
+        moved_at.unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
 }
 
 /// Copies everything that `plan` says into packs.
@@ -155,6 +183,7 @@ pub(super) async fn copy(
         memory: Arc::new(Semaphore::new(kib(options.memory) as usize)),
         limiter: RateLimiter::new(options.rate_limit),
         chunks,
+        moved_at: Mutex::new(Instant::now()),
     };
     let reading = async {
         let read = read_all(&source, cursors).await;
@@ -214,7 +243,7 @@ enum Read {
     Forked(BTreeSet<usize>),
 }
 
-/// What one leader's worker came back with.
+/// What an attempt to read some cursors came back with.
 #[derive(Default)]
 struct Leg {
     done: Vec<Cursor>,
@@ -225,52 +254,69 @@ struct Leg {
     last_error: Option<KafkaError>,
 }
 
-/// Reads until every cursor is at its end: rounds of one worker a leader, and what a leader could not
-/// give is asked of the next one, until nothing moves for the client's deadline.
+impl Leg {
+    fn join(&mut self, other: Self) {
+        self.done.extend(other.done);
+        self.left.extend(other.left);
+        self.forked.extend(other.forked);
+        self.moved |= other.moved;
+        self.last_error = other.last_error.or(self.last_error.take());
+    }
+}
+
+/// Reads until every cursor is at its end. What a leader could not give is asked of the next one, while the others read
+/// on, until nothing at all moves for the client's deadline.
 async fn read_all(source: &Source<'_>, cursors: Vec<Cursor>) -> Result<Read, EngineError> {
-    let (mut done, mut waiting): (Vec<_>, Vec<_>) = cursors.into_iter().partition(Cursor::is_done);
-    let retry = source.client.retry();
-    let mut attempts = 0;
-    let mut moved_at = Instant::now();
-    while !waiting.is_empty() {
-        let mut by_leader: BTreeMap<BrokerId, Vec<Cursor>> = BTreeMap::new();
-        for cursor in waiting.drain(..) {
-            by_leader.entry(cursor.leader).or_default().push(cursor);
+    let (mut done, waiting): (Vec<_>, Vec<_>) = cursors.into_iter().partition(Cursor::is_done);
+    let legs = by_leader(waiting).into_values();
+    let mut legs: FuturesUnordered<_> = legs.map(|cursors| attempt(source, cursors, 0)).collect();
+    while let Some(leg) = legs.next().await {
+        let (leg, attempts) = leg?;
+        if !leg.forked.is_empty() {
+            return Ok(Read::Forked(leg.forked));
         }
-        let legs = join_all(
-            by_leader
-                .into_iter()
-                .map(|(leader, cursors)| read_leader(source, leader, cursors)),
-        )
-        .await;
-        let mut last_error = None;
-        for leg in legs {
-            let leg = leg?;
-            if !leg.forked.is_empty() {
-                return Ok(Read::Forked(leg.forked));
-            }
-            done.extend(leg.done);
-            waiting.extend(leg.left);
-            last_error = leg.last_error.or(last_error);
-            if leg.moved {
-                moved_at = Instant::now();
-                attempts = 0;
-            }
+        done.extend(leg.done);
+        if leg.left.is_empty() {
+            continue;
         }
-        if waiting.is_empty() {
-            break;
+        let silence = source.silence();
+        if silence > source.client.retry().deadline {
+            return Err(stalled(&leg.left, silence, leg.last_error));
         }
-        if moved_at.elapsed() > retry.deadline {
-            return Err(stalled(&waiting, moved_at.elapsed(), last_error));
+        if let Some(error) = &leg.last_error {
+            tracing::warn!(%error, partitions = leg.left.len(), "retrying");
         }
-        if let Some(error) = &last_error {
-            tracing::warn!(%error, partitions = waiting.len(), "retrying");
-        }
-        tokio::time::sleep(retry.backoff(attempts)).await;
-        attempts += 1;
-        find_leaders(source.client, &mut waiting).await?;
+        let attempts = if leg.moved { 1 } else { attempts + 1 };
+        legs.push(attempt(source, leg.left, attempts));
     }
     Ok(Read::Whole(done))
+}
+
+fn by_leader(cursors: Vec<Cursor>) -> BTreeMap<BrokerId, Vec<Cursor>> {
+    let mut by_leader: BTreeMap<BrokerId, Vec<Cursor>> = BTreeMap::new();
+    for cursor in cursors {
+        by_leader.entry(cursor.leader).or_default().push(cursor);
+    }
+    by_leader
+}
+
+/// Reads some cursors; behind attempts that failed, after a pause, from those who lead them then.
+async fn attempt(
+    source: &Source<'_>,
+    mut cursors: Vec<Cursor>,
+    attempts: u32,
+) -> Result<(Leg, u32), EngineError> {
+    if let Some(failed) = attempts.checked_sub(1) {
+        tokio::time::sleep(source.client.retry().backoff(failed)).await;
+        find_leaders(source.client, &mut cursors).await?;
+    }
+    let leaders = by_leader(cursors).into_iter();
+    let reading = leaders.map(|(leader, cursors)| read_leader(source, leader, cursors));
+    let mut all = Leg::default();
+    for leg in try_join_all(reading).await? {
+        all.join(leg);
+    }
+    Ok((all, attempts))
 }
 
 fn stalled(waiting: &[Cursor], silence: Duration, last_error: Option<KafkaError>) -> EngineError {
@@ -299,7 +345,7 @@ fn stalled(waiting: &[Cursor], silence: Duration, last_error: Option<KafkaError>
 async fn find_leaders(client: &Client, cursors: &mut [Cursor]) -> Result<(), EngineError> {
     let topics: BTreeSet<&str> = cursors.iter().map(|cursor| &*cursor.topic).collect();
     let names: Vec<String> = topics.into_iter().map(str::to_owned).collect();
-    let metadata = match client.metadata(Topics::Named(&names)).await {
+    let metadata = match client.metadata_now(Topics::Named(&names)).await {
         Ok(metadata) => metadata,
         Err(error) if error.is_transient() => return Ok(()),
         Err(error) => return Err(error.into()),
@@ -314,8 +360,10 @@ async fn find_leaders(client: &Client, cursors: &mut [Cursor]) -> Result<(), Eng
                 cursor.topic
             )));
         }
+        // A broker that was cut off for a while may name the leader of an older epoch: itself.
         if let Some(partition) = topic.partitions.get(&cursor.partition)
             && let Some(leader) = partition.leader
+            && partition.leader_epoch >= cursor.leader_epoch
         {
             cursor.leader = leader;
             cursor.leader_epoch = partition.leader_epoch;
@@ -399,6 +447,9 @@ impl Worker<'_> {
             self.source.limiter.moved(bytes, records).await;
             // Silence is the leader's, not the limiter's.
             self.moved_at += pause.elapsed();
+            if bytes > 0 {
+                self.source.moved();
+            }
             if self.moved_at.elapsed() > SILENCE {
                 let silent = KafkaError::silent(self.connection.broker());
                 return self.give_up(Vec::new(), silent);
@@ -446,7 +497,8 @@ impl Worker<'_> {
             let per_partition = PARTITION_BYTES.min(bytes);
             let request = FetchRequest {
                 max_wait: Duration::from_millis(500),
-                min_bytes: 1,
+                // Where nothing is new, nothing is waited for.
+                min_bytes: i32::from(!cursors.iter().any(Cursor::is_at_end)),
                 max_bytes: i32::try_from(bytes).unwrap_or(i32::MAX),
                 isolation: Isolation::ReadUncommitted,
                 partitions: cursors
@@ -490,6 +542,7 @@ impl Worker<'_> {
                 self.leg.forked.insert(cursor.slot);
                 continue;
             }
+            cursor.unproved &= fetched.error.is_some();
             match fetched.error {
                 Some(ErrorCode::OffsetOutOfRange) => {
                     if let Some(cursor) = self.skip_deleted(cursor).await? {
@@ -539,6 +592,7 @@ impl Worker<'_> {
         if moved {
             self.leg.moved = true;
             self.moved_at = Instant::now();
+            self.source.moved();
         }
         if cursor.is_done() {
             self.leg.done.push(cursor);
@@ -575,14 +629,18 @@ impl Worker<'_> {
         };
         if listed.offset > cursor.next {
             let gap_end = listed.offset.min(cursor.end);
-            cursor.gaps.push(Gap {
-                start_offset: cursor.next,
-                end_offset: gap_end,
-                reason: "the source deleted them while the backup ran (retention or DeleteRecords)"
-                    .to_owned(),
-            });
-            cursor.next = gap_end;
+            if gap_end > cursor.next {
+                cursor.gaps.push(Gap {
+                    start_offset: cursor.next,
+                    end_offset: gap_end,
+                    reason:
+                        "the source deleted them while the backup ran (retention or DeleteRecords)"
+                            .to_owned(),
+                });
+                cursor.next = gap_end;
+            }
             cursor.last_epoch = None;
+            cursor.unproved = false;
             return Ok(Some(cursor));
         }
         let end = [(key.clone(), OffsetSpec::Latest)];

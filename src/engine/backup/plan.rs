@@ -434,9 +434,8 @@ fn plan_topic(
         if !bounds.log_start.contains_key(&key) {
             continue; // not chosen
         }
-        let leader = partition
-            .leader
-            .ok_or_else(|| KafkaError::leaderless(name, *id))?;
+        // One that has lost its leader since then is read when there is another.
+        let leader = partition.leader.unwrap_or(BrokerId(-1));
         limits.push((*id, leader, partition.leader_epoch, bounds.of(&key)?));
     }
     let truncated = chain.as_ref().and_then(|chain| {

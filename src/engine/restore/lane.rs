@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures_util::future::{BoxFuture, FutureExt, try_join_all};
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -36,8 +36,8 @@ use super::target::{self, TargetPartition};
 
 /// More connections to a broker gain nothing (measured: 1 to 4 reach the same, bound by the broker).
 const LANES: usize = 4;
-/// What a broker may take to acknowledge.
-const PRODUCE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Batches below this size are within every sensible limit of a request.
+const LARGE: usize = 1 << 20;
 const MEMORY: u64 = 48 << 20;
 
 /// Reads, prepares and produces everything that the plan wants.
@@ -344,7 +344,8 @@ impl<'a> Lane<'a> {
         self.limiter.moved(bytes, records).await;
         let request = ProduceRequest {
             acks: -1,
-            timeout: PRODUCE_TIMEOUT,
+            // Sooner than we would give the broker up.
+            timeout: self.client.retry().patience() / 2,
             batches,
         };
         let pending = match self.connection(leader).await {
@@ -426,6 +427,19 @@ impl<'a> Lane<'a> {
         Ok(())
     }
 
+    /// A broker hangs up on a request that is larger than its `socket.request.max.bytes`, without a word.
+    fn size_hint(&self) -> String {
+        let stalled = self.streams.values().filter(|stream| stream.stalled);
+        let next = stalled.filter_map(|stream| stream.queue.front());
+        let largest = next.map(|(_, loaded)| loaded.batch.payload.len()).max();
+        match (&self.last_error, largest) {
+            (Some(KafkaError::Disconnected { .. }), Some(bytes)) if bytes >= LARGE => format!(
+                "; the next batch has {bytes} bytes: is the broker's socket.request.max.bytes smaller?"
+            ),
+            _ => String::new(),
+        }
+    }
+
     /// Nothing is in flight and something failed: waits a little, finds the leaders anew, and goes on.
     async fn recover(&mut self) -> Result<(), EngineError> {
         let retry = self.client.retry();
@@ -444,10 +458,11 @@ impl<'a> Lane<'a> {
                 .take(3)
                 .map(|stream| stream.target.key.to_string())
                 .collect();
+            let hint = self.size_hint();
             return Err(EngineError::Stalled {
                 what: names.join(", "),
                 seconds: self.moved_at.elapsed().as_secs(),
-                last: error,
+                last: format!("{error}{hint}"),
             });
         }
         tracing::warn!(%error, partitions = stalled.len(), "retrying");
@@ -459,7 +474,7 @@ impl<'a> Lane<'a> {
             .map(|stream| stream.target.key.topic.clone())
             .collect();
         let topics: Vec<String> = topics.into_iter().collect();
-        let metadata = match self.client.metadata(Topics::Named(&topics)).await {
+        let metadata = match self.client.metadata_now(Topics::Named(&topics)).await {
             Ok(metadata) => metadata,
             Err(error) if error.is_transient() => return Ok(()),
             Err(error) => return Err(error.into()),

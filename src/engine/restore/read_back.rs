@@ -302,7 +302,7 @@ async fn find_leaders(client: &Client, cursors: &mut [Cursor]) -> Result<(), Eng
         .map(|cursor| cursor.span.key.topic.as_str())
         .collect();
     let names: Vec<String> = topics.into_iter().map(str::to_owned).collect();
-    let metadata = match client.metadata(Topics::Named(&names)).await {
+    let metadata = match client.metadata_now(Topics::Named(&names)).await {
         Ok(metadata) => metadata,
         Err(error) if error.is_transient() => return Ok(()),
         Err(error) => return Err(error.into()),

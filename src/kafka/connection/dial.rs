@@ -8,17 +8,19 @@ use tokio::net::TcpStream;
 use super::super::{Address, KafkaError, Tls, tls};
 use super::frame::{ReadHalf, WriteHalf};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// Both directions of a connection.
 pub(super) struct Stream {
     pub reading: ReadHalf,
     pub writing: WriteHalf,
 }
 
-/// Connects; with `tls`, the broker has then proved its name.
-pub(super) async fn dial(address: &Address, tls: Option<&Tls>) -> Result<Stream, KafkaError> {
-    let stream = connect(address).await?;
+/// Connects, within `patience`; with `tls`, the broker has then proved its name, within as much again.
+pub(super) async fn dial(
+    address: &Address,
+    tls: Option<&Tls>,
+    patience: Duration,
+) -> Result<Stream, KafkaError> {
+    let stream = connect(address, patience).await?;
     let Some(tls) = tls else {
         let (reading, writing) = stream.into_split();
         return Ok(Stream {
@@ -29,9 +31,9 @@ pub(super) async fn dial(address: &Address, tls: Option<&Tls>) -> Result<Stream,
     let config = tls::client_config(tls).await?;
     let name = address.to_string();
     let handshake = tls::connect(config, &address.host, &name, stream);
-    let stream = tokio::time::timeout(CONNECT_TIMEOUT, handshake)
+    let stream = tokio::time::timeout(patience, handshake)
         .await
-        .unwrap_or_else(|_| Err(timed_out(address)))?;
+        .unwrap_or_else(|_| Err(timed_out(address, patience)))?;
     let (reading, writing) = tokio::io::split(stream);
     Ok(Stream {
         reading: Box::new(reading),
@@ -40,13 +42,13 @@ pub(super) async fn dial(address: &Address, tls: Option<&Tls>) -> Result<Stream,
 }
 
 /// A TCP connection to the first of the host's addresses that accepts.
-async fn connect(address: &Address) -> Result<TcpStream, KafkaError> {
+async fn connect(address: &Address, patience: Duration) -> Result<TcpStream, KafkaError> {
     let unreachable = |source| KafkaError::Unreachable {
         address: address.to_string(),
         source,
     };
     let connecting = TcpStream::connect((address.host.as_str(), address.port));
-    let stream = tokio::time::timeout(CONNECT_TIMEOUT, connecting)
+    let stream = tokio::time::timeout(patience, connecting)
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
         .map_err(unreachable)?;
@@ -54,9 +56,9 @@ async fn connect(address: &Address) -> Result<TcpStream, KafkaError> {
     Ok(stream)
 }
 
-fn timed_out(address: &Address) -> KafkaError {
+fn timed_out(address: &Address, patience: Duration) -> KafkaError {
     KafkaError::Timeout {
         address: address.to_string(),
-        seconds: CONNECT_TIMEOUT.as_secs(),
+        seconds: patience.as_secs(),
     }
 }

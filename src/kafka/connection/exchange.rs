@@ -16,9 +16,6 @@ use super::dial::Stream;
 use super::frame::{FrameError, Frames, WriteHalf, write_frame};
 use super::message::{api_name, decode, encode, malformed};
 
-/// How long a broker may be silent while it owes an answer: more than any request lets it wait for others.
-pub(super) const PATIENCE: Duration = Duration::from_secs(40);
-
 type AnswerSender = oneshot::Sender<Result<Bytes, KafkaError>>;
 
 /// A request on its way: whole chunks that are written one after the other, never joined.
@@ -95,11 +92,16 @@ pub(in super::super) struct RequestWriter {
 }
 
 /// Starts the exchange on a connection: answers are read by a task that lives until the writer is gone, or the
-/// connection.
-pub(super) fn start(stream: Stream, address: &Arc<str>, client_id: StrBytes) -> RequestWriter {
+/// connection. `patience` is how long the broker may be silent while it owes an answer.
+pub(super) fn start(
+    stream: Stream,
+    address: &Arc<str>,
+    client_id: StrBytes,
+    patience: Duration,
+) -> RequestWriter {
     let (owed, queue) = mpsc::unbounded_channel();
-    let frames = Frames::new(stream.reading, PATIENCE);
-    tokio::spawn(read_answers(frames, queue, Arc::clone(address)));
+    let frames = Frames::new(stream.reading);
+    tokio::spawn(read_answers(frames, queue, Arc::clone(address), patience));
     RequestWriter {
         address: Arc::clone(address),
         client_id,
@@ -182,15 +184,24 @@ impl RequestWriter {
     }
 }
 
+/// What a broker may take at least: changes of topics are answered when they are made, and are told to take at most 30 s.
+fn allowance(api: &str) -> Duration {
+    match api {
+        "CreateTopics" | "DeleteTopics" => Duration::from_secs(40),
+        _ => Duration::ZERO,
+    }
+}
+
 /// Reads answers and hands each to the one who waits for it; after an error, nobody gets anything any more.
 async fn read_answers(
     mut frames: Frames,
     mut queue: mpsc::UnboundedReceiver<Owed>,
     address: Arc<str>,
+    patience: Duration,
 ) {
     while let Some((owed, begun)) = next_owed(&mut frames, &mut queue).await {
         let frame = match begun {
-            Ok(()) => frames.next().await,
+            Ok(()) => frames.next(patience.max(allowance(owed.api))).await,
             Err(error) => Err(error.into()),
         };
         let outcome = frame

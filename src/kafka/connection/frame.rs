@@ -99,19 +99,17 @@ impl From<io::Error> for FrameError {
 pub(super) struct Frames {
     stream: ReadHalf,
     buffers: Buffers,
-    patience: Duration,
     length: [u8; 4],
     /// How much of `length` is there already.
     begun: usize,
 }
 
 impl Frames {
-    /// `patience` is how long may pass without a byte while a frame is due.
-    pub fn new(stream: ReadHalf, patience: Duration) -> Self {
+    /// What comes on a stream.
+    pub fn new(stream: ReadHalf) -> Self {
         Self {
             stream,
             buffers: Buffers::default(),
-            patience,
             length: [0; 4],
             begun: 0,
         }
@@ -129,9 +127,8 @@ impl Frames {
         }
     }
 
-    /// The next frame, without its length.
-    pub async fn next(&mut self) -> Result<Bytes, FrameError> {
-        let patience = self.patience;
+    /// The next frame, without its length. `patience` is how long may pass without a byte.
+    pub async fn next(&mut self, patience: Duration) -> Result<Bytes, FrameError> {
         let silence = |_| FrameError::Silence(patience);
         while self.begun < self.length.len() {
             tokio::time::timeout(patience, self.begin())
@@ -168,9 +165,11 @@ fn grow(buffer: &mut Vec<u8>, length: usize) {
 mod tests {
     use super::*;
 
+    const SECOND: Duration = Duration::from_secs(1);
+
     fn frames(bytes: &[u8]) -> Frames {
         let stream = std::io::Cursor::new(bytes.to_vec());
-        Frames::new(Box::new(stream), Duration::from_secs(1))
+        Frames::new(Box::new(stream))
     }
 
     fn framed(length: i32, body: &[u8]) -> Vec<u8> {
@@ -188,17 +187,23 @@ mod tests {
         }
         let mut frames = frames(&bytes);
         for (number, size) in sizes.iter().enumerate() {
-            let frame = frames.next().await.unwrap();
+            let frame = frames.next(SECOND).await.unwrap();
             assert_eq!(frame.len(), *size);
             assert!(frame.iter().all(|byte| *byte == number as u8));
         }
-        assert!(matches!(frames.next().await, Err(FrameError::Broken(_))));
+        assert!(matches!(
+            frames.next(SECOND).await,
+            Err(FrameError::Broken(_))
+        ));
     }
 
     #[tokio::test]
     async fn impossible_lengths_are_told_by_their_bytes() {
         for length in [i32::MIN, -1, 0, 3, (LARGEST_FRAME + 1) as i32, i32::MAX] {
-            let error = frames(&framed(length, &[0; 8])).next().await.unwrap_err();
+            let error = frames(&framed(length, &[0; 8]))
+                .next(SECOND)
+                .await
+                .unwrap_err();
             assert!(
                 matches!(error, FrameError::Length(bytes) if bytes == length.to_be_bytes()),
                 "{error:?}"
@@ -220,7 +225,7 @@ mod tests {
     #[tokio::test]
     async fn half_a_frame_is_a_broken_connection() {
         for bytes in [&framed(100, &[1; 99])[..], &[0, 0], &[]] {
-            let error = frames(bytes).next().await.unwrap_err();
+            let error = frames(bytes).next(SECOND).await.unwrap_err();
             assert!(
                 matches!(&error, FrameError::Broken(source) if source.kind() == io::ErrorKind::UnexpectedEof),
                 "{error:?}"
@@ -231,10 +236,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn silence_in_the_middle_of_a_frame_ends_it() {
         let (broker, ours) = tokio::io::duplex(64);
-        let mut frames = Frames::new(Box::new(ours), Duration::from_secs(7));
+        let mut frames = Frames::new(Box::new(ours));
         let mut broker = broker;
         broker.write_all(&framed(100, &[1; 10])).await.unwrap();
-        let error = frames.next().await.unwrap_err();
-        assert!(matches!(error, FrameError::Silence(after) if after == Duration::from_secs(7)));
+        let error = frames.next(7 * SECOND).await.unwrap_err();
+        assert!(matches!(error, FrameError::Silence(after) if after == 7 * SECOND));
     }
 }

@@ -7,8 +7,10 @@ mod message;
 mod probe;
 mod versions;
 
+use std::collections::BTreeSet;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_protocol::messages::RequestHeader;
@@ -31,14 +33,43 @@ pub(super) struct Access {
     tls: Option<Tls>,
     authenticator: Option<Authenticator>,
     client_id: StrBytes,
+    /// How long a broker may be silent while it owes an answer.
+    patience: Duration,
+    /// Where we have been let in.
+    let_in: Mutex<BTreeSet<Arc<str>>>,
 }
 
+/// More to make a connection is not worth while: the next try may succeed at once.
+const LONGEST_DIAL: Duration = Duration::from_secs(10);
+
 impl Access {
-    pub fn new(cluster: &Cluster) -> Self {
+    pub fn new(cluster: &Cluster, patience: Duration) -> Self {
         Self {
+            patience,
+            let_in: Mutex::default(),
             tls: cluster.tls.clone(),
             authenticator: cluster.sasl.clone().map(Authenticator::new),
             client_id: StrBytes::from_string(cluster.client_id.clone()),
+        }
+    }
+
+    /// Takes note of where we are let in. Who was let in before, and is not now, may be in the middle of a change of
+    /// credentials or certificates: the broker knows the new ones already, our files do not, or the other way round.
+    fn noted<T>(
+        &self,
+        address: &Arc<str>,
+        outcome: Result<T, KafkaError>,
+    ) -> Result<T, KafkaError> {
+        let mut let_in = self.let_in.lock().unwrap_or_else(PoisonError::into_inner);
+        match outcome {
+            Ok(value) => {
+                let_in.insert(Arc::clone(address));
+                Ok(value)
+            }
+            Err(error) if error.is_about_trust() && let_in.contains(address) => {
+                Err(KafkaError::Lapsed(Box::new(error)))
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -69,7 +100,18 @@ impl Connection {
         address: &Address,
     ) -> Result<Self, KafkaError> {
         let name: Arc<str> = address.to_string().into();
-        let stream = match dial::dial(address, access.tls.as_ref()).await {
+        let opened = Self::open_now(access, broker, address, Arc::clone(&name)).await;
+        access.noted(&name, opened)
+    }
+
+    async fn open_now(
+        access: &Arc<Access>,
+        broker: BrokerId,
+        address: &Address,
+        name: Arc<str>,
+    ) -> Result<Self, KafkaError> {
+        let patience = access.patience.min(LONGEST_DIAL);
+        let stream = match dial::dial(address, access.tls.as_ref(), patience).await {
             Err(KafkaError::Disconnected { what, source, .. })
                 if what == tls::HANDSHAKE && probe::speaks_plain_text(address).await =>
             {
@@ -91,7 +133,7 @@ impl Connection {
         name: Arc<str>,
         stream: Stream,
     ) -> Result<Self, KafkaError> {
-        let mut writer = exchange::start(stream, &name, access.client_id.clone());
+        let mut writer = exchange::start(stream, &name, access.client_id.clone(), access.patience);
         let versions = Versions::ask(&mut writer).await;
         let versions = Arc::new(versions.map_err(|error| hint(error, access.tls.as_ref()))?);
         let session = match &access.authenticator {
@@ -101,7 +143,7 @@ impl Connection {
         let (requests, incoming) = mpsc::channel(16);
         let connection = Self {
             broker,
-            address: name,
+            address: Arc::clone(&name),
             client_id: access.client_id.clone(),
             requests,
             versions: Arc::clone(&versions),
@@ -111,6 +153,7 @@ impl Connection {
             incoming,
             Arc::clone(access),
             versions,
+            name,
             session,
         ));
         Ok(connection)
@@ -221,6 +264,7 @@ async fn serve(
     mut requests: mpsc::Receiver<Outbound>,
     access: Arc<Access>,
     versions: Arc<Versions>,
+    address: Arc<str>,
     mut session: Session,
 ) {
     loop {
@@ -231,7 +275,8 @@ async fn serve(
         };
         let Some(outbound) = outbound else { break };
         if let Some(authenticator) = access.authenticator.as_ref().filter(|_| session.is_over()) {
-            match authenticator.authenticate(&mut writer, &versions).await {
+            let renewed = authenticator.authenticate(&mut writer, &versions).await;
+            match access.noted(&address, renewed) {
                 Ok(renewed) => session = renewed,
                 Err(error) => {
                     outbound.refuse(error);

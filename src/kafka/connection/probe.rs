@@ -38,7 +38,7 @@ pub(super) async fn sasl_wanted(address: &Address, tls: Option<&Tls>) -> Option<
 }
 
 async fn plain_writer(address: &Address, tls: Option<&Tls>) -> Result<RequestWriter, KafkaError> {
-    let stream = dial(address, tls).await?;
+    let stream = dial(address, tls, TIMEOUT).await?;
     let name = address.to_string().into();
-    Ok(exchange::start(stream, &name, StrBytes::default()))
+    Ok(exchange::start(stream, &name, StrBytes::default(), TIMEOUT))
 }

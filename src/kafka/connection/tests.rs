@@ -29,7 +29,7 @@ fn connected() -> (Stream, Peer<DuplexStream>) {
 fn access(sasl: Option<Sasl>) -> Arc<Access> {
     let mut cluster = Cluster::new(Vec::new());
     cluster.sasl = sasl;
-    Arc::new(Access::new(&cluster))
+    Arc::new(Access::new(&cluster, Retry::default().patience()))
 }
 
 async fn begin(stream: Stream, sasl: Option<Sasl>) -> Result<Connection, KafkaError> {
@@ -163,7 +163,7 @@ async fn an_answer_that_nobody_asked_for_ends_the_connection() {
 async fn a_broker_that_never_answers_is_given_up() {
     let connection = opened(|mut peer| async move { while peer.asked().await.is_some() {} }).await;
     let error = ask(&connection).await.unwrap_err();
-    assert_says(&error, true, &["did not answer within 40 s"]);
+    assert_says(&error, true, &["did not answer within 20 s"]);
     connection.requests.closed().await;
 }
 
@@ -184,7 +184,7 @@ async fn a_broker_that_does_not_read_is_given_up() {
         .await
         .unwrap();
     let error = pending.receive().await.unwrap_err();
-    assert_says(&error, true, &["did not answer within 40 s"]);
+    assert_says(&error, true, &["did not answer within 20 s"]);
     connection.requests.closed().await;
     drop(hold);
 }

@@ -1,6 +1,6 @@
 //! What is said in an authentication, whatever the mechanism.
 
-use super::super::{KafkaError, Sasl};
+use super::super::{KafkaError, Sasl, Secret};
 use super::oauth_bearer::OauthBearer;
 use super::plain;
 use super::scram::{Hash, Scram};
@@ -16,14 +16,20 @@ pub(super) enum Conversation {
 impl Conversation {
     /// Fetches what is needed; nothing is said yet.
     pub async fn begin(sasl: &Sasl, tokens: &Tokens) -> Result<Self, KafkaError> {
-        let scram =
-            |hash, username, password| Scram::new(hash, username, password).map(Self::Scram);
+        let scram = |hash, username: &str, password: &Secret| {
+            Scram::new(hash, username, password).map(Self::Scram)
+        };
         let conversation = match sasl {
             Sasl::Plain { username, password } => {
-                plain::message(username, password).map(|message| Self::Plain { message })
+                plain::message(username, &password.renewed().await?)
+                    .map(|message| Self::Plain { message })
             }
-            Sasl::ScramSha256 { username, password } => scram(Hash::Sha256, username, password),
-            Sasl::ScramSha512 { username, password } => scram(Hash::Sha512, username, password),
+            Sasl::ScramSha256 { username, password } => {
+                scram(Hash::Sha256, username, &password.renewed().await?)
+            }
+            Sasl::ScramSha512 { username, password } => {
+                scram(Hash::Sha512, username, &password.renewed().await?)
+            }
             Sasl::OauthBearer(source) => {
                 OauthBearer::new(&tokens.token(source).await?).map(Self::OauthBearer)
             }

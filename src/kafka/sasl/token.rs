@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::super::{KafkaError, Secret, TokenSource};
+use super::super::{ClientCredentials, KafkaError, Secret, TokenSource};
 use super::token_endpoint;
 
 /// The token of a token endpoint, for all connections of a client.
@@ -37,8 +37,12 @@ impl Tokens {
             Some(kept) if Instant::now() < kept.renew_at => return Ok(kept.token.clone()),
             _ => {}
         }
+        let client = ClientCredentials {
+            client_secret: client.client_secret.renewed().await?,
+            ..client.clone()
+        };
         let asked = Instant::now();
-        let Issued { token, lifetime } = token_endpoint::ask(client).await?;
+        let Issued { token, lifetime } = token_endpoint::ask(&client).await?;
         // Earlier than any session that rests upon it is renewed: see `Session`.
         let renew_at = lifetime.and_then(|lifetime| asked.checked_add(lifetime.mul_f64(0.8)));
         *kept = renew_at.map(|renew_at| Kept {
