@@ -37,10 +37,7 @@ fn what_no_rule_keeps_goes_with_its_packs_and_the_rest_verifies_and_restores() {
         (&report["removed_backups"], &report["removed_packs"]),
         (&2.into(), &1.into())
     );
-    assert!(
-        report["freed_bytes"].as_u64().unwrap() > 5000,
-        "{report}"
-    );
+    assert!(report["freed_bytes"].as_u64().unwrap() > 5000, "{report}");
     let backups = &report["groups"][0]["backups"];
     assert_eq!(
         entry(backups, "backup_id", newest["backup_id"].clone())["kept"],
