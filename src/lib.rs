@@ -10,6 +10,7 @@
 //! - [`repository`]: all that lies in a backup repository, and the narrow storage trait below it
 //! - [`kafka`]: the wire: connections, security, metadata, fetch, produce, administration
 //! - [`engine`]: the verbs (backup, restore, verify, export), each *plan, then apply*
+//! - [`schedule`]: when: cron expressions, time zones, what is due and what was missed
 //! - [`policy`]: what operators write in TOML
 //! - [`cli`]: one file a verb: arguments in; a table, JSON or a progress bar out
 //!
@@ -29,3 +30,4 @@ pub mod kafka;
 pub mod policy;
 pub mod record;
 pub mod repository;
+pub mod schedule;
