@@ -3,6 +3,7 @@
 //! Reports go to standard output, logs and progress to standard error.
 
 mod backup;
+mod check;
 mod demo;
 mod exit;
 mod expire;
@@ -78,6 +79,7 @@ enum Verb {
     Restore(restore::RestoreArgs),
     Export(export::ExportArgs),
     Expire(expire::ExpireArgs),
+    Check(check::CheckArgs),
     Demo(demo::DemoArgs),
 }
 
@@ -119,6 +121,7 @@ fn run(cli: &Cli) -> Result<Exit, CliError> {
             Verb::Restore(args) => restore::run(args, &cli.global).await,
             Verb::Export(args) => export::run(args, &cli.global).await,
             Verb::Expire(args) => expire::run(args, &cli.global),
+            Verb::Check(args) => check::run(args, &cli.global),
             Verb::Demo(args) => demo::run(args, &cli.global).await,
         }
     })
