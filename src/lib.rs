@@ -11,7 +11,7 @@
 //! - [`kafka`]: the wire: connections, security, metadata, fetch, produce, administration
 //! - [`engine`]: the verbs (backup, restore, verify, export), each *plan, then apply*
 //! - [`schedule`]: when: cron expressions, time zones, what is due and what was missed
-//! - [`policy`]: what operators write in TOML
+//! - [`policy`]: what operators write in TOML, every error in it, and what a reload changes
 //! - [`cli`]: one file a verb: arguments in; a table, JSON or a progress bar out
 //!
 //! # How a backup flows through it

@@ -21,11 +21,11 @@ pub struct TopicPattern {
     matcher: Matcher,
 }
 
-/// What is compiled is so when it is first needed: a configuration has many more patterns than run at a time.
 #[derive(Debug, Clone)]
 enum Matcher {
-    Literal(String),
-    Glob(Box<Glob>, OnceLock<Box<GlobMatcher>>),
+    Literal,
+    /// Compiled when it is first needed: a configuration has many more patterns than run at a time.
+    Glob(OnceLock<Option<Box<GlobMatcher>>>),
     Regex(Regex),
 }
 
@@ -42,12 +42,24 @@ impl TopicPattern {
     /// Whether it is about `name`, to choose or to exclude it.
     fn matches(&self, name: &str) -> bool {
         match &self.matcher {
-            Matcher::Literal(literal) => literal == name,
-            Matcher::Glob(glob, compiled) => compiled
-                .get_or_init(|| Box::new(glob.compile_matcher()))
-                .is_match(name),
+            Matcher::Literal => self.body() == name,
+            Matcher::Glob(compiled) => compiled
+                .get_or_init(|| {
+                    glob(self.body())
+                        .ok()
+                        .map(|glob| Box::new(glob.compile_matcher()))
+                })
+                .as_ref()
+                .is_some_and(|glob| glob.is_match(name)),
             Matcher::Regex(regex) => regex.is_match(name),
         }
+    }
+
+    /// What it says, without the `!`.
+    fn body(&self) -> &str {
+        self.text
+            .get(usize::from(self.exclude)..)
+            .unwrap_or_default()
     }
 
     /// Whether it takes topics away.
@@ -58,7 +70,7 @@ impl TopicPattern {
     /// The one name that it chooses, if it is no more than that.
     pub fn literal(&self) -> Option<&str> {
         match &self.matcher {
-            Matcher::Literal(name) if !self.exclude => Some(name),
+            Matcher::Literal if !self.exclude => Some(self.body()),
             _ => None,
         }
     }
@@ -89,13 +101,10 @@ impl FromStr for TopicPattern {
         {
             Matcher::Regex(Regex::new(regex).map_err(|error| refuse(in_one_line(&error)))?)
         } else if body.contains(['*', '?', '[', '{']) {
-            let glob = GlobBuilder::new(body)
-                .literal_separator(false)
-                .build()
-                .map_err(|error| refuse(error.kind().to_string()))?;
-            Matcher::Glob(Box::new(glob), OnceLock::new())
+            glob(body).map_err(|error| refuse(error.kind().to_string()))?;
+            Matcher::Glob(OnceLock::new())
         } else {
-            Matcher::Literal(body.to_owned())
+            Matcher::Literal
         };
         Ok(Self {
             text: text.to_owned(),
@@ -103,6 +112,10 @@ impl FromStr for TopicPattern {
             matcher,
         })
     }
+}
+
+fn glob(text: &str) -> Result<Glob, globset::Error> {
+    GlobBuilder::new(text).literal_separator(false).build()
 }
 
 /// The last line says what is wrong; those before it show where.

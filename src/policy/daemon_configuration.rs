@@ -177,3 +177,49 @@ fn policy_files(directory: &Path, reader: &mut Reader) -> Vec<PathBuf> {
     paths.sort();
     paths
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+    use std::time::Instant;
+
+    use super::*;
+
+    /// `cargo test --release --lib -- --ignored --nocapture many_policies`
+    #[test]
+    #[ignore = "prints how long it takes"]
+    fn many_policies_are_loaded_in_a_fraction_of_a_second() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        std::fs::create_dir(path.join("policies.d")).unwrap();
+        let kafkeep =
+            "[clusters.prod]\nbootstrap_servers = ['k:9092']\n[repositories.main]\npath = '/r'\n";
+        std::fs::write(path.join(KAFKEEP_TOML), kafkeep).unwrap();
+        let mut parsed = std::time::Duration::ZERO;
+        for policy in 0..500 {
+            let mut text = format!(
+                "[backup.p{policy}]\ncluster = 'prod'\nrepository = 'main'\nschedule = '15 2 * * *'\n\
+                 timezone = 'Europe/Berlin'\ntopics = ["
+            );
+            for topic in 0..100 {
+                let pattern = if topic % 2 == 0 { ".*" } else { "" };
+                write!(text, "'topic-{policy}-{topic}{pattern}', ").unwrap();
+            }
+            text.push_str("]\n");
+            let start = Instant::now();
+            text.parse::<toml::Table>().unwrap();
+            parsed += start.elapsed();
+            std::fs::write(path.join(format!("policies.d/{policy}.toml")), text).unwrap();
+        }
+        let start = Instant::now();
+        let configuration = DaemonConfiguration::load(path).unwrap();
+        let loaded = start.elapsed();
+        assert_eq!(configuration.backups.len(), 500);
+        let start = Instant::now();
+        let same = super::super::Difference::between(&configuration, &configuration).is_empty();
+        assert!(same);
+        let compared = start.elapsed();
+        let ratio = loaded.as_secs_f64() / parsed.as_secs_f64();
+        eprintln!("load {loaded:?}, {ratio:.1} times the parsing alone; difference {compared:?}");
+    }
+}

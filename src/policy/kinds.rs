@@ -379,9 +379,7 @@ impl<T: Kind> Kind for Named<T> {
                     "",
                 );
             }
-            let outer = std::mem::replace(&mut reader.entry, name.clone());
-            let value = T::read(node, reader);
-            reader.entry = outer;
+            let value = reader.named(&name, node);
             entries.push(Entry {
                 name: At { value: name, place },
                 value,

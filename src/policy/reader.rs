@@ -270,6 +270,16 @@ impl Reader {
         }
     }
 
+    /// Reads a table that the operator gave this name.
+    pub fn named<T: Kind>(&mut self, name: &str, node: &Node<'_>) -> Option<T> {
+        let outer_entry = std::mem::replace(&mut self.entry, name.to_owned());
+        let outer_key = std::mem::take(&mut self.key);
+        let value = T::read(node, self);
+        self.key = outer_key;
+        self.entry = outer_entry;
+        value
+    }
+
     /// A value of the wrong type.
     pub fn wrong_type<T: Kind>(&mut self, node: &Node<'_>) {
         let (wanted, found) = (T::WANTS, type_name(node.get_ref()));

@@ -76,7 +76,7 @@ pub(super) struct NoSecret {
 }
 
 impl SecretReference {
-    /// Fetches the secret; one trailing line break is not part of it.
+    /// Fetches the secret; one trailing line break is not part of it. One in a file stays the file's: see [`Secret`].
     pub fn fetch(&self) -> Result<Secret, NoSecret> {
         self.fetch_in(|name| std::env::var_os(name))
     }
@@ -87,18 +87,17 @@ impl SecretReference {
     }
 
     fn fetch_in(&self, environment: impl Fn(&str) -> Option<OsString>) -> Result<Secret, NoSecret> {
-        let text = self.read_in(environment)?;
-        let line = text.strip_suffix('\n').unwrap_or(&text);
-        match line.strip_suffix('\r').unwrap_or(line) {
+        let secret = self.read_in(environment)?;
+        match secret.reveal() {
             "" => Err(NoSecret {
                 problem: "the secret is empty".to_owned(),
                 help: "",
             }),
-            secret => Ok(Secret::new(secret)),
+            _ => Ok(secret),
         }
     }
 
-    fn read_in(&self, environment: impl Fn(&str) -> Option<OsString>) -> Result<String, NoSecret> {
+    fn read_in(&self, environment: impl Fn(&str) -> Option<OsString>) -> Result<Secret, NoSecret> {
         let refuse = |problem: String, help| Err(NoSecret { problem, help });
         match self {
             Self::File(path) => read(path),
@@ -114,7 +113,7 @@ impl SecretReference {
                 ),
             },
             Self::Env(name) => match environment(name).map(OsString::into_string) {
-                Some(Ok(text)) => Ok(text),
+                Some(Ok(text)) => Ok(Secret::of_line(text)),
                 Some(Err(_)) => refuse(format!("environment variable {name} is not UTF-8"), ""),
                 None => refuse(format!("environment variable {name} is not set"), ""),
             },
@@ -136,19 +135,16 @@ impl SecretReference {
 const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 const LARGEST: u64 = 1 << 20;
 
-fn read(path: &Path) -> Result<String, NoSecret> {
+fn read(path: &Path) -> Result<Secret, NoSecret> {
     let refuse = |problem: String| NoSecret {
         problem: format!("{}: {problem}", path.display()),
         help: "",
     };
-    let size = path
-        .metadata()
-        .map_err(|error| refuse(error.to_string()))?
-        .len();
+    let size = path.metadata().map_err(|error| refuse(error.to_string()))?.len();
     if size > LARGEST {
         return Err(refuse("is no secret: larger than 1MiB".to_owned()));
     }
-    std::fs::read_to_string(path).map_err(|error| refuse(error.to_string()))
+    Secret::in_file(path).map_err(|error| refuse(error.to_string()))
 }
 
 #[cfg(test)]

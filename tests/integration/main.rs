@@ -7,6 +7,7 @@ mod backup;
 mod backup_and_restore;
 mod bad_input;
 mod byte_for_byte;
+mod check;
 mod cluster;
 mod compaction;
 mod demo;
