@@ -55,6 +55,16 @@ impl TopicPattern {
         }
     }
 
+    /// What all names that it matches begin with, as far as it is written out.
+    pub fn prefix(&self) -> &str {
+        let body = self.body();
+        match &self.matcher {
+            Matcher::Literal => body,
+            Matcher::Glob(_) => body.split(GLOB_SIGNS).next().unwrap_or_default(),
+            Matcher::Regex(_) => "",
+        }
+    }
+
     /// What it says, without the `!`.
     fn body(&self) -> &str {
         self.text
@@ -100,7 +110,7 @@ impl FromStr for TopicPattern {
             .and_then(|rest| rest.strip_suffix('/'))
         {
             Matcher::Regex(Regex::new(regex).map_err(|error| refuse(in_one_line(&error)))?)
-        } else if body.contains(['*', '?', '[', '{']) {
+        } else if body.contains(GLOB_SIGNS) {
             glob(body).map_err(|error| refuse(error.kind().to_string()))?;
             Matcher::Glob(OnceLock::new())
         } else {
@@ -113,6 +123,9 @@ impl FromStr for TopicPattern {
         })
     }
 }
+
+/// What makes a glob of a name.
+const GLOB_SIGNS: [char; 4] = ['*', '?', '[', '{'];
 
 fn glob(text: &str) -> Result<Glob, globset::Error> {
     GlobBuilder::new(text).literal_separator(false).build()

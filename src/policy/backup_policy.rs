@@ -13,9 +13,11 @@ use crate::engine::topics::TopicPatterns;
 use crate::record::Compression;
 use crate::schedule::Timetable;
 
+use super::key::{Key, Keys, Kind, Node};
 use super::kinds::{Choice, Count, OneOf};
 use super::policy_file::{ClusterName, RepositoryName};
-use super::reader::{Key, Keys, Kind, Node, Reader, Section};
+use super::reader::Reader;
+use super::section::Section;
 use super::{schema, timetable};
 
 /// Which topics are backed up, where to, when, and how long backups are kept.

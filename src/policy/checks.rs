@@ -3,13 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
-use crate::engine::topics::Candidate;
-
 use super::daemon_configuration::Policies;
 use super::kafkeep_file::RepositoryFile;
+use super::key::At;
 use super::kinds::{Entry, Named};
-use super::mirror_policy::MirrorPolicy;
-use super::reader::{At, Reader};
+use super::reader::Reader;
 use super::source::Place;
 
 /// A name belongs to one policy, of whatever kind: metrics and backups go by it.
@@ -91,73 +89,4 @@ fn plain(path: &Path) -> PathBuf {
         Some(real.join(plain.strip_prefix(ancestor).ok()?))
     });
     existing.unwrap_or(plain)
-}
-
-/// Two mirrors that write one topic would mix their records. Told where names and patterns show it: what regular
-/// expressions choose shows only when they meet a name.
-pub(super) fn mirror_targets(mirrors: &Named<MirrorPolicy>, reader: &mut Reader) {
-    let mirrors: Vec<(Place, &MirrorPolicy)> = mirrors
-        .0
-        .iter()
-        .filter_map(|entry| Some((entry.name.place, entry.value.as_ref()?)))
-        .collect();
-    let mut written: BTreeMap<(&str, String), usize> = BTreeMap::new();
-    let mut literals: BTreeMap<(&str, &str), Vec<(usize, &str)>> = BTreeMap::new();
-    let mut clashes: BTreeMap<usize, (usize, String)> = BTreeMap::new();
-    for (index, (_, mirror)) in mirrors.iter().enumerate() {
-        for pattern in mirror
-            .topics
-            .iter()
-            .filter(|pattern| !pattern.is_exclusion())
-        {
-            let name = mirror.rename.apply(&pattern.to_string());
-            let earlier = *written
-                .entry((&mirror.target, name.clone()))
-                .or_insert(index);
-            if earlier != index {
-                clashes.entry(index).or_insert((earlier, name));
-            }
-            if let Some(literal) = pattern.literal() {
-                let key = (mirror.target.as_str(), literal);
-                literals.entry(key).or_default().push((index, literal));
-            }
-        }
-    }
-    for (index, (_, mirror)) in mirrors.iter().enumerate() {
-        for ((target, _), writers) in literals.range((mirror.target.as_str(), "")..) {
-            if *target != mirror.target {
-                break;
-            }
-            for (other, literal) in writers.iter().filter(|(other, _)| *other != index) {
-                let written = mirrors
-                    .get(*other)
-                    .map(|(_, other)| other.rename.apply(literal));
-                let candidate = Candidate {
-                    name: literal,
-                    is_internal: false,
-                };
-                let same = written.is_some_and(|name| name == mirror.rename.apply(literal));
-                if same && mirror.topics.chooses(candidate) {
-                    let (first, second) = (index.min(*other), index.max(*other));
-                    let name = mirror.rename.apply(literal);
-                    clashes.entry(second).or_insert((first, name));
-                }
-            }
-        }
-    }
-    for (index, (earlier, name)) in clashes {
-        let (Some((place, mirror)), Some((other, _))) = (mirrors.get(index), mirrors.get(earlier))
-        else {
-            continue;
-        };
-        reader.conflict(
-            *place,
-            format!(
-                "this mirror writes `{name}` in `{}`, as another one does",
-                mirror.target
-            ),
-            "give one of them other topics, another target or another rename",
-            (*other, "the other one"),
-        );
-    }
 }

@@ -6,9 +6,11 @@ use serde_json::Value;
 
 use crate::kafka::{Address, ClientCredentials, Cluster, Sasl, Secret, Tls, TokenSource};
 
+use super::key::{At, Key, Keys, Kind, Node};
 use super::kinds::{Choice, OneOf, Text};
-use super::reader::{At, Key, Keys, Kind, Node, Reader, Section};
+use super::reader::Reader;
 use super::secret::SecretReference;
+use super::section::Section;
 use super::source::Place;
 use super::{PolicyError, schema};
 

@@ -14,6 +14,7 @@ use super::drain_policy::DrainPolicy;
 use super::kafkeep_file::{Http, KafkeepFile, Limits, RepositoryFile};
 use super::kinds::Named;
 use super::mirror_policy::MirrorPolicy;
+use super::mirror_targets;
 use super::policy_file::PolicyFile;
 use super::reader::{Known, Reader};
 
@@ -117,7 +118,7 @@ fn read(directory: &Path, from_outside: bool) -> Result<Checked, Diagnostics> {
     checks::repositories(&kafkeep.repositories, &mut reader);
     let policies = read_policies(directory, &mut reader);
     checks::names(&policies, &mut reader);
-    checks::mirror_targets(&policies.mirrors, &mut reader);
+    mirror_targets::check(&policies.mirrors, &mut reader);
     reader.finish()?;
     Ok(Checked {
         configuration: DaemonConfiguration {

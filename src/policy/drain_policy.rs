@@ -6,10 +6,12 @@ use serde_json::{Value, json};
 
 use crate::engine::topics::TopicPatterns;
 
+use super::key::{Key, Keys, Kind, Node};
 use super::kinds::{Choice, OneOf, Text};
 use super::policy_file::ClusterName;
-use super::reader::{Key, Keys, Kind, Node, Reader, Section};
+use super::reader::Reader;
 use super::schema;
+use super::section::Section;
 
 /// Which group is watched on which topics, and when it counts as drained.
 #[derive(Debug, Clone, PartialEq)]

@@ -8,9 +8,11 @@ use serde_json::Value;
 use crate::engine::size::Size;
 
 use super::cluster_file::ClusterFile;
+use super::key::{At, Key, Keys, Kind, Node};
 use super::kinds::{Count, Named, Text};
-use super::reader::{At, Key, Keys, Kind, Node, Reader, Section};
+use super::reader::Reader;
 use super::schema;
+use super::section::Section;
 
 /// The whole file.
 #[derive(Debug, Default)]

@@ -12,7 +12,8 @@ use crate::engine::size::Size;
 use crate::engine::topics::{TopicPattern, TopicPatterns, nearest};
 use crate::record::Compression;
 
-use super::reader::{At, Kind, Node, Reader};
+use super::key::{At, Kind, Node};
+use super::reader::Reader;
 
 /// A text that is not empty.
 #[derive(Debug, Clone, PartialEq, Eq)]

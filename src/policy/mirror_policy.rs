@@ -8,9 +8,11 @@ use serde_json::{Value, json};
 use crate::engine::topics::{NameTemplate, TopicPatterns};
 use crate::schedule::Timetable;
 
+use super::key::{At, Key, Keys, Kind, Node};
 use super::kinds::{Text, Texts};
 use super::policy_file::ClusterName;
-use super::reader::{At, Key, Keys, Kind, Node, Reader, Section};
+use super::reader::Reader;
+use super::section::Section;
 use super::{schema, timetable};
 
 /// Which topics are copied from where to where, and how they change on the way.

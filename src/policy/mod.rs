@@ -1,6 +1,7 @@
 //! What the operator writes: TOML files, read into domain types.
 //!
 //! ```text
+//! key, kinds  what may stand in a table, and what it takes
 //! reader      a file's values with their places; all that is wrong with them
 //! *_file      the shapes of the files, private to this room
 //! *_policy    one domain type a kind of policy
@@ -19,12 +20,15 @@ mod difference;
 mod drain_policy;
 mod error;
 mod kafkeep_file;
+mod key;
 mod kinds;
 mod mirror_policy;
+mod mirror_targets;
 mod policy_file;
 mod reader;
 mod schema;
 mod secret;
+mod section;
 mod source;
 mod timetable;
 

@@ -4,10 +4,12 @@ use serde_json::Value;
 
 use super::backup_policy::BackupPolicy;
 use super::drain_policy::DrainPolicy;
+use super::key::{Key, Keys, Kind, Node};
 use super::kinds::{Named, Text};
 use super::mirror_policy::MirrorPolicy;
-use super::reader::{Key, Keys, Kind, Node, Reader, Section};
+use super::reader::Reader;
 use super::schema;
+use super::section::Section;
 
 /// The whole file.
 #[derive(Debug, Default)]

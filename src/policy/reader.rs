@@ -1,16 +1,14 @@
 //! Reading TOML so that everything wrong is found, not the first thing alone.
 //!
-//! `toml` parses a file into values that know their place. Tables of [`Key`]s say what may stand in it: they alone
-//! drive the reading, the names that are suggested for an unknown key, and the JSON schema.
+//! `toml` parses a file into values that know their place. Tables of [`Key`](super::key::Key)s say what may stand in it: they
+//! alone drive the reading, the names that are suggested for an unknown key, and the JSON schema.
 
 use std::collections::BTreeSet;
 use std::io::Read;
-use std::marker::PhantomData;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use serde_json::Value;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -18,88 +16,8 @@ use crate::engine::topics::nearest;
 
 use super::PolicyError;
 use super::diagnostic::{Diagnostic, Diagnostics, Related, Spot};
-use super::source::{Place, Source};
-
-/// A value of a file, with its place.
-pub(super) type Node<'a> = Spanned<DeValue<'a>>;
-
-/// What was read, and where.
-#[derive(Debug, Clone)]
-pub(super) struct At<T> {
-    pub value: T,
-    pub place: Place,
-}
-
-/// What a key can take.
-pub(super) trait Kind: Sized {
-    /// In words: what it takes.
-    const WANTS: &'static str;
-
-    /// For editors.
-    fn schema() -> Value;
-
-    /// Takes the value, or tells `reader` why not.
-    fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self>;
-}
-
-/// A key of a table: its name, what it takes and what it is for.
-pub(super) struct Key<T> {
-    name: &'static str,
-    doc: &'static str,
-    required: bool,
-    takes: PhantomData<fn() -> T>,
-}
-
-impl<T> Key<T> {
-    /// A key that may be left out.
-    pub const fn optional(name: &'static str, doc: &'static str) -> Self {
-        Self {
-            name,
-            doc,
-            required: false,
-            takes: PhantomData,
-        }
-    }
-
-    /// A key that must be there.
-    pub const fn required(name: &'static str, doc: &'static str) -> Self {
-        Self {
-            name,
-            doc,
-            required: true,
-            takes: PhantomData,
-        }
-    }
-}
-
-/// A key, whatever it takes.
-pub(super) trait AnyKey: Sync {
-    fn name(&self) -> &'static str;
-    fn doc(&self) -> &'static str;
-    fn is_required(&self) -> bool;
-    fn schema(&self) -> Value;
-}
-
-impl<T: Kind> AnyKey for Key<T> {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn doc(&self) -> &'static str {
-        self.doc
-    }
-
-    fn is_required(&self) -> bool {
-        self.required
-    }
-
-    fn schema(&self) -> Value {
-        T::schema()
-    }
-}
-
-/// All keys of a table.
-pub(super) type Keys = &'static [&'static dyn AnyKey];
+use super::key::{Kind, Node};
+use super::source::{Place, Source, secret_around};
 
 /// The names that policies may use.
 #[derive(Debug, Default)]
@@ -191,7 +109,7 @@ impl Reader {
     }
 
     fn syntax_error(&mut self, text: &str, span: Range<usize>, message: &str) {
-        let hidden = hidden_around(text, span.start);
+        let hidden = secret_around(text, span.start);
         self.hide(hidden);
         let place = self.place(span);
         let first = (message == "duplicate key").then(|| self.same_header_before(text, place));
@@ -270,13 +188,19 @@ impl Reader {
         }
     }
 
+    /// Reads the value of a key.
+    pub fn keyed<T>(&mut self, key: &'static str, read: impl FnOnce(&mut Self) -> T) -> T {
+        let outer = std::mem::replace(&mut self.key, key);
+        let value = read(self);
+        self.key = outer;
+        value
+    }
+
     /// Reads a table that the operator gave this name.
     pub fn named<T: Kind>(&mut self, name: &str, node: &Node<'_>) -> Option<T> {
-        let outer_entry = std::mem::replace(&mut self.entry, name.to_owned());
-        let outer_key = std::mem::take(&mut self.key);
-        let value = T::read(node, self);
-        self.key = outer_key;
-        self.entry = outer_entry;
+        let outer = std::mem::replace(&mut self.entry, name.to_owned());
+        let value = self.keyed("", |reader| T::read(node, reader));
+        self.entry = outer;
         value
     }
 
@@ -399,86 +323,6 @@ impl Reader {
     }
 }
 
-/// A table, whose unknown keys have been told.
-pub(super) struct Section<'n> {
-    table: &'n DeTable<'n>,
-    pub place: Place,
-}
-
-impl<'n> Section<'n> {
-    /// Opens a table that may have `keys`.
-    pub fn open<T: Kind>(node: &'n Node<'_>, keys: Keys, reader: &mut Reader) -> Option<Self> {
-        let Some(table) = node.get_ref().as_table() else {
-            if !reader.is_open {
-                reader.hide_values(node);
-            }
-            reader.wrong_type::<T>(node);
-            return None;
-        };
-        for (key, value) in table {
-            let name = key.get_ref();
-            if keys.iter().any(|known| known.name() == name) {
-                continue;
-            }
-            if !reader.is_open {
-                reader.hide_values(value);
-            }
-            let near = nearest(name, keys.iter().map(|known| known.name()));
-            let elsewhere = reader.elsewhere.iter().find(|(key, _)| key == name);
-            let help = match (elsewhere, near) {
-                (Some((_, advice)), _) => (*advice).to_owned(),
-                (None, Some(near)) => format!("did you mean `{near}`?"),
-                (None, None) => format!("known here: {}", names(keys)),
-            };
-            let place = reader.place(key.span());
-            reader.problem(place, format!("unknown key `{name}`"), help);
-        }
-        Some(Self {
-            table,
-            place: reader.place(node.span()),
-        })
-    }
-
-    /// Reads a key. `None` when it is not there, or wrong: then that has been told.
-    pub fn get<T: Kind>(&self, key: &Key<T>, reader: &mut Reader) -> Option<At<T>> {
-        let found = self
-            .table
-            .iter()
-            .find(|(name, _)| name.get_ref() == key.name);
-        let Some((_, node)) = found else {
-            if key.required {
-                let message = format!("`{}` is missing", key.name);
-                reader.problem(self.place, message, format!("{}: {}", key.name, key.doc));
-            }
-            return None;
-        };
-        let outer = std::mem::replace(&mut reader.key, key.name);
-        let value = T::read(node, reader);
-        reader.key = outer;
-        Some(At {
-            value: value?,
-            place: reader.place(node.span()),
-        })
-    }
-
-    /// Whether the key is there, right or wrong.
-    pub fn has<T>(&self, key: &Key<T>) -> bool {
-        self.table
-            .iter()
-            .any(|(name, _)| name.get_ref() == key.name)
-    }
-
-    /// The value alone.
-    pub fn value<T: Kind>(&self, key: &Key<T>, reader: &mut Reader) -> Option<T> {
-        self.get(key, reader).map(|at| at.value)
-    }
-}
-
-fn names(keys: Keys) -> String {
-    let names: Vec<String> = keys.iter().map(|key| format!("`{}`", key.name())).collect();
-    names.join(", ")
-}
-
 fn type_name(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a string",
@@ -489,43 +333,4 @@ fn type_name(value: &DeValue<'_>) -> &'static str {
         DeValue::Array(_) => "an array",
         DeValue::Table(_) => "a table",
     }
-}
-
-/// What must not be shown of the line at `at` of a file whose syntax is wrong, so that nobody knows what stands where:
-/// all behind the first `=`, should the section have anything to do with secrets.
-fn hidden_around(text: &str, at: usize) -> Range<usize> {
-    const TELLTALES: [&str; 7] = [
-        "clusters",
-        "sasl",
-        "pass",
-        "pw",
-        "secret",
-        "token",
-        "credential",
-    ];
-    let at = at.min(text.trim_end().len());
-    let before = text.get(..at).unwrap_or_default();
-    let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-    let rest = text.get(line_start..).unwrap_or_default();
-    let line = rest.lines().next().unwrap_or_default();
-    let section_start = if line.starts_with('[') {
-        line_start
-    } else {
-        before.rfind("\n[").unwrap_or(0)
-    };
-    let line_end = line_start + line.len();
-    let section = text
-        .get(section_start..line_end)
-        .unwrap_or_default()
-        .to_lowercase();
-    if !TELLTALES.iter().any(|word| section.contains(word)) {
-        return 0..0;
-    }
-    let is_header = |c: char| c.is_ascii_alphanumeric() || "[]._- ".contains(c);
-    let shown = match line.find('=') {
-        Some(at) => at + 1,
-        None if line.starts_with('[') && line.chars().all(is_header) => line.len(),
-        None => 0,
-    };
-    line_start + shown..line_end
 }

@@ -3,8 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::kafkeep_file::KafkeepFile;
+use super::key::{Keys, Kind};
 use super::policy_file::PolicyFile;
-use super::reader::{Keys, Kind};
 
 /// The schema of `kafkeep.toml`.
 pub fn kafkeep_schema() -> Value {

@@ -8,8 +8,10 @@ use serde_json::{Value, json};
 
 use crate::kafka::Secret;
 
+use super::key::{AnyKey, Key, Keys, Kind, Node};
 use super::kinds::Text;
-use super::reader::{AnyKey, Key, Keys, Kind, Node, Reader, Section};
+use super::reader::Reader;
+use super::section::Section;
 
 /// Where a secret lies: `{ file = … }`, `{ credential = … }` (systemd's LoadCredential) or `{ env = … }`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,7 +142,10 @@ fn read(path: &Path) -> Result<Secret, NoSecret> {
         problem: format!("{}: {problem}", path.display()),
         help: "",
     };
-    let size = path.metadata().map_err(|error| refuse(error.to_string()))?.len();
+    let size = path
+        .metadata()
+        .map_err(|error| refuse(error.to_string()))?
+        .len();
     if size > LARGEST {
         return Err(refuse("is no secret: larger than 1MiB".to_owned()));
     }

@@ -122,3 +122,42 @@ fn floor(text: &str, at: usize) -> usize {
         .find(|at| text.is_char_boundary(*at))
         .unwrap_or(0)
 }
+
+/// What must not be shown of the line at `at` of a file whose syntax is wrong, so that nobody knows what stands where:
+/// all behind the first `=`, should the section have anything to do with secrets.
+pub(super) fn secret_around(text: &str, at: usize) -> Range<usize> {
+    const TELLTALES: [&str; 7] = [
+        "clusters",
+        "sasl",
+        "pass",
+        "pw",
+        "secret",
+        "token",
+        "credential",
+    ];
+    let at = at.min(text.trim_end().len());
+    let before = text.get(..at).unwrap_or_default();
+    let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+    let rest = text.get(line_start..).unwrap_or_default();
+    let line = rest.lines().next().unwrap_or_default();
+    let section_start = if line.starts_with('[') {
+        line_start
+    } else {
+        before.rfind("\n[").unwrap_or(0)
+    };
+    let line_end = line_start + line.len();
+    let section = text
+        .get(section_start..line_end)
+        .unwrap_or_default()
+        .to_lowercase();
+    if !TELLTALES.iter().any(|word| section.contains(word)) {
+        return 0..0;
+    }
+    let is_header = |c: char| c.is_ascii_alphanumeric() || "[]._- ".contains(c);
+    let shown = match line.find('=') {
+        Some(at) => at + 1,
+        None if line.starts_with('[') && line.chars().all(is_header) => line.len(),
+        None => 0,
+    };
+    line_start + shown..line_end
+}

@@ -7,8 +7,10 @@ use serde_json::Value;
 
 use crate::schedule::{Concurrency, Schedule, ScheduleError, Timetable};
 
+use super::key::{At, Key, Kind, Node};
 use super::kinds::{Choice, OneOf, Text};
-use super::reader::{At, Key, Kind, Node, Reader, Section};
+use super::reader::Reader;
+use super::section::Section;
 use super::source::Place;
 
 pub(super) const SCHEDULE: Key<Text> = Key::optional(
