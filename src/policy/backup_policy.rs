@@ -110,7 +110,7 @@ const MAX_AGE: Key<Duration> = Key::optional(
 );
 const DEADLINE: Key<Duration> = Key::optional(
     "deadline",
-    "a run in which nothing moves for so long has failed; 1m by default",
+    "a run in which nothing moves for so long has failed; 2m by default",
 );
 const KEYS: Keys = &[
     &CLUSTER,
@@ -134,7 +134,7 @@ const KEYS: Keys = &[
     &DEADLINE,
 ];
 
-const DEFAULT_DEADLINE: Duration = Duration::from_secs(60);
+const DEFAULT_DEADLINE: Duration = Duration::from_secs(120);
 const DEFAULT_RETENTION_DAYS: u32 = 30;
 
 impl Kind for BackupPolicy {

@@ -10,6 +10,7 @@ mod byte_for_byte;
 mod check;
 mod cluster;
 mod compaction;
+mod daemon;
 mod demo;
 mod documentation;
 mod documented_access;
