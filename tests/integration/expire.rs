@@ -67,7 +67,10 @@ fn nothing_is_removed_while_a_backup_runs_or_when_a_manifest_cannot_be_read() {
         .produce("expire.busy", 0, Compression::None, numbered(0, 2000));
     scene.backup("--topic expire.busy");
     scene.backup("--topic expire.busy");
-    let mut run = scene.start("backup", "--topic expire.busy --no-keys --rate-limit 10KiB/s");
+    let mut run = scene.start(
+        "backup",
+        "--topic expire.busy --no-keys --rate-limit 10KiB/s",
+    );
     while scene.files("locks").is_empty() {
         std::thread::sleep(Duration::from_millis(5));
     }
