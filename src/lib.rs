@@ -11,7 +11,9 @@
 //! - [`kafka`]: the wire: connections, security, metadata, fetch, produce, administration
 //! - [`engine`]: the verbs (backup, restore, verify, export), each *plan, then apply*
 //! - [`schedule`]: when: cron expressions, time zones, what is due and what was missed
-//! - [`policy`]: what operators write in TOML
+//! - [`policy`]: what operators write in TOML, every error in it, and what a reload changes
+//! - [`daemon`]: policies on their schedules: what runs, when configurations change, signals, systemd
+//! - [`http`]: the daemon's port: health, metrics and status
 //! - [`cli`]: one file a verb: arguments in; a table, JSON or a progress bar out
 //!
 //! # How a backup flows through it
@@ -25,7 +27,9 @@
 //! There is no unsafe code here: `unsafe_code = "forbid"` in `Cargo.toml` holds for every target.
 
 pub mod cli;
+pub mod daemon;
 pub mod engine;
+pub mod http;
 pub mod kafka;
 pub mod policy;
 pub mod record;

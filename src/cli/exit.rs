@@ -1,7 +1,9 @@
 //! How a command ends: exit codes, and the errors that lead to them.
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
+use crate::daemon::DaemonError;
 use crate::engine::EngineError;
 use crate::kafka::KafkaError;
 use crate::policy::PolicyError;
@@ -56,6 +58,17 @@ pub enum CliError {
     /// The report could not be written.
     #[error("the report could not be written: {0}")]
     Output(std::io::Error),
+    /// The daemon could not be started.
+    #[error(transparent)]
+    Daemon(#[from] DaemonError),
+    /// The daemon's port could not be opened.
+    #[error("cannot listen on {listen}: {source}; set another address with [http] listen")]
+    Listen {
+        /// Where.
+        listen: SocketAddr,
+        /// The system's error.
+        source: std::io::Error,
+    },
 }
 
 impl CliError {
@@ -66,7 +79,13 @@ impl CliError {
             Self::Engine(EngineError::Kafka(
                 KafkaError::Configuration(_) | KafkaError::File { .. },
             )) => Exit::Configuration,
-            Self::Engine(_) | Self::Demo(_) | Self::Runtime(_) | Self::Output(_) => Exit::Failed,
+            Self::Daemon(DaemonError::Configuration(_)) => Exit::Configuration,
+            Self::Engine(_)
+            | Self::Demo(_)
+            | Self::Runtime(_)
+            | Self::Output(_)
+            | Self::Daemon(_)
+            | Self::Listen { .. } => Exit::Failed,
             Self::Damaged(_) => Exit::Incomplete,
             Self::Policy(_) => Exit::Configuration,
             Self::Usage(_) => Exit::Usage,

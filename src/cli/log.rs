@@ -4,10 +4,11 @@ use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 
-/// Starts logging: warnings by default; `RUST_LOG` overrides.
-pub fn start(quiet: bool, verbose: u8) {
+/// Starts logging: warnings by default, and what a daemon does; `RUST_LOG` overrides.
+pub fn start(quiet: bool, verbose: u8, is_daemon: bool) {
     let level = match (quiet, verbose) {
         (true, _) => "error",
+        (false, 0) if is_daemon => "warn,kafkeep=info",
         (false, 0) => "warn",
         (false, 1) => "info,kafkeep=debug",
         (false, _) => "trace",

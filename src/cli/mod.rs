@@ -3,6 +3,7 @@
 //! Reports go to standard output, logs and progress to standard error.
 
 mod backup;
+mod check;
 mod demo;
 mod exit;
 mod expire;
@@ -14,6 +15,7 @@ mod output;
 mod places;
 mod progress;
 mod restore;
+mod run;
 mod show;
 mod verify;
 
@@ -71,6 +73,7 @@ struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Run(run::RunArgs),
     Backup(backup::BackupArgs),
     List(list::ListArgs),
     Show(show::ShowArgs),
@@ -78,6 +81,7 @@ enum Verb {
     Restore(restore::RestoreArgs),
     Export(export::ExportArgs),
     Expire(expire::ExpireArgs),
+    Check(check::CheckArgs),
     Demo(demo::DemoArgs),
 }
 
@@ -87,7 +91,11 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return exit::usage(&error),
     };
-    log::start(cli.global.quiet, cli.global.verbose);
+    log::start(
+        cli.global.quiet,
+        cli.global.verbose,
+        matches!(cli.verb, Verb::Run(_)),
+    );
     let outcome = run(&cli);
     match outcome {
         Ok(exit) => exit.into(),
@@ -112,6 +120,7 @@ fn run(cli: &Cli) -> Result<Exit, CliError> {
         .map_err(CliError::Runtime)?;
     runtime.block_on(async {
         match &cli.verb {
+            Verb::Run(args) => run::run(args, &cli.global).await,
             Verb::Backup(args) => backup::run(args, &cli.global).await,
             Verb::List(args) => list::run(args, &cli.global),
             Verb::Show(args) => show::run(args, &cli.global),
@@ -119,6 +128,7 @@ fn run(cli: &Cli) -> Result<Exit, CliError> {
             Verb::Restore(args) => restore::run(args, &cli.global).await,
             Verb::Export(args) => export::run(args, &cli.global).await,
             Verb::Expire(args) => expire::run(args, &cli.global),
+            Verb::Check(args) => check::run(args, &cli.global),
             Verb::Demo(args) => demo::run(args, &cli.global).await,
         }
     })

@@ -123,6 +123,13 @@ fn descriptors_used_up(error: &(dyn std::error::Error + 'static)) -> Option<Stri
     }
 }
 
+/// Prints what is wrong on standard error.
+pub fn complaint(text: impl Display) {
+    // Nothing more can be done when even this cannot be written.
+    let text = text.to_string();
+    writeln!(std::io::stderr().lock(), "{}", plain_lines(&text)).unwrap_or_default();
+}
+
 /// A table with a header; columns named in `right` are aligned to the right.
 pub fn table<const N: usize>(header: [&str; N], right: &[usize]) -> Table {
     let mut table = Table::new();

@@ -71,7 +71,7 @@ impl RepositoryArgs {
         let found = Configuration::load(&global.config)
             .and_then(|configuration| configuration.repository(&self.repository));
         match found {
-            Ok(location) => Ok(location.0),
+            Ok(location) => Ok(location.path),
             Err(error) if Path::new(&self.repository).exists() => Err(CliError::Usage(format!(
                 "repository {0} is taken for a name, and {error}; for the directory of this name, write ./{0}",
                 self.repository

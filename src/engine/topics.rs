@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::OnceLock;
 
-use globset::{GlobBuilder, GlobMatcher};
+use globset::{Glob, GlobBuilder, GlobMatcher};
 use regex::Regex;
 
 use crate::repository::{Manifest, TopicEntry};
@@ -22,25 +23,64 @@ pub struct TopicPattern {
 
 #[derive(Debug, Clone)]
 enum Matcher {
-    Literal(String),
-    Glob(Box<GlobMatcher>),
+    Literal,
+    /// Compiled when it is first needed: a configuration has many more patterns than run at a time.
+    Glob(OnceLock<Option<Box<GlobMatcher>>>),
     Regex(Regex),
 }
+
+/// Patterns are equal when they are written alike.
+impl PartialEq for TopicPattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for TopicPattern {}
 
 impl TopicPattern {
     /// Whether it is about `name`, to choose or to exclude it.
     fn matches(&self, name: &str) -> bool {
         match &self.matcher {
-            Matcher::Literal(literal) => literal == name,
-            Matcher::Glob(glob) => glob.is_match(name),
+            Matcher::Literal => self.body() == name,
+            Matcher::Glob(compiled) => compiled
+                .get_or_init(|| {
+                    glob(self.body())
+                        .ok()
+                        .map(|glob| Box::new(glob.compile_matcher()))
+                })
+                .as_ref()
+                .is_some_and(|glob| glob.is_match(name)),
             Matcher::Regex(regex) => regex.is_match(name),
         }
     }
 
-    /// The one name that it chooses, if it is no more than that.
-    fn literal(&self) -> Option<&str> {
+    /// What all names that it matches begin with, as far as it is written out.
+    pub fn prefix(&self) -> &str {
+        let body = self.body();
         match &self.matcher {
-            Matcher::Literal(name) if !self.exclude => Some(name),
+            Matcher::Literal => body,
+            Matcher::Glob(_) => body.split(GLOB_SIGNS).next().unwrap_or_default(),
+            Matcher::Regex(_) => "",
+        }
+    }
+
+    /// What it says, without the `!`.
+    fn body(&self) -> &str {
+        self.text
+            .get(usize::from(self.exclude)..)
+            .unwrap_or_default()
+    }
+
+    /// Whether it takes topics away.
+    pub fn is_exclusion(&self) -> bool {
+        self.exclude
+    }
+
+    /// The one name that it chooses, if it is no more than that.
+    pub fn literal(&self) -> Option<&str> {
+        match &self.matcher {
+            Matcher::Literal if !self.exclude => Some(self.body()),
             _ => None,
         }
     }
@@ -69,15 +109,12 @@ impl FromStr for TopicPattern {
             .strip_prefix('/')
             .and_then(|rest| rest.strip_suffix('/'))
         {
-            Matcher::Regex(Regex::new(regex).map_err(|error| refuse(error.to_string()))?)
-        } else if body.contains(['*', '?', '[', '{']) {
-            let glob = GlobBuilder::new(body)
-                .literal_separator(false)
-                .build()
-                .map_err(|error| refuse(error.kind().to_string()))?;
-            Matcher::Glob(Box::new(glob.compile_matcher()))
+            Matcher::Regex(Regex::new(regex).map_err(|error| refuse(in_one_line(&error)))?)
+        } else if body.contains(GLOB_SIGNS) {
+            glob(body).map_err(|error| refuse(error.kind().to_string()))?;
+            Matcher::Glob(OnceLock::new())
         } else {
-            Matcher::Literal(body.to_owned())
+            Matcher::Literal
         };
         Ok(Self {
             text: text.to_owned(),
@@ -87,9 +124,23 @@ impl FromStr for TopicPattern {
     }
 }
 
+/// What makes a glob of a name.
+const GLOB_SIGNS: [char; 4] = ['*', '?', '[', '{'];
+
+fn glob(text: &str) -> Result<Glob, globset::Error> {
+    GlobBuilder::new(text).literal_separator(false).build()
+}
+
+/// The last line says what is wrong; those before it show where.
+fn in_one_line(error: &regex::Error) -> String {
+    let text = error.to_string();
+    let last = text.lines().last().unwrap_or_default();
+    last.trim_start_matches("error: ").to_owned()
+}
+
 /// The topics a command chooses. A name is chosen when some pattern matches it and no `!` pattern does;
 /// patterns that only exclude choose from everything. Internal topics only when named literally.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TopicPatterns(Vec<TopicPattern>);
 
 /// A topic as far as choosing it goes.
@@ -105,6 +156,11 @@ impl TopicPatterns {
     /// No patterns choose every topic that is not internal.
     pub fn new(patterns: Vec<TopicPattern>) -> Self {
         Self(patterns)
+    }
+
+    /// The patterns, as they were given.
+    pub fn iter(&self) -> impl Iterator<Item = &TopicPattern> {
+        self.0.iter()
     }
 
     /// The names that are chosen as they are.
@@ -205,7 +261,7 @@ impl TopicPatterns {
 }
 
 /// The closest of `names` to `wanted`, when it is close enough to be a slip.
-pub(super) fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let limit = wanted.chars().count() / 3 + 1;
     names
         .map(|name| (edit_distance(wanted, name), name))
@@ -242,11 +298,53 @@ fn edit_distance(a: &str, b: &str) -> usize {
     row.last().copied().unwrap_or(0)
 }
 
-/// `PATTERN=TEMPLATE`: topics that match get the template's name, in which `{topic}` stands for the old one.
+/// A new name for topics, in which `{topic}` stands for the old one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NameTemplate(String);
+
+const OLD_NAME: &str = "{topic}";
+
+impl NameTemplate {
+    /// The name that `topic` gets.
+    pub fn apply(&self, topic: &str) -> String {
+        self.0.replace(OLD_NAME, topic)
+    }
+
+    /// Whether every topic keeps its name.
+    pub fn is_same(&self) -> bool {
+        self.0 == OLD_NAME
+    }
+}
+
+impl Default for NameTemplate {
+    /// Every topic keeps its name.
+    fn default() -> Self {
+        Self(OLD_NAME.to_owned())
+    }
+}
+
+impl FromStr for NameTemplate {
+    type Err = EngineError;
+
+    fn from_str(text: &str) -> Result<Self, EngineError> {
+        let refuse = |why: &str| Err(EngineError::Refused(why.to_owned()));
+        let bare = text.replace(OLD_NAME, "");
+        if bare.contains(['{', '}']) {
+            return refuse("the template knows only {topic}");
+        }
+        let is_legal = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        if !bare.chars().all(is_legal) || text.is_empty() {
+            return refuse("a topic's name has only letters, digits, `.`, `_` and `-`");
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// `PATTERN=TEMPLATE`: topics that match get the template's name.
 #[derive(Debug, Clone)]
 pub struct Rename {
     pattern: TopicPattern,
-    template: String,
+    template: NameTemplate,
 }
 
 impl FromStr for Rename {
@@ -261,23 +359,9 @@ impl FromStr for Rename {
         if pattern.exclude {
             return Err(refuse("a pattern to rename by cannot start with `!`"));
         }
-        let bare = template.replace("{topic}", "");
-        if bare.contains(['{', '}']) {
-            return Err(refuse("the template knows only {topic}"));
-        }
-        if !bare
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
-            || template.is_empty()
-        {
-            return Err(refuse(
-                "a topic's name has only letters, digits, `.`, `_` and `-`",
-            ));
-        }
-        Ok(Self {
-            pattern,
-            template: template.to_owned(),
-        })
+        let template: Result<NameTemplate, EngineError> = template.parse();
+        let template = template.map_err(|why| refuse(&why.to_string()))?;
+        Ok(Self { pattern, template })
     }
 }
 
@@ -286,10 +370,7 @@ pub fn renamed(topic: &str, renames: &[Rename]) -> String {
     renames
         .iter()
         .find(|rename| rename.pattern.matches(topic))
-        .map_or_else(
-            || topic.to_owned(),
-            |rename| rename.template.replace("{topic}", topic),
-        )
+        .map_or_else(|| topic.to_owned(), |rename| rename.template.apply(topic))
 }
 
 #[cfg(test)]

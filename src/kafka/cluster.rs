@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::KafkaError;
 
 /// Where a cluster is, and how to be let in.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cluster {
     /// Brokers to ask first, as `host:port`.
     pub bootstrap_servers: Vec<String>,
@@ -32,7 +32,7 @@ impl Cluster {
 }
 
 /// TLS. The files are PEM, and read at each connection, so that renewed ones are taken up.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tls {
     /// Who may vouch for a broker; without it, the system's authorities.
     pub ca_file: Option<PathBuf>,
@@ -43,7 +43,7 @@ pub struct Tls {
 }
 
 /// SASL mechanisms.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sasl {
     /// RFC 4616.
     Plain {
@@ -71,7 +71,7 @@ pub enum Sasl {
 }
 
 /// Where bearer tokens come from.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TokenSource {
     /// A file, read at each connection.
     File(PathBuf),
@@ -80,7 +80,7 @@ pub enum TokenSource {
 }
 
 /// OAuth 2.0 client credentials (RFC 6749, section 4.4).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientCredentials {
     /// URL of the token endpoint.
     pub token_endpoint: String,

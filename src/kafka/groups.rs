@@ -178,7 +178,9 @@ impl Client {
         } else {
             GROUPS_AT_ONCE
         };
-        let found: Vec<_> = stream::iter(groups.chunks(size))
+        // Owned, so that the future can go from thread to thread.
+        let chunks: Vec<Vec<String>> = groups.chunks(size).map(<[String]>::to_vec).collect();
+        let found: Vec<_> = stream::iter(chunks)
             .map(|groups| find_coordinators(&connection, version, groups))
             .buffer_unordered(REQUESTS_AT_ONCE)
             .try_collect()
@@ -197,7 +199,7 @@ pub(super) fn coordinator_missing(group: &str) -> KafkaError {
 async fn find_coordinators(
     connection: &Connection,
     version: i16,
-    groups: &[String],
+    groups: Vec<String>,
 ) -> Result<Vec<(String, Result<BrokerId, KafkaError>)>, KafkaError> {
     let keys = groups
         .iter()

@@ -1,56 +1,125 @@
-//! A cluster as a file says it: the keys of `[clusters.NAME]`.
+//! A cluster as a file says it: the keys of `[clusters.NAME]`, and of a file given as `--kafka-config`.
 
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde_json::Value;
 
-use crate::kafka::{Address, ClientCredentials, Cluster, Sasl, Tls, TokenSource};
+use crate::kafka::{Address, ClientCredentials, Cluster, Sasl, Secret, Tls, TokenSource};
 
+use super::key::{At, Key, Keys, Kind, Node};
+use super::kinds::{Choice, OneOf, Text};
+use super::reader::Reader;
 use super::secret::SecretReference;
-use super::{PolicyError, toml_file};
+use super::section::Section;
+use super::source::Place;
+use super::{PolicyError, schema};
 
-/// The keys of `[clusters.NAME]`, and of a file given as `--kafka-config`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// The keys of a cluster; its secrets are not fetched yet.
+#[derive(Debug, Clone)]
 pub(super) struct ClusterFile {
-    #[serde(default)]
+    place: Place,
     bootstrap_servers: Vec<String>,
-    tls: Option<TlsFile>,
+    tls: Option<Tls>,
     sasl: Option<SaslFile>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TlsFile {
-    ca_file: Option<PathBuf>,
-    cert_file: Option<PathBuf>,
-    key_file: Option<PathBuf>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone)]
 struct SaslFile {
-    mechanism: Mechanism,
-    username: Option<String>,
-    password: Option<SecretReference>,
-    token_file: Option<PathBuf>,
-    token_endpoint: Option<String>,
-    client_id: Option<String>,
-    client_secret: Option<SecretReference>,
-    scope: Option<String>,
-    token_endpoint_ca_file: Option<PathBuf>,
+    place: Place,
+    mechanism: At<OneOf<Mechanism>>,
+    username: Option<At<Text>>,
+    password: Option<At<SecretReference>>,
+    token_file: Option<At<PathBuf>>,
+    token_endpoint: Option<At<Text>>,
+    client_id: Option<At<Text>>,
+    client_secret: Option<At<SecretReference>>,
+    scope: Option<At<Text>>,
+    token_endpoint_ca_file: Option<At<PathBuf>>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mechanism {
-    #[serde(rename = "PLAIN")]
     Plain,
-    #[serde(rename = "SCRAM-SHA-256")]
     ScramSha256,
-    #[serde(rename = "SCRAM-SHA-512")]
     ScramSha512,
-    #[serde(rename = "OAUTHBEARER")]
     OauthBearer,
+}
+
+impl Choice for Mechanism {
+    const WANTS: &'static str = "one of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER";
+    const CHOICES: &'static [(&'static str, Self)] = &[
+        ("PLAIN", Self::Plain),
+        ("SCRAM-SHA-256", Self::ScramSha256),
+        ("SCRAM-SHA-512", Self::ScramSha512),
+        ("OAUTHBEARER", Self::OauthBearer),
+    ];
+}
+
+const BOOTSTRAP_SERVERS: Key<Vec<At<Server>>> =
+    Key::optional("bootstrap_servers", "brokers to ask first, as HOST:PORT");
+const TLS: Key<TlsKind> = Key::optional("tls", "encryption; {} for the system's authorities");
+const SASL: Key<SaslFile> = Key::optional("sasl", "authentication");
+
+const CA_FILE: Key<PathBuf> = Key::optional(
+    "ca_file",
+    "PEM: who may vouch for a broker; the system's authorities by default",
+);
+const CERT_FILE: Key<PathBuf> = Key::optional("cert_file", "PEM: the client's certificate");
+const KEY_FILE: Key<PathBuf> = Key::optional("key_file", "PEM: its key");
+
+const MECHANISM: Key<OneOf<Mechanism>> = Key::required("mechanism", "how to prove who one is");
+const USERNAME: Key<Text> = Key::optional("username", "who; for PLAIN and SCRAM");
+const PASSWORD: Key<SecretReference> = Key::optional("password", "the proof; for PLAIN and SCRAM");
+const TOKEN_FILE: Key<PathBuf> = Key::optional(
+    "token_file",
+    "a bearer token, read anew at each connection; for OAUTHBEARER",
+);
+const TOKEN_ENDPOINT: Key<Text> = Key::optional(
+    "token_endpoint",
+    "URL that gives bearer tokens; for OAUTHBEARER",
+);
+const CLIENT_ID: Key<Text> = Key::optional("client_id", "who; for token_endpoint");
+const CLIENT_SECRET: Key<SecretReference> =
+    Key::optional("client_secret", "the proof; for token_endpoint");
+const SCOPE: Key<Text> = Key::optional("scope", "what for; for token_endpoint");
+const TOKEN_ENDPOINT_CA_FILE: Key<PathBuf> = Key::optional(
+    "token_endpoint_ca_file",
+    "PEM: who may vouch for token_endpoint",
+);
+
+const CLUSTER_KEYS: Keys = &[&BOOTSTRAP_SERVERS, &TLS, &SASL];
+const TLS_KEYS: Keys = &[&CA_FILE, &CERT_FILE, &KEY_FILE];
+const SASL_KEYS: Keys = &[
+    &MECHANISM,
+    &USERNAME,
+    &PASSWORD,
+    &TOKEN_FILE,
+    &TOKEN_ENDPOINT,
+    &CLIENT_ID,
+    &CLIENT_SECRET,
+    &SCOPE,
+    &TOKEN_ENDPOINT_CA_FILE,
+];
+
+/// A broker's address, kept as it is written.
+#[derive(Debug, Clone)]
+struct Server(String);
+
+impl Kind for Server {
+    const WANTS: &'static str = "HOST:PORT";
+
+    fn schema() -> Value {
+        Text::schema()
+    }
+
+    fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
+        let Text(text) = Text::read(node, reader)?;
+        if let Err(problem) = text.parse::<Address>() {
+            reader.problem(reader.place(node.span()), problem, "");
+            return None;
+        }
+        Some(Self(text))
+    }
 }
 
 /// Reads a cluster: `bootstrap_servers` from the command line come before the file's.
@@ -61,116 +130,212 @@ pub fn load_cluster(
     let Some(path) = file else {
         return Ok(Cluster::new(bootstrap_servers.to_vec()));
     };
-    let mut cluster: ClusterFile = toml_file::read(path)?;
-    if !bootstrap_servers.is_empty() {
+    let mut reader = Reader::default();
+    let mut cluster: Option<ClusterFile> = reader.read(path);
+    if let (Some(cluster), false) = (&mut cluster, bootstrap_servers.is_empty()) {
         cluster.bootstrap_servers = bootstrap_servers.to_vec();
     }
-    cluster.into_cluster(path)
+    let cluster = cluster.and_then(|cluster| cluster.cluster(&mut reader));
+    reader.result(cluster)
+}
+
+impl Kind for ClusterFile {
+    const WANTS: &'static str = "a table with bootstrap_servers";
+
+    fn schema() -> Value {
+        schema::table(CLUSTER_KEYS)
+    }
+
+    fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
+        let section = Section::open::<Self>(node, CLUSTER_KEYS, reader)?;
+        let servers = section
+            .value(&BOOTSTRAP_SERVERS, reader)
+            .unwrap_or_default();
+        Some(Self {
+            place: section.place,
+            bootstrap_servers: servers.into_iter().map(|at| at.value.0).collect(),
+            tls: section.value(&TLS, reader).map(|TlsKind(tls)| tls),
+            sasl: section.value(&SASL, reader),
+        })
+    }
 }
 
 impl ClusterFile {
-    /// The domain type, with its secrets fetched.
-    pub fn into_cluster(self, path: &Path) -> Result<Cluster, PolicyError> {
-        let senseless = |problem: String| PolicyError::Senseless {
-            path: path.to_owned(),
-            problem,
-        };
+    /// The domain type, with its secrets fetched; what is wrong is told to `reader`.
+    pub fn cluster(&self, reader: &mut Reader) -> Option<Cluster> {
         if self.bootstrap_servers.is_empty() {
-            return Err(senseless(
-                "bootstrap_servers is empty: name at least one HOST:PORT".to_owned(),
-            ));
+            let help = "name at least one, as in bootstrap_servers = [\"kafka1:9092\"]";
+            reader.problem(self.place, "no bootstrap server is named", help);
+            return None;
         }
-        for server in &self.bootstrap_servers {
-            if let Err(problem) = server.parse::<Address>() {
-                return Err(senseless(format!("bootstrap_servers: {problem}")));
-            }
+        let mut cluster = Cluster::new(self.bootstrap_servers.clone());
+        cluster.tls = self.tls.clone();
+        if let Some(sasl) = &self.sasl {
+            cluster.sasl = Some(sasl.sasl(reader)?);
         }
-        let mut cluster = Cluster::new(self.bootstrap_servers);
-        let tls = self.tls.map(TlsFile::into_tls).transpose();
-        cluster.tls = tls.map_err(senseless)?;
-        cluster.sasl = self.sasl.map(|sasl| sasl.into_sasl(path)).transpose()?;
-        Ok(cluster)
+        Some(cluster)
+    }
+
+    /// The secrets that it refers to.
+    pub fn secrets(&self) -> impl Iterator<Item = &At<SecretReference>> {
+        let sasl = self.sasl.iter();
+        sasl.flat_map(|sasl| sasl.password.iter().chain(&sasl.client_secret))
     }
 }
 
-impl TlsFile {
-    fn into_tls(self) -> Result<Tls, String> {
-        match (&self.cert_file, &self.key_file) {
-            (Some(_), None) => Err("tls: cert_file needs its key_file".to_owned()),
-            (None, Some(_)) => Err("tls: key_file needs its cert_file".to_owned()),
-            _ => Ok(Tls {
-                ca_file: self.ca_file,
-                cert_file: self.cert_file,
-                key_file: self.key_file,
-            }),
+/// `tls = { … }`
+struct TlsKind(Tls);
+
+impl Kind for TlsKind {
+    const WANTS: &'static str = "a table such as { ca_file = … }";
+
+    fn schema() -> Value {
+        schema::table(TLS_KEYS)
+    }
+
+    fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
+        let section = Section::open::<Self>(node, TLS_KEYS, reader)?;
+        let cert_file = section.get(&CERT_FILE, reader);
+        let key_file = section.get(&KEY_FILE, reader);
+        match (&cert_file, &key_file) {
+            (Some(cert), None) => {
+                reader.problem(cert.place, "cert_file needs its key_file", "");
+            }
+            (None, Some(key)) => {
+                reader.problem(key.place, "key_file needs its cert_file", "");
+            }
+            _ => {}
         }
+        Some(Self(Tls {
+            ca_file: section.value(&CA_FILE, reader),
+            cert_file: cert_file.map(|at| at.value),
+            key_file: key_file.map(|at| at.value),
+        }))
+    }
+}
+
+impl Kind for SaslFile {
+    const WANTS: &'static str =
+        "a table such as { mechanism = …, username = …, password = { file = … } }";
+
+    fn schema() -> Value {
+        schema::table(SASL_KEYS)
+    }
+
+    fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
+        let section = Section::open::<Self>(node, SASL_KEYS, reader)?;
+        let mechanism = section.get(&MECHANISM, reader);
+        let username = section.get(&USERNAME, reader);
+        let password = section.get(&PASSWORD, reader);
+        let token_file = section.get(&TOKEN_FILE, reader);
+        let token_endpoint = section.get(&TOKEN_ENDPOINT, reader);
+        let client_id = section.get(&CLIENT_ID, reader);
+        let client_secret = section.get(&CLIENT_SECRET, reader);
+        let scope = section.get(&SCOPE, reader);
+        let token_endpoint_ca_file = section.get(&TOKEN_ENDPOINT_CA_FILE, reader);
+        Some(Self {
+            place: section.place,
+            mechanism: mechanism?,
+            username,
+            password,
+            token_file,
+            token_endpoint,
+            client_id,
+            client_secret,
+            scope,
+            token_endpoint_ca_file,
+        })
     }
 }
 
 /// What a mechanism needs, and cannot do with.
 const FOR_USERS: &str = "this mechanism takes username and password only";
-const FOR_TOKENS: &str = "OAUTHBEARER takes either token_file, or token_endpoint with client_id, client_secret and, if need be, scope and \
-     token_endpoint_ca_file";
+const FOR_TOKENS: &str = "OAUTHBEARER takes either token_file, or token_endpoint with client_id, client_secret and, \
+     if need be, scope and token_endpoint_ca_file";
 
 impl SaslFile {
-    fn into_sasl(self, path: &Path) -> Result<Sasl, PolicyError> {
-        let senseless = |problem: &str| PolicyError::Senseless {
-            path: path.to_owned(),
-            problem: format!("sasl: {problem}"),
+    fn sasl(&self, reader: &mut Reader) -> Option<Sasl> {
+        let mechanism = self.mechanism.value.0;
+        if mechanism == Mechanism::OauthBearer {
+            return self.token_source(reader).map(Sasl::OauthBearer);
+        }
+        if let Some(place) = self.token_keys().next() {
+            reader.problem(place, FOR_USERS, "");
+            return None;
+        }
+        let (Some(username), Some(password)) = (&self.username, &self.password) else {
+            let message = match &self.username {
+                None => "this mechanism needs a username",
+                Some(_) => "this mechanism needs a password",
+            };
+            let help = "username = \"…\", password = { file = … }";
+            reader.problem(self.mechanism.place, message, help);
+            return None;
         };
-        if self.mechanism == Mechanism::OauthBearer {
-            return self.into_token_source(path).map(Sasl::OauthBearer);
-        }
-        if self.has_token_keys() {
-            return Err(senseless(FOR_USERS));
-        }
-        let username = self.username.filter(|name| !name.is_empty());
-        let username = username.ok_or_else(|| senseless("this mechanism needs a username"))?;
-        let password = self
-            .password
-            .ok_or_else(|| senseless("this mechanism needs a password = { file = … }"))?
-            .fetch("sasl.password")?;
-        Ok(match self.mechanism {
+        let username = username.value.0.clone();
+        let password = fetch(password, reader)?;
+        Some(match mechanism {
             Mechanism::Plain | Mechanism::OauthBearer => Sasl::Plain { username, password },
             Mechanism::ScramSha256 => Sasl::ScramSha256 { username, password },
             Mechanism::ScramSha512 => Sasl::ScramSha512 { username, password },
         })
     }
 
-    fn has_token_keys(&self) -> bool {
-        self.token_file.is_some() || self.token_endpoint.is_some() || self.has_endpoint_keys()
+    /// Where keys are that only OAUTHBEARER knows.
+    fn token_keys(&self) -> impl Iterator<Item = Place> {
+        let token_file = self.token_file.iter().map(|at| at.place);
+        let endpoint = self.token_endpoint.iter().map(|at| at.place);
+        token_file.chain(endpoint).chain(self.endpoint_keys())
     }
 
-    /// Whether it has keys that say how to ask a token endpoint.
-    fn has_endpoint_keys(&self) -> bool {
-        self.client_id.is_some()
-            || self.client_secret.is_some()
-            || self.scope.is_some()
-            || self.token_endpoint_ca_file.is_some()
+    /// Where keys are that say how to ask a token endpoint.
+    fn endpoint_keys(&self) -> impl Iterator<Item = Place> {
+        let id = self.client_id.iter().map(|at| at.place);
+        let secret = self.client_secret.iter().map(|at| at.place);
+        let scope = self.scope.iter().map(|at| at.place);
+        let ca_file = self.token_endpoint_ca_file.iter().map(|at| at.place);
+        id.chain(secret).chain(scope).chain(ca_file)
     }
 
-    fn into_token_source(self, path: &Path) -> Result<TokenSource, PolicyError> {
-        let senseless = || PolicyError::Senseless {
-            path: path.to_owned(),
-            problem: format!("sasl: {FOR_TOKENS}"),
-        };
-        let endpoint_keys = self.has_endpoint_keys();
-        if self.username.is_some() || self.password.is_some() {
-            return Err(senseless());
-        }
-        match (self.token_file, self.token_endpoint) {
-            (Some(file), None) if !endpoint_keys => Ok(TokenSource::File(file)),
-            (None, Some(token_endpoint)) => {
-                let client_secret = self.client_secret.ok_or_else(senseless)?;
-                Ok(TokenSource::ClientCredentials(ClientCredentials {
-                    token_endpoint,
-                    client_id: self.client_id.ok_or_else(senseless)?,
-                    client_secret: client_secret.fetch("sasl.client_secret")?,
-                    scope: self.scope,
-                    ca_file: self.token_endpoint_ca_file,
-                }))
+    fn token_source(&self, reader: &mut Reader) -> Option<TokenSource> {
+        let has_user = self.username.is_some() || self.password.is_some();
+        let has_endpoint_keys = self.endpoint_keys().next().is_some();
+        match (&self.token_file, &self.token_endpoint) {
+            (Some(file), None) if !has_user && !has_endpoint_keys => {
+                return Some(TokenSource::File(file.value.clone()));
             }
-            _ => Err(senseless()),
+            (None, Some(endpoint)) if !has_user => {
+                if let (Some(client_id), Some(secret)) = (&self.client_id, &self.client_secret) {
+                    return Some(TokenSource::ClientCredentials(ClientCredentials {
+                        token_endpoint: endpoint.value.0.clone(),
+                        client_id: client_id.value.0.clone(),
+                        client_secret: fetch(secret, reader)?,
+                        scope: self.scope.as_ref().map(|scope| scope.value.0.clone()),
+                        ca_file: self
+                            .token_endpoint_ca_file
+                            .as_ref()
+                            .map(|at| at.value.clone()),
+                    }));
+                }
+            }
+            _ => {}
+        }
+        reader.problem(self.place, FOR_TOKENS, "");
+        None
+    }
+}
+
+/// Fetches a secret. What others can read is none, where that is looked at.
+fn fetch(reference: &At<SecretReference>, reader: &mut Reader) -> Option<Secret> {
+    let exposed = reader
+        .looks_at_modes
+        .then(|| reference.value.exposed())
+        .flatten();
+    match exposed.map_or_else(|| reference.value.fetch(), Err) {
+        Ok(secret) => Some(secret),
+        Err(refused) => {
+            reader.problem(reference.place, refused.problem, refused.help);
+            None
         }
     }
 }

@@ -1,62 +1,50 @@
-//! `kafkeep.toml`: the clusters and repositories that commands may name.
+//! `kafkeep.toml` for commands: they need the clusters and repositories that they name, and nothing else to be right.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-
-use serde::Deserialize;
 
 use crate::kafka::Cluster;
 
-use super::cluster_file::ClusterFile;
-use super::{PolicyError, toml_file};
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ConfigurationFile {
-    #[serde(default)]
-    clusters: BTreeMap<String, ClusterFile>,
-    #[serde(default)]
-    repositories: BTreeMap<String, RepositoryFile>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RepositoryFile {
-    path: PathBuf,
-}
-
-/// Where a repository lies.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RepositoryLocation(pub PathBuf);
+use super::PolicyError;
+use super::daemon_configuration::{KAFKEEP_TOML, RepositoryLocation};
+use super::kafkeep_file::KafkeepFile;
+use super::reader::Reader;
 
 /// The clusters and repositories of a configuration directory.
 #[derive(Debug)]
 pub struct Configuration {
     path: PathBuf,
-    file: ConfigurationFile,
+    reader: Reader,
+    file: KafkeepFile,
 }
 
 impl Configuration {
     /// Reads `kafkeep.toml` in `directory`.
     pub fn load(directory: &Path) -> Result<Self, PolicyError> {
-        let path = directory.join("kafkeep.toml");
-        let file = toml_file::read(&path)?;
-        Ok(Self { path, file })
+        let path = directory.join(KAFKEEP_TOML);
+        let mut reader = Reader::default();
+        let file = reader.read(&path);
+        let file = reader.result(file)?;
+        Ok(Self { path, reader, file })
     }
 
     /// The cluster of this name, with its secrets fetched.
-    pub fn cluster(&self, name: &str) -> Result<Cluster, PolicyError> {
+    pub fn cluster(&mut self, name: &str) -> Result<Cluster, PolicyError> {
         match self.file.clusters.get(name) {
-            Some(cluster) => cluster.clone().into_cluster(&self.path),
-            None => Err(self.unknown("cluster", name, self.file.clusters.keys())),
+            Some(entry) => {
+                let cluster = entry.value.as_ref();
+                let cluster = cluster.and_then(|cluster| cluster.cluster(&mut self.reader));
+                self.reader.result(cluster)
+            }
+            None => Err(self.unknown("cluster", name, self.file.clusters.names())),
         }
     }
 
     /// The repository of this name.
     pub fn repository(&self, name: &str) -> Result<RepositoryLocation, PolicyError> {
-        match self.file.repositories.get(name) {
-            Some(repository) => Ok(RepositoryLocation(repository.path.clone())),
-            None => Err(self.unknown("repository", name, self.file.repositories.keys())),
+        let found = self.file.repositories.get(name);
+        match found.and_then(|entry| entry.value.as_ref()) {
+            Some(repository) => Ok(repository.location()),
+            None => Err(self.unknown("repository", name, self.file.repositories.names())),
         }
     }
 
@@ -64,9 +52,9 @@ impl Configuration {
         &self,
         kind: &'static str,
         name: &str,
-        known: impl Iterator<Item = &'a String>,
+        known: impl Iterator<Item = &'a str>,
     ) -> PolicyError {
-        let known: Vec<&str> = known.map(String::as_str).collect();
+        let known: Vec<&str> = known.collect();
         let known = if known.is_empty() {
             "none".to_owned()
         } else {

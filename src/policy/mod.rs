@@ -1,13 +1,50 @@
 //! What the operator writes: TOML files, read into domain types.
 //!
-//! The shapes of the files are private to this room; what leaves it are the types of the rooms below.
+//! ```text
+//! key, kinds  what may stand in a table, and what it takes
+//! reader      a file's values with their places; all that is wrong with them
+//! *_file      the shapes of the files, private to this room
+//! *_policy    one domain type a kind of policy
+//! checks      what no table alone can tell: names given twice, places written twice
+//! ```
+//!
+//! What leaves the room are its domain types, [`Diagnostics`], and the [`Difference`] between two configurations.
 
+mod backup_policy;
+mod checks;
 mod cluster_file;
 mod configuration;
+mod daemon_configuration;
+mod diagnostic;
+mod difference;
+mod drain_policy;
 mod error;
+mod kafkeep_file;
+mod key;
+mod kinds;
+mod mirror_policy;
+mod mirror_targets;
+mod policy_file;
+mod reader;
+mod schema;
 mod secret;
-mod toml_file;
+mod section;
+mod source;
+mod timetable;
 
+#[cfg(test)]
+mod diagnostics_tests;
+#[cfg(test)]
+mod property_tests;
+
+pub use backup_policy::{BackupPolicy, Verification};
 pub use cluster_file::load_cluster;
-pub use configuration::{Configuration, RepositoryLocation};
+pub use configuration::Configuration;
+pub use daemon_configuration::{Checked, DaemonConfiguration, RepositoryLocation};
+pub use diagnostic::{Diagnostic, Diagnostics, Related, Spot};
+pub use difference::{Difference, PolicyId, PolicyKind};
+pub use drain_policy::{DrainPolicy, DrainStrategy};
 pub use error::PolicyError;
+pub use kafkeep_file::{Http, Limits};
+pub use mirror_policy::{MirrorMode, MirrorPolicy};
+pub use schema::{kafkeep_schema, policy_schema};

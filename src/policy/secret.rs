@@ -1,139 +1,166 @@
 //! Secrets: never literal in a file, always by reference.
 
 use std::ffi::OsString;
-use std::fmt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::{Value, json};
 
 use crate::kafka::Secret;
 
-use super::PolicyError;
+use super::key::{AnyKey, Key, Keys, Kind, Node};
+use super::kinds::Text;
+use super::reader::Reader;
+use super::section::Section;
 
 /// Where a secret lies: `{ file = … }`, `{ credential = … }` (systemd's LoadCredential) or `{ env = … }`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum SecretReference {
-    At(Place),
-    /// The secret itself: refused, without keeping it.
-    Literal,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub(super) enum Place {
     File(PathBuf),
     Credential(String),
     Env(String),
 }
 
-impl SecretReference {
-    /// Fetches the secret; one trailing line break is not part of it. One in a file stays the file's: see [`Secret`].
-    pub fn fetch(&self, what: &str) -> Result<Secret, PolicyError> {
-        self.fetch_in(what, |name| std::env::var_os(name))
+const FILE: Key<PathBuf> = Key::optional("file", "a file that holds nothing else; chmod 0600");
+const CREDENTIAL: Key<Text> = Key::optional(
+    "credential",
+    "the ID of LoadCredential=ID:PATH in the systemd unit",
+);
+const ENV: Key<Text> = Key::optional("env", "an environment variable");
+const KEYS: Keys = &[&FILE, &CREDENTIAL, &ENV];
+
+impl Kind for SecretReference {
+    const WANTS: &'static str = "{ file = … }, { credential = … } or { env = … }";
+
+    fn schema() -> Value {
+        let one = |key: &dyn AnyKey| {
+            json!({
+                "type": "object",
+                "properties": { key.name(): key.schema() },
+                "required": [key.name()],
+                "additionalProperties": false,
+            })
+        };
+        json!({ "oneOf": KEYS.iter().map(|key| one(*key)).collect::<Vec<_>>() })
     }
 
-    fn fetch_in(
-        &self,
-        what: &str,
-        environment: impl Fn(&str) -> Option<OsString>,
-    ) -> Result<Secret, PolicyError> {
-        let secret = match self {
-            Self::At(place) => place.read(environment),
-            Self::Literal => Err(
-                "it does not belong into this file: write { file = … }, { credential = … } or { env = … }".to_owned(),
-            ),
+    fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
+        let place = reader.place(node.span());
+        if !node.get_ref().is_table() {
+            reader.hide_values(node);
+            let help = format!("write {}", Self::WANTS);
+            reader.problem(place, "a secret does not belong into this file", help);
+            return None;
+        }
+        let section = Section::open::<Self>(node, KEYS, reader)?;
+        let file = section.value(&FILE, reader);
+        let credential = section.value(&CREDENTIAL, reader);
+        let env = section.value(&ENV, reader);
+        let found = match (file, credential, env) {
+            (Some(file), None, None) => Self::File(file),
+            (None, Some(Text(name)), None) => Self::Credential(name),
+            (None, None, Some(Text(name))) => Self::Env(name),
+            _ => {
+                let help = format!("write {}", Self::WANTS);
+                reader.problem(place, "a secret comes from one place", help);
+                return None;
+            }
         };
-        let secret = secret.and_then(|secret| match secret.reveal() {
-            "" => Err("it is empty".to_owned()),
+        Some(found)
+    }
+}
+
+/// Why a secret cannot be had, and what to do about it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct NoSecret {
+    pub problem: String,
+    pub help: &'static str,
+}
+
+impl SecretReference {
+    /// Fetches the secret; one trailing line break is not part of it. One in a file stays the file's: see [`Secret`].
+    pub fn fetch(&self) -> Result<Secret, NoSecret> {
+        self.fetch_in(|name| std::env::var_os(name))
+    }
+
+    /// Whether only a service can have it, and this process is none.
+    pub fn is_out_of_reach(&self) -> bool {
+        matches!(self, Self::Credential(_)) && std::env::var_os(CREDENTIALS).is_none()
+    }
+
+    fn fetch_in(&self, environment: impl Fn(&str) -> Option<OsString>) -> Result<Secret, NoSecret> {
+        let secret = self.read_in(environment)?;
+        match secret.reveal() {
+            "" => Err(NoSecret {
+                problem: "the secret is empty".to_owned(),
+                help: "",
+            }),
             _ => Ok(secret),
-        });
-        secret.map_err(|problem| PolicyError::Secret {
-            what: what.to_owned(),
-            problem,
+        }
+    }
+
+    fn read_in(&self, environment: impl Fn(&str) -> Option<OsString>) -> Result<Secret, NoSecret> {
+        let refuse = |problem: String, help| Err(NoSecret { problem, help });
+        match self {
+            Self::File(path) => read(path),
+            Self::Credential(name) if name.contains('/') => refuse(
+                format!("credential `{name}` is no name"),
+                "it is the ID of LoadCredential=ID:PATH",
+            ),
+            Self::Credential(name) => match environment(CREDENTIALS) {
+                Some(directory) => read(&Path::new(&directory).join(name)),
+                None => refuse(
+                    format!("credential `{name}` cannot be had: {CREDENTIALS} is not set"),
+                    "start under systemd with LoadCredential=, or use { file = … }",
+                ),
+            },
+            Self::Env(name) => match environment(name).map(OsString::into_string) {
+                Some(Ok(text)) => Ok(Secret::of_line(text)),
+                Some(Err(_)) => refuse(format!("environment variable {name} is not UTF-8"), ""),
+                None => refuse(format!("environment variable {name} is not set"), ""),
+            },
+        }
+    }
+
+    /// What others may do with its file, if they may do anything. Of systemd's credentials, systemd takes care.
+    pub fn exposed(&self) -> Option<NoSecret> {
+        let Self::File(path) = self else { return None };
+        let mode = path.metadata().ok()?.permissions().mode() & 0o777;
+        (mode & 0o077 != 0).then(|| NoSecret {
+            problem: format!("{} can be read by others (mode {mode:04o})", path.display()),
+            help: "chmod 0600, and give it to the user that kafkeep runs as",
         })
     }
 }
 
-impl Place {
-    fn read(&self, environment: impl Fn(&str) -> Option<OsString>) -> Result<Secret, String> {
-        match self {
-            Self::File(path) => read(path),
-            Self::Credential(name) if name.is_empty() || name.contains('/') => Err(format!(
-                "credential `{name}` is no name: it is the ID of LoadCredential=ID:PATH"
-            )),
-            Self::Credential(name) => match environment("CREDENTIALS_DIRECTORY") {
-                Some(directory) => read(&Path::new(&directory).join(name)),
-                None => Err("CREDENTIALS_DIRECTORY is not set: start under systemd with LoadCredential=, or use { file = … }".to_owned()),
-            },
-            Self::Env(name) => environment(name)
-                .ok_or_else(|| format!("environment variable {name} is not set"))?
-                .into_string()
-                .map(Secret::of_line)
-                .map_err(|_| format!("environment variable {name} is not UTF-8")),
-        }
+/// Where systemd puts what LoadCredential= names.
+const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
+const LARGEST: u64 = 1 << 20;
+
+fn read(path: &Path) -> Result<Secret, NoSecret> {
+    let refuse = |problem: String| NoSecret {
+        problem: format!("{}: {problem}", path.display()),
+        help: "",
+    };
+    let size = path
+        .metadata()
+        .map_err(|error| refuse(error.to_string()))?
+        .len();
+    if size > LARGEST {
+        return Err(refuse("is no secret: larger than 1MiB".to_owned()));
     }
-}
-
-fn read(path: &Path) -> Result<Secret, String> {
-    Secret::in_file(path).map_err(|error| format!("{}: {error}", path.display()))
-}
-
-impl<'de> Deserialize<'de> for SecretReference {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ReferenceVisitor)
-    }
-}
-
-/// Takes what is no table for a literal secret, which no error may show.
-struct ReferenceVisitor;
-
-impl<'de> Visitor<'de> for ReferenceVisitor {
-    type Value = SecretReference;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("{ file = … }, { credential = … } or { env = … }")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-        Place::deserialize(MapAccessDeserializer::new(map)).map(SecretReference::At)
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
-        Ok(SecretReference::Literal)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(SecretReference::Literal)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(SecretReference::Literal)
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(SecretReference::Literal)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
-        while elements.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(SecretReference::Literal)
-    }
+    Secret::in_file(path).map_err(|error| refuse(error.to_string()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[derive(Debug, Deserialize)]
-    struct File {
-        password: SecretReference,
-    }
-
-    fn fetch(text: &str, environment: &[(&str, &str)]) -> Result<Secret, PolicyError> {
-        let file: File = super::super::toml_file::parse(Path::new("a.toml"), text)?;
-        file.password.fetch_in("sasl.password", |name| {
+    fn fetch(
+        reference: &SecretReference,
+        environment: &[(&str, &str)],
+    ) -> Result<Secret, NoSecret> {
+        reference.fetch_in(|name| {
             let found = environment.iter().find(|(known, _)| *known == name);
             found.map(|(_, value)| value.into())
         })
@@ -149,35 +176,21 @@ mod tests {
             ("swordfish\r\n", "swordfish"),
             (" sword fish \n\n", " sword fish \n"),
         ] {
-            std::fs::write(directory.path().join("password"), content).unwrap();
-            let file = format!("password = {{ file = '{at}/password' }}");
-            assert_eq!(fetch(&file, &[]).unwrap().reveal(), secret);
-            let credential = "password = { credential = 'password' }";
-            let fetched = fetch(credential, &[("CREDENTIALS_DIRECTORY", at)]);
-            assert_eq!(fetched.unwrap().reveal(), secret);
-            let fetched = fetch("password = { env = 'PW' }", &[("PW", content)]);
-            assert_eq!(fetched.unwrap().reveal(), secret);
+            let path = directory.path().join("password");
+            std::fs::write(&path, content).unwrap();
+            for (reference, environment) in [
+                (SecretReference::File(path), None),
+                (
+                    SecretReference::Credential("password".into()),
+                    Some(("CREDENTIALS_DIRECTORY", at)),
+                ),
+                (SecretReference::Env("PW".into()), Some(("PW", content))),
+            ] {
+                let environment: Vec<_> = environment.into_iter().collect();
+                let fetched = fetch(&reference, &environment).unwrap();
+                assert_eq!(fetched.reveal(), secret);
+            }
         }
-    }
-
-    #[test]
-    fn a_literal_secret_is_refused_and_not_shown() {
-        for literal in ["'swordfish'", "4711", "47.11", "true", "['swordfish']"] {
-            let error = fetch(&format!("password = {literal}"), &[]).unwrap_err();
-            let said = error.to_string();
-            assert!(
-                said.starts_with("secret for sasl.password: it does not belong"),
-                "{said}"
-            );
-            assert!(
-                !format!("{said} {error:?}").contains(literal.trim_matches(['\'', '[', ']'])),
-                "{said}"
-            );
-        }
-        let error = fetch("password = { value = 'swordfish' }", &[]).unwrap_err();
-        let said = format!("{error} {error:?}");
-        assert!(said.contains("`file`, `credential`, `env`"), "{said}");
-        assert!(!said.contains("swordfish"), "{said}");
     }
 
     #[test]
@@ -185,34 +198,29 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let empty = directory.path().join("empty");
         std::fs::write(&empty, "\n").unwrap();
-        for (text, words) in [
+        for (reference, problem) in [
+            (SecretReference::File("/nowhere/pw".into()), "/nowhere/pw: "),
+            (SecretReference::File(empty), "is empty"),
             (
-                "password = { file = '/nowhere/pw' }".to_owned(),
-                "/nowhere/pw: ",
+                SecretReference::Credential("pw".into()),
+                "CREDENTIALS_DIRECTORY is not set",
             ),
-            (
-                format!("password = {{ file = '{}' }}", empty.display()),
-                "it is empty",
-            ),
-            (
-                "password = { credential = 'pw' }".to_owned(),
-                "LoadCredential=",
-            ),
-            (
-                "password = { credential = '../pw' }".to_owned(),
-                "is no name",
-            ),
-            (
-                "password = { env = 'NO_SUCH' }".to_owned(),
-                "NO_SUCH is not set",
-            ),
+            (SecretReference::Credential("../pw".into()), "is no name"),
+            (SecretReference::Env("NO_SUCH".into()), "NO_SUCH is not set"),
         ] {
-            let said = fetch(&text, &[]).unwrap_err().to_string();
-            assert!(said.starts_with("secret for sasl.password: "), "{said}");
-            assert!(said.contains(words), "{said}");
+            let refused = fetch(&reference, &[]).unwrap_err();
+            assert!(refused.problem.contains(problem), "{refused:?}");
         }
-        for text in ["password = {}", "password = { file = 'a', env = 'B' }"] {
-            fetch(text, &[]).unwrap_err();
+    }
+
+    #[test]
+    fn a_file_that_others_can_read_is_exposed() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let reference = SecretReference::File(file.path().to_owned());
+        for (mode, exposed) in [(0o600, false), (0o400, false), (0o640, true), (0o604, true)] {
+            let permissions = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(file.path(), permissions).unwrap();
+            assert_eq!(reference.exposed().is_some(), exposed, "{mode:o}");
         }
     }
 }

@@ -190,6 +190,13 @@ impl Storage for DirectoryStorage {
         Ok(found)
     }
 
+    fn free_bytes(&self) -> Result<Option<u64>, RepositoryError> {
+        let system = rustix::fs::fstatvfs(&self.root.directory)
+            .map_err(|errno| self.root.error("examine", "", errno))?;
+        // What is left for users other than root.
+        Ok(Some(system.f_bavail.saturating_mul(system.f_frsize)))
+    }
+
     fn delete(&self, name: &ObjectName) -> Result<(), RepositoryError> {
         let (parents, last) = name.split();
         let directory = self.root.walk(parents, name.as_str())?;

@@ -121,6 +121,17 @@ impl Repository {
         self.storage.location()
     }
 
+    /// Bytes of all its objects.
+    pub fn size(&self) -> Result<u64, RepositoryError> {
+        let objects = self.storage.list("")?;
+        Ok(objects.iter().map(|object| object.size).sum())
+    }
+
+    /// Bytes that are free where it lies; none where that has no bounds.
+    pub fn free_bytes(&self) -> Result<Option<u64>, RepositoryError> {
+        self.storage.free_bytes()
+    }
+
     /// What its objects lie in.
     pub fn storage(&self) -> &dyn Storage {
         self.storage.as_ref()

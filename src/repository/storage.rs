@@ -46,6 +46,11 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// All objects below `prefix`, which is empty or ends in `/`, sorted by name. What crashed writers left is not listed.
     fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, RepositoryError>;
 
+    /// Bytes that are free where the objects lie; none where that has no bounds, or cannot be known.
+    fn free_bytes(&self) -> Result<Option<u64>, RepositoryError> {
+        Ok(None)
+    }
+
     /// Removes an object; gone for good when the call returns.
     fn delete(&self, name: &ObjectName) -> Result<(), RepositoryError>;
 

@@ -1,6 +1,7 @@
 //! What the pages show is what the command does.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
@@ -139,4 +140,59 @@ fn every_command_on_a_page_is_one_that_kafkeep_knows() {
         }
     }
     assert!(known >= 15);
+}
+
+/// The TOML files of a page: blocks whose first line names the file, with `/etc/kafkeep` put where they are written.
+fn configuration(page: &str) -> TempDir {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path();
+    fs::create_dir(path.join("policies.d")).unwrap();
+    for name in ["prod.password", "ca.pem"] {
+        fs::write(path.join(name), "swordfish").unwrap();
+        fs::set_permissions(path.join(name), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page)).unwrap();
+    let mut written = 0;
+    for (_, lines) in blocks(&page)
+        .into_iter()
+        .filter(|(language, _)| language == "toml")
+    {
+        let name = lines[0].strip_prefix("# ").unwrap();
+        let text = lines
+            .join("\n")
+            .replace("/etc/kafkeep", path.to_str().unwrap());
+        fs::write(path.join(name), text).unwrap();
+        written += 1;
+    }
+    assert!(written >= 2);
+    directory
+}
+
+#[test]
+fn the_configuration_that_is_shown_is_right() {
+    let directory = configuration("docs/configuration.md");
+    let outcome = kafkeep(["check", "--config", directory.path().to_str().unwrap()]);
+    assert_eq!(outcome.code, 0, "{outcome}");
+    for policy in ["orders", "orders-to-dr", "checkout"] {
+        assert!(outcome.stdout.contains(policy), "{outcome}");
+    }
+}
+
+#[test]
+fn the_error_that_is_shown_is_the_one_that_is_printed() {
+    let directory = configuration("docs/configuration.md");
+    let path = directory.path().join("policies.d/orders.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("schedule =", "shedule =")).unwrap();
+    let at = directory.path().to_str().unwrap();
+    let printed = kafkeep(["check", "--config", at])
+        .stderr
+        .replace(at, "/etc/kafkeep");
+    let page = include_str!("../../docs/configuration.md");
+    let shown = blocks(page)
+        .into_iter()
+        .find(|(language, _)| language == "text")
+        .unwrap();
+    let shown = shown.1.join("\n");
+    assert!(printed.contains(&shown), "{printed}\nis not\n{shown}");
 }

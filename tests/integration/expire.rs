@@ -61,13 +61,16 @@ fn what_no_rule_keeps_goes_with_its_packs_and_the_rest_verifies_and_restores() {
 #[test]
 fn nothing_is_removed_while_a_backup_runs_or_when_a_manifest_cannot_be_read() {
     let scene = Scene::shared();
-    scene.client.create_topic("busy", 1, &[]);
+    scene.client.create_topic("expire.busy", 1, &[]);
     scene
         .client
-        .produce("busy", 0, Compression::None, numbered(0, 2000));
-    scene.backup("--topic busy");
-    scene.backup("--topic busy");
-    let mut run = scene.start("backup", "--topic busy --no-keys --rate-limit 10KiB/s");
+        .produce("expire.busy", 0, Compression::None, numbered(0, 2000));
+    scene.backup("--topic expire.busy");
+    scene.backup("--topic expire.busy");
+    let mut run = scene.start(
+        "backup",
+        "--topic expire.busy --no-keys --rate-limit 10KiB/s",
+    );
     while scene.files("locks").is_empty() {
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -79,7 +82,7 @@ fn nothing_is_removed_while_a_backup_runs_or_when_a_manifest_cannot_be_read() {
 
     let oldest = scene.files("backups").remove(0);
     let text = std::fs::read_to_string(&oldest).unwrap();
-    std::fs::write(&oldest, text.replace("busy", "bu5y")).unwrap();
+    std::fs::write(&oldest, text.replace("expire.busy", "expire.bu5y")).unwrap();
     scene.run("expire", "--keep-last 1").refused(
         1,
         &[

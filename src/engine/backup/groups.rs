@@ -8,7 +8,7 @@ use crate::engine::topics::{Candidate, TopicPatterns};
 use crate::kafka::{Client, GroupOffsets, GroupType, KafkaError, ListedGroup, TopicPartition};
 
 /// Which consumer groups' offsets go into a backup.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum GroupSelection {
     /// All that can be read; what cannot is a warning.
     #[default]

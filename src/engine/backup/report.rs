@@ -37,6 +37,8 @@ pub struct BackupReport {
     pub new_messages: u64,
     /// Bytes that this run copied.
     pub new_bytes: u64,
+    /// The same as they were stored.
+    pub new_stored_bytes: u64,
     /// Bytes that earlier backups had copied.
     pub reused_bytes: u64,
     /// What did not stop the run, but should be looked at.
@@ -117,6 +119,7 @@ impl BackupReport {
             compression_ratio,
             new_messages: totals.new_records,
             new_bytes: totals.new_bytes,
+            new_stored_bytes: totals.new_stored_bytes,
             reused_bytes: totals.reused_bytes,
             warnings,
         }

@@ -59,7 +59,7 @@ fn tls_has_an_authority_and_a_client_certificate_or_not() {
     assert_refused(tls("key_file = 'key'"), &["key_file needs its cert_file"]);
     assert_refused(
         tls("ca = 'ca'"),
-        &[":2:", "unknown field `ca`", "`ca_file`"],
+        &[":2:", "unknown key `ca`", "known here: `ca_file`"],
     );
 }
 
@@ -79,7 +79,7 @@ fn mechanisms_with_passwords_take_a_username_and_a_secret() {
         );
         for (keys, words) in [
             ("password = FILE", "needs a username"),
-            ("username = '', password = FILE", "needs a username"),
+            ("username = '', password = FILE", "`username` is empty"),
             ("username = 'alice'", "needs a password"),
             (
                 "username = 'alice', password = FILE, token_file = 't'",
@@ -91,7 +91,7 @@ fn mechanisms_with_passwords_take_a_username_and_a_secret() {
             ),
         ] {
             let outcome = sasl(&format!("mechanism = '{mechanism}', {keys}"));
-            assert_refused(outcome, &["sasl: ", words]);
+            assert_refused(outcome, &[":2:", words]);
         }
     }
 }
@@ -135,15 +135,15 @@ fn what_is_not_known_is_told_with_its_place_and_what_would_be() {
         sasl(&format!(
             "mechanism = 'SCRAM', {user}, password = 'swordfish'"
         )),
-        &[":2:", "unknown variant `SCRAM`", "`SCRAM-SHA-512`"],
+        &[":2:", "`SCRAM` is not one of", "SCRAM-SHA-512"],
     );
     assert_refused(
         sasl(&format!(
             "mechanism = 'PLAIN', {user}, pasword = 'swordfish'"
         )),
-        &[":2:", "unknown field `pasword`", "`password`"],
+        &[":2:", "unknown key `pasword`", "did you mean `password`?"],
     );
-    assert_refused(sasl(user), &["missing field `mechanism`"]);
+    assert_refused(sasl(user), &["`mechanism` is missing"]);
     assert_refused(load("bootstrap.servers = 'k:9092'"), &[":1:", "bootstrap"]);
 }
 
@@ -152,7 +152,7 @@ fn a_literal_password_is_refused_and_not_shown() {
     let outcome = sasl("mechanism = 'PLAIN', username = 'alice', password = 'swordfish'");
     let error = outcome.unwrap_err();
     let said = error.to_string();
-    assert!(said.contains("sasl.password"), "{said}");
+    assert!(said.contains("a secret does not belong"), "{said}");
     assert!(!format!("{said} {error:?}").contains("swordfish"), "{said}");
 }
 
@@ -160,10 +160,10 @@ fn a_literal_password_is_refused_and_not_shown() {
 fn servers_that_are_no_addresses_are_named() {
     for server in ["kafka1", "SSL://kafka1:9093", "kafka1:http", ""] {
         let outcome = load(&format!("bootstrap_servers = ['{server}']"));
-        assert_refused(outcome, &["bootstrap_servers: ", server]);
+        assert_refused(outcome, &[":1:22", server]);
     }
     assert_refused(
         load("bootstrap_servers = []"),
-        &["name at least one HOST:PORT"],
+        &["no bootstrap server is named"],
     );
 }

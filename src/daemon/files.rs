@@ -1,0 +1,111 @@
+//! Notices that the configuration's files changed.
+//!
+//! Events only say that it is time to look: what is there is hashed, and the hash decides. So a rename over a file, an editor's
+//! temporary file or a mount that swaps a whole directory are all the same, and events that are lost are made up for by looking
+//! now and then.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use notify::event::{AccessKind, AccessMode, EventKind};
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+
+use crate::repository::Sha256;
+
+/// Editors write a file in several steps: none is looked at before the last.
+const QUIET: Duration = Duration::from_millis(200);
+/// Network file systems tell of nothing.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+
+/// The files of a configuration, and what they held when they were last looked at.
+pub(super) struct Files {
+    directory: PathBuf,
+    seen: Sha256,
+    events: mpsc::Receiver<()>,
+    /// Watching ends when this is dropped; none where the system cannot watch.
+    _watcher: Option<RecommendedWatcher>,
+}
+
+impl Files {
+    /// Begins to watch.
+    pub fn watch(directory: &Path) -> Self {
+        let (sender, events) = mpsc::channel(1);
+        let watcher = watcher(directory, sender).map_err(|error| {
+            tracing::warn!(%error, seconds = LOOK_EVERY.as_secs(), "changes of files are found by looking");
+        });
+        Self {
+            directory: directory.to_owned(),
+            seen: content(directory),
+            events,
+            _watcher: watcher.ok(),
+        }
+    }
+
+    /// Waits until the files hold something else than when they were last looked at.
+    pub async fn changed(&mut self) {
+        loop {
+            // A closed channel means that nothing is watched: only the time is left.
+            match timeout(LOOK_EVERY, self.events.recv()).await {
+                Ok(None) => sleep(LOOK_EVERY).await,
+                Ok(Some(())) => {
+                    while let Ok(Some(())) = timeout(QUIET, self.events.recv()).await {}
+                }
+                Err(_) => {}
+            }
+            let now = content(&self.directory);
+            if now != self.seen {
+                self.seen = now;
+                return;
+            }
+        }
+    }
+
+    /// They are being read for another reason.
+    pub fn look(&mut self) {
+        self.seen = content(&self.directory);
+    }
+}
+
+fn watcher(directory: &Path, sender: mpsc::Sender<()>) -> notify::Result<RecommendedWatcher> {
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        // To read a file is an event too, and would lead to reading it again.
+        let is_read = |kind: &EventKind| matches!(kind, EventKind::Access(access) if *access != AccessKind::Close(AccessMode::Write));
+        if !event.is_ok_and(|event| is_read(&event.kind)) {
+            // One that waits says all.
+            sender.try_send(()).ok();
+        }
+    })?;
+    watcher.watch(directory, RecursiveMode::NonRecursive)?;
+    let policies = directory.join("policies.d");
+    if policies.is_dir() {
+        watcher.watch(&policies, RecursiveMode::NonRecursive)?;
+    }
+    Ok(watcher)
+}
+
+/// A digest of names and contents of all that is read as configuration. What cannot be read counts as empty: reading it
+/// tells.
+fn content(directory: &Path) -> Sha256 {
+    let mut files = vec![directory.join("kafkeep.toml")];
+    let listed = std::fs::read_dir(directory.join("policies.d"));
+    files.extend(
+        listed
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path()),
+    );
+    files.sort();
+    let mut all = Vec::new();
+    for file in files
+        .iter()
+        .filter(|file| file.extension().is_some_and(|end| end == "toml"))
+    {
+        let text = std::fs::read(file).unwrap_or_default();
+        all.extend(Sha256::of(file.as_os_str().as_encoded_bytes()).0);
+        all.extend(Sha256::of(&text).0);
+    }
+    Sha256::of(&all)
+}

@@ -1,0 +1,181 @@
+//! What the daemon does, as one immutable value that everybody may read.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use crate::policy::Diagnostic;
+use crate::repository::BackupId;
+
+/// A snapshot of the daemon.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    /// The version that runs.
+    pub version: &'static str,
+    /// When it started.
+    pub started_at: DateTime<Utc>,
+    /// Whether it is stopping: nothing new begins.
+    pub stopping: bool,
+    /// When the supervisor last looked at its timers.
+    pub looked_at: DateTime<Utc>,
+    /// The configuration.
+    pub configuration: ConfigurationStatus,
+    /// Policies, by name.
+    pub policies: Vec<PolicyStatus>,
+}
+
+impl Status {
+    /// Before anything is known.
+    pub(super) fn starting(now: DateTime<Utc>) -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            started_at: now,
+            stopping: false,
+            looked_at: now,
+            configuration: ConfigurationStatus {
+                loaded_at: now,
+                reloaded_at: now,
+                last_reload_success: false,
+                errors: Vec::new(),
+            },
+            policies: Vec::new(),
+        }
+    }
+}
+
+/// Which configuration is in force, and what became of the last one that was read.
+#[derive(Debug, Clone, Serialize)]
+pub struct ConfigurationStatus {
+    /// When the one in force was read.
+    pub loaded_at: DateTime<Utc>,
+    /// When one was last read, in force or not.
+    pub reloaded_at: DateTime<Utc>,
+    /// Whether the one read last is in force.
+    pub last_reload_success: bool,
+    /// What is wrong with the one read last.
+    pub errors: Vec<Diagnostic>,
+}
+
+/// One policy.
+#[derive(Debug, Clone, Serialize)]
+pub struct PolicyStatus {
+    /// Its name.
+    pub policy: String,
+    /// `backup`, `mirror` or `drain`.
+    pub kind: &'static str,
+    /// Whether this version can run it.
+    pub runs: bool,
+    /// When it is due next; none while suspended.
+    pub next_run_at: Option<DateTime<Utc>>,
+    /// Runs that wait for a place or work.
+    pub running: Vec<RunStatus>,
+    /// How the last run ended.
+    pub last_run: Option<EndedRun>,
+    /// When a run last succeeded, before a restart too.
+    pub last_success_at: Option<DateTime<Utc>>,
+    /// Due moments since the start that got no run.
+    pub missed_runs: u64,
+    /// How old the last success may be.
+    pub max_age_seconds: Option<u64>,
+}
+
+/// A run that has not ended.
+#[derive(Debug, Clone, Serialize)]
+pub struct RunStatus {
+    /// The moment that it is for; none when an operator asked for it.
+    pub scheduled_at: Option<DateTime<Utc>>,
+    /// When it was accepted.
+    pub started_at: DateTime<Utc>,
+}
+
+/// A run that has ended.
+#[derive(Debug, Clone, Serialize)]
+pub struct EndedRun {
+    /// The moment that it was for.
+    pub scheduled_at: Option<DateTime<Utc>>,
+    /// When it was accepted.
+    pub started_at: DateTime<Utc>,
+    /// When it ended.
+    pub finished_at: DateTime<Utc>,
+    /// How it ended.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+/// What came of a run.
+#[derive(Debug, Clone, Serialize)]
+pub struct Outcome {
+    /// In a word.
+    pub result: RunResult,
+    /// The backup that it made.
+    pub backup_id: Option<BackupId>,
+    /// Why it failed, or what is to be looked at.
+    pub error: Option<String>,
+    /// What it moved.
+    #[serde(flatten)]
+    pub figures: Figures,
+}
+
+/// What a run moved and found.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Figures {
+    /// Records copied.
+    pub new_messages: u64,
+    /// Bytes of record batches copied.
+    pub new_bytes: u64,
+    /// The same as they were stored.
+    pub new_stored_bytes: u64,
+    /// Partitions in the backup.
+    pub partitions: u64,
+    /// Offsets in gaps of the backup.
+    pub gap_offsets: u64,
+    /// What the verification found, where there was one.
+    pub verify_findings: Option<u64>,
+    /// Backups that no rule kept any more.
+    pub expired_backups: u64,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunResult {
+    /// All was done.
+    Success,
+    /// There is a backup, but not all of it could be had, or it did not verify.
+    Incomplete,
+    /// There is none.
+    Failed,
+    /// It was told to stop.
+    Cancelled,
+}
+
+impl RunResult {
+    /// All there are.
+    pub const ALL: [Self; 4] = [
+        Self::Success,
+        Self::Incomplete,
+        Self::Failed,
+        Self::Cancelled,
+    ];
+
+    /// As metrics label it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Incomplete => "incomplete",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+impl Outcome {
+    /// A run that made nothing.
+    pub fn without_backup(result: RunResult, error: impl Into<String>) -> Self {
+        Self {
+            result,
+            backup_id: None,
+            error: Some(error.into()),
+            figures: Figures::default(),
+        }
+    }
+}

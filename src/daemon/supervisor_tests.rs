@@ -1,0 +1,350 @@
+//! Days of schedule in moments of paused time, with runs of the test's own.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::supervisor::*;
+use super::*;
+
+use crate::engine::expire::Retention;
+use crate::engine::topics::TopicPatterns;
+use crate::kafka::Cluster;
+use crate::policy::{BackupPolicy, Limits, RepositoryLocation, Verification};
+use crate::record::Compression;
+use crate::schedule::{Concurrency, Schedule, Timetable};
+use chrono::{DateTime, TimeDelta};
+
+/// What runs do here.
+#[derive(Clone)]
+struct Pretended {
+    takes: Duration,
+    ends: fn(&str) -> RunResult,
+    started: Arc<Mutex<Vec<String>>>,
+    now: Arc<AtomicUsize>,
+    most: Arc<AtomicUsize>,
+}
+
+impl Execute for Pretended {
+    async fn execute(&self, job: Job) -> Outcome {
+        let name = job.policy.name.clone();
+        self.started.lock().unwrap().push(name.clone());
+        let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(now, Ordering::SeqCst);
+        let _leaving = Leaving(Arc::clone(&self.now));
+        tokio::time::sleep(self.takes).await;
+        assert!(!name.starts_with("panicking"), "as it is meant to");
+        match (self.ends)(&name) {
+            RunResult::Success => Outcome {
+                result: RunResult::Success,
+                backup_id: None,
+                error: None,
+                figures: Figures::default(),
+            },
+            other => Outcome::without_backup(other, "as it is meant to"),
+        }
+    }
+}
+
+/// Counts down however a run ends.
+struct Leaving(Arc<AtomicUsize>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// A supervisor at work, in paused time.
+struct Play {
+    executor: Pretended,
+    requests: mpsc::Sender<Request>,
+    status: watch::Receiver<Arc<Status>>,
+    metrics: Arc<Metrics>,
+}
+
+impl Play {
+    fn new(takes: Duration, configuration: DaemonConfiguration, remembered: &Remembered) -> Self {
+        let executor = Pretended {
+            takes,
+            ends: |name| {
+                if name.starts_with("failing") {
+                    RunResult::Failed
+                } else {
+                    RunResult::Success
+                }
+            },
+            started: Arc::default(),
+            now: Arc::default(),
+            most: Arc::default(),
+        };
+        let (base, began) = (at("2026-03-01T00:00:00Z"), tokio::time::Instant::now());
+        let wall: WallClock =
+            Arc::new(move || base + TimeDelta::from_std(began.elapsed()).unwrap());
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let (requests, incoming) = mpsc::channel(16);
+        let (sender, status) = watch::channel(Arc::new(Status::starting(wall())));
+        let mut supervisor = Supervisor::new(
+            executor.clone(),
+            wall,
+            incoming,
+            sender,
+            Arc::clone(&metrics),
+        );
+        supervisor.begin(configuration, remembered);
+        tokio::spawn(supervisor.supervise());
+        Self {
+            executor,
+            requests,
+            status,
+            metrics,
+        }
+    }
+
+    async fn reload(&self, configuration: DaemonConfiguration) {
+        let request = Request::Configuration(Ok(Box::new(configuration)));
+        self.requests.send(request).await.ok().unwrap();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+
+    fn started(&self, name: &str) -> usize {
+        let started = self.executor.started.lock().unwrap();
+        started.iter().filter(|policy| *policy == name).count()
+    }
+
+    fn policy(&self, name: &str) -> PolicyStatus {
+        let status = self.status.borrow();
+        let found = status.policies.iter().find(|policy| policy.policy == name);
+        found.unwrap().clone()
+    }
+
+    fn metrics(&self) -> String {
+        String::from_utf8(self.metrics.render()).unwrap()
+    }
+}
+
+fn at(text: &str) -> DateTime<Utc> {
+    text.parse().unwrap()
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn policy(name: &str, every: Duration) -> BackupPolicy {
+    BackupPolicy {
+        name: name.to_owned(),
+        cluster: "prod".to_owned(),
+        repository: "main".to_owned(),
+        topics: TopicPatterns::new(vec!["orders".parse().unwrap()]),
+        allow_empty: false,
+        timetable: Timetable::new(Schedule::every(every).unwrap()),
+        time_zone: chrono_tz::UTC,
+        compression: Compression::Gzip,
+        rate_limit: None,
+        groups: Default::default(),
+        verify: Verification::Quick,
+        retention: Retention::default(),
+        max_age: Some(2 * every),
+        deadline: Duration::from_secs(60),
+    }
+}
+
+fn configuration(backups: Vec<BackupPolicy>) -> DaemonConfiguration {
+    let location = RepositoryLocation {
+        path: "/nowhere".into(),
+        max_size: None,
+        min_free: None,
+    };
+    DaemonConfiguration {
+        clusters: [(
+            "prod".to_owned(),
+            Cluster::new(vec!["nowhere:9092".to_owned()]),
+        )]
+        .into(),
+        repositories: [("main".to_owned(), location)].into(),
+        backups,
+        ..DaemonConfiguration::default()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_day_of_500_policies_loses_no_run_doubles_none_and_keeps_the_limit() {
+    let policies = (0..500).map(|n| policy(&format!("p{n}"), HOUR)).collect();
+    let play = Play::new(
+        Duration::from_secs(2),
+        configuration(policies),
+        &Remembered::new(),
+    );
+    tokio::time::sleep(24 * HOUR + Duration::from_secs(600)).await;
+    for n in 0..500 {
+        assert_eq!(play.started(&format!("p{n}")), 24, "p{n}");
+    }
+    assert_eq!(play.executor.most.load(Ordering::SeqCst), 3);
+    assert_eq!(play.policy("p0").missed_runs, 0);
+    assert!(play.policy("p7").last_success_at > Some(at("2026-03-02T00:00:00Z")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_outlasts_its_period_is_not_joined_by_another_unless_the_policy_says_so() {
+    let with = |name: &str, concurrency| {
+        let mut policy = policy(name, HOUR);
+        policy.timetable.concurrency = concurrency;
+        policy
+    };
+    let policies = vec![
+        with("forbidding", Concurrency::Forbid),
+        with("allowing", Concurrency::Allow),
+        with("replacing", Concurrency::Replace),
+    ];
+    let mut all = configuration(policies);
+    all.limits = Limits {
+        max_concurrent_backups: 20,
+        ..Limits::default()
+    };
+    let play = Play::new(HOUR * 5 / 2, all, &Remembered::new());
+    tokio::time::sleep(6 * HOUR + Duration::from_secs(60)).await;
+    assert_eq!(play.started("forbidding"), 2);
+    assert_eq!(play.policy("forbidding").missed_runs, 4);
+    assert_eq!(play.started("allowing"), 6);
+    assert_eq!(play.policy("allowing").running.len(), 3);
+    assert_eq!(play.started("replacing"), 6);
+    assert_eq!(play.policy("replacing").running.len(), 1);
+    let replaced = play.policy("replacing").last_run.unwrap();
+    assert_eq!(replaced.outcome.result, RunResult::Cancelled);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_or_failure_of_one_run_is_no_other_runs() {
+    let names = ["panicking", "failing", "well"];
+    let policies = names.map(|name| policy(name, HOUR)).to_vec();
+    let play = Play::new(
+        Duration::from_secs(1),
+        configuration(policies),
+        &Remembered::new(),
+    );
+    tokio::time::sleep(2 * HOUR + Duration::from_secs(60)).await;
+    for name in names {
+        assert_eq!(play.started(name), 2, "{name}");
+    }
+    let result = |name: &str| play.policy(name).last_run.unwrap().outcome.result;
+    assert_eq!(result("panicking"), RunResult::Failed);
+    assert_eq!(result("failing"), RunResult::Failed);
+    assert_eq!(result("well"), RunResult::Success);
+    let metrics = play.metrics();
+    for line in [
+        "kafkeep_policy_runs_total{policy=\"panicking\",result=\"failed\"} 2",
+        "kafkeep_policy_runs_total{policy=\"well\",result=\"success\"} 2",
+        "kafkeep_policy_last_run_status{policy=\"failing\",status=\"failed\"} 1",
+        "kafkeep_policy_last_run_status{policy=\"failing\",status=\"success\"} 0",
+        "kafkeep_policy_max_age_seconds{policy=\"well\"} 7200",
+        "kafkeep_config_last_reload_success 1",
+    ] {
+        assert!(metrics.contains(line), "{line}: {metrics}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn downtime_is_made_up_for_once() {
+    let last = LastBackup {
+        started_at: at("2026-02-26T00:00:00Z"),
+        finished_at: at("2026-02-26T00:00:10Z"),
+    };
+    let remembered = [("daily".to_owned(), last)].into();
+    let policies = vec![policy("daily", 24 * HOUR)];
+    let play = Play::new(Duration::from_secs(1), configuration(policies), &remembered);
+    assert_eq!(play.policy("daily").last_success_at, Some(last.finished_at));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(play.started("daily"), 1);
+    assert_eq!(play.policy("daily").missed_runs, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_disturbs_nothing_that_did_not_change() {
+    let before = vec![
+        policy("same", HOUR),
+        policy("changed", HOUR),
+        policy("gone", HOUR),
+    ];
+    let play = Play::new(
+        Duration::from_secs(600),
+        configuration(before),
+        &Remembered::new(),
+    );
+    tokio::time::sleep(HOUR + Duration::from_secs(60)).await;
+    for name in ["same", "changed", "gone"] {
+        assert_eq!(play.policy(name).running.len(), 1, "{name}");
+    }
+    let mut changed = policy("changed", HOUR);
+    changed.compression = Compression::Zstd;
+    play.reload(configuration(vec![
+        policy("same", HOUR),
+        changed,
+        policy("new", 2 * HOUR),
+    ]))
+    .await;
+    assert_eq!(play.policy("same").running.len(), 1);
+    assert_eq!(play.policy("changed").running.len(), 1);
+    let metrics = play.metrics();
+    assert!(!metrics.contains("\"gone\""), "{metrics}");
+    assert!(
+        metrics.contains("kafkeep_policy_info{kind=\"backup\",policy=\"new\"} 1"),
+        "{metrics}"
+    );
+    // The run of the policy that is gone ends by itself, and leaves no series.
+    tokio::time::sleep(Duration::from_secs(900)).await;
+    assert_eq!(play.executor.now.load(Ordering::SeqCst), 0);
+    assert!(!play.metrics().contains("\"gone\""));
+    assert_eq!(
+        play.policy("same").last_run.unwrap().outcome.result,
+        RunResult::Success
+    );
+    tokio::time::sleep(HOUR).await;
+    let started = ["same", "changed", "gone", "new"].map(|name| play.started(name));
+    assert_eq!(started, [2, 2, 1, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wrong_configuration_changes_nothing_and_is_told() {
+    let policies = vec![policy("kept", HOUR)];
+    let play = Play::new(
+        Duration::from_secs(1),
+        configuration(policies),
+        &Remembered::new(),
+    );
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("kafkeep.toml"), "[http\n").unwrap();
+    let wrong = DaemonConfiguration::load(directory.path()).unwrap_err();
+    play.requests
+        .send(Request::Configuration(Err(wrong)))
+        .await
+        .ok()
+        .unwrap();
+    tokio::time::sleep(HOUR + Duration::from_secs(60)).await;
+    assert_eq!(play.started("kept"), 1);
+    let told = play.status.borrow().configuration.clone();
+    assert!(
+        !told.last_reload_success && told.errors.len() == 1,
+        "{told:?}"
+    );
+    assert!(
+        play.metrics()
+            .contains("kafkeep_config_last_reload_success 0")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_ends_what_runs_and_starts_nothing_more() {
+    let policies = vec![policy("stopped", HOUR)];
+    let play = Play::new(24 * HOUR, configuration(policies), &Remembered::new());
+    tokio::time::sleep(HOUR + Duration::from_secs(60)).await;
+    assert_eq!(play.executor.now.load(Ordering::SeqCst), 1);
+    let (stopped, wait) = oneshot::channel();
+    play.requests
+        .send(Request::Stop(stopped))
+        .await
+        .ok()
+        .unwrap();
+    wait.await.unwrap();
+    assert_eq!(play.executor.now.load(Ordering::SeqCst), 0);
+    let last = play.policy("stopped").last_run.unwrap();
+    assert_eq!(last.outcome.result, RunResult::Cancelled);
+}

@@ -1,0 +1,76 @@
+//! What systemd is told, where there is one: ready, what is done, and that the supervisor is alive.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tokio::sync::watch;
+
+use super::status::Status;
+
+fn tell(states: &[NotifyState<'_>]) {
+    // Without systemd there is nobody to be told.
+    sd_notify::notify(states).ok();
+}
+
+/// It serves, or serves again.
+pub(super) fn ready(status: &Status) {
+    tell(&[NotifyState::Ready, NotifyState::Status(&in_a_line(status))]);
+}
+
+/// A configuration is being read.
+pub(super) fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Err(_) => tell(&[NotifyState::Reloading]),
+    }
+}
+
+/// It ends.
+pub(super) fn stopping() {
+    tell(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
+}
+
+/// Tells what is done, and feeds the watchdog for as long as the supervisor looks at its timers.
+pub(super) async fn report(mut status: watch::Receiver<Arc<Status>>) {
+    let watchdog = sd_notify::watchdog_enabled();
+    let mut said = String::new();
+    while status.changed().await.is_ok() {
+        let line = in_a_line(&status.borrow_and_update());
+        if line != said {
+            tell(&[NotifyState::Status(&line)]);
+            said = line;
+        }
+        if watchdog.is_some() {
+            tell(&[NotifyState::Watchdog]);
+        }
+        // Not for every snapshot of a busy moment.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// As `systemctl status` shows it.
+fn in_a_line(status: &Status) -> String {
+    if !status.configuration.last_reload_success {
+        let errors = status.configuration.errors.len();
+        return format!("the configuration read last is wrong ({errors} errors), and not in force");
+    }
+    let running: Vec<&str> = status
+        .policies
+        .iter()
+        .filter(|policy| !policy.running.is_empty())
+        .map(|policy| policy.policy.as_str())
+        .collect();
+    if !running.is_empty() {
+        return format!("running: {}", running.join(", "));
+    }
+    let next = status
+        .policies
+        .iter()
+        .filter_map(|policy| Some((policy.next_run_at?, &policy.policy)))
+        .min();
+    match next {
+        Some((at, policy)) => format!("next: {policy} at {}", at.format("%F %T UTC")),
+        None => "nothing is scheduled".to_owned(),
+    }
+}

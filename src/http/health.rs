@@ -1,0 +1,42 @@
+//! Whether the daemon is ready: configured, and its supervisor alive. Clusters that do not answer make nothing unready.
+
+use std::fmt::Write;
+
+use bytes::Bytes;
+use chrono::{TimeDelta, Utc};
+use http_body_util::Full;
+use hyper::{Response, StatusCode};
+
+use crate::daemon::Status;
+
+/// The supervisor looks at its timers at least every minute.
+const ALIVE_WITHIN: TimeDelta = TimeDelta::seconds(150);
+
+/// `/readyz`; with `verbose`, each check by itself, in the manner of Kubernetes.
+pub(super) fn readiness(status: &Status, verbose: bool) -> Response<Full<Bytes>> {
+    let checks = [
+        (
+            "configuration",
+            status.configuration.loaded_at > status.started_at - TimeDelta::seconds(1),
+        ),
+        ("supervisor", Utc::now() - status.looked_at < ALIVE_WITHIN),
+        ("not-stopping", !status.stopping),
+    ];
+    let ready = checks.iter().all(|(_, passes)| *passes);
+    let mut text = String::new();
+    if verbose || !ready {
+        for (name, passes) in checks {
+            let sign = if passes { "[+]" } else { "[-]" };
+            let word = if passes { "ok" } else { "failed" };
+            // Into a string: nothing to fail.
+            writeln!(text, "{sign}{name} {word}").ok();
+        }
+    }
+    text.push_str(if ready { "ok\n" } else { "not ready\n" });
+    let code = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    super::text(code, text)
+}

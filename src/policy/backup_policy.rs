@@ -1,0 +1,281 @@
+//! `[backup.NAME]`: backups on a schedule.
+
+use std::time::Duration;
+
+use chrono_tz::Tz;
+use serde_json::{Value, json};
+
+use crate::engine::backup::GroupSelection;
+use crate::engine::expire::Retention;
+use crate::engine::rate::RateLimit;
+use crate::engine::size::Size;
+use crate::engine::topics::TopicPatterns;
+use crate::record::Compression;
+use crate::schedule::Timetable;
+
+use super::key::{Key, Keys, Kind, Node};
+use super::kinds::{Choice, Count, OneOf};
+use super::policy_file::{ClusterName, RepositoryName};
+use super::reader::Reader;
+use super::section::Section;
+use super::{schema, timetable};
+
+/// Which topics are backed up, where to, when, and how long backups are kept.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BackupPolicy {
+    /// Its name, which no other policy has.
+    pub name: String,
+    /// The cluster to read from.
+    pub cluster: String,
+    /// The repository to write to.
+    pub repository: String,
+    /// The topics.
+    pub topics: TopicPatterns,
+    /// Whether patterns that match no topic are fine.
+    pub allow_empty: bool,
+    /// When.
+    pub timetable: Timetable,
+    /// Whose days and weeks the schedule and the retention count.
+    pub time_zone: Tz,
+    /// The codec for batches that the producer did not compress.
+    pub compression: Compression,
+    /// How fast to read at most.
+    pub rate_limit: Option<RateLimit>,
+    /// The consumer groups whose offsets go with the topics.
+    pub groups: GroupSelection,
+    /// What is verified after each run.
+    pub verify: Verification,
+    /// Which backups are kept.
+    pub retention: Retention,
+    /// How old the last success may be; exported as a gauge.
+    pub max_age: Option<Duration>,
+    /// A run in which nothing moves for so long has failed.
+    pub deadline: Duration,
+}
+
+/// What is verified after each run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verification {
+    /// Nothing.
+    Off,
+    /// That all is there: names and sizes.
+    Quick,
+    /// Every byte.
+    Full,
+}
+
+impl Choice for Verification {
+    const WANTS: &'static str = "one of off, quick, full";
+    const CHOICES: &'static [(&'static str, Self)] = &[
+        ("off", Self::Off),
+        ("quick", Self::Quick),
+        ("full", Self::Full),
+    ];
+}
+
+const CLUSTER: Key<ClusterName> =
+    Key::required("cluster", "the cluster to read from, of kafkeep.toml");
+const REPOSITORY: Key<RepositoryName> =
+    Key::required("repository", "the repository to write to, of kafkeep.toml");
+const TOPICS: Key<TopicPatterns> = Key::required(
+    "topics",
+    "names, globs (orders.*) and regular expressions between slashes (/^orders-\\d+$/); ! excludes",
+);
+const ALLOW_EMPTY: Key<bool> = Key::optional(
+    "allow_empty",
+    "whether patterns that match no topic are fine; false by default",
+);
+const COMPRESSION: Key<OneOf<Compression>> = Key::optional(
+    "compression",
+    "for batches that the producer did not compress: none, gzip (the default), snappy, lz4 or zstd",
+);
+const RATE_LIMIT: Key<RateLimit> = Key::optional(
+    "rate_limit",
+    "read no faster than this; no limit by default",
+);
+const GROUPS: Key<GroupSelection> = Key::optional(
+    "groups",
+    "consumer groups whose offsets go with the topics: true (all; one that cannot be read is an error), \
+     false, or patterns; by default all that can be read",
+);
+const VERIFY: Key<OneOf<Verification>> =
+    Key::optional("verify", "after each run: off, quick (the default) or full");
+const RETENTION: Key<Retention> = Key::optional(
+    "retention",
+    "which backups are kept: those that any rule wants; { retention_days = 30 } by default",
+);
+const MAX_AGE: Key<Duration> = Key::optional(
+    "max_age",
+    "how old the last success may be: exported as a gauge, for one alert on every policy",
+);
+const DEADLINE: Key<Duration> = Key::optional(
+    "deadline",
+    "a run in which nothing moves for so long has failed; 2m by default",
+);
+const KEYS: Keys = &[
+    &CLUSTER,
+    &REPOSITORY,
+    &TOPICS,
+    &ALLOW_EMPTY,
+    &timetable::SCHEDULE,
+    &timetable::EVERY,
+    &timetable::TIMEZONE,
+    &timetable::CONCURRENCY,
+    &timetable::CATCH_UP,
+    &timetable::START_DEADLINE,
+    &timetable::JITTER,
+    &timetable::SUSPEND,
+    &COMPRESSION,
+    &RATE_LIMIT,
+    &GROUPS,
+    &VERIFY,
+    &RETENTION,
+    &MAX_AGE,
+    &DEADLINE,
+];
+
+const DEFAULT_DEADLINE: Duration = Duration::from_secs(120);
+const DEFAULT_RETENTION_DAYS: u32 = 30;
+
+impl Kind for BackupPolicy {
+    const WANTS: &'static str = "a table with cluster, repository, topics and schedule";
+
+    fn schema() -> Value {
+        schema::table(KEYS)
+    }
+
+    fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
+        let section = Section::open::<Self>(node, KEYS, reader)?;
+        let cluster = section.value(&CLUSTER, reader);
+        let repository = section.value(&REPOSITORY, reader);
+        let topics = section.value(&TOPICS, reader);
+        let allow_empty = section.value(&ALLOW_EMPTY, reader).unwrap_or(false);
+        let times = timetable::read(&section, reader);
+        let compression = section.value(&COMPRESSION, reader);
+        let rate_limit = section.value(&RATE_LIMIT, reader);
+        let groups = section.value(&GROUPS, reader).unwrap_or_default();
+        let verify = section.value(&VERIFY, reader);
+        let retention = section.value(&RETENTION, reader);
+        let max_age = section.value(&MAX_AGE, reader);
+        let deadline = section.value(&DEADLINE, reader);
+        let (timetable, time_zone) = times?;
+        Some(Self {
+            name: reader.entry.clone(),
+            cluster: cluster?.0,
+            repository: repository?.0,
+            topics: topics?,
+            allow_empty,
+            timetable,
+            time_zone,
+            compression: compression.map_or(Compression::Gzip, |OneOf(codec)| codec),
+            rate_limit,
+            groups,
+            verify: verify.map_or(Verification::Quick, |OneOf(verify)| verify),
+            retention: retention.unwrap_or(Retention {
+                retention_days: Some(DEFAULT_RETENTION_DAYS),
+                ..Retention::default()
+            }),
+            max_age,
+            deadline: deadline.unwrap_or(DEFAULT_DEADLINE),
+        })
+    }
+}
+
+impl Kind for GroupSelection {
+    const WANTS: &'static str = "true, false or an array of patterns";
+
+    fn schema() -> Value {
+        json!({ "anyOf": [{ "type": "boolean" }, TopicPatterns::schema()] })
+    }
+
+    fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
+        match node.get_ref().as_bool() {
+            Some(true) => Some(Self::All),
+            Some(false) => Some(Self::None),
+            None if node.get_ref().is_array() => {
+                TopicPatterns::read(node, reader).map(Self::Matching)
+            }
+            None => {
+                reader.wrong_type::<Self>(node);
+                None
+            }
+        }
+    }
+}
+
+const KEEP_LAST: Key<Count<0>> = Key::optional("keep_last", "the newest N");
+const KEEP_HOURLY: Key<Count<0>> = Key::optional(
+    "keep_hourly",
+    "the newest of each of the last N hours that have any",
+);
+const KEEP_DAILY: Key<Count<0>> = Key::optional(
+    "keep_daily",
+    "the newest of each of the last N days that have any",
+);
+const KEEP_WEEKLY: Key<Count<0>> = Key::optional(
+    "keep_weekly",
+    "the newest of each of the last N weeks that have any",
+);
+const KEEP_MONTHLY: Key<Count<0>> = Key::optional(
+    "keep_monthly",
+    "the newest of each of the last N months that have any",
+);
+const KEEP_YEARLY: Key<Count<0>> = Key::optional(
+    "keep_yearly",
+    "the newest of each of the last N years that have any",
+);
+const KEEP_WITHIN: Key<Duration> = Key::optional("keep_within", "all that are younger");
+const RETENTION_DAYS: Key<Count<0>> = Key::optional("retention_days", "all of the last N days");
+const MAX_SIZE: Key<Size> = Key::optional(
+    "max_size",
+    "the oldest go until the rest fits into this, whatever the other rules want",
+);
+const MIN_BACKUPS: Key<Count<0>> = Key::optional(
+    "min_backups",
+    "so many complete ones are kept whatever the rules say; 1 by default",
+);
+const RETENTION_KEYS: Keys = &[
+    &KEEP_LAST,
+    &KEEP_HOURLY,
+    &KEEP_DAILY,
+    &KEEP_WEEKLY,
+    &KEEP_MONTHLY,
+    &KEEP_YEARLY,
+    &KEEP_WITHIN,
+    &RETENTION_DAYS,
+    &MAX_SIZE,
+    &MIN_BACKUPS,
+];
+
+impl Kind for Retention {
+    const WANTS: &'static str = "a table such as { keep_daily = 7, keep_weekly = 4 }";
+
+    fn schema() -> Value {
+        schema::table(RETENTION_KEYS)
+    }
+
+    fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
+        let so_far = reader.count();
+        let section = Section::open::<Self>(node, RETENTION_KEYS, reader)?;
+        let mut count = |key: &Key<Count<0>>| section.value(key, reader).map(|Count(count)| count);
+        let retention = Self {
+            keep_last: count(&KEEP_LAST),
+            keep_hourly: count(&KEEP_HOURLY),
+            keep_daily: count(&KEEP_DAILY),
+            keep_weekly: count(&KEEP_WEEKLY),
+            keep_monthly: count(&KEEP_MONTHLY),
+            keep_yearly: count(&KEEP_YEARLY),
+            retention_days: count(&RETENTION_DAYS),
+            min_backups: count(&MIN_BACKUPS).unwrap_or(Self::default().min_backups),
+            keep_within: section.value(&KEEP_WITHIN, reader),
+            max_size: section.value(&MAX_SIZE, reader),
+        };
+        // A rule that could not be read might have kept something.
+        if let (true, Err(error)) = (reader.count() == so_far, retention.check()) {
+            let problem = error.to_string();
+            let (message, help) = problem.split_once(": ").unwrap_or((&problem, ""));
+            reader.problem(section.place, message, help);
+        }
+        Some(retention)
+    }
+}

@@ -1,0 +1,604 @@
+//! What operators read when something is wrong, word for word.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use super::{DaemonConfiguration, Diagnostics};
+
+const KAFKEEP: &str = "\
+[clusters.prod]
+bootstrap_servers = [\"kafka1:9092\"]
+
+[clusters.dr]
+bootstrap_servers = [\"dr1:9092\"]
+
+[repositories.main]
+path = \"/var/lib/kafkeep\"
+";
+
+/// A policy without fault, but for `more`, which stands on its second line.
+fn policy(more: &str) -> String {
+    format!(
+        "[backup.orders]\n{more}\ncluster = \"prod\"\nrepository = \"main\"\ntopics = [\"orders.*\"]\nschedule = \"@daily\"\n"
+    )
+}
+
+fn directory(files: &[(&str, &str)]) -> TempDir {
+    let directory = TempDir::new().unwrap();
+    std::fs::create_dir(directory.path().join("policies.d")).unwrap();
+    for (name, text) in files {
+        let text = text.replace("DIR", directory.path().to_str().unwrap());
+        std::fs::write(directory.path().join(name), text).unwrap();
+    }
+    directory
+}
+
+fn wrong(directory: &TempDir) -> Diagnostics {
+    DaemonConfiguration::load(directory.path()).unwrap_err()
+}
+
+/// What is told about these files, whose directory is shown as `DIR`.
+fn told(files: &[(&str, &str)]) -> String {
+    let directory = directory(files);
+    let path = directory.path().to_str().unwrap();
+    wrong(&directory).to_string().replace(path, "DIR")
+}
+
+/// The same about one file of policies, beside a `kafkeep.toml` without fault.
+fn told_of_policies(text: &str) -> String {
+    told(&[("kafkeep.toml", KAFKEEP), ("policies.d/a.toml", text)])
+}
+
+/// The same about `kafkeep.toml` with this below it.
+fn told_of_kafkeep(more: &str) -> String {
+    told(&[("kafkeep.toml", &format!("{KAFKEEP}{more}"))])
+}
+
+#[track_caller]
+fn assert_told(told: &str, expected: &str) {
+    let expected = expected.trim_start_matches('\n');
+    assert!(told == expected, "told:\n{told}\n\nexpected:\n{expected}");
+}
+
+#[test]
+fn an_unknown_key_names_the_nearest_known_one() {
+    assert_told(
+        &told_of_policies(&policy("ratelimit = \"1MiB/s\"")),
+        "
+error: unknown key `ratelimit`
+ --> DIR/policies.d/a.toml:2:1
+  |
+2 | ratelimit = \"1MiB/s\"
+  | ^^^^^^^^^
+  = help: did you mean `rate_limit`?
+
+1 error",
+    );
+    assert_told(
+        &told_of_kafkeep("[backup.orders]\n"),
+        "
+error: unknown key `backup`
+ --> DIR/kafkeep.toml:9:2
+  |
+9 | [backup.orders]
+  |  ^^^^^^
+  = help: policies belong into policies.d/*.toml
+
+1 error",
+    );
+}
+
+#[test]
+fn a_value_of_the_wrong_type_is_told_with_what_the_key_takes() {
+    assert_told(
+        &told_of_policies(&policy("max_age = 26")),
+        "
+error: `max_age` takes a duration such as \"15m\" or \"26h\", not an integer
+ --> DIR/policies.d/a.toml:2:11
+  |
+2 | max_age = 26
+  |           ^^
+
+1 error",
+    );
+}
+
+#[test]
+fn durations_sizes_and_rates_that_do_not_parse_are_told_with_examples() {
+    let text = policy(
+        "max_age = \"26\"\nrate_limit = \"5 MiB\"\nretention = { max_size = \"1.5GiB\", keep_last = -1 }\nverify = \"quik\"",
+    );
+    assert_told(
+        &told_of_policies(&text),
+        "
+error: `26` is not a duration such as \"15m\" or \"26h\"
+ --> DIR/policies.d/a.toml:2:11
+  |
+2 | max_age = \"26\"
+  |           ^^^^
+  = help: write numbers with units: ms, s, m, h, days, weeks
+
+error: `5 MiB` is not a rate such as \"50MiB/s\" or \"10000 records/s\"
+ --> DIR/policies.d/a.toml:3:14
+  |
+3 | rate_limit = \"5 MiB\"
+  |              ^^^^^^^
+  = help: leave it out for no limit
+
+error: `1.5GiB` is not a size such as \"64MiB\" or \"100GB\"
+ --> DIR/policies.d/a.toml:4:26
+  |
+4 | retention = { max_size = \"1.5GiB\", keep_last = -1 }
+  |                          ^^^^^^^^
+  = help: units are B, kB, KiB, MB, MiB, GB and GiB
+
+error: `-1` is not a whole number from 0 to 4294967295
+ --> DIR/policies.d/a.toml:4:48
+  |
+4 | retention = { max_size = \"1.5GiB\", keep_last = -1 }
+  |                                                ^^
+
+error: `quik` is not one of off, quick, full
+ --> DIR/policies.d/a.toml:5:10
+  |
+5 | verify = \"quik\"
+  |          ^^^^^^
+  = help: did you mean `quick`?
+
+5 errors",
+    );
+}
+
+#[test]
+fn a_cluster_and_a_repository_that_are_not_there_name_the_nearest() {
+    assert_told(
+        &told_of_policies(
+            "[backup.orders]\ncluster = \"prd\"\nrepository = \"elsewhere\"\ntopics = [\"orders\"]\nevery = \"1h\"\n",
+        ),
+        "
+error: no cluster is called `prd`
+ --> DIR/policies.d/a.toml:2:11
+  |
+2 | cluster = \"prd\"
+  |           ^^^^^
+  = help: did you mean `prod`?
+
+error: no repository is called `elsewhere`
+ --> DIR/policies.d/a.toml:3:14
+  |
+3 | repository = \"elsewhere\"
+  |              ^^^^^^^^^^^
+  = help: kafkeep.toml has: main
+
+2 errors",
+    );
+}
+
+#[test]
+fn a_name_given_twice_shows_both_places() {
+    let mirror = "[mirror.orders]\nsource = \"prod\"\ntarget = \"dr\"\ntopics = [\"a\"]\n";
+    assert_told(
+        &told(&[
+            ("kafkeep.toml", KAFKEEP),
+            ("policies.d/a.toml", &policy("")),
+            ("policies.d/b.toml", mirror),
+        ]),
+        "
+error: a policy `orders` is there already
+ --> DIR/policies.d/b.toml:1:9
+  |
+1 | [mirror.orders]
+  |         ^^^^^^
+ ::: DIR/policies.d/a.toml:1:9
+  |
+1 | [backup.orders]
+  |         ------ first given here
+  = help: give one of them another name
+
+1 error",
+    );
+    assert_told(
+        &told_of_policies(&format!("{}\n[backup.orders]\n", policy(""))),
+        "
+error: duplicate key
+ --> DIR/policies.d/a.toml:8:9
+  |
+8 | [backup.orders]
+  |         ^^^^^^
+ ::: DIR/policies.d/a.toml:1:1
+  |
+1 | [backup.orders]
+  | --------------- first given here
+
+1 error",
+    );
+}
+
+#[test]
+fn two_mirrors_that_write_one_topic_are_told() {
+    let mirror = |name: &str, topics: &str, rename: &str| {
+        format!(
+            "[mirror.{name}]\nsource = \"prod\"\ntarget = \"dr\"\ntopics = [{topics}]\nrename = \"{rename}\"\n"
+        )
+    };
+    let both = |one: String, other: String| format!("{one}\n{other}");
+    assert_told(
+        &told_of_policies(&both(
+            mirror("one", "\"orders.*\"", "dr.{topic}"),
+            mirror("two", "\"payments\", \"orders.eu\"", "dr.{topic}"),
+        )),
+        "
+error: this mirror writes `dr.orders.eu` in `dr`, as another one does
+ --> DIR/policies.d/a.toml:7:9
+  |
+7 | [mirror.two]
+  |         ^^^
+ ::: DIR/policies.d/a.toml:1:9
+  |
+1 | [mirror.one]
+  |         --- the other one
+  = help: give one of them other topics, another target or another rename
+
+1 error",
+    );
+    for (one, other) in [
+        (
+            mirror("one", "\"a.*\"", "{topic}"),
+            mirror("two", "\"a.*\"", "{topic}"),
+        ),
+        (mirror("one", "\"a\"", "all"), mirror("two", "\"b\"", "all")),
+        (
+            mirror("one", "\"/^a/\"", "x.{topic}"),
+            mirror("two", "\"/^a/\"", "x.{topic}"),
+        ),
+        (
+            mirror("one", "\"x.a\"", "{topic}"),
+            mirror("two", "\"a\"", "x.{topic}"),
+        ),
+    ] {
+        let told = told_of_policies(&both(one, other));
+        assert!(told.starts_with("error: this mirror writes"), "{told}");
+    }
+    for (one, other) in [
+        (
+            mirror("one", "\"a.*\"", "{topic}"),
+            mirror("two", "\"b.*\"", "{topic}"),
+        ),
+        (
+            mirror("one", "\"a.*\", \"!a.x\"", "{topic}"),
+            mirror("two", "\"a.x\"", "{topic}"),
+        ),
+        (
+            mirror("one", "\"a\"", "x.{topic}"),
+            mirror("two", "\"a\"", "y.{topic}"),
+        ),
+    ] {
+        let directory = directory(&[
+            ("kafkeep.toml", KAFKEEP),
+            ("policies.d/a.toml", &both(one, other)),
+        ]);
+        DaemonConfiguration::load(directory.path()).unwrap();
+    }
+}
+
+#[test]
+fn a_schedule_that_never_comes_and_a_zone_that_is_none_are_told() {
+    let text = policy("timezone = \"Europe/Berlim\"").replace("@daily", "0 0 30 2 *");
+    assert_told(
+        &told_of_policies(&text),
+        "
+error: no time zone is called `Europe/Berlim`
+ --> DIR/policies.d/a.toml:2:12
+  |
+2 | timezone = \"Europe/Berlim\"
+  |            ^^^^^^^^^^^^^^^
+  = help: did you mean `Europe/Berlin`? A time zone has an IANA name, such as Europe/Berlin or UTC
+
+error: `0 0 30 2 *` is never due: no year has such a day
+ --> DIR/policies.d/a.toml:6:12
+  |
+6 | schedule = \"0 0 30 2 *\"
+  |            ^^^^^^^^^^^^
+
+2 errors",
+    );
+    let told = told_of_policies(&policy("every = \"1h\""));
+    assert!(told.contains("both schedule and every"), "{told}");
+    assert!(told.contains("schedule is given here"), "{told}");
+    let told = told_of_policies(&policy("").replace("schedule", "# schedule"));
+    assert!(
+        told.starts_with("error: nothing says when to run\n"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_retention_that_keeps_nothing_is_told() {
+    assert_told(
+        &told_of_policies(&policy("retention = { keep_daily = 0 }")),
+        "
+error: these rules keep nothing
+ --> DIR/policies.d/a.toml:2:13
+  |
+2 | retention = { keep_daily = 0 }
+  |             ^^^^^^^^^^^^^^^^^^
+  = help: give one of them more than 0
+
+1 error",
+    );
+}
+
+#[test]
+fn bad_patterns_are_told_one_by_one() {
+    assert_told(
+        &told_of_policies(&policy("").replace("[\"orders.*\"]", "[\"ok\", \"a[\", \"\", \"/(/\"]")),
+        "
+error: pattern `a[`: unclosed character class; missing ']'
+ --> DIR/policies.d/a.toml:5:17
+  |
+5 | topics = [\"ok\", \"a[\", \"\", \"/(/\"]
+  |                 ^^^^
+  = help: write a name, a glob (orders.*) or a regular expression between slashes (/^orders-\\d+$/), and ! before it to exclude
+
+error: pattern ``: is empty; write a name, a glob or /a regular expression/
+ --> DIR/policies.d/a.toml:5:23
+  |
+5 | topics = [\"ok\", \"a[\", \"\", \"/(/\"]
+  |                       ^^
+  = help: write a name, a glob (orders.*) or a regular expression between slashes (/^orders-\\d+$/), and ! before it to exclude
+
+error: pattern `/(/`: unclosed group
+ --> DIR/policies.d/a.toml:5:27
+  |
+5 | topics = [\"ok\", \"a[\", \"\", \"/(/\"]
+  |                           ^^^^^
+  = help: write a name, a glob (orders.*) or a regular expression between slashes (/^orders-\\d+$/), and ! before it to exclude
+
+3 errors",
+    );
+}
+
+#[test]
+fn what_is_missing_is_told_at_the_header() {
+    assert_told(
+        &told_of_policies(
+            "[backup.orders]\ncluster = \"prod\"\ntopics = [\"a\"]\nevery = \"1h\"\n",
+        ),
+        "
+error: `repository` is missing
+ --> DIR/policies.d/a.toml:1:1
+  |
+1 | [backup.orders]
+  | ^^^^^^^^^^^^^^^
+  = help: repository: the repository to write to, of kafkeep.toml
+
+1 error",
+    );
+}
+
+#[test]
+fn a_secret_that_cannot_be_read_or_that_others_can_read_is_told() {
+    let sasl = |name: &str| {
+        format!(
+            "[clusters.{name}]\nbootstrap_servers = [\"k:9092\"]\nsasl.mechanism = \"PLAIN\"\nsasl.username = \"u\"\nsasl.password = {{ file = \"DIR/{name}\" }}\n"
+        )
+    };
+    let files = [
+        (
+            "kafkeep.toml",
+            &*format!("{}{}", sasl("open"), sasl("gone")),
+        ),
+        ("open", "swordfish"),
+    ];
+    let directory = directory(&files);
+    let open = directory.path().join("open");
+    std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o640)).unwrap();
+    let path = directory.path().to_str().unwrap();
+    let told = wrong(&directory).to_string().replace(path, "DIR");
+    // How long the underline is depends on where the test runs.
+    let lines: Vec<&str> = told.lines().filter(|line| !line.contains('^')).collect();
+    assert_told(
+        &lines.join("\n"),
+        "
+error: DIR/open can be read by others (mode 0640)
+ --> DIR/kafkeep.toml:5:17
+  |
+5 | sasl.password = { file = \"DIR/open\" }
+  = help: chmod 0600, and give it to the user that kafkeep runs as
+
+error: DIR/gone: No such file or directory (os error 2)
+  --> DIR/kafkeep.toml:10:17
+   |
+10 | sasl.password = { file = \"DIR/gone\" }
+
+2 errors",
+    );
+    std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(wrong(&directory).told.len(), 1);
+}
+
+#[test]
+fn no_literal_secret_is_ever_shown() {
+    for more in [
+        "[clusters.x]\nsasl = { mechanism = \"PLAIN\", username = \"u\", password = \"swordfish\" }\nnonsense = 1\n",
+        "[clusters.x]\nsasl = { mechanism = \"PLAN\", pasword = \"swordfish\", password = [\"swordfish\"] }\n",
+        "[clusters.x]\nsasl = \"swordfish\"\n",
+        "[clusters.x]\nsasl.password = { value = \"swordfish\" }\n",
+        "[clusters.x]\npassword = \"swordfish\n",
+        "[clusters.x.sasl]\npassword = swordfish\n",
+        "[clusters.x.sasl]\npassword = \"swordfish\" x\n",
+        "[clusters.x.sasl]\npassword = [\n\"swordfish\" x,\n",
+        "[clusters.x.sasl]\npassword = \"a\"\npassword = \"swordfish\"\n",
+        "clusters = { x = { sasl = { password = \"swordfish\" } } }\n",
+        "[cluster.x]\nsasl.password = \"swordfish\"\n",
+        "cluster = { x = { password = \"swordfish\" } }\n",
+    ] {
+        for told in [
+            told_of_kafkeep(more),
+            told(&[("kafkeep.toml", more)]),
+            told_of_policies(more),
+        ] {
+            assert!(told.starts_with("error: "), "{told}");
+            assert!(!told.contains("fish"), "{more}\n{told}");
+        }
+    }
+    assert_told(
+        &told_of_kafkeep("[clusters.x]\nsasl = { mechanism = \"PLAIN\", password = \"swordfish\", usr = 1 }\n"),
+        "
+error: no bootstrap server is named
+ --> DIR/kafkeep.toml:9:1
+  |
+9 | [clusters.x]
+  | ^^^^^^^^^^^^
+  = help: name at least one, as in bootstrap_servers = [\"kafka1:9092\"]
+
+error: a secret does not belong into this file
+  --> DIR/kafkeep.toml:10:42
+   |
+10 | sasl = { mechanism = \"PLAIN\", password = …, usr = … }
+   |                                          ^
+   = help: write { file = … }, { credential = … } or { env = … }
+
+error: unknown key `usr`
+  --> DIR/kafkeep.toml:10:55
+   |
+10 | sasl = { mechanism = \"PLAIN\", password = …, usr = … }
+   |                                             ^^^
+   = help: known here: `mechanism`, `username`, `password`, `token_file`, `token_endpoint`, `client_id`, `client_secret`, `scope`, `token_endpoint_ca_file`
+
+3 errors",
+    );
+}
+
+#[test]
+fn a_repository_inside_another_is_told() {
+    assert_told(
+        &told_of_kafkeep("[repositories.inner]\npath = \"/var/lib/x/../kafkeep/inner\"\n"),
+        "
+error: /var/lib/x/../kafkeep/inner lies inside another repository
+  --> DIR/kafkeep.toml:10:8
+   |
+10 | path = \"/var/lib/x/../kafkeep/inner\"
+   |        ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+  ::: DIR/kafkeep.toml:8:8
+   |
+ 8 | path = \"/var/lib/kafkeep\"
+   |        ------------------ the other one
+   = help: give each repository a directory of its own, beside the others
+
+1 error",
+    );
+    for (path, words) in [
+        ("/var/lib", "has another repository inside"),
+        ("/var/lib/kafkeep/", "is another repository's too"),
+        ("backups", "is relative"),
+    ] {
+        let told = told_of_kafkeep(&format!("[repositories.other]\npath = \"{path}\"\n"));
+        assert!(told.contains(words), "{told}");
+    }
+}
+
+#[test]
+fn an_address_beyond_loopback_is_told() {
+    assert_told(
+        &told_of_kafkeep("[http]\nlisten = \"0.0.0.0:9644\"\n"),
+        "
+error: 0.0.0.0 is beyond this machine, and nobody is asked who they are
+  --> DIR/kafkeep.toml:10:10
+   |
+10 | listen = \"0.0.0.0:9644\"
+   |          ^^^^^^^^^^^^^^
+   = help: listen on 127.0.0.1:9644, behind a proxy that asks
+
+1 error",
+    );
+}
+
+#[test]
+fn object_storage_is_not_built_yet() {
+    let told = told_of_kafkeep("[repositories.far]\nurl = \"s3://bucket/prefix\"\n");
+    assert!(
+        told.starts_with("error: repositories in object storage are not built yet\n"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_file_that_is_not_there_or_is_no_text_is_told() {
+    assert_told(
+        &told(&[]),
+        "
+error: DIR/kafkeep.toml cannot be read: No such file or directory (os error 2)
+ --> DIR/kafkeep.toml
+
+1 error",
+    );
+    let directory = directory(&[("kafkeep.toml", "")]);
+    std::fs::write(directory.path().join("kafkeep.toml"), b"# \xff\n").unwrap();
+    let told = wrong(&directory).to_string();
+    assert!(
+        told.starts_with("error: these bytes are not UTF-8\n"),
+        "{told}"
+    );
+}
+
+#[test]
+fn of_a_long_line_what_is_around_the_place_is_shown() {
+    let topics: Vec<String> = (0..100).map(|n| format!("\"topic-{n}\"")).collect();
+    let topics = format!("[{}, \"a[\", {}]", topics.join(", "), topics.join(", "));
+    let told = told_of_policies(&policy("").replace("[\"orders.*\"]", &topics));
+    let lines: Vec<&str> = told.lines().collect();
+    assert_eq!(
+        lines[3..5],
+        [
+            "5 | …97\", \"topic-98\", \"topic-99\", \"a[\", \"topic-0\", \"topic-1\", \"topic-2\", \"topic-3\", \"topic-4\", \"topic-5\", \"topic-…",
+            "  |                               ^^^^",
+        ]
+    );
+}
+
+#[test]
+fn ten_errors_in_three_files_are_told_at_once() {
+    let told = told(&[
+        (
+            "kafkeep.toml",
+            "[http]\nlisten = \"10.0.0.1:9644\"\n[clusters.prod]\nbootstrap_servers = [\"kafka1\"]\n[repositories.main]\npath = \"/a\"\nsize = 1\n",
+        ),
+        ("policies.d/broken.toml", "[backup.a\ncluster = \"prod\"\n"),
+        (
+            "policies.d/more.toml",
+            "[backup.b]\ncluster = \"prd\"\nrepository = \"mian\"\ntopics = []\nschedule = \"61 * * * *\"\ncompression = \"zst\"\nretention = {}\n",
+        ),
+    ]);
+    let places: Vec<&str> = told
+        .lines()
+        .filter_map(|line| line.trim_start().strip_prefix("--> "))
+        .collect();
+    assert_eq!(
+        places,
+        [
+            "DIR/kafkeep.toml:2:10",
+            "DIR/kafkeep.toml:3:1",
+            "DIR/kafkeep.toml:4:22",
+            "DIR/kafkeep.toml:7:1",
+            "DIR/policies.d/broken.toml:1:10",
+            "DIR/policies.d/more.toml:2:11",
+            "DIR/policies.d/more.toml:3:14",
+            "DIR/policies.d/more.toml:4:10",
+            "DIR/policies.d/more.toml:5:12",
+            "DIR/policies.d/more.toml:6:15",
+            "DIR/policies.d/more.toml:7:13",
+        ],
+        "{told}"
+    );
+}
+
+#[test]
+fn the_shipped_examples_are_right() {
+    let etc = Path::new(env!("CARGO_MANIFEST_DIR")).join("etc");
+    let configuration = DaemonConfiguration::load(&etc).unwrap_or_else(|wrong| panic!("{wrong}"));
+    assert_eq!(configuration.backups.len(), 1);
+    assert_eq!(configuration.clusters.len(), 1);
+}

@@ -1,0 +1,145 @@
+//! `[drain.NAME]`: whether a consumer group has read all that there is.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::engine::topics::TopicPatterns;
+
+use super::key::{Key, Keys, Kind, Node};
+use super::kinds::{Choice, OneOf, Text};
+use super::policy_file::ClusterName;
+use super::reader::Reader;
+use super::schema;
+use super::section::Section;
+
+/// Which group is watched on which topics, and when it counts as drained.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DrainPolicy {
+    /// Its name, which no other policy has.
+    pub name: String,
+    /// The group's cluster.
+    pub cluster: String,
+    /// The consumer group.
+    pub group: String,
+    /// The topics.
+    pub topics: TopicPatterns,
+    /// Records that it may lag behind and still be drained.
+    pub max_lag: u64,
+    /// The time from one look to the next.
+    pub every: Duration,
+    /// What its progress is judged by.
+    pub strategy: DrainStrategy,
+}
+
+/// What the progress of a group is judged by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DrainStrategy {
+    /// How many records are left.
+    LagBased,
+    /// How old the next record is.
+    TimeBased,
+}
+
+impl Choice for DrainStrategy {
+    const WANTS: &'static str = "one of lag_based, time_based";
+    const CHOICES: &'static [(&'static str, Self)] = &[
+        ("lag_based", Self::LagBased),
+        ("time_based", Self::TimeBased),
+    ];
+}
+
+const CLUSTER: Key<ClusterName> = Key::required("cluster", "the group's cluster, of kafkeep.toml");
+const GROUP: Key<Text> = Key::required("group", "the consumer group");
+const TOPICS: Key<TopicPatterns> = Key::required(
+    "topics",
+    "names, globs (orders.*) and regular expressions between slashes (/^orders-\\d+$/); ! excludes",
+);
+const MAX_LAG: Key<Lag> = Key::optional(
+    "max_lag",
+    "records that it may lag behind and still be drained; 0 by default",
+);
+const EVERY: Key<Interval> = Key::optional(
+    "every",
+    "the time from one look to the next; 30s by default",
+);
+const STRATEGY: Key<OneOf<DrainStrategy>> =
+    Key::optional("strategy", "lag_based (the default) or time_based");
+const KEYS: Keys = &[&CLUSTER, &GROUP, &TOPICS, &MAX_LAG, &EVERY, &STRATEGY];
+
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(30);
+
+impl Kind for DrainPolicy {
+    const WANTS: &'static str = "a table with cluster, group and topics";
+
+    fn schema() -> Value {
+        schema::table(KEYS)
+    }
+
+    fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
+        let section = Section::open::<Self>(node, KEYS, reader)?;
+        let cluster = section.value(&CLUSTER, reader);
+        let group = section.value(&GROUP, reader);
+        let topics = section.value(&TOPICS, reader);
+        let max_lag = section.value(&MAX_LAG, reader);
+        let every = section.value(&EVERY, reader);
+        let strategy = section.value(&STRATEGY, reader);
+        Some(Self {
+            name: reader.entry.clone(),
+            cluster: cluster?.0,
+            group: group?.0,
+            topics: topics?,
+            max_lag: max_lag.map_or(0, |Lag(lag)| lag),
+            every: every.map_or(DEFAULT_INTERVAL, |Interval(every)| every),
+            strategy: strategy.map_or(DrainStrategy::LagBased, |OneOf(strategy)| strategy),
+        })
+    }
+}
+
+/// A number of records.
+struct Lag(u64);
+
+impl Kind for Lag {
+    const WANTS: &'static str = "a number of records";
+
+    fn schema() -> Value {
+        json!({ "type": "integer", "minimum": 0 })
+    }
+
+    fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
+        let Some(number) = node.get_ref().as_integer() else {
+            reader.wrong_type::<Self>(node);
+            return None;
+        };
+        let lag = u64::from_str_radix(number.as_str(), number.radix()).ok();
+        if lag.is_none() {
+            reader.wrong_text::<Self>(node, &number.to_string(), "");
+        }
+        lag.map(Self)
+    }
+}
+
+/// A time between looks: asking brokers all the time helps nobody.
+struct Interval(Duration);
+
+impl Kind for Interval {
+    const WANTS: &'static str = Duration::WANTS;
+
+    fn schema() -> Value {
+        Duration::schema()
+    }
+
+    fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
+        let every = Duration::read(node, reader)?;
+        if every < Duration::from_secs(1) {
+            let place = reader.place(node.span());
+            reader.problem(
+                place,
+                "this asks the brokers all the time",
+                "give 1s or more",
+            );
+            return None;
+        }
+        Some(Self(every))
+    }
+}

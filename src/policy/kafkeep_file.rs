@@ -1,0 +1,269 @@
+//! `kafkeep.toml`: the daemon itself, and the clusters and repositories that policies and commands name.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::engine::size::Size;
+
+use super::cluster_file::ClusterFile;
+use super::key::{At, Key, Keys, Kind, Node};
+use super::kinds::{Count, Named, Text};
+use super::reader::Reader;
+use super::schema;
+use super::section::Section;
+
+/// The whole file.
+#[derive(Debug, Default)]
+pub(super) struct KafkeepFile {
+    pub http: Http,
+    pub clusters: Named<ClusterFile>,
+    pub repositories: Named<RepositoryFile>,
+    pub limits: Limits,
+}
+
+const HTTP: Key<Http> = Key::optional("http", "the daemon's port: metrics, health, status");
+const CLUSTERS: Key<Named<ClusterFile>> = Key::optional("clusters", "Kafka clusters, by name");
+const REPOSITORIES: Key<Named<RepositoryFile>> =
+    Key::optional("repositories", "where backups lie, by name");
+const LIMITS: Key<Limits> = Key::optional("limits", "how much at once");
+const KEYS: Keys = &[&HTTP, &CLUSTERS, &REPOSITORIES, &LIMITS];
+
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("backup", "policies belong into policies.d/*.toml"),
+    ("mirror", "policies belong into policies.d/*.toml"),
+    ("drain", "policies belong into policies.d/*.toml"),
+];
+
+impl Kind for KafkeepFile {
+    const WANTS: &'static str = "a table";
+
+    fn schema() -> Value {
+        schema::table(KEYS)
+    }
+
+    fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
+        reader.elsewhere = ELSEWHERE;
+        let section = Section::open::<Self>(node, KEYS, reader);
+        reader.elsewhere = &[];
+        let section = section?;
+        Some(Self {
+            http: section.value(&HTTP, reader).unwrap_or_default(),
+            clusters: section.value(&CLUSTERS, reader).unwrap_or_default(),
+            repositories: section.value(&REPOSITORIES, reader).unwrap_or_default(),
+            limits: section.value(&LIMITS, reader).unwrap_or_default(),
+        })
+    }
+}
+
+/// The daemon's HTTP port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Http {
+    /// Where it listens. Nobody is asked who they are there, so it is on this machine.
+    pub listen: SocketAddr,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 9644)),
+        }
+    }
+}
+
+const LISTEN: Key<Text> = Key::optional(
+    "listen",
+    "ADDRESS:PORT on loopback; 127.0.0.1:9644 by default",
+);
+const HTTP_KEYS: Keys = &[&LISTEN];
+
+impl Kind for Http {
+    const WANTS: &'static str = "a table such as { listen = \"127.0.0.1:9644\" }";
+
+    fn schema() -> Value {
+        schema::table(HTTP_KEYS)
+    }
+
+    fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
+        let section = Section::open::<Self>(node, HTTP_KEYS, reader)?;
+        let listen = section.get(&LISTEN, reader)?;
+        let Text(text) = listen.value;
+        match text.parse::<SocketAddr>() {
+            Ok(address) if address.ip().is_loopback() => Some(Self { listen: address }),
+            Ok(address) => {
+                reader.problem(
+                    listen.place,
+                    format!(
+                        "{} is beyond this machine, and nobody is asked who they are",
+                        address.ip()
+                    ),
+                    format!(
+                        "listen on 127.0.0.1:{}, behind a proxy that asks",
+                        address.port()
+                    ),
+                );
+                None
+            }
+            Err(_) => {
+                let message = format!("`{text}` is no ADDRESS:PORT");
+                reader.problem(
+                    listen.place,
+                    message,
+                    "write an IP address and a port, such as 127.0.0.1:9644",
+                );
+                None
+            }
+        }
+    }
+}
+
+/// How much the daemon does at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Backups that run at the same time.
+    pub max_concurrent_backups: u32,
+    /// Backups of one cluster that are accepted, running or waiting.
+    pub backups_per_cluster: u32,
+    /// The same for restores.
+    pub restores_per_cluster: u32,
+    /// Migrations that are accepted.
+    pub migrations: u32,
+    /// A backup that would add more is refused before it starts.
+    pub max_backup_size: Option<Size>,
+    /// Bytes of records in memory, shared by all runs.
+    pub memory: Size,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_concurrent_backups: 3,
+            backups_per_cluster: 10,
+            restores_per_cluster: 5,
+            migrations: 3,
+            max_backup_size: None,
+            memory: Size(256 << 20),
+        }
+    }
+}
+
+const MAX_CONCURRENT_BACKUPS: Key<Count<1>> = Key::optional(
+    "max_concurrent_backups",
+    "backups that run at the same time; 3 by default",
+);
+const BACKUPS_PER_CLUSTER: Key<Count<1>> = Key::optional(
+    "backups_per_cluster",
+    "backups of one cluster that are accepted, running or waiting; 10 by default",
+);
+const RESTORES_PER_CLUSTER: Key<Count<1>> = Key::optional(
+    "restores_per_cluster",
+    "restores into one cluster that are accepted; 5 by default",
+);
+const MIGRATIONS: Key<Count<1>> =
+    Key::optional("migrations", "migrations that are accepted; 3 by default");
+const MAX_BACKUP_SIZE: Key<Size> = Key::optional(
+    "max_backup_size",
+    "a backup that would add more is refused before it starts; no limit by default",
+);
+const MEMORY: Key<Size> = Key::optional(
+    "memory",
+    "for records in memory, shared by all runs; 256MiB by default",
+);
+const LIMITS_KEYS: Keys = &[
+    &MAX_CONCURRENT_BACKUPS,
+    &BACKUPS_PER_CLUSTER,
+    &RESTORES_PER_CLUSTER,
+    &MIGRATIONS,
+    &MAX_BACKUP_SIZE,
+    &MEMORY,
+];
+
+/// With less, one run cannot hold what it fetches.
+const LEAST_MEMORY: Size = Size(16 << 20);
+
+impl Kind for Limits {
+    const WANTS: &'static str = "a table such as { max_concurrent_backups = 3 }";
+
+    fn schema() -> Value {
+        schema::table(LIMITS_KEYS)
+    }
+
+    fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
+        let section = Section::open::<Self>(node, LIMITS_KEYS, reader)?;
+        let default = Self::default();
+        let memory = section.get(&MEMORY, reader);
+        if let Some(At { value, place }) = &memory
+            && *value < LEAST_MEMORY
+        {
+            reader.problem(
+                *place,
+                "this is too little memory for a run",
+                "give 16MiB or more",
+            );
+        }
+        let mut count = |key: &Key<Count<1>>, default: u32| {
+            section
+                .value(key, reader)
+                .map_or(default, |Count(count)| count)
+        };
+        Some(Self {
+            max_concurrent_backups: count(&MAX_CONCURRENT_BACKUPS, default.max_concurrent_backups),
+            backups_per_cluster: count(&BACKUPS_PER_CLUSTER, default.backups_per_cluster),
+            restores_per_cluster: count(&RESTORES_PER_CLUSTER, default.restores_per_cluster),
+            migrations: count(&MIGRATIONS, default.migrations),
+            max_backup_size: section.value(&MAX_BACKUP_SIZE, reader),
+            memory: memory.map_or(default.memory, |memory| memory.value),
+        })
+    }
+}
+
+/// `[repositories.NAME]`
+#[derive(Debug)]
+pub(super) struct RepositoryFile {
+    pub path: At<PathBuf>,
+    pub max_size: Option<Size>,
+    pub min_free: Option<Size>,
+}
+
+const PATH: Key<PathBuf> = Key::optional("path", "a directory");
+const URL: Key<Text> = Key::optional("url", "not built yet");
+const MAX_SIZE: Key<Size> = Key::optional("max_size", "what all backups in it may take together");
+const MIN_FREE: Key<Size> = Key::optional(
+    "min_free",
+    "what must stay free on its file system: a backup that does not fit is refused before it starts",
+);
+const REPOSITORY_KEYS: Keys = &[&PATH, &URL, &MAX_SIZE, &MIN_FREE];
+
+impl Kind for RepositoryFile {
+    const WANTS: &'static str = "a table such as { path = \"/var/lib/kafkeep\" }";
+
+    fn schema() -> Value {
+        schema::table(REPOSITORY_KEYS)
+    }
+
+    fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
+        let section = Section::open::<Self>(node, REPOSITORY_KEYS, reader)?;
+        let url = section.get(&URL, reader);
+        if let Some(url) = &url {
+            let help = "give path = \"/a/directory\"";
+            reader.problem(
+                url.place,
+                "repositories in object storage are not built yet",
+                help,
+            );
+        }
+        let max_size = section.value(&MAX_SIZE, reader);
+        let min_free = section.value(&MIN_FREE, reader);
+        let path = section.get(&PATH, reader);
+        if path.is_none() && url.is_none() && !section.has(&PATH) {
+            let help = "path: the directory where backups lie";
+            reader.problem(section.place, "`path` is missing", help);
+        }
+        Some(Self {
+            path: path?,
+            max_size,
+            min_free,
+        })
+    }
+}

@@ -1,0 +1,117 @@
+//! `kafkeep check`, and what wrong files leave alone.
+
+use std::fs;
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use crate::kafkeep;
+
+fn directory(files: &[(&str, &str)]) -> TempDir {
+    let directory = TempDir::new().unwrap();
+    fs::create_dir(directory.path().join("policies.d")).unwrap();
+    for (name, text) in files {
+        fs::write(directory.path().join(name), text).unwrap();
+    }
+    directory
+}
+
+fn check(directory: &Path, more: &[&str]) -> crate::testbed::Outcome {
+    let directory = directory.to_str().unwrap();
+    kafkeep([&["check", "--config", directory], more].concat())
+}
+
+const KAFKEEP: &str = "[clusters.prod]\nbootstrap_servers = ['k:9092']\n[repositories.main]\npath = '/var/lib/kafkeep'\n";
+const ORDERS: &str = "[backup.orders]\ncluster = 'prod'\nrepository = 'main'\ntopics = ['orders.*']\nschedule = '30 4 * * *'\ntimezone = 'Asia/Tokyo'\n";
+
+#[test]
+fn the_shipped_examples_pass_with_their_next_runs() {
+    let outcome = check(&Path::new(env!("CARGO_MANIFEST_DIR")).join("etc"), &[]);
+    assert_eq!(outcome.code, 0, "{outcome}");
+    assert!(
+        outcome.stdout.contains("02:15:00 Europe/Berlin"),
+        "{outcome}"
+    );
+    assert!(
+        outcome.stdout.contains("nothing is wrong: 2 file(s)"),
+        "{outcome}"
+    );
+}
+
+#[test]
+fn next_runs_are_told_in_json_in_utc() {
+    let directory = directory(&[("kafkeep.toml", KAFKEEP), ("policies.d/a.toml", ORDERS)]);
+    let report = check(directory.path(), &["--json"]).done();
+    assert_eq!(report["status"], "ok");
+    assert_eq!(report["policies"][0]["policy"], "orders");
+    let next_run = report["policies"][0]["next_run"].as_str().unwrap();
+    assert!(next_run.ends_with("T19:30:00Z"), "{next_run}");
+}
+
+#[test]
+fn errors_of_all_files_are_told_and_listed_in_json() {
+    let directory = directory(&[
+        ("kafkeep.toml", &format!("{KAFKEEP}nonsense = 1\n")),
+        ("policies.d/a.toml", &ORDERS.replace("'prod'", "'prd'")),
+        ("policies.d/b.toml", "[backup\n"),
+        ("policies.d/.#b.toml", "an editor's own"),
+        ("policies.d/notes.txt", "no policies"),
+    ]);
+    let outcome = check(directory.path(), &["--json"]);
+    outcome.refused(
+        78,
+        &[
+            "unknown key `nonsense`",
+            "did you mean `prod`?",
+            "b.toml:1:8",
+            "3 errors",
+        ],
+    );
+    let report = outcome.json();
+    assert_eq!(report["status"], "failed");
+    let diagnostics = report["diagnostics"].as_array().unwrap();
+    assert_eq!(diagnostics.len(), 3);
+    let second = &diagnostics[1];
+    assert!(
+        second["file"]
+            .as_str()
+            .unwrap()
+            .ends_with("policies.d/a.toml")
+    );
+    assert_eq!(
+        (&second["line"], &second["column"]),
+        (&2.into(), &11.into())
+    );
+    assert_eq!(second["message"], "no cluster is called `prd`");
+    assert_eq!(second["help"], "did you mean `prod`?");
+}
+
+#[test]
+fn credentials_of_the_service_are_not_missed_outside_of_it() {
+    let sasl = "sasl = { mechanism = 'PLAIN', username = 'u', password = { credential = 'pw' } }\n";
+    let kafkeep_toml = KAFKEEP.replace("[repositories", &format!("{sasl}[repositories"));
+    let directory = directory(&[
+        ("kafkeep.toml", &kafkeep_toml),
+        ("policies.d/a.toml", ORDERS),
+    ]);
+    let outcome = check(directory.path(), &[]);
+    assert_eq!(outcome.code, 0, "{outcome}");
+    assert!(
+        outcome.stdout.contains("cluster prod: its credential"),
+        "{outcome}"
+    );
+}
+
+#[test]
+fn a_wrong_policy_stops_no_command() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/repository-v1");
+    let kafkeep_toml = format!("[repositories.main]\npath = '{}'\n", golden.display());
+    let directory = directory(&[
+        ("kafkeep.toml", &kafkeep_toml),
+        ("policies.d/a.toml", "[wrong"),
+    ]);
+    assert_eq!(check(directory.path(), &[]).code, 78);
+    let config = directory.path().to_str().unwrap();
+    let outcome = kafkeep(["list", "--repository", "main", "--config", config]);
+    assert_eq!(outcome.code, 0, "{outcome}");
+}
