@@ -21,6 +21,7 @@ mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use rustix::io::Errno;
@@ -109,6 +110,9 @@ pub fn main() -> ExitCode {
 /// With fewer descriptors than this no verb gets anywhere, and the runtime does not come to say so.
 const LEAST_DESCRIPTORS: u64 = 16;
 
+/// How long threads that are at work when the verb has ended are waited for.
+const SHUTDOWN_WITHIN: Duration = Duration::from_secs(5);
+
 fn run(cli: &Cli) -> Result<Exit, CliError> {
     let descriptors = getrlimit(Resource::Nofile).current;
     if descriptors.is_some_and(|limit| limit < LEAST_DESCRIPTORS) {
@@ -118,7 +122,7 @@ fn run(cli: &Cli) -> Result<Exit, CliError> {
         .enable_all()
         .build()
         .map_err(CliError::Runtime)?;
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         match &cli.verb {
             Verb::Run(args) => run::run(args, &cli.global).await,
             Verb::Backup(args) => backup::run(args, &cli.global).await,
@@ -131,5 +135,8 @@ fn run(cli: &Cli) -> Result<Exit, CliError> {
             Verb::Check(args) => check::run(args, &cli.global),
             Verb::Demo(args) => demo::run(args, &cli.global).await,
         }
-    })
+    });
+    // A thread that still verifies for a daemon that was told to stop has nothing to lose.
+    runtime.shutdown_timeout(SHUTDOWN_WITHIN);
+    outcome
 }

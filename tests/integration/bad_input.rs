@@ -110,7 +110,7 @@ fn a_wrong_command_line_is_a_matter_of_usage_and_shows_the_right_one() {
     let scene = Scene::shared();
     for (verb, arguments, said) in [
         ("backup", "", "--topic"),
-        ("backup", "--topic /(/", "regex"),
+        ("backup", "--topic /(/", "unclosed group"),
         (
             "backup",
             "--topic t --start-offset soon",
