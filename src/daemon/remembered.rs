@@ -13,7 +13,7 @@ use super::supervisor::{LastBackup, Remembered};
 pub(super) fn remembered(configuration: &DaemonConfiguration) -> Remembered {
     let mut remembered = Remembered::new();
     for (name, location) in &configuration.repositories {
-        if let Err(error) = remember(location, &mut remembered) {
+        if let Err(error) = remember(location, configuration, &mut remembered) {
             tracing::warn!(repository = %name, %error, "its backups are not known");
         }
     }
@@ -22,12 +22,18 @@ pub(super) fn remembered(configuration: &DaemonConfiguration) -> Remembered {
 
 fn remember(
     location: &RepositoryLocation,
+    configuration: &DaemonConfiguration,
     remembered: &mut Remembered,
 ) -> Result<(), RepositoryError> {
     let Some(repository) = open(location)? else {
         return Ok(());
     };
     for id in repository.backup_ids()?.iter().rev() {
+        // The newest tell of every policy that still runs: the long tail is not read.
+        let mut policies = configuration.backups.iter();
+        if policies.all(|policy| remembered.contains_key(&policy.name)) {
+            break;
+        }
         let manifest = match repository.manifest(id) {
             Ok(manifest) => manifest,
             Err(error) if error.is_damage() => continue,

@@ -182,7 +182,7 @@ impl<E: Execute> Supervisor<E> {
         for gone in &difference.removed {
             tracing::info!(policy = %gone.name, "policy removed");
             self.policies.remove(&gone.name);
-            self.metrics.policy_is_gone(&gone.name, kind(gone.kind));
+            self.metrics.policy_is_gone(&gone.name, gone.kind.name());
         }
         for policy in &configuration.backups {
             let id = PolicyId {
@@ -193,16 +193,8 @@ impl<E: Execute> Supervisor<E> {
                 self.schedule(policy.clone(), remembered.get(&policy.name).copied(), now);
             }
         }
-        let others = configuration
-            .mirrors
-            .iter()
-            .map(|policy| (&policy.name, PolicyKind::Mirror));
-        let drains = configuration
-            .drains
-            .iter()
-            .map(|policy| (&policy.name, PolicyKind::Drain));
-        for (name, of) in others.chain(drains) {
-            self.metrics.policy_is_there(name, kind(of), None);
+        for (name, kind) in not_run_yet(&configuration) {
+            self.metrics.policy_is_there(name, kind.name(), None);
         }
         for name in self.configuration.repositories.keys() {
             if !configuration.repositories.contains_key(name) {
@@ -227,7 +219,7 @@ impl<E: Execute> Supervisor<E> {
         let settled = settled.or(last.map(|last| last.started_at));
         let max_age = policy.max_age.map(|max_age| max_age.as_secs_f64());
         self.metrics
-            .policy_is_there(&name, kind(PolicyKind::Backup), max_age);
+            .policy_is_there(&name, PolicyKind::Backup.name(), max_age);
         tracing::info!(policy = %name, "policy scheduled");
         let scheduled = Scheduled {
             timer: Timer::new(policy.timetable.clone(), settled, now),
@@ -415,7 +407,7 @@ impl<E: Execute> Supervisor<E> {
             let running = running.filter(|run| run.policy.name == policy.name);
             PolicyStatus {
                 policy: policy.name.clone(),
-                kind: kind(PolicyKind::Backup),
+                kind: PolicyKind::Backup.name(),
                 runs: true,
                 next_run_at: scheduled.next,
                 running: running
@@ -430,19 +422,9 @@ impl<E: Execute> Supervisor<E> {
                 max_age_seconds: policy.max_age.map(|max_age| max_age.as_secs()),
             }
         });
-        let mirrors = self
-            .configuration
-            .mirrors
-            .iter()
-            .map(|policy| (&policy.name, PolicyKind::Mirror));
-        let drains = self
-            .configuration
-            .drains
-            .iter()
-            .map(|policy| (&policy.name, PolicyKind::Drain));
-        let others = mirrors.chain(drains).map(|(name, of)| PolicyStatus {
-            policy: name.clone(),
-            kind: kind(of),
+        let others = not_run_yet(&self.configuration).map(|(name, kind)| PolicyStatus {
+            policy: name.to_owned(),
+            kind: kind.name(),
             runs: false,
             next_run_at: None,
             running: Vec::new(),
@@ -453,6 +435,14 @@ impl<E: Execute> Supervisor<E> {
         });
         scheduled.chain(others).collect()
     }
+}
+
+/// Policies that are known, and have no engine yet.
+fn not_run_yet(configuration: &DaemonConfiguration) -> impl Iterator<Item = (&str, PolicyKind)> {
+    let mirrors = configuration.mirrors.iter();
+    let mirrors = mirrors.map(|policy| (policy.name.as_str(), PolicyKind::Mirror));
+    let drains = configuration.drains.iter();
+    mirrors.chain(drains.map(|policy| (policy.name.as_str(), PolicyKind::Drain)))
 }
 
 /// As many as may run at once.
@@ -475,13 +465,5 @@ fn tell(policy: &str, run: &EndedRun) {
         RunResult::Incomplete | RunResult::Failed | RunResult::Cancelled => {
             tracing::error!(policy, result, backup_id, error, "run ended");
         }
-    }
-}
-
-fn kind(kind: PolicyKind) -> &'static str {
-    match kind {
-        PolicyKind::Backup => "backup",
-        PolicyKind::Mirror => "mirror",
-        PolicyKind::Drain => "drain",
     }
 }

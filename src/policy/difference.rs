@@ -16,13 +16,20 @@ pub enum PolicyKind {
     Drain,
 }
 
-impl fmt::Display for PolicyKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl PolicyKind {
+    /// As the files, the metrics and the status call it.
+    pub fn name(self) -> &'static str {
+        match self {
             Self::Backup => "backup",
             Self::Mirror => "mirror",
             Self::Drain => "drain",
-        })
+        }
+    }
+}
+
+impl fmt::Display for PolicyKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

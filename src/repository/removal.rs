@@ -115,7 +115,8 @@ impl Repository {
         self.storage().remove_leftovers(age)
     }
 
-    fn delete_if_there(&self, name: &ObjectName) -> Result<(), RepositoryError> {
+    /// Removes an object, unless somebody was a moment faster.
+    pub(super) fn delete_if_there(&self, name: &ObjectName) -> Result<(), RepositoryError> {
         match self.storage().delete(name) {
             Err(error) if error.is_missing() => Ok(()),
             result => result,

@@ -121,10 +121,7 @@ impl Repository {
 
     /// Removes a restore's record: all that it wanted is done, or noted down elsewhere.
     pub fn forget_restore(&self, id: RestoreId) -> Result<(), RepositoryError> {
-        match self.storage().delete(&name(id)?) {
-            Err(error) if error.is_missing() => Ok(()),
-            result => result,
-        }
+        self.delete_if_there(&name(id)?)
     }
 }
 

@@ -107,10 +107,7 @@ impl Repository {
             if run_of(&object.name).is_none_or(|run_id| !runs.contains(&run_id)) {
                 continue;
             }
-            match self.storage().delete(&object.name) {
-                Err(error) if error.is_missing() => {}
-                result => result?,
-            }
+            self.delete_if_there(&object.name)?;
         }
         Ok(())
     }

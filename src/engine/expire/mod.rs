@@ -14,7 +14,7 @@ use chrono::{DateTime, TimeZone, Utc};
 use serde::Serialize;
 
 use crate::repository::{
-    BackupId, ExclusiveLock, Manifest, ObjectInfo, ReferenceWalk, References, Repository,
+    BackupId, ExclusiveLock, Manifest, ObjectInfo, ReferenceWalk, Repository, RepositoryError,
 };
 
 use super::EngineError;
@@ -112,7 +112,7 @@ fn look<Tz: TimeZone>(
     let mut doomed = BTreeSet::new();
     let mut decided = Vec::new();
     for ((policy, cluster_id), candidates) in groups {
-        let backups = decide(candidates.clone(), &options.retention, now);
+        let backups = decide(&candidates, &options.retention, now);
         let gone = backups.iter().filter(|decision| !decision.kept);
         doomed.extend(gone.map(|decision| decision.backup_id));
         let stay = candidates
@@ -158,17 +158,24 @@ fn manifests(repository: &Repository) -> Result<Vec<Manifest>, EngineError> {
     let ids = repository.backup_ids()?;
     let mut manifests = Vec::with_capacity(ids.len());
     for id in ids {
-        manifests.push(repository.manifest(&id).map_err(|error| {
-            if error.is_damage() {
-                EngineError::Refused(format!(
-                    "nothing is removed, since what backup {id} needs cannot be known: {error}; when it is beyond repair, remove backups/{id}.json"
-                ))
-            } else {
-                error.into()
-            }
-        })?);
+        let manifest = repository.manifest(&id).map_err(|error| {
+            let advice = format!("when it is beyond repair, remove backups/{id}.json");
+            unknowable(&id, error, &advice)
+        });
+        manifests.push(manifest?);
     }
     Ok(manifests)
+}
+
+/// What follows from not knowing what a backup needs.
+fn unknowable(id: &BackupId, error: RepositoryError, advice: &str) -> EngineError {
+    if error.is_damage() {
+        EngineError::Refused(format!(
+            "nothing is removed, since what backup {id} needs cannot be known: {error}; {advice}"
+        ))
+    } else {
+        error.into()
+    }
 }
 
 fn candidate(
@@ -176,16 +183,9 @@ fn candidate(
     needed: &BTreeSet<BackupId>,
     walk: &mut ReferenceWalk<'_>,
 ) -> Result<Candidate, EngineError> {
-    let references: References = walk.of_backup(manifest).map_err(|error| {
-        if error.is_damage() {
-            EngineError::Refused(format!(
-                "nothing is removed, since what backup {} needs cannot be known: {error}; verify tells what is damaged",
-                manifest.backup_id
-            ))
-        } else {
-            error.into()
-        }
-    })?;
+    let references = walk
+        .of_backup(manifest)
+        .map_err(|error| unknowable(&manifest.backup_id, error, "verify tells what is damaged"))?;
     let interrupted = needed.contains(&manifest.backup_id);
     Ok(Candidate {
         backup_id: manifest.backup_id,

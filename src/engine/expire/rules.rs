@@ -167,10 +167,11 @@ pub struct Decision {
 
 /// Decides about the backups of one policy and cluster, newest first. Periods are those of the calendar of `now`.
 pub fn decide<Tz: TimeZone>(
-    mut backups: Vec<Candidate>,
+    backups: &[Candidate],
     rules: &Retention,
     now: &DateTime<Tz>,
 ) -> Vec<Decision> {
+    let mut backups: Vec<&Candidate> = backups.iter().collect();
     backups.sort_by_key(|backup| std::cmp::Reverse((backup.started_at, backup.backup_id)));
     let mut counting = Counting::new(rules, now);
     let mut decisions = Vec::with_capacity(backups.len());
@@ -192,7 +193,7 @@ pub fn decide<Tz: TimeZone>(
 }
 
 /// Gives up the oldest until the rest fits, but for what must stay.
-fn fit(decisions: &mut [Decision], backups: &[Candidate], limit: u64) {
+fn fit(decisions: &mut [Decision], backups: &[&Candidate], limit: u64) {
     let mut kept = References::default();
     let mut full = false;
     for (decision, backup) in decisions.iter_mut().zip(backups) {
@@ -205,14 +206,13 @@ fn fit(decisions: &mut [Decision], backups: &[Candidate], limit: u64) {
                 Reason::MinBackups(_) | Reason::Newest | Reason::InterruptedRestore
             )
         });
-        let mut with = kept.clone();
-        with.extend(&backup.references);
-        full |= with.pack_bytes() > limit;
+        if !full {
+            kept.extend(&backup.references);
+            full = kept.pack_bytes() > limit;
+        }
         if full && !must_stay {
             decision.kept = false;
             decision.over_max_size = true;
-        } else {
-            kept = with;
         }
     }
 }
@@ -353,7 +353,7 @@ mod tests {
 
     /// The times of those that are kept, newest first, with the reasons in words.
     fn kept(backups: Vec<Candidate>, rules: &Retention, now: &str) -> Vec<(String, String)> {
-        let decisions = decide(backups, rules, &at(now));
+        let decisions = decide(&backups, rules, &at(now));
         let kept = decisions.into_iter().filter(|decision| decision.kept);
         kept.map(|decision| {
             let reasons: Vec<String> = decision.reasons.iter().map(ToString::to_string).collect();
@@ -410,9 +410,12 @@ mod tests {
         let berlin = FixedOffset::east_opt(3600).unwrap();
         let count =
             |decisions: Vec<Decision>| decisions.iter().filter(|decision| decision.kept).count();
-        assert_eq!(count(decide(backups(), &rules, &at("2026-11-24 12:00"))), 1);
+        assert_eq!(
+            count(decide(&backups(), &rules, &at("2026-11-24 12:00"))),
+            1
+        );
         let there = at("2026-11-24 12:00").with_timezone(&berlin);
-        assert_eq!(count(decide(backups(), &rules, &there)), 2);
+        assert_eq!(count(decide(&backups(), &rules, &there)), 2);
     }
 
     #[test]
@@ -496,8 +499,8 @@ mod tests {
                 ..Retention::default()
             };
             let now = at("2026-12-31 00:00");
-            let few = decide(backups.clone(), &rules(0), &now);
-            let many = decide(backups.clone(), &rules(1), &now);
+            let few = decide(&backups, &rules(0), &now);
+            let many = decide(&backups, &rules(1), &now);
             for (few, many) in few.iter().zip(&many) {
                 prop_assert!(!few.kept || many.kept);
                 prop_assert_eq!(few.kept, !few.reasons.is_empty());
@@ -508,7 +511,7 @@ mod tests {
             let left: Vec<Candidate> = backups.into_iter()
                 .filter(|backup| few.iter().any(|decision| decision.kept && decision.backup_id == backup.backup_id))
                 .collect();
-            let again = decide(left, &rules(0), &now);
+            let again = decide(&left, &rules(0), &now);
             prop_assert!(again.iter().all(|decision| decision.kept));
         }
     }

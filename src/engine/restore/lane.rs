@@ -135,14 +135,8 @@ async fn find_what_is_there(
     targets: &[TargetPartition],
 ) -> Result<BTreeMap<usize, Found>, EngineError> {
     let begun = |target: &&TargetPartition| target.end != target.start;
-    let spans = targets.iter().filter(begun).map(|target| Span {
-        key: target.key.clone(),
-        leader: target.leader,
-        start: target.start,
-        end: target.end,
-        producer: target.producer,
-        judged: target.judged,
-    });
+    let spans = targets.iter().filter(begun);
+    let spans = spans.map(|target| Span::of(target, target.start..target.end));
     let mut all = read_back(client, spans.collect()).await?.into_iter();
     let mut by_target = BTreeMap::new();
     for (number, target) in targets

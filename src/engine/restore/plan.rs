@@ -124,6 +124,12 @@ impl RestorePlan {
             .sum()
     }
 
+    /// The topics to be created.
+    pub(super) fn new_topics(&self) -> Vec<NewTopic> {
+        let topics = self.topics.iter();
+        topics.filter_map(TopicRestore::new_topic).collect()
+    }
+
     /// The settings that wait for the end, by target topic.
     pub(super) fn afterwards(&self) -> BTreeMap<String, SettingChanges> {
         let created = self.topics.iter().filter_map(|topic| match &topic.action {
@@ -166,7 +172,7 @@ impl TopicRestore {
     }
 
     /// The topic as it must be created, when it must.
-    pub(super) fn new_topic(&self) -> Option<NewTopic> {
+    fn new_topic(&self) -> Option<NewTopic> {
         match &self.action {
             _ if self.interrupted.is_some() => None,
             TopicAction::Append => None,

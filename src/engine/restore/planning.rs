@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::engine::EngineError;
 use crate::engine::backup::TopicConfiguration;
 use crate::engine::topics::renamed;
-use crate::kafka::{Client, ErrorCode, KafkaError, Metadata, NewTopic, TopicMetadata, Topics};
+use crate::kafka::{Client, ErrorCode, KafkaError, Metadata, TopicMetadata, Topics};
 use crate::record::TopicId;
 use crate::repository::{BackupId, Repository, TopicEntry};
 
@@ -408,11 +408,7 @@ fn refuse_shared_targets(topics: &[TopicRestore], refused: &mut Vec<String>) {
 /// Lets the target's controller check what would be created, and takes its refusals over. True when it knows a topic that
 /// the metadata did not show.
 async fn ask_the_target(client: &Client, plan: &mut RestorePlan) -> Result<bool, EngineError> {
-    let new: Vec<NewTopic> = plan
-        .topics
-        .iter()
-        .filter_map(TopicRestore::new_topic)
-        .collect();
+    let new = plan.new_topics();
     if new.is_empty() {
         return Ok(false);
     }
@@ -424,12 +420,7 @@ async fn ask_the_target(client: &Client, plan: &mut RestorePlan) -> Result<bool,
         plan.topics
             .iter_mut()
             .for_each(TopicRestore::use_old_timestamp_bound);
-        let new: Vec<NewTopic> = plan
-            .topics
-            .iter()
-            .filter_map(TopicRestore::new_topic)
-            .collect();
-        answers = client.create_topics(&new, true).await?;
+        answers = client.create_topics(&plan.new_topics(), true).await?;
     }
     let mut just_created = false;
     for (topic, answer) in answers {

@@ -1,6 +1,7 @@
 //! Reads what the target holds of a restore, and digests it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -13,6 +14,7 @@ use crate::kafka::{
 use crate::record::{BatchRef, Offset, RecordError, TopicId, batches};
 
 use super::content::{Content, Judged};
+use super::target::TargetPartition;
 
 /// What one request asks for in all, and of one partition.
 const REQUEST_BYTES: i32 = 8 << 20;
@@ -37,6 +39,20 @@ pub(super) struct Span {
     pub producer: ProducerIdentity,
     /// What is digested.
     pub judged: Judged,
+}
+
+impl Span {
+    /// These offsets of a restore's target.
+    pub fn of(target: &TargetPartition, offsets: Range<Offset>) -> Self {
+        Self {
+            key: target.key.clone(),
+            leader: target.leader,
+            start: offsets.start,
+            end: offsets.end,
+            producer: target.producer,
+            judged: target.judged,
+        }
+    }
 }
 
 /// What lies there.

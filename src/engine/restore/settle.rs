@@ -77,14 +77,7 @@ async fn compare_content(client: &Client, outcome: &Outcome) -> Result<(), Engin
     let spans = outcome.written.iter().map(|written| {
         let target = &written.target;
         let (start, end) = written.offsets.unwrap_or((target.start, target.start));
-        Span {
-            key: target.key.clone(),
-            leader: target.leader,
-            start,
-            end,
-            producer: target.producer,
-            judged: target.judged,
-        }
+        Span::of(target, start..end)
     });
     let found = read_back(client, spans.collect()).await?;
     let mut different = Vec::new();

@@ -5,14 +5,13 @@ use std::time::{Duration, Instant};
 
 use crate::engine::EngineError;
 use crate::kafka::{
-    BrokerId, Client, KafkaError, NewTopic, OffsetSpec, ProducerIdentity, Retry, TopicPartition,
-    Topics,
+    BrokerId, Client, KafkaError, OffsetSpec, ProducerIdentity, Retry, TopicPartition, Topics,
 };
 use crate::record::{Offset, PartitionId};
 
 use super::content::Judged;
 use super::interrupted::Interrupted;
-use super::plan::{RestorePlan, TopicRestore};
+use super::plan::RestorePlan;
 
 /// A partition to be written to.
 #[derive(Debug, Clone)]
@@ -37,11 +36,7 @@ pub(super) async fn create(
     plan: &RestorePlan,
     created: &mut Vec<String>,
 ) -> Result<(), EngineError> {
-    let new: Vec<NewTopic> = plan
-        .topics
-        .iter()
-        .filter_map(TopicRestore::new_topic)
-        .collect();
+    let new = plan.new_topics();
     if new.is_empty() {
         return Ok(());
     }
