@@ -61,6 +61,16 @@ pub enum CliError {
     /// The daemon could not be started.
     #[error(transparent)]
     Daemon(#[from] DaemonError),
+    /// No daemon answers.
+    #[error(
+        "no kafkeep daemon answers at {url}: {why}; is it running (systemctl status kafkeep), and is this its port?"
+    )]
+    NoDaemon {
+        /// Where it was asked.
+        url: String,
+        /// Why it is none.
+        why: String,
+    },
     /// The daemon's port could not be opened.
     #[error("cannot listen on {listen}: {source}; set another address with [http] listen")]
     Listen {
@@ -76,6 +86,7 @@ impl CliError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Engine(error) if error.is_transient() => Exit::TryAgain,
+            Self::NoDaemon { .. } => Exit::TryAgain,
             Self::Engine(EngineError::Kafka(
                 KafkaError::Configuration(_) | KafkaError::File { .. },
             )) => Exit::Configuration,

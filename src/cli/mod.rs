@@ -17,6 +17,7 @@ mod progress;
 mod restore;
 mod run;
 mod show;
+mod status;
 mod verify;
 
 use std::path::PathBuf;
@@ -62,6 +63,16 @@ struct Global {
     /// Log more; twice for everything
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
+    /// What logs on standard error look like
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "FORMAT",
+        default_value = "auto",
+        hide_possible_values = false
+    )]
+    log_format: log::LogFormat,
     /// The directory of kafkeep.toml, for clusters and repositories given by name
     #[arg(
         long,
@@ -83,6 +94,7 @@ enum Verb {
     Export(export::ExportArgs),
     Expire(expire::ExpireArgs),
     Check(check::CheckArgs),
+    Status(status::StatusArgs),
     Demo(demo::DemoArgs),
 }
 
@@ -93,6 +105,7 @@ pub fn main() -> ExitCode {
         Err(error) => return exit::usage(&error),
     };
     log::start(
+        cli.global.log_format,
         cli.global.quiet,
         cli.global.verbose,
         matches!(cli.verb, Verb::Run(_)),
@@ -133,6 +146,7 @@ fn run(cli: &Cli) -> Result<Exit, CliError> {
             Verb::Export(args) => export::run(args, &cli.global).await,
             Verb::Expire(args) => expire::run(args, &cli.global),
             Verb::Check(args) => check::run(args, &cli.global),
+            Verb::Status(args) => status::run(args, &cli.global).await,
             Verb::Demo(args) => demo::run(args, &cli.global).await,
         }
     });

@@ -1,5 +1,7 @@
 //! `kafkeep run`
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 use crate::daemon::Daemon;
@@ -16,15 +18,21 @@ and the next run goes on behind what they sealed.
 Examples:
   kafkeep run --config /etc/kafkeep
   kafkeep check --config /etc/kafkeep && kafkeep run --config /etc/kafkeep")]
-pub struct RunArgs {}
+pub struct RunArgs {
+    /// Where to keep what a restart should not forget, apart from all repositories; it may be lost without harm. By default
+    /// nothing is kept
+    #[arg(long, value_name = "DIR")]
+    state_directory: Option<PathBuf>,
+}
 
-pub async fn run(_args: &RunArgs, global: &Global) -> Result<Exit, CliError> {
-    let daemon = Daemon::prepare(&global.config)?;
-    let listen = daemon.configuration().http.listen;
-    let server = Server::bind(listen, daemon.view())
+pub async fn run(args: &RunArgs, global: &Global) -> Result<Exit, CliError> {
+    let daemon = Daemon::prepare(&global.config, args.state_directory.as_deref())?;
+    let view = daemon.view();
+    let listen = view.configuration.borrow().http.listen;
+    let server = Server::bind(listen, view)
         .await
         .map_err(|source| CliError::Listen { listen, source })?;
-    tracing::info!(%listen, "serving");
+    tracing::info!("serving on {listen}");
     let serving = tokio::spawn(server.serve());
     daemon.run().await;
     serving.abort();

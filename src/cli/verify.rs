@@ -39,6 +39,7 @@ pub async fn run(args: &VerifyArgs, global: &Global) -> Result<Exit, CliError> {
     let options = VerifyOptions {
         backups,
         quick: args.quick,
+        ..VerifyOptions::default()
     };
     let progress = progress::progress("verify", global);
     let report = tokio::task::spawn_blocking(move || verify(&repository, &options, &*progress))

@@ -33,7 +33,8 @@ impl Files {
     pub fn watch(directory: &Path) -> Self {
         let (sender, events) = mpsc::channel(1);
         let watcher = watcher(directory, sender).map_err(|error| {
-            tracing::warn!(%error, seconds = LOOK_EVERY.as_secs(), "changes of files are found by looking");
+            let seconds = LOOK_EVERY.as_secs();
+            tracing::warn!("changes of files are found by looking every {seconds} s: {error}");
         });
         Self {
             directory: directory.to_owned(),

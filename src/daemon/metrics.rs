@@ -9,12 +9,15 @@ use prometheus::{
 
 use crate::policy::BackupPolicy;
 
-use super::status::{EndedRun, PolicyStatus, RunResult};
+use super::status::{EndedRun, Expired, PolicyStatus, RunResult, Work};
 
 /// From a second to a day.
 const DURATIONS: [f64; 10] = [
     1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 10_800.0, 43_200.0, 86_400.0,
 ];
+
+/// How applying a retention ends.
+const EXPIRE_RESULTS: [&str; 2] = ["success", "failed"];
 
 /// The registry, and every series in it.
 pub struct Metrics {
@@ -36,6 +39,8 @@ pub struct Metrics {
     backup_gaps: IntCounterVec,
     backup_partitions: IntGaugeVec,
     verify_findings: IntGaugeVec,
+    expire_runs: IntCounterVec,
+    expired_backups: IntCounterVec,
     repository_size: IntGaugeVec,
     repository_backups: IntGaugeVec,
     repository_free: IntGaugeVec,
@@ -173,6 +178,16 @@ impl Metrics {
                 "What the last verification of a backup of the policy found.",
                 policy,
             )?,
+            expire_runs: all.counters(
+                "expire_runs_total",
+                "How often the policy's retention was applied, by how that ended.",
+                &["policy", "result"],
+            )?,
+            expired_backups: all.counters(
+                "expire_backups_total",
+                "Backups that the policy's retention took away.",
+                policy,
+            )?,
             repository_size: all.whole(
                 "repository_size_bytes",
                 "Bytes that all objects of the repository take.",
@@ -221,6 +236,10 @@ impl Metrics {
             // A counter that is not there cannot be seen to rise.
             self.runs.with_label_values(&[name, result.name()]);
         }
+        for result in EXPIRE_RESULTS {
+            self.expire_runs.with_label_values(&[name, result]);
+        }
+        self.expired_backups.with_label_values(&[name]);
         self.missed.with_label_values(&[name]);
         self.running.with_label_values(&[name]);
     }
@@ -243,7 +262,15 @@ impl Metrics {
         ] {
             drop_series(series.remove_label_values(&[name]));
         }
-        for series in [&self.missed, &self.backup_records, &self.backup_gaps] {
+        for result in EXPIRE_RESULTS {
+            drop_series(self.expire_runs.remove_label_values(&[name, result]));
+        }
+        for series in [
+            &self.missed,
+            &self.backup_records,
+            &self.backup_gaps,
+            &self.expired_backups,
+        ] {
             drop_series(series.remove_label_values(&[name]));
         }
         for direction in ["read", "stored"] {
@@ -264,7 +291,8 @@ impl Metrics {
     /// Where a policy stands now.
     pub fn policy_stands(&self, status: &PolicyStatus) {
         let name = status.policy.as_str();
-        let running = i64::try_from(status.running.len()).unwrap_or(i64::MAX);
+        let backups = status.running.iter().filter(|run| run.work == Work::Backup);
+        let running = whole(backups.count() as u64);
         self.running.with_label_values(&[name]).set(running);
         match status.next_run_at {
             Some(next) => self.next_run.with_label_values(&[name]).set(seconds(next)),
@@ -275,6 +303,31 @@ impl Metrics {
                 .with_label_values(&[name])
                 .set(seconds(success));
         }
+        if let Some(run) = &status.last_run {
+            self.last_run
+                .with_label_values(&[name])
+                .set(seconds(run.finished_at));
+            for result in RunResult::ALL {
+                let is = i64::from(result == run.outcome.result);
+                self.last_status
+                    .with_label_values(&[name, result.name()])
+                    .set(is);
+            }
+        }
+    }
+
+    /// A policy's retention was applied.
+    pub fn expire_ended(&self, name: &str, expired: &Expired) {
+        let [success, failed] = EXPIRE_RESULTS;
+        let result = if expired.error.is_none() {
+            success
+        } else {
+            failed
+        };
+        self.expire_runs.with_label_values(&[name, result]).inc();
+        self.expired_backups
+            .with_label_values(&[name])
+            .inc_by(expired.removed_backups);
     }
 
     /// A run of a policy ended.
@@ -284,15 +337,6 @@ impl Metrics {
         self.duration
             .with_label_values(&[name])
             .observe(took.max(0.0));
-        self.last_run
-            .with_label_values(&[name])
-            .set(seconds(run.finished_at));
-        for result in RunResult::ALL {
-            let is = i64::from(result == run.outcome.result);
-            self.last_status
-                .with_label_values(&[name, result.name()])
-                .set(is);
-        }
         self.runs
             .with_label_values(&[name, run.outcome.result.name()])
             .inc();

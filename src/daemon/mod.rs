@@ -9,8 +9,11 @@
 
 mod files;
 mod metrics;
-mod remembered;
+mod progress;
+mod repositories;
 mod run;
+mod runs;
+mod state;
 mod status;
 mod supervisor;
 #[cfg(test)]
@@ -25,21 +28,27 @@ use std::time::Duration;
 use chrono::Utc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use crate::policy::{DaemonConfiguration, Diagnostics};
 
 pub use metrics::Metrics;
+pub use progress::RunProgress;
+pub use repositories::{RepositoryStatus, RetentionStatus};
 pub use status::{
-    ConfigurationStatus, EndedRun, Figures, Outcome, PolicyStatus, RunResult, RunStatus, Status,
+    ConfigurationStatus, EndedRun, Expired, Figures, Outcome, PolicyStatus, RunId, RunResult,
+    RunState, RunStatus, Status, Work,
 };
 
 use files::Files;
-use run::Job;
+use repositories::Observer;
+use run::{Job, Tried};
+use state::StateFile;
 use supervisor::{Execute, Request, Supervisor};
 
-/// Repositories are measured so often; runs change them meanwhile.
-const MEASURE_EVERY: Duration = Duration::from_secs(60);
-/// What waits for runs that are told to stop.
+/// Repositories are looked at so often, besides after each run.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// Runs that were told to stop, and in which nothing moves for so long, are left behind.
 const STOP_WITHIN: Duration = Duration::from_secs(60);
 
 /// Why the daemon cannot run.
@@ -66,8 +75,22 @@ pub enum DaemonError {
 pub struct View {
     /// What it does.
     pub status: watch::Receiver<Arc<Status>>,
+    /// The repositories, when they were last looked at.
+    pub repositories: watch::Receiver<Arc<Vec<RepositoryStatus>>>,
+    /// What it goes by.
+    pub configuration: watch::Receiver<DaemonConfiguration>,
     /// What Prometheus scrapes.
     pub metrics: Arc<Metrics>,
+    requests: mpsc::Sender<Request>,
+}
+
+impl View {
+    /// Tells a run to seal what it has and to end; whether there is such a run.
+    pub async fn cancel(&self, run_id: RunId) -> bool {
+        let (answer, answered) = oneshot::channel();
+        let asked = self.requests.send(Request::Cancel(run_id, answer)).await;
+        asked.is_ok() && answered.await.unwrap_or(false)
+    }
 }
 
 /// A daemon that is ready to work.
@@ -76,6 +99,9 @@ pub struct Daemon {
     configuration: watch::Sender<DaemonConfiguration>,
     requests: mpsc::Sender<Request>,
     supervisor: Supervisor<Backups>,
+    observer: Observer,
+    repositories: watch::Sender<Arc<Vec<RepositoryStatus>>>,
+    state: Option<StateFile>,
     files: Files,
     signals: Signals,
     view: View,
@@ -91,46 +117,53 @@ struct Signals {
 struct Backups;
 
 impl Execute for Backups {
-    async fn execute(&self, job: Job) -> Outcome {
+    async fn execute(&self, job: Job) -> Tried {
         run::run(job).await
     }
 }
 
 impl Daemon {
-    /// Reads the configuration in `directory`, and what the repositories tell of the past.
-    pub fn prepare(directory: &Path) -> Result<Self, DaemonError> {
-        let system =
-            |action: &'static str| move |source: io::Error| DaemonError::System { action, source };
-        let hear = |kind: SignalKind| signal(kind).map_err(system("hear signals"));
-        let signals = Signals {
-            hangup: hear(SignalKind::hangup())?,
-            terminate: hear(SignalKind::terminate())?,
-            interrupt: hear(SignalKind::interrupt())?,
-        };
+    /// Reads the configuration in `directory`, and what the repositories and the state file tell of the past. Without a
+    /// directory for it, no state is kept.
+    pub fn prepare(directory: &Path, state: Option<&Path>) -> Result<Self, DaemonError> {
+        let signals = Signals::hear().map_err(|source| DaemonError::System {
+            action: "hear signals",
+            source,
+        })?;
         let files = Files::watch(directory);
         let configuration =
             DaemonConfiguration::load(directory).map_err(DaemonError::Configuration)?;
+        let state = state.map(StateFile::below);
+        let mut remembered = state.as_ref().map(StateFile::read).unwrap_or_default();
+        repositories::remember(&configuration, &mut remembered);
         let metrics = Arc::new(Metrics::new().ok_or(DaemonError::Metrics)?);
         let (requests, incoming) = mpsc::channel(16);
         let (status, seen) = watch::channel(Arc::new(Status::starting(Utc::now())));
         let wall = Arc::new(Utc::now);
         let mut supervisor = Supervisor::new(Backups, wall, incoming, status, Arc::clone(&metrics));
-        supervisor.begin(
-            configuration.clone(),
-            &remembered::remembered(&configuration),
-        );
-        remembered::measure(&configuration, &metrics);
+        supervisor.begin(configuration.clone(), &remembered);
+        let mut observer = Observer::default();
+        let repositories = watch::Sender::default();
+        observer.look(&configuration, &metrics, &repositories);
+        let configuration = watch::Sender::new(configuration);
+        let view = View {
+            status: seen,
+            repositories: repositories.subscribe(),
+            configuration: configuration.subscribe(),
+            metrics,
+            requests: requests.clone(),
+        };
         Ok(Self {
             directory: directory.to_owned(),
-            configuration: watch::Sender::new(configuration),
+            configuration,
             requests,
             supervisor,
+            observer,
+            repositories,
+            state,
             files,
             signals,
-            view: View {
-                status: seen,
-                metrics,
-            },
+            view,
         })
     }
 
@@ -139,21 +172,15 @@ impl Daemon {
         self.view.clone()
     }
 
-    /// The configuration in force at the start.
-    pub fn configuration(&self) -> DaemonConfiguration {
-        self.configuration.borrow().clone()
-    }
-
     /// Works until a signal ends it. Everything else of the process serves already: systemd is told so.
     pub async fn run(mut self) {
         systemd::ready(&self.view.status.borrow());
         let supervising = tokio::spawn(self.supervisor.supervise());
         let reporting = tokio::spawn(systemd::report(self.view.status.clone()));
-        let measuring = tokio::spawn(measure(
-            self.configuration.subscribe(),
-            self.view.status.clone(),
-            Arc::clone(&self.view.metrics),
-        ));
+        let keeping = self
+            .state
+            .map(|state| tokio::spawn(state.follow(self.view.status.clone())));
+        let looking = tokio::spawn(look(self.observer, self.repositories, self.view.clone()));
         loop {
             tokio::select! {
                 _ = self.signals.terminate.recv() => break,
@@ -172,17 +199,60 @@ impl Daemon {
         }
         tracing::info!("stopping");
         systemd::stopping();
-        let (stopped, wait) = oneshot::channel();
-        if self.requests.send(Request::Stop(stopped)).await.is_ok()
-            && tokio::time::timeout(STOP_WITHIN, wait).await.is_err()
-        {
-            tracing::error!(
-                "some runs do not stop; what they sealed is taken over by the next run"
-            );
-        }
-        measuring.abort();
+        stop(&self.requests, &self.view).await;
+        looking.abort();
         reporting.abort();
         supervising.abort();
+        // With the supervisor its status ends, and with the status what keeps it.
+        supervising.await.ok();
+        if let Some(keeping) = keeping {
+            keeping.await.ok();
+        }
+    }
+}
+
+impl Signals {
+    fn hear() -> io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+}
+
+/// Lets runs seal what they have for as long as they move, and names those that do not end.
+async fn stop(requests: &mpsc::Sender<Request>, view: &View) {
+    let (stopped, mut wait) = oneshot::channel();
+    if requests.send(Request::Stop(stopped)).await.is_err() {
+        return;
+    }
+    let marks = || -> Vec<_> {
+        let status = view.status.borrow();
+        let runs = status.policies.iter().flat_map(|policy| &policy.running);
+        runs.map(|run| (run.run_id, run.progress.mark())).collect()
+    };
+    let (mut marked, mut moved_at) = (marks(), Instant::now());
+    while tokio::time::timeout(Duration::from_secs(1), &mut wait)
+        .await
+        .is_err()
+    {
+        let now = marks();
+        if now != marked {
+            systemd::still_stopping(STOP_WITHIN);
+            (marked, moved_at) = (now, Instant::now());
+        } else if moved_at.elapsed() >= STOP_WITHIN {
+            let status = Arc::clone(&view.status.borrow());
+            for policy in status
+                .policies
+                .iter()
+                .filter(|policy| !policy.running.is_empty())
+            {
+                let policy = &policy.policy;
+                tracing::error!(%policy, "policy {policy}: its run does not stop, and is left behind; the next one takes over what it sealed");
+            }
+            return;
+        }
     }
 }
 
@@ -196,7 +266,7 @@ async fn reload(
     match &read {
         Ok(read) => {
             configuration.send_replace(read.clone());
-            tracing::info!(policies = read.backups.len(), "configuration loaded");
+            tracing::info!("configuration loaded: {} policies", read.policies());
         }
         Err(diagnostics) => tracing::error!(
             "the configuration is wrong, and the one in force stays:\n{diagnostics}"
@@ -209,24 +279,32 @@ async fn reload(
         .ok();
 }
 
-/// Measures the repositories now and then, and after each run.
-async fn measure(
-    mut configuration: watch::Receiver<DaemonConfiguration>,
-    status: watch::Receiver<Arc<Status>>,
-    metrics: Arc<Metrics>,
+/// Looks at the repositories now and then, and after each run.
+async fn look(
+    mut observer: Observer,
+    told: watch::Sender<Arc<Vec<RepositoryStatus>>>,
+    mut view: View,
 ) {
     let ended = |status: &Status| -> Vec<_> {
         let policies = status.policies.iter();
         policies
-            .map(|policy| policy.last_run.as_ref().map(|run| run.finished_at))
+            .map(|policy| {
+                let run = policy.last_run.as_ref().map(|run| run.finished_at);
+                (
+                    run,
+                    policy
+                        .last_expire
+                        .as_ref()
+                        .map(|expired| expired.finished_at),
+                )
+            })
             .collect()
     };
-    let mut known = ended(&status.borrow());
-    let mut seen = status;
+    let mut known = ended(&view.status.borrow());
     loop {
         let changed = async {
-            while seen.changed().await.is_ok() {
-                let now = ended(&seen.borrow_and_update());
+            while view.status.changed().await.is_ok() {
+                let now = ended(&view.status.borrow_and_update());
                 if now != known {
                     known = now;
                     return;
@@ -236,16 +314,23 @@ async fn measure(
         };
         tokio::select! {
             () = changed => {}
-            _ = configuration.changed() => {}
-            () = tokio::time::sleep(MEASURE_EVERY) => {}
+            _ = view.configuration.changed() => {}
+            () = tokio::time::sleep(LOOK_EVERY) => {}
         }
-        let (configuration, metrics) = (
-            configuration.borrow_and_update().clone(),
-            Arc::clone(&metrics),
-        );
-        // Its failures are logged where they happen.
-        tokio::task::spawn_blocking(move || remembered::measure(&configuration, &metrics))
-            .await
-            .ok();
+        let configuration = view.configuration.borrow_and_update().clone();
+        let (metrics, teller) = (Arc::clone(&view.metrics), told.clone());
+        let looked = tokio::task::spawn_blocking(move || {
+            observer.look(&configuration, &metrics, &teller);
+            observer
+        });
+        match looked.await {
+            Ok(looked) => observer = looked,
+            Err(error) => {
+                tracing::error!(
+                    "looking at the repositories failed; this is a bug in kafkeep: {error}"
+                );
+                observer = Observer::default();
+            }
+        }
     }
 }

@@ -1,55 +1,73 @@
-//! One run of a backup policy: backup, verification, retention.
+//! One try of one run: back up, then verify; or expire.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::Utc;
+use tracing::Instrument;
 
 use crate::engine::backup::{BackupOptions, BackupReport, backup};
 use crate::engine::expire::{self, ExpireOptions};
 use crate::engine::verify::{VerifyOptions, verify};
-use crate::engine::{EngineError, NoProgress};
+use crate::engine::{EngineError, Stop};
 use crate::kafka::{Client, Cluster, Retry};
 use crate::policy::{BackupPolicy, RepositoryLocation, Verification};
-use crate::repository::{BackupStatus, DirectoryStorage, Repository};
+use crate::repository::{BackupStatus, DirectoryStorage, Repository, RepositoryError};
 
-use super::status::{Figures, Outcome, RunResult};
+use super::progress::RunProgress;
+use super::status::{Expired, Figures, Outcome, RunId, RunResult, Work};
 
 /// What a run needs to know; it does not change while it runs.
 #[derive(Debug, Clone)]
 pub(super) struct Job {
+    pub run_id: RunId,
+    pub work: Work,
     pub policy: Arc<BackupPolicy>,
     pub cluster: Cluster,
     pub repository: RepositoryLocation,
     /// Bytes of record batches that it may hold in memory.
     pub memory: u64,
-    /// No try begins after this moment.
-    pub last_start: DateTime<Utc>,
+    pub progress: Arc<RunProgress>,
+    pub stop: Stop,
 }
 
-/// The pause before the second try; doubled for each that follows.
-const FIRST_PAUSE: Duration = Duration::from_secs(5);
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// What a try came to.
+#[derive(Debug, Clone)]
+pub(super) enum Tried {
+    /// There is a backup.
+    BackedUp(Outcome),
+    /// The retention was applied.
+    Expired(Expired),
+    /// It failed in passing: another try may succeed.
+    Again(String),
+    /// It failed, and will again.
+    Failed(String),
+    /// It was told to stop.
+    Stopped,
+}
 
-/// Runs the job; what fails in passing is tried again as long as a try may begin.
-pub(super) async fn run(job: Job) -> Outcome {
-    let mut pause = FIRST_PAUSE;
-    loop {
-        let error = match try_once(&job).await {
-            Ok(outcome) => return outcome,
-            Err(error) => error,
-        };
-        let again = Utc::now() + pause;
-        if !error.is_transient() || again > job.last_start {
-            return Outcome::without_backup(RunResult::Failed, error.to_string());
+impl From<EngineError> for Tried {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Stopped => Self::Stopped,
+            error if error.is_transient() => Self::Again(error.to_string()),
+            error => Self::Failed(error.to_string()),
         }
-        tracing::warn!(policy = %job.policy.name, %error, seconds = pause.as_secs(), "trying again");
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
-async fn try_once(job: &Job) -> Result<Outcome, EngineError> {
+/// Tries once. What it logs carries the policy's name and the run's.
+pub(super) async fn run(job: Job) -> Tried {
+    let span = tracing::info_span!("run", policy = %job.policy.name, run_id = %job.run_id);
+    let tried = async {
+        match job.work {
+            Work::Backup => back_up(&job).await.map(Tried::BackedUp),
+            Work::Expire => apply_retention(&job).await.map(Tried::Expired),
+        }
+    };
+    tried.instrument(span).await.unwrap_or_else(Tried::from)
+}
+
+async fn back_up(job: &Job) -> Result<Outcome, EngineError> {
     let policy = &job.policy;
     let retry = Retry {
         deadline: policy.deadline,
@@ -66,20 +84,27 @@ async fn try_once(job: &Job) -> Result<Outcome, EngineError> {
         groups: policy.groups.clone(),
         policy: Some(policy.name.clone()),
         memory: job.memory,
+        stop: job.stop.clone(),
         ..BackupOptions::new(policy.topics.clone())
     };
-    let report = backup(
-        &client,
-        Arc::clone(&repository),
-        &options,
-        Arc::new(NoProgress),
-    )
-    .await?;
-    let (policy, cluster_id) = (Arc::clone(policy), report.cluster_id.clone());
-    let afterwards = move || after(&policy, &cluster_id, &repository, report);
-    tokio::task::spawn_blocking(afterwards)
+    let progress = Arc::clone(&job.progress);
+    let report = backup(&client, Arc::clone(&repository), &options, progress).await?;
+    let job = job.clone();
+    in_a_thread("the verifying thread", move || {
+        Ok(verified(&job, &repository, report))
+    })
+    .await
+}
+
+/// Work that blocks, under the same span.
+async fn in_a_thread<T: Send + 'static>(
+    name: &'static str,
+    work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
+) -> Result<T, EngineError> {
+    let span = tracing::Span::current();
+    tokio::task::spawn_blocking(move || span.in_scope(work))
         .await
-        .map_err(|_| EngineError::Lost("the verifying thread"))
+        .map_err(|_| EngineError::Lost(name))?
 }
 
 /// Refuses a backup where the repository is as large, or its disk as full, as the configuration lets it be.
@@ -105,61 +130,78 @@ fn refuse_without_room(job: &Job, repository: &Repository) -> Result<(), EngineE
     Ok(())
 }
 
-/// What follows a backup. It is there whatever happens now.
-fn after(
-    policy: &BackupPolicy,
-    cluster_id: &str,
-    repository: &Repository,
-    report: BackupReport,
-) -> Outcome {
+/// Verifies what was backed up. The backup is there whatever is found.
+fn verified(job: &Job, repository: &Repository, report: BackupReport) -> Outcome {
     let mut outcome = outcome(&report);
     let mut problems: Vec<String> = report.warnings;
-    let depth = match policy.verify {
+    let depth = match job.policy.verify {
         Verification::Off => None,
         Verification::Quick => Some(true),
         Verification::Full => Some(false),
     };
     if let Some(quick) = depth {
+        job.progress.verifies();
         let options = VerifyOptions {
             backups: vec![report.backup_id],
             quick,
+            stop: job.stop.clone(),
         };
-        match verify(repository, &options, &NoProgress) {
+        match verify(repository, &options, &*job.progress) {
             Ok(verified) => {
                 outcome.figures.verify_findings = Some(verified.findings.len() as u64);
+                if !verified.findings.is_empty() {
+                    outcome.result = RunResult::Incomplete;
+                }
                 let found = verified.findings.into_iter().map(|finding| finding.problem);
                 problems.extend(found.take(10));
             }
-            Err(error) => problems.push(format!("it could not be verified: {error}")),
-        }
-    }
-    if outcome
-        .figures
-        .verify_findings
-        .is_some_and(|findings| findings > 0)
-    {
-        outcome.result = RunResult::Incomplete;
-    }
-    if outcome.result == RunResult::Success {
-        let options = ExpireOptions {
-            retention: policy.retention.clone(),
-            policy: Some(policy.name.clone()),
-            cluster_id: Some(cluster_id.to_owned()),
-        };
-        let now = Utc::now().with_timezone(&policy.time_zone);
-        match expire::apply(repository, &options, &now) {
-            Ok(expired) => outcome.figures.expired_backups = expired.removed_backups,
-            // Somebody reads or writes: the next run expires.
-            Err(error) if error.is_transient() => {
-                tracing::info!(policy = %policy.name, %error, "nothing expired");
+            Err(EngineError::Stopped) => {
+                problems.push("it was told to stop before it was verified".to_owned());
             }
-            Err(error) => problems.push(format!("old backups could not be expired: {error}")),
+            Err(error) => problems.push(format!("it could not be verified: {error}")),
         }
     }
     if !problems.is_empty() {
         outcome.error = Some(problems.join("; "));
     }
     outcome
+}
+
+/// Takes away what the policy does not keep; the cluster is not asked.
+async fn apply_retention(job: &Job) -> Result<Expired, EngineError> {
+    let job = job.clone();
+    in_a_thread("the expiring thread", move || {
+        let mut expired = Expired::default();
+        if let Some(repository) = open_existing(&job.repository)? {
+            let options = ExpireOptions {
+                retention: job.policy.retention.clone(),
+                policy: Some(job.policy.name.clone()),
+                cluster_id: None,
+            };
+            let now = Utc::now().with_timezone(&job.policy.time_zone);
+            let plan = expire::apply(&repository, &options, &now)?;
+            expired.removed_backups = plan.removed_backups;
+            expired.freed_bytes = plan.freed_bytes;
+        }
+        expired.finished_at = Utc::now();
+        Ok(expired)
+    })
+    .await
+}
+
+/// None when nothing is there yet: the first backup makes it.
+pub(super) fn open_existing(
+    location: &RepositoryLocation,
+) -> Result<Option<Repository>, RepositoryError> {
+    if !location.path.exists() {
+        return Ok(None);
+    }
+    let storage = DirectoryStorage::open(&location.path)?;
+    match Repository::open(Arc::new(storage)) {
+        Ok(repository) => Ok(Some(repository)),
+        Err(RepositoryError::NotARepository { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn outcome(report: &BackupReport) -> Outcome {
@@ -180,7 +222,6 @@ fn outcome(report: &BackupReport) -> Outcome {
             partitions: partitions().count() as u64,
             gap_offsets: gap_offsets.sum(),
             verify_findings: None,
-            expired_backups: 0,
         },
     }
 }

@@ -1,10 +1,16 @@
 //! What the daemon does, as one immutable value that everybody may read.
 
+use std::fmt;
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::policy::Diagnostic;
 use crate::repository::BackupId;
+
+use super::progress::RunProgress;
 
 /// A snapshot of the daemon.
 #[derive(Debug, Clone, Serialize)]
@@ -66,6 +72,8 @@ pub struct PolicyStatus {
     pub runs: bool,
     /// When it is due next; none while suspended.
     pub next_run_at: Option<DateTime<Utc>>,
+    /// Due moments up to this have been decided upon: a run, or none.
+    pub settled_at: Option<DateTime<Utc>>,
     /// Runs that wait for a place or work.
     pub running: Vec<RunStatus>,
     /// How the last run ended.
@@ -76,20 +84,120 @@ pub struct PolicyStatus {
     pub missed_runs: u64,
     /// How old the last success may be.
     pub max_age_seconds: Option<u64>,
+    /// When its retention is applied next, besides after each run that succeeds.
+    pub next_expire_at: Option<DateTime<Utc>>,
+    /// What came of it the last time.
+    pub last_expire: Option<Expired>,
+}
+
+impl PolicyStatus {
+    /// A policy that nothing is known of.
+    pub(super) fn new(policy: &str, kind: &'static str) -> Self {
+        Self {
+            policy: policy.to_owned(),
+            kind,
+            runs: false,
+            next_run_at: None,
+            settled_at: None,
+            running: Vec::new(),
+            last_run: None,
+            last_success_at: None,
+            missed_runs: 0,
+            max_age_seconds: None,
+            next_expire_at: None,
+            last_expire: None,
+        }
+    }
+}
+
+/// What names a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RunId(Uuid);
+
+impl RunId {
+    /// A new one, greater than those before.
+    pub(super) fn now() -> Self {
+        Self(Uuid::now_v7())
+    }
+}
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What a run does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Work {
+    /// It backs up, and verifies what it made.
+    Backup,
+    /// It takes away what its policy does not keep.
+    Expire,
+}
+
+impl Work {
+    /// As the logs call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Backup => "backup",
+            Self::Expire => "expire",
+        }
+    }
+}
+
+/// Where a run stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunState {
+    /// For a place among those that may run at once, or for its next try.
+    Waiting,
+    /// It works.
+    Running,
+    /// It was told to stop, and seals what it has.
+    Stopping,
 }
 
 /// A run that has not ended.
 #[derive(Debug, Clone, Serialize)]
 pub struct RunStatus {
+    /// Its name.
+    pub run_id: RunId,
+    /// What it does.
+    pub work: Work,
+    /// Where it stands.
+    pub state: RunState,
     /// The moment that it is for; none when an operator asked for it.
     pub scheduled_at: Option<DateTime<Utc>>,
     /// When it was accepted.
     pub started_at: DateTime<Utc>,
+    /// How often it has been tried.
+    pub tries: u32,
+    /// Why the last try failed; there will be another.
+    pub error: Option<String>,
+    /// How far it is; as fresh as the moment of asking.
+    pub progress: Arc<RunProgress>,
+}
+
+/// What came of applying a policy's retention.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Expired {
+    /// When it ended.
+    pub finished_at: DateTime<Utc>,
+    /// Backups that no rule kept.
+    pub removed_backups: u64,
+    /// Bytes that became free.
+    pub freed_bytes: u64,
+    /// Why it failed.
+    pub error: Option<String>,
 }
 
 /// A run that has ended.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndedRun {
+    /// Its name.
+    pub run_id: RunId,
     /// The moment that it was for.
     pub scheduled_at: Option<DateTime<Utc>>,
     /// When it was accepted.
@@ -102,7 +210,7 @@ pub struct EndedRun {
 }
 
 /// What came of a run.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     /// In a word.
     pub result: RunResult,
@@ -116,7 +224,7 @@ pub struct Outcome {
 }
 
 /// What a run moved and found.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Figures {
     /// Records copied.
     pub new_messages: u64,
@@ -130,12 +238,10 @@ pub struct Figures {
     pub gap_offsets: u64,
     /// What the verification found, where there was one.
     pub verify_findings: Option<u64>,
-    /// Backups that no rule kept any more.
-    pub expired_backups: u64,
 }
 
 /// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunResult {
     /// All was done.

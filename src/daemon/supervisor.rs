@@ -1,40 +1,41 @@
-//! The sole owner of what runs: drives the timers, starts and counts runs, and publishes a [`Status`].
+//! The sole owner of what runs: drives the timers, accepts and starts runs, and publishes a [`Status`].
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 
 use crate::policy::{
-    BackupPolicy, DaemonConfiguration, Diagnostics, Difference, PolicyId, PolicyKind,
+    BackupPolicy, DaemonConfiguration, Diagnostics, Difference, PolicyId, PolicyKind, WhenRemoved,
 };
 use crate::schedule::{Alarm, Concurrency, LONGEST_WAIT, Timer, Verdict};
 
 use super::metrics::Metrics;
-use super::run::Job;
+use super::run::{Job, Tried};
+use super::runs::{Run, Runs};
+use super::state::{Remembered, RememberedPolicy};
 use super::status::{
-    ConfigurationStatus, EndedRun, Outcome, PolicyStatus, RunResult, RunStatus, Status,
+    ConfigurationStatus, EndedRun, Expired, Outcome, PolicyStatus, RunId, RunResult, Status, Work,
 };
-
-/// No try of a run begins later than this after its moment, unless its policy says otherwise.
-const START_DEADLINE: Duration = Duration::from_secs(15 * 60);
 
 /// What others ask of the supervisor.
 pub enum Request {
     /// Take this configuration, or take note of what is wrong with the one that was read.
     Configuration(Result<Box<DaemonConfiguration>, Diagnostics>),
-    /// Start nothing more, stop what runs, and end; the answer comes when nothing runs.
+    /// Tell a run to seal what it has and to end; whether there is such a run.
+    Cancel(RunId, oneshot::Sender<bool>),
+    /// Start nothing more, tell what runs to seal what it has, and end; the answer comes when nothing runs.
     Stop(oneshot::Sender<()>),
 }
 
 /// Runs jobs; a test's runs are its own.
 pub(super) trait Execute: Send + Sync + 'static {
-    /// Runs one job to its end.
-    fn execute(&self, job: Job) -> impl Future<Output = Outcome> + Send;
+    /// Tries a job once.
+    fn execute(&self, job: Job) -> impl Future<Output = Tried> + Send;
 }
 
 /// The wall clock; a test's is its own.
@@ -51,40 +52,40 @@ pub(super) struct Supervisor<E> {
     configuration_status: ConfigurationStatus,
     started_at: DateTime<Utc>,
     policies: BTreeMap<String, Scheduled>,
-    runs: JoinSet<Outcome>,
-    /// What each task of `runs` is.
-    running: HashMap<Id, Running>,
-    /// How many run at once; the others wait in the order of their coming.
-    places: Arc<Semaphore>,
+    runs: Runs,
+    tries: JoinSet<Tried>,
+    /// Which run each task of `tries` is for.
+    tasks: HashMap<Id, RunId>,
     stopping: Option<oneshot::Sender<()>>,
 }
 
 /// A policy that is scheduled, and how it went so far.
 struct Scheduled {
     policy: Arc<BackupPolicy>,
-    timer: Timer,
-    next: Option<DateTime<Utc>>,
+    backups: Due,
+    expiries: Due,
     last_run: Option<EndedRun>,
     last_success_at: Option<DateTime<Utc>>,
+    last_expire: Option<Expired>,
     missed: u64,
 }
 
-/// A run that has not ended. It goes by the text that its policy had when it began.
-struct Running {
-    policy: Arc<BackupPolicy>,
-    scheduled_at: Option<DateTime<Utc>>,
-    started_at: DateTime<Utc>,
-    task: AbortHandle,
+/// When something is due, and next.
+struct Due {
+    timer: Timer,
+    next: Option<DateTime<Utc>>,
+    /// Nothing is due before; at most [`LONGEST_WAIT`] ahead.
+    look_again_at: Instant,
 }
 
-/// What is known of policies from before the daemon started, by name.
-pub(super) type Remembered = BTreeMap<String, LastBackup>;
-
-/// The last complete backup of a policy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct LastBackup {
-    pub started_at: DateTime<Utc>,
-    pub finished_at: DateTime<Utc>,
+impl Due {
+    fn new(timer: Timer) -> Self {
+        Self {
+            timer,
+            next: None,
+            look_again_at: Instant::now(),
+        }
+    }
 }
 
 impl<E: Execute> Supervisor<E> {
@@ -97,14 +98,12 @@ impl<E: Execute> Supervisor<E> {
         metrics: Arc<Metrics>,
     ) -> Self {
         let now = wall();
-        let configuration = DaemonConfiguration::default();
         Self {
             executor: Arc::new(executor),
             requests,
             status,
             metrics,
-            places: places(&configuration),
-            configuration,
+            configuration: DaemonConfiguration::default(),
             configuration_status: ConfigurationStatus {
                 loaded_at: now,
                 reloaded_at: now,
@@ -113,8 +112,9 @@ impl<E: Execute> Supervisor<E> {
             },
             started_at: now,
             policies: BTreeMap::new(),
-            runs: JoinSet::new(),
-            running: HashMap::new(),
+            runs: Runs::default(),
+            tries: JoinSet::new(),
+            tasks: HashMap::new(),
             stopping: None,
             wall,
         }
@@ -144,8 +144,12 @@ impl<E: Execute> Supervisor<E> {
                     Some(request) => self.answer(request),
                     None => return,
                 },
-                Some(ended) = self.runs.join_next_with_id() => self.ended(ended),
+                Some(ended) = self.tries.join_next_with_id() => self.tried(ended),
                 () = alarm.rung() => {}
+            }
+            // What happens at once is published once.
+            while let Some(ended) = self.tries.try_join_next_with_id() {
+                self.tried(ended);
             }
         }
     }
@@ -153,7 +157,7 @@ impl<E: Execute> Supervisor<E> {
     fn answer(&mut self, request: Request) {
         match request {
             Request::Configuration(Ok(configuration)) => {
-                self.take(*configuration, &Remembered::new())
+                self.take(*configuration, &Remembered::default());
             }
             Request::Configuration(Err(diagnostics)) => {
                 self.configuration_status.reloaded_at = (self.wall)();
@@ -161,12 +165,16 @@ impl<E: Execute> Supervisor<E> {
                 self.configuration_status.errors = diagnostics.told;
                 self.metrics.reloaded(false, (self.wall)());
             }
+            Request::Cancel(run_id, answer) => {
+                let is_there = self.runs.get_mut(run_id).is_some();
+                self.cancel(run_id);
+                // Who asked may be gone.
+                answer.send(is_there).ok();
+            }
             Request::Stop(answer) => {
                 self.stopping = Some(answer);
-                for run in self.running.values() {
-                    tracing::info!(policy = %run.policy.name, "stopping its run");
-                    run.task.abort();
-                }
+                let all: Vec<RunId> = self.runs.iter().map(|run| run.run_id).collect();
+                all.into_iter().for_each(|run_id| self.cancel(run_id));
             }
         }
     }
@@ -175,13 +183,11 @@ impl<E: Execute> Supervisor<E> {
     fn take(&mut self, configuration: DaemonConfiguration, remembered: &Remembered) {
         let now = (self.wall)();
         let difference = Difference::between(&self.configuration, &configuration);
-        if difference.limits {
-            // Runs that have their place keep it.
-            self.places = places(&configuration);
-        }
         for gone in &difference.removed {
-            tracing::info!(policy = %gone.name, "policy removed");
-            self.policies.remove(&gone.name);
+            tracing::info!(policy = %gone.name, "policy {} removed", gone.name);
+            if let Some(scheduled) = self.policies.remove(&gone.name) {
+                self.policy_is_gone(&scheduled.policy);
+            }
             self.metrics.policy_is_gone(&gone.name, gone.kind.name());
         }
         for policy in &configuration.backups {
@@ -190,7 +196,7 @@ impl<E: Execute> Supervisor<E> {
                 name: policy.name.clone(),
             };
             if difference.added.contains(&id) || difference.changed.contains(&id) {
-                self.schedule(policy.clone(), remembered.get(&policy.name).copied(), now);
+                self.schedule(policy.clone(), remembered.policies.get(&policy.name), now);
             }
         }
         for (name, kind) in not_run_yet(&configuration) {
@@ -211,31 +217,60 @@ impl<E: Execute> Supervisor<E> {
         self.metrics.reloaded(true, now);
     }
 
+    /// What waits for a policy that is gone does not begin any more; what works goes on, unless the policy said otherwise.
+    fn policy_is_gone(&mut self, policy: &BackupPolicy) {
+        let of_policy = self
+            .runs
+            .iter()
+            .filter(|run| run.policy.name == policy.name);
+        let ends =
+            of_policy.filter(|run| !run.is_working() || policy.when_removed == WhenRemoved::Cancel);
+        let ends: Vec<RunId> = ends.map(|run| run.run_id).collect();
+        ends.into_iter().for_each(|run_id| self.cancel(run_id));
+    }
+
     /// Schedules a policy that is new, or has another text; what is known of it stays.
-    fn schedule(&mut self, policy: BackupPolicy, last: Option<LastBackup>, now: DateTime<Utc>) {
+    fn schedule(
+        &mut self,
+        policy: BackupPolicy,
+        remembered: Option<&RememberedPolicy>,
+        now: DateTime<Utc>,
+    ) {
         let name = policy.name.clone();
         let before = self.policies.remove(&name);
-        let settled = before.as_ref().map(|before| before.timer.settled());
-        let settled = settled.or(last.map(|last| last.started_at));
+        let known = remembered.cloned().unwrap_or_default();
+        let settled = before.as_ref().map(|before| before.backups.timer.settled());
+        let expired = before
+            .as_ref()
+            .map(|before| before.expiries.timer.settled());
         let max_age = policy.max_age.map(|max_age| max_age.as_secs_f64());
         self.metrics
             .policy_is_there(&name, PolicyKind::Backup.name(), max_age);
-        tracing::info!(policy = %name, "policy scheduled");
+        tracing::info!(policy = %name, "policy {name} scheduled");
+        let backups = Timer::new(policy.timetable.clone(), settled.or(known.settled_at), now);
+        let expiries = Timer::new(policy.expire_timetable.clone(), expired, now);
+        let (last_run, last_success_at, last_expire, missed) = match before {
+            Some(before) => (
+                before.last_run,
+                before.last_success_at,
+                before.last_expire,
+                before.missed,
+            ),
+            None => (known.last_run, known.last_success_at, None, 0),
+        };
         let scheduled = Scheduled {
-            timer: Timer::new(policy.timetable.clone(), settled, now),
+            backups: Due::new(backups),
+            expiries: Due::new(expiries),
             policy: Arc::new(policy),
-            next: None,
-            last_run: before.as_ref().and_then(|before| before.last_run.clone()),
-            last_success_at: before
-                .as_ref()
-                .and_then(|before| before.last_success_at)
-                .or(last.map(|last| last.finished_at)),
-            missed: before.map_or(0, |before| before.missed),
+            last_run,
+            last_success_at,
+            last_expire,
+            missed,
         };
         self.policies.insert(name, scheduled);
     }
 
-    /// Starts what is due; how long until the next look.
+    /// Accepts what is due, and starts what may begin; how long until the next look.
     fn look(&mut self) -> Duration {
         if self.stopping.is_some() {
             return LONGEST_WAIT;
@@ -243,32 +278,61 @@ impl<E: Execute> Supervisor<E> {
         let mut wait = LONGEST_WAIT;
         let names: Vec<String> = self.policies.keys().cloned().collect();
         for name in names {
-            wait = wait.min(self.look_at(&name));
+            wait = wait.min(self.look_at(&name, Work::Backup));
+            wait = wait.min(self.look_at(&name, Work::Expire));
         }
-        wait
+        let now = Instant::now();
+        for run_id in self.runs.too_late(now) {
+            if let Some(run) = self.runs.remove(run_id) {
+                let policy = &run.policy.name;
+                tracing::warn!(%policy, "policy {policy}: a run had no place until its start_deadline, and is left out");
+                self.missed(policy, 1);
+            }
+        }
+        while let Some(run_id) = self.runs.next(now, &self.configuration.limits) {
+            self.start(run_id);
+        }
+        let moment = self.runs.next_moment(now);
+        wait.min(moment.map_or(LONGEST_WAIT, |moment| moment - now))
     }
 
-    fn look_at(&mut self, name: &str) -> Duration {
+    fn look_at(&mut self, name: &str, work: Work) -> Duration {
         loop {
             let now = (self.wall)();
             let Some(scheduled) = self.policies.get_mut(name) else {
                 return LONGEST_WAIT;
             };
-            match scheduled.timer.look(now, Instant::now().into_std()) {
-                Verdict::Wait {
-                    next,
-                    look_again_in,
-                } => {
-                    scheduled.next = next;
+            let due = match work {
+                Work::Backup => &mut scheduled.backups,
+                Work::Expire => &mut scheduled.expiries,
+            };
+            let monotonic = Instant::now();
+            if monotonic < due.look_again_at {
+                return due.look_again_at - monotonic;
+            }
+            match (due.timer.look(now, monotonic.into_std()), work) {
+                (
+                    Verdict::Wait {
+                        next,
+                        look_again_in,
+                    },
+                    _,
+                ) => {
+                    due.next = next;
+                    due.look_again_at = monotonic + look_again_in;
                     return look_again_in;
                 }
-                Verdict::Skip { last, missed } => {
-                    tracing::warn!(policy = %name, %last, missed, "missed, and not made up for");
+                (Verdict::Skip { last, missed }, Work::Backup) => {
+                    tracing::warn!(policy = %name, "policy {name}: {missed} due moments until {last} were missed, and are not made up for");
                     self.missed(name, missed);
                 }
-                Verdict::Run { scheduled, missed } => {
+                (Verdict::Run { scheduled, missed }, Work::Backup) => {
                     self.missed(name, missed);
-                    self.due(name, scheduled);
+                    self.backup_is_due(name, scheduled);
+                }
+                (Verdict::Skip { .. }, Work::Expire) => {}
+                (Verdict::Run { scheduled, .. }, Work::Expire) => {
+                    self.expire_is_due(name, Some(scheduled));
                 }
             }
         }
@@ -276,14 +340,14 @@ impl<E: Execute> Supervisor<E> {
 
     fn missed(&mut self, name: &str, count: u32) {
         let count = u64::from(count);
-        self.metrics.missed(name, count);
         if let Some(scheduled) = self.policies.get_mut(name) {
+            self.metrics.missed(name, count);
             scheduled.missed += count;
         }
     }
 
-    /// A run is due: whether it starts while another of its policy runs is the policy's to say.
-    fn due(&mut self, name: &str, scheduled_at: DateTime<Utc>) {
+    /// A backup is due: whether it is accepted while another of its policy goes on is the policy's to say.
+    fn backup_is_due(&mut self, name: &str, scheduled_at: DateTime<Utc>) {
         let Some(policy) = self
             .policies
             .get(name)
@@ -291,95 +355,176 @@ impl<E: Execute> Supervisor<E> {
         else {
             return;
         };
-        let mut others = self
-            .running
-            .values()
-            .filter(|run| run.policy.name == name)
-            .peekable();
+        let others: Vec<RunId> = self
+            .runs
+            .of(name, Work::Backup)
+            .map(|run| run.run_id)
+            .collect();
         match policy.timetable.concurrency {
-            Concurrency::Forbid if others.peek().is_some() => {
-                tracing::warn!(policy = %name, "its last run has not ended: this one is left out");
+            Concurrency::Forbid if !others.is_empty() => {
+                tracing::warn!(policy = %name, "policy {name}: its last run has not ended, so this one is left out");
                 return self.missed(name, 1);
             }
-            Concurrency::Replace => others.for_each(|run| run.task.abort()),
+            Concurrency::Replace => others.into_iter().for_each(|run_id| self.cancel(run_id)),
             Concurrency::Forbid | Concurrency::Allow => {}
         }
-        self.start(policy, scheduled_at);
+        let run = Run::new(Work::Backup, policy, Some(scheduled_at), (self.wall)());
+        tracing::debug!(policy = %name, run_id = %run.run_id, "policy {name}: run for {scheduled_at} accepted");
+        self.runs.accept(run);
     }
 
-    fn start(&mut self, policy: Arc<BackupPolicy>, scheduled_at: DateTime<Utc>) {
-        let configuration = &self.configuration;
-        let (Some(cluster), Some(repository)) = (
-            configuration.clusters.get(&policy.cluster),
-            configuration.repositories.get(&policy.repository),
-        ) else {
-            // The configuration was checked.
+    /// Retention is to be applied: at its moment, or after a success, which has none.
+    fn expire_is_due(&mut self, name: &str, scheduled_at: Option<DateTime<Utc>>) {
+        let Some(policy) = self
+            .policies
+            .get(name)
+            .map(|known| Arc::clone(&known.policy))
+        else {
             return;
         };
-        let limits = &configuration.limits;
-        let late = policy.timetable.start_deadline.unwrap_or(START_DEADLINE);
-        let job = Job {
-            policy: Arc::clone(&policy),
-            cluster: cluster.clone(),
-            repository: repository.clone(),
-            memory: limits.memory.0 / u64::from(limits.max_concurrent_backups.max(1)),
-            last_start: scheduled_at + late,
+        let waiting = self
+            .runs
+            .of(name, Work::Expire)
+            .map(|run| run.run_id)
+            .next();
+        match waiting.and_then(|run_id| self.runs.get_mut(run_id)) {
+            Some(run) => run.scheduled_at = run.scheduled_at.or(scheduled_at),
+            None => {
+                let run = Run::new(Work::Expire, policy, scheduled_at, (self.wall)());
+                self.runs.accept(run);
+            }
+        }
+    }
+
+    /// Begins a try of a run that waits.
+    fn start(&mut self, run_id: RunId) {
+        let Some(run) = self.runs.get_mut(run_id) else {
+            return;
         };
-        let (executor, places) = (Arc::clone(&self.executor), Arc::clone(&self.places));
-        let task = self.runs.spawn(async move {
-            match places.acquire().await {
-                Ok(_place) => executor.execute(job).await,
-                Err(_) => Outcome::without_backup(RunResult::Cancelled, "the daemon is stopping"),
+        run.begin();
+        let configuration = &self.configuration;
+        let limits = &configuration.limits;
+        let job = match (
+            configuration.clusters.get(&run.policy.cluster),
+            configuration.repositories.get(&run.policy.repository),
+        ) {
+            (Some(cluster), Some(repository)) => Ok(Job {
+                run_id,
+                work: run.work,
+                policy: Arc::clone(&run.policy),
+                cluster: cluster.clone(),
+                repository: repository.clone(),
+                memory: limits.memory.0 / u64::from(limits.max_concurrent_backups.max(1)),
+                progress: Arc::clone(&run.progress),
+                stop: run.stop.clone(),
+            }),
+            // Only a policy that is gone can name what is gone.
+            _ => Err("its cluster or repository is no longer configured".to_owned()),
+        };
+        let executor = Arc::clone(&self.executor);
+        let task = self.tries.spawn(async move {
+            match job {
+                Ok(job) => executor.execute(job).await,
+                Err(why) => Tried::Failed(why),
             }
         });
-        tracing::info!(policy = %policy.name, %scheduled_at, "run started");
-        let run = Running {
-            policy,
-            scheduled_at: Some(scheduled_at),
-            started_at: (self.wall)(),
-            task: task.clone(),
-        };
-        self.running.insert(task.id(), run);
+        self.tasks.insert(task.id(), run_id);
+        let (policy, work, tries) = (&run.policy.name, run.work.name(), run.tries);
+        tracing::info!(%policy, %run_id, work, tries, "policy {policy}: {work} started");
     }
 
-    /// A run ended. A panic in one is that run's failure, and nobody else's.
-    fn ended(&mut self, ended: Result<(Id, Outcome), JoinError>) {
-        let (id, outcome) = match ended {
-            Ok((id, outcome)) => (id, outcome),
-            Err(error) if error.is_cancelled() => {
-                let outcome = Outcome::without_backup(
-                    RunResult::Cancelled,
-                    "stopped; the next run goes on behind what was sealed",
-                );
-                (error.id(), outcome)
-            }
-            Err(error) => {
-                let outcome = Outcome::without_backup(
-                    RunResult::Failed,
-                    "the run ended in a panic: this is a bug in kafkeep",
-                );
-                (error.id(), outcome)
-            }
-        };
-        let Some(run) = self.running.remove(&id) else {
+    /// Tells a run to end. One that waits has.
+    fn cancel(&mut self, run_id: RunId) {
+        let Some(run) = self.runs.get_mut(run_id) else {
             return;
         };
+        let policy = &run.policy.name;
+        tracing::info!(%policy, %run_id, "policy {policy}: its run is told to stop");
+        run.stop.cancel();
+        if !run.is_working() {
+            self.ended(run_id, Tried::Stopped);
+        }
+    }
+
+    /// A try ended. A panic in one is that run's failure, and nobody else's.
+    fn tried(&mut self, ended: Result<(Id, Tried), JoinError>) {
+        let (task, tried) = match ended {
+            Ok((task, tried)) => (task, tried),
+            Err(error) => {
+                let why = "the run ended in a panic: this is a bug in kafkeep";
+                (error.id(), Tried::Failed(why.to_owned()))
+            }
+        };
+        let Some(run_id) = self.tasks.remove(&task) else {
+            return;
+        };
+        let Some(run) = self.runs.get_mut(run_id) else {
+            return;
+        };
+        match tried {
+            Tried::Again(_) if run.stop.is_cancelled() => self.ended(run_id, Tried::Stopped),
+            Tried::Again(error) => match run.again(error.clone()) {
+                Some(pause) => {
+                    let (policy, seconds) = (&run.policy.name, pause.as_secs());
+                    tracing::warn!(%policy, %run_id, "policy {policy}: trying again in {seconds} s: {error}");
+                }
+                None => self.ended(run_id, Tried::Failed(error)),
+            },
+            tried => self.ended(run_id, tried),
+        }
+    }
+
+    /// A run ended.
+    fn ended(&mut self, run_id: RunId, tried: Tried) {
+        let Some(run) = self.runs.remove(run_id) else {
+            return;
+        };
+        match run.work {
+            Work::Backup => self.backup_ended(&run, outcome(tried)),
+            Work::Expire => self.expire_ended(&run, expired(tried, (self.wall)())),
+        }
+    }
+
+    fn backup_ended(&mut self, run: &Run, outcome: Outcome) {
         let ended = EndedRun {
+            run_id: run.run_id,
             scheduled_at: run.scheduled_at,
-            started_at: run.started_at,
+            started_at: run.accepted_at,
             finished_at: (self.wall)(),
             outcome,
         };
-        tell(&run.policy.name, &ended);
-        let Some(scheduled) = self.policies.get_mut(&run.policy.name) else {
+        let name = &run.policy.name;
+        tell(name, &ended);
+        let Some(scheduled) = self.policies.get_mut(name) else {
             // The policy is gone, and its series with it.
             return;
         };
         self.metrics.run_ended(&run.policy, &ended);
-        if ended.outcome.result == RunResult::Success {
+        let success = ended.outcome.result == RunResult::Success;
+        if success {
             scheduled.last_success_at = Some(ended.finished_at);
         }
         scheduled.last_run = Some(ended);
+        if success && self.stopping.is_none() {
+            self.expire_is_due(name, None);
+        }
+    }
+
+    fn expire_ended(&mut self, run: &Run, expired: Expired) {
+        let (policy, run_id) = (&run.policy.name, run.run_id);
+        match &expired.error {
+            Some(error) => {
+                tracing::error!(%policy, %run_id, "policy {policy}: old backups could not be expired: {error}");
+            }
+            None => {
+                let (removed, freed_bytes) = (expired.removed_backups, expired.freed_bytes);
+                tracing::info!(%policy, %run_id, "policy {policy}: {removed} old backups expired, {freed_bytes} bytes freed");
+            }
+        }
+        if let Some(scheduled) = self.policies.get_mut(policy) {
+            self.metrics.expire_ended(policy, &expired);
+            scheduled.last_expire = Some(expired);
+        }
     }
 
     fn publish(&self) {
@@ -403,36 +548,24 @@ impl<E: Execute> Supervisor<E> {
     fn policy_statuses(&self) -> Vec<PolicyStatus> {
         let scheduled = self.policies.values().map(|scheduled| {
             let policy = &scheduled.policy;
-            let running = self.running.values();
+            let running = self.runs.iter();
             let running = running.filter(|run| run.policy.name == policy.name);
             PolicyStatus {
-                policy: policy.name.clone(),
-                kind: PolicyKind::Backup.name(),
                 runs: true,
-                next_run_at: scheduled.next,
-                running: running
-                    .map(|run| RunStatus {
-                        scheduled_at: run.scheduled_at,
-                        started_at: run.started_at,
-                    })
-                    .collect(),
+                next_run_at: scheduled.backups.next,
+                settled_at: Some(scheduled.backups.timer.settled()),
+                running: running.map(Run::status).collect(),
                 last_run: scheduled.last_run.clone(),
                 last_success_at: scheduled.last_success_at,
                 missed_runs: scheduled.missed,
                 max_age_seconds: policy.max_age.map(|max_age| max_age.as_secs()),
+                next_expire_at: scheduled.expiries.next,
+                last_expire: scheduled.last_expire.clone(),
+                ..PolicyStatus::new(&policy.name, PolicyKind::Backup.name())
             }
         });
-        let others = not_run_yet(&self.configuration).map(|(name, kind)| PolicyStatus {
-            policy: name.to_owned(),
-            kind: kind.name(),
-            runs: false,
-            next_run_at: None,
-            running: Vec::new(),
-            last_run: None,
-            last_success_at: None,
-            missed_runs: 0,
-            max_age_seconds: None,
-        });
+        let others = not_run_yet(&self.configuration);
+        let others = others.map(|(name, kind)| PolicyStatus::new(name, kind.name()));
         scheduled.chain(others).collect()
     }
 }
@@ -445,25 +578,56 @@ fn not_run_yet(configuration: &DaemonConfiguration) -> impl Iterator<Item = (&st
     mirrors.chain(drains.map(|policy| (policy.name.as_str(), PolicyKind::Drain)))
 }
 
-/// As many as may run at once.
-fn places(configuration: &DaemonConfiguration) -> Arc<Semaphore> {
-    let count = configuration.limits.max_concurrent_backups;
-    Arc::new(Semaphore::new(count as usize))
+fn outcome(tried: Tried) -> Outcome {
+    match tried {
+        Tried::BackedUp(outcome) => outcome,
+        Tried::Again(error) | Tried::Failed(error) => {
+            Outcome::without_backup(RunResult::Failed, error)
+        }
+        Tried::Stopped | Tried::Expired(_) => {
+            let why = "stopped; the next run goes on behind what was sealed";
+            Outcome::without_backup(RunResult::Cancelled, why)
+        }
+    }
+}
+
+fn expired(tried: Tried, now: DateTime<Utc>) -> Expired {
+    let error = match tried {
+        Tried::Expired(expired) => return expired,
+        Tried::Again(error) | Tried::Failed(error) => error,
+        Tried::Stopped | Tried::BackedUp(_) => "it was told to stop".to_owned(),
+    };
+    Expired {
+        finished_at: now,
+        error: Some(error),
+        ..Expired::default()
+    }
 }
 
 /// Logs how a run ended, once.
 fn tell(policy: &str, run: &EndedRun) {
-    let result = run.outcome.result.name();
-    let backup_id = run
-        .outcome
-        .backup_id
-        .map(|id| id.to_string())
+    let Outcome {
+        result,
+        backup_id,
+        error,
+        figures,
+    } = &run.outcome;
+    let (run_id, result) = (run.run_id, result.name());
+    let backup_id = backup_id.map(|id| id.to_string()).unwrap_or_default();
+    let why = error
+        .as_ref()
+        .map(|error| format!(": {error}"))
         .unwrap_or_default();
-    let error = run.outcome.error.as_deref().unwrap_or_default();
+    let records = figures.new_messages;
     match run.outcome.result {
-        RunResult::Success => tracing::info!(policy, result, backup_id, "run ended"),
-        RunResult::Incomplete | RunResult::Failed | RunResult::Cancelled => {
-            tracing::error!(policy, result, backup_id, error, "run ended");
+        RunResult::Success => {
+            tracing::info!(policy, %run_id, backup_id, result, "policy {policy}: backup {backup_id} completed, {records} records are new{why}");
+        }
+        RunResult::Incomplete => {
+            tracing::error!(policy, %run_id, backup_id, result, "policy {policy}: backup {backup_id} is incomplete{why}");
+        }
+        RunResult::Failed | RunResult::Cancelled => {
+            tracing::error!(policy, %run_id, result, "policy {policy}: backup {result}{why}");
         }
     }
 }

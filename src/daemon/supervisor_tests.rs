@@ -4,13 +4,14 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use super::state::{Remembered, RememberedPolicy};
 use super::supervisor::*;
 use super::*;
 
 use crate::engine::expire::Retention;
 use crate::engine::topics::TopicPatterns;
 use crate::kafka::Cluster;
-use crate::policy::{BackupPolicy, Limits, RepositoryLocation, Verification};
+use crate::policy::{BackupPolicy, Limits, RepositoryLocation, Verification, WhenRemoved};
 use crate::record::Compression;
 use crate::schedule::{Concurrency, Schedule, Timetable};
 use chrono::{DateTime, TimeDelta};
@@ -19,39 +20,74 @@ use chrono::{DateTime, TimeDelta};
 #[derive(Clone)]
 struct Pretended {
     takes: Duration,
-    ends: fn(&str) -> RunResult,
     started: Arc<Mutex<Vec<String>>>,
-    now: Arc<AtomicUsize>,
+    expired: Arc<Mutex<Vec<String>>>,
+    now: Arc<Mutex<Vec<BackupPolicy>>>,
     most: Arc<AtomicUsize>,
 }
 
 impl Execute for Pretended {
-    async fn execute(&self, job: Job) -> Outcome {
+    async fn execute(&self, job: Job) -> Tried {
         let name = job.policy.name.clone();
+        if job.work == Work::Expire {
+            assert_eq!(
+                self.now_in(&job.policy.repository),
+                0,
+                "it shares its repository"
+            );
+            self.expired.lock().unwrap().push(name);
+            return Tried::Expired(Expired::default());
+        }
         self.started.lock().unwrap().push(name.clone());
-        let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
-        self.most.fetch_max(now, Ordering::SeqCst);
-        let _leaving = Leaving(Arc::clone(&self.now));
-        tokio::time::sleep(self.takes).await;
+        let _leaving = Entered::new(self, &job.policy);
+        let most = self.now.lock().unwrap().len();
+        self.most.fetch_max(most, Ordering::SeqCst);
+        if job
+            .stop
+            .run_until_cancelled(tokio::time::sleep(self.takes))
+            .await
+            .is_none()
+        {
+            return Tried::Stopped;
+        }
         assert!(!name.starts_with("panicking"), "as it is meant to");
-        match (self.ends)(&name) {
-            RunResult::Success => Outcome {
+        match name.split('-').next().unwrap() {
+            "failing" => Tried::Failed("as it is meant to".to_owned()),
+            "unlucky" => Tried::Again("as it is meant to".to_owned()),
+            _ => Tried::BackedUp(Outcome {
                 result: RunResult::Success,
                 backup_id: None,
                 error: None,
                 figures: Figures::default(),
-            },
-            other => Outcome::without_backup(other, "as it is meant to"),
+            }),
         }
     }
 }
 
-/// Counts down however a run ends.
-struct Leaving(Arc<AtomicUsize>);
+impl Pretended {
+    fn now_in(&self, repository: &str) -> usize {
+        let now = self.now.lock().unwrap();
+        now.iter()
+            .filter(|policy| policy.repository == repository)
+            .count()
+    }
+}
 
-impl Drop for Leaving {
+/// Leaves however a run ends.
+struct Entered(Arc<Mutex<Vec<BackupPolicy>>>, String);
+
+impl Entered {
+    fn new(executor: &Pretended, policy: &BackupPolicy) -> Self {
+        executor.now.lock().unwrap().push(policy.clone());
+        Self(Arc::clone(&executor.now), policy.name.clone())
+    }
+}
+
+impl Drop for Entered {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
+        let mut now = self.0.lock().unwrap();
+        let own = now.iter().position(|policy| policy.name == self.1);
+        now.swap_remove(own.unwrap());
     }
 }
 
@@ -67,13 +103,7 @@ impl Play {
     fn new(takes: Duration, configuration: DaemonConfiguration, remembered: &Remembered) -> Self {
         let executor = Pretended {
             takes,
-            ends: |name| {
-                if name.starts_with("failing") {
-                    RunResult::Failed
-                } else {
-                    RunResult::Success
-                }
-            },
+            expired: Arc::default(),
             started: Arc::default(),
             now: Arc::default(),
             most: Arc::default(),
@@ -145,6 +175,8 @@ fn policy(name: &str, every: Duration) -> BackupPolicy {
         retention: Retention::default(),
         max_age: Some(2 * every),
         deadline: Duration::from_secs(60),
+        expire_timetable: Timetable::new(Schedule::every(24 * HOUR).unwrap()),
+        when_removed: WhenRemoved::Finish,
     }
 }
 
@@ -172,7 +204,7 @@ async fn a_day_of_500_policies_loses_no_run_doubles_none_and_keeps_the_limit() {
     let play = Play::new(
         Duration::from_secs(2),
         configuration(policies),
-        &Remembered::new(),
+        &Remembered::default(),
     );
     tokio::time::sleep(24 * HOUR + Duration::from_secs(600)).await;
     for n in 0..500 {
@@ -200,14 +232,21 @@ async fn a_run_that_outlasts_its_period_is_not_joined_by_another_unless_the_poli
         max_concurrent_backups: 20,
         ..Limits::default()
     };
-    let play = Play::new(HOUR * 5 / 2, all, &Remembered::new());
+    let play = Play::new(HOUR * 5 / 2, all, &Remembered::default());
     tokio::time::sleep(6 * HOUR + Duration::from_secs(60)).await;
     assert_eq!(play.started("forbidding"), 2);
     assert_eq!(play.policy("forbidding").missed_runs, 4);
     assert_eq!(play.started("allowing"), 6);
-    assert_eq!(play.policy("allowing").running.len(), 3);
+    let backups = |name: &str| {
+        let running = play.policy(name).running;
+        running
+            .iter()
+            .filter(|run| run.work == Work::Backup)
+            .count()
+    };
+    assert_eq!(backups("allowing"), 3);
     assert_eq!(play.started("replacing"), 6);
-    assert_eq!(play.policy("replacing").running.len(), 1);
+    assert_eq!(backups("replacing"), 1);
     let replaced = play.policy("replacing").last_run.unwrap();
     assert_eq!(replaced.outcome.result, RunResult::Cancelled);
 }
@@ -219,7 +258,7 @@ async fn a_panic_or_failure_of_one_run_is_no_other_runs() {
     let play = Play::new(
         Duration::from_secs(1),
         configuration(policies),
-        &Remembered::new(),
+        &Remembered::default(),
     );
     tokio::time::sleep(2 * HOUR + Duration::from_secs(60)).await;
     for name in names {
@@ -244,14 +283,18 @@ async fn a_panic_or_failure_of_one_run_is_no_other_runs() {
 
 #[tokio::test(start_paused = true)]
 async fn downtime_is_made_up_for_once() {
-    let last = LastBackup {
-        started_at: at("2026-02-26T00:00:00Z"),
-        finished_at: at("2026-02-26T00:00:10Z"),
+    let remembered = RememberedPolicy {
+        settled_at: Some(at("2026-02-26T00:00:00Z")),
+        last_success_at: Some(at("2026-02-26T00:00:10Z")),
+        last_run: None,
     };
-    let remembered = [("daily".to_owned(), last)].into();
+    let last_success_at = remembered.last_success_at;
+    let remembered = Remembered {
+        policies: [("daily".to_owned(), remembered)].into(),
+    };
     let policies = vec![policy("daily", 24 * HOUR)];
     let play = Play::new(Duration::from_secs(1), configuration(policies), &remembered);
-    assert_eq!(play.policy("daily").last_success_at, Some(last.finished_at));
+    assert_eq!(play.policy("daily").last_success_at, last_success_at);
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(play.started("daily"), 1);
     assert_eq!(play.policy("daily").missed_runs, 2);
@@ -267,7 +310,7 @@ async fn a_reload_disturbs_nothing_that_did_not_change() {
     let play = Play::new(
         Duration::from_secs(600),
         configuration(before),
-        &Remembered::new(),
+        &Remembered::default(),
     );
     tokio::time::sleep(HOUR + Duration::from_secs(60)).await;
     for name in ["same", "changed", "gone"] {
@@ -291,7 +334,7 @@ async fn a_reload_disturbs_nothing_that_did_not_change() {
     );
     // The run of the policy that is gone ends by itself, and leaves no series.
     tokio::time::sleep(Duration::from_secs(900)).await;
-    assert_eq!(play.executor.now.load(Ordering::SeqCst), 0);
+    assert_eq!(play.executor.now.lock().unwrap().len(), 0);
     assert!(!play.metrics().contains("\"gone\""));
     assert_eq!(
         play.policy("same").last_run.unwrap().outcome.result,
@@ -308,7 +351,7 @@ async fn a_wrong_configuration_changes_nothing_and_is_told() {
     let play = Play::new(
         Duration::from_secs(1),
         configuration(policies),
-        &Remembered::new(),
+        &Remembered::default(),
     );
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("kafkeep.toml"), "[http\n").unwrap();
@@ -334,9 +377,9 @@ async fn a_wrong_configuration_changes_nothing_and_is_told() {
 #[tokio::test(start_paused = true)]
 async fn a_stop_ends_what_runs_and_starts_nothing_more() {
     let policies = vec![policy("stopped", HOUR)];
-    let play = Play::new(24 * HOUR, configuration(policies), &Remembered::new());
+    let play = Play::new(24 * HOUR, configuration(policies), &Remembered::default());
     tokio::time::sleep(HOUR + Duration::from_secs(60)).await;
-    assert_eq!(play.executor.now.load(Ordering::SeqCst), 1);
+    assert_eq!(play.executor.now.lock().unwrap().len(), 1);
     let (stopped, wait) = oneshot::channel();
     play.requests
         .send(Request::Stop(stopped))
@@ -344,7 +387,140 @@ async fn a_stop_ends_what_runs_and_starts_nothing_more() {
         .ok()
         .unwrap();
     wait.await.unwrap();
-    assert_eq!(play.executor.now.load(Ordering::SeqCst), 0);
+    assert_eq!(play.executor.now.lock().unwrap().len(), 0);
     let last = play.policy("stopped").last_run.unwrap();
     assert_eq!(last.outcome.result, RunResult::Cancelled);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_fails_in_passing_is_tried_again_and_keeps_no_place_meanwhile() {
+    let mut all = configuration(vec![policy("unlucky", HOUR), policy("well", HOUR)]);
+    all.limits.max_concurrent_backups = 1;
+    let play = Play::new(Duration::from_secs(1), all, &Remembered::default());
+    tokio::time::sleep(HOUR + Duration::from_secs(10)).await;
+    assert_eq!(play.started("well"), 1);
+    let waiting = play.policy("unlucky").running;
+    assert_eq!(waiting[0].state, RunState::Waiting);
+    assert_eq!(waiting[0].error.as_deref(), Some("as it is meant to"));
+    // Pauses of 5, 10, 20, 40, 80, 160 and 300 seconds fit into a quarter of an hour.
+    tokio::time::sleep(HOUR / 2).await;
+    assert_eq!(play.started("unlucky"), 8);
+    let last = play.policy("unlucky").last_run.unwrap().outcome;
+    assert_eq!(last.result, RunResult::Failed);
+    assert_eq!(last.error.as_deref(), Some("as it is meant to"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_with_many_policies_keeps_no_other_one_waiting() {
+    let mut policies: Vec<_> = (0..50)
+        .map(|n| policy(&format!("crowd-{n}"), HOUR))
+        .collect();
+    let mut small = policy("small", HOUR);
+    small.cluster = "small".to_owned();
+    policies.push(small);
+    let mut all = configuration(policies);
+    let cluster = all.clusters["prod"].clone();
+    all.clusters.insert("small".to_owned(), cluster);
+    let play = Play::new(Duration::from_secs(60), all, &Remembered::default());
+    tokio::time::sleep(HOUR + Duration::from_secs(90)).await;
+    let running = play.policy("small").running;
+    assert!(play.started("small") == 1, "{running:?}");
+    assert!(play.executor.started.lock().unwrap().len() <= 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_of_one_cluster_run_than_its_limit() {
+    let policies = (0..9).map(|n| policy(&format!("p{n}"), HOUR)).collect();
+    let mut all = configuration(policies);
+    all.limits.backups_per_cluster = 2;
+    let play = Play::new(Duration::from_secs(60), all, &Remembered::default());
+    tokio::time::sleep(2 * HOUR - Duration::from_secs(1)).await;
+    assert_eq!(play.executor.most.load(Ordering::SeqCst), 2);
+    assert_eq!(play.executor.started.lock().unwrap().len(), 9);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_finds_no_place_before_its_start_deadline_is_left_out() {
+    let mut late = policy("late", HOUR);
+    late.timetable.start_deadline = Some(Duration::from_secs(600));
+    let mut all = configuration(vec![policy("early", HOUR), late]);
+    all.limits.max_concurrent_backups = 1;
+    let play = Play::new(HOUR / 2, all, &Remembered::default());
+    tokio::time::sleep(HOUR + Duration::from_secs(660)).await;
+    assert_eq!((play.started("early"), play.started("late")), (1, 0));
+    let late = play.policy("late");
+    assert!(late.running.is_empty());
+    assert_eq!(late.missed_runs, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn retention_is_applied_after_each_success_and_on_its_schedule_while_nothing_uses_the_repository()
+ {
+    let play = Play::new(
+        Duration::from_secs(60),
+        configuration(vec![
+            policy("well", 10 * HOUR),
+            policy("failing", 10 * HOUR),
+        ]),
+        &Remembered::default(),
+    );
+    let expired = |name: &str| {
+        let expired = play.executor.expired.lock().unwrap();
+        expired.iter().filter(|policy| *policy == name).count()
+    };
+    tokio::time::sleep(11 * HOUR).await;
+    assert_eq!((expired("well"), expired("failing")), (1, 0));
+    tokio::time::sleep(14 * HOUR).await;
+    assert_eq!((expired("well"), expired("failing")), (3, 1));
+    let metrics = play.metrics();
+    let line = "kafkeep_expire_runs_total{policy=\"failing\",result=\"success\"} 1";
+    assert!(metrics.contains(line), "{metrics}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_busy_repository_starves_no_scheduled_expiry() {
+    // Thirty minutes each, three at once, ten an hour: there are always some that wait.
+    let policies = (0..10)
+        .map(|n| policy(&format!("failing-{n}"), HOUR))
+        .collect();
+    let play = Play::new(HOUR / 2, configuration(policies), &Remembered::default());
+    tokio::time::sleep(26 * HOUR).await;
+    assert_eq!(play.executor.expired.lock().unwrap().len(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_of_a_policy_that_is_taken_away_ends_as_the_policy_said() {
+    let mut cancelled = policy("cancelled", HOUR);
+    cancelled.when_removed = WhenRemoved::Cancel;
+    let policies = vec![policy("finished", HOUR), cancelled];
+    let play = Play::new(HOUR / 2, configuration(policies), &Remembered::default());
+    tokio::time::sleep(HOUR + Duration::from_secs(60)).await;
+    assert_eq!(play.executor.now.lock().unwrap().len(), 2);
+    play.reload(configuration(Vec::new())).await;
+    let now: Vec<String> = {
+        let now = play.executor.now.lock().unwrap();
+        now.iter().map(|policy| policy.name.clone()).collect()
+    };
+    assert_eq!(now, ["finished"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_is_cancelled_by_its_id_alone() {
+    let policies = vec![policy("one", HOUR), policy("other", HOUR)];
+    let play = Play::new(HOUR / 2, configuration(policies), &Remembered::default());
+    tokio::time::sleep(HOUR + Duration::from_secs(60)).await;
+    let run_id = play.policy("one").running[0].run_id;
+    for is_there in [true, false] {
+        let (answer, answered) = oneshot::channel();
+        let request = Request::Cancel(run_id, answer);
+        play.requests.send(request).await.ok().unwrap();
+        assert_eq!(answered.await.unwrap(), is_there);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let last = play.policy("one").last_run.unwrap();
+    assert_eq!(
+        (last.run_id, last.outcome.result),
+        (run_id, RunResult::Cancelled)
+    );
+    assert_eq!(play.policy("other").running.len(), 1);
 }

@@ -31,6 +31,12 @@ pub(super) fn stopping() {
     tell(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
 }
 
+/// Runs still seal what they have: systemd is to wait for this much longer at least.
+pub(super) fn still_stopping(at_least: Duration) {
+    let microseconds = u32::try_from(at_least.as_micros()).unwrap_or(u32::MAX);
+    tell(&[NotifyState::ExtendTimeoutUsec(microseconds)]);
+}
+
 /// Tells what is done, and feeds the watchdog for as long as the supervisor looks at its timers.
 pub(super) async fn report(mut status: watch::Receiver<Arc<Status>>) {
     let watchdog = sd_notify::watchdog_enabled();

@@ -59,6 +59,9 @@ pub enum EngineError {
         /// The system's error.
         source: io::Error,
     },
+    /// It was told to stop.
+    #[error("stopped before its end; what was sealed is kept, and the next run goes on behind it")]
+    Stopped,
     /// A thread of the run is gone: a bug, or the process is being stopped.
     #[error("{0} stopped before its work was done; this is a bug in kafkeep")]
     Lost(&'static str),
@@ -70,7 +73,7 @@ impl EngineError {
         match self {
             Self::Kafka(error) => error.is_transient(),
             Self::Repository(error) => error.is_transient(),
-            Self::Stalled { .. } => true,
+            Self::Stalled { .. } | Self::Stopped => true,
             Self::Unfinished { source, .. } => source.is_transient(),
             Self::Refused(_) | Self::Batch { .. } | Self::Output { .. } | Self::Lost(_) => false,
         }

@@ -20,3 +20,5 @@ pub mod verify;
 
 pub use error::EngineError;
 pub use progress::{NoProgress, Progress};
+/// Tells a running verb to stop: it ends with [`EngineError::Stopped`] as soon as that loses nothing that was done.
+pub use tokio_util::sync::CancellationToken as Stop;

@@ -13,7 +13,7 @@ use crate::repository::{
 };
 
 use super::extents::{holes, is_needed};
-use super::{EngineError, Progress};
+use super::{EngineError, Progress, Stop};
 
 /// One read of a pack asks for about this much.
 const READ_BYTES: u64 = 8 << 20;
@@ -25,6 +25,8 @@ pub struct VerifyOptions {
     pub backups: Vec<BackupId>,
     /// Stop at sizes and footers: no block is read.
     pub quick: bool,
+    /// Ends it early.
+    pub stop: Stop,
 }
 
 /// What a verification found.
@@ -124,7 +126,7 @@ pub fn verify(
         ..
     } = walk;
     let pack_count = packs.len() as u64;
-    let checked = check_packs(repository, packs, options.quick, progress)?;
+    let checked = check_packs(repository, packs, options, progress)?;
     findings.extend(checked.findings);
     Ok(VerifyReport {
         status: if findings.is_empty() {
@@ -322,7 +324,7 @@ impl Checked {
 fn check_packs(
     repository: &Repository,
     packs: BTreeMap<PackId, PackNeeds>,
-    quick: bool,
+    options: &VerifyOptions,
     progress: &dyn Progress,
 ) -> Result<Checked, EngineError> {
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
@@ -331,7 +333,7 @@ fn check_packs(
     let work = || -> Result<Checked, EngineError> {
         let mut checked = Checked::default();
         while let Some(pack) = next() {
-            checked.add(check_pack(repository, &pack, quick, progress)?);
+            checked.add(check_pack(repository, &pack, options, progress)?);
         }
         Ok(checked)
     };
@@ -360,7 +362,7 @@ fn check_packs(
 fn check_pack(
     repository: &Repository,
     needs: &PackNeeds,
-    quick: bool,
+    options: &VerifyOptions,
     progress: &dyn Progress,
 ) -> Result<Checked, EngineError> {
     let mut checked = Checked::default();
@@ -379,10 +381,13 @@ fn check_pack(
     };
     let mut next = needs.needs.values().peekable();
     while let Some(need) = next.next() {
-        if let Some(next) = next.peek().filter(|_| !quick) {
+        if let Some(next) = next.peek().filter(|_| !options.quick) {
             reader.prefetch(head(&next.extent));
         }
-        check_extent(&reader, needs, need, quick, progress, &mut checked)?;
+        if options.stop.is_cancelled() {
+            return Err(EngineError::Stopped);
+        }
+        check_extent(&reader, needs, need, options, progress, &mut checked)?;
     }
     Ok(checked)
 }
@@ -397,7 +402,7 @@ fn check_extent(
     reader: &PackReader,
     needs: &PackNeeds,
     need: &Need,
-    quick: bool,
+    options: &VerifyOptions,
     progress: &dyn Progress,
     checked: &mut Checked,
 ) -> Result<(), EngineError> {
@@ -430,7 +435,7 @@ fn check_extent(
         checked.findings.push(need.finding(needs, problem));
         return Ok(());
     }
-    if quick {
+    if options.quick {
         return Ok(());
     }
     let mut rest = blocks;

@@ -1,4 +1,4 @@
-//! Whether the daemon is ready: configured, and its supervisor alive. Clusters that do not answer make nothing unready.
+//! Whether the daemon is ready: configured, its supervisor alive, its repositories to be written. Clusters that do not answer make nothing unready.
 
 use std::fmt::Write;
 
@@ -7,21 +7,35 @@ use chrono::{TimeDelta, Utc};
 use http_body_util::Full;
 use hyper::{Response, StatusCode};
 
-use crate::daemon::Status;
+use crate::daemon::{RepositoryStatus, Status};
 
 /// The supervisor looks at its timers at least every minute.
 const ALIVE_WITHIN: TimeDelta = TimeDelta::seconds(150);
 
 /// `/readyz`; with `verbose`, each check by itself, in the manner of Kubernetes.
-pub(super) fn readiness(status: &Status, verbose: bool) -> Response<Full<Bytes>> {
-    let checks = [
+pub(super) fn readiness(
+    status: &Status,
+    repositories: &[RepositoryStatus],
+    verbose: bool,
+) -> Response<Full<Bytes>> {
+    let daemon = [
         (
-            "configuration",
+            "configuration".to_owned(),
             status.configuration.loaded_at > status.started_at - TimeDelta::seconds(1),
         ),
-        ("supervisor", Utc::now() - status.looked_at < ALIVE_WITHIN),
-        ("not-stopping", !status.stopping),
+        (
+            "supervisor".to_owned(),
+            Utc::now() - status.looked_at < ALIVE_WITHIN,
+        ),
+        ("not-stopping".to_owned(), !status.stopping),
     ];
+    let repositories = repositories.iter().map(|repository| {
+        (
+            format!("repository/{}", repository.repository),
+            repository.writable,
+        )
+    });
+    let checks: Vec<(String, bool)> = daemon.into_iter().chain(repositories).collect();
     let ready = checks.iter().all(|(_, passes)| *passes);
     let mut text = String::new();
     if verbose || !ready {

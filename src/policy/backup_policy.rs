@@ -11,10 +11,10 @@ use crate::engine::rate::RateLimit;
 use crate::engine::size::Size;
 use crate::engine::topics::TopicPatterns;
 use crate::record::Compression;
-use crate::schedule::Timetable;
+use crate::schedule::{Schedule, Timetable};
 
 use super::key::{Key, Keys, Kind, Node};
-use super::kinds::{Choice, Count, OneOf};
+use super::kinds::{Choice, Count, OneOf, Text};
 use super::policy_file::{ClusterName, RepositoryName};
 use super::reader::Reader;
 use super::section::Section;
@@ -51,6 +51,25 @@ pub struct BackupPolicy {
     pub max_age: Option<Duration>,
     /// A run in which nothing moves for so long has failed.
     pub deadline: Duration,
+    /// When old backups are expired, besides after each run that succeeded: a policy that fails must not fill its disk.
+    pub expire_timetable: Timetable,
+    /// What becomes of a run of it when it is taken out of the files.
+    pub when_removed: WhenRemoved,
+}
+
+/// What becomes of a run whose policy is taken out of the files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenRemoved {
+    /// It goes on to its end.
+    Finish,
+    /// It seals what it has, and ends.
+    Cancel,
+}
+
+impl Choice for WhenRemoved {
+    const WANTS: &'static str = "finish or cancel";
+    const CHOICES: &'static [(&'static str, Self)] =
+        &[("finish", Self::Finish), ("cancel", Self::Cancel)];
 }
 
 /// What is verified after each run.
@@ -112,6 +131,14 @@ const DEADLINE: Key<Duration> = Key::optional(
     "deadline",
     "a run in which nothing moves for so long has failed; 2m by default",
 );
+const EXPIRE_SCHEDULE: Key<Text> = Key::optional(
+    "expire_schedule",
+    "when retention is applied, besides after each run that succeeded: a cron expression; @daily by default",
+);
+const WHEN_REMOVED: Key<OneOf<WhenRemoved>> = Key::optional(
+    "when_removed",
+    "a run that goes on when the policy is taken out of the files: finish (the default) or cancel",
+);
 const KEYS: Keys = &[
     &CLUSTER,
     &REPOSITORY,
@@ -130,12 +157,16 @@ const KEYS: Keys = &[
     &GROUPS,
     &VERIFY,
     &RETENTION,
+    &EXPIRE_SCHEDULE,
     &MAX_AGE,
     &DEADLINE,
+    &WHEN_REMOVED,
 ];
 
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(120);
 const DEFAULT_RETENTION_DAYS: u32 = 30;
+/// Repositories of many policies are not all looked through at midnight.
+const EXPIRE_JITTER: Duration = Duration::from_secs(3600);
 
 impl Kind for BackupPolicy {
     const WANTS: &'static str = "a table with cluster, repository, topics and schedule";
@@ -158,14 +189,21 @@ impl Kind for BackupPolicy {
         let retention = section.value(&RETENTION, reader);
         let max_age = section.value(&MAX_AGE, reader);
         let deadline = section.value(&DEADLINE, reader);
+        let when_removed = section.value(&WHEN_REMOVED, reader);
+        let expire_schedule = section.get(&EXPIRE_SCHEDULE, reader);
         let (timetable, time_zone) = times?;
+        let expire_schedule = match expire_schedule {
+            Some(expression) => timetable::cron(&expression, time_zone, reader)?,
+            None => Schedule::cron("@daily", time_zone.name())
+                .ok()?
+                .jittered(EXPIRE_JITTER, &reader.entry),
+        };
         Some(Self {
             name: reader.entry.clone(),
             cluster: cluster?.0,
             repository: repository?.0,
             topics: topics?,
             allow_empty,
-            timetable,
             time_zone,
             compression: compression.map_or(Compression::Gzip, |OneOf(codec)| codec),
             rate_limit,
@@ -177,6 +215,13 @@ impl Kind for BackupPolicy {
             }),
             max_age,
             deadline: deadline.unwrap_or(DEFAULT_DEADLINE),
+            expire_timetable: Timetable {
+                // Nobody expects a policy that rests to take anything away.
+                suspend: timetable.suspend,
+                ..Timetable::new(expire_schedule)
+            },
+            timetable,
+            when_removed: when_removed.map_or(WhenRemoved::Finish, |OneOf(when)| when),
         })
     }
 }

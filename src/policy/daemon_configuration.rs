@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::engine::size::Size;
@@ -75,6 +76,17 @@ pub struct Checked {
 }
 
 impl DaemonConfiguration {
+    /// Where the daemon's port is by the files in `directory`, be they wrong otherwise.
+    pub fn listen(directory: &Path) -> SocketAddr {
+        let file: Option<KafkeepFile> = Reader::default().read(&directory.join(KAFKEEP_TOML));
+        file.unwrap_or_default().http.listen
+    }
+
+    /// How many policies there are, of all kinds.
+    pub fn policies(&self) -> usize {
+        self.backups.len() + self.mirrors.len() + self.drains.len()
+    }
+
     /// Reads and checks the files in `directory`. Fails with all that is wrong.
     pub fn load(directory: &Path) -> Result<Self, Diagnostics> {
         read(directory, false).map(|checked| checked.configuration)

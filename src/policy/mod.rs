@@ -37,7 +37,7 @@ mod diagnostics_tests;
 #[cfg(test)]
 mod property_tests;
 
-pub use backup_policy::{BackupPolicy, Verification};
+pub use backup_policy::{BackupPolicy, Verification, WhenRemoved};
 pub use cluster_file::load_cluster;
 pub use configuration::Configuration;
 pub use daemon_configuration::{Checked, DaemonConfiguration, RepositoryLocation};

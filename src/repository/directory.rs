@@ -197,6 +197,10 @@ impl Storage for DirectoryStorage {
         Ok(Some(system.f_bavail.saturating_mul(system.f_frsize)))
     }
 
+    fn probe(&self) -> Result<(), RepositoryError> {
+        Temporary::create(&self.root)?.append(b"probe")
+    }
+
     fn delete(&self, name: &ObjectName) -> Result<(), RepositoryError> {
         let (parents, last) = name.split();
         let directory = self.root.walk(parents, name.as_str())?;

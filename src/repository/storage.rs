@@ -51,6 +51,11 @@ pub trait Storage: Send + Sync + fmt::Debug {
         Ok(None)
     }
 
+    /// Whether something can be written there now; nothing is left behind.
+    fn probe(&self) -> Result<(), RepositoryError> {
+        Ok(())
+    }
+
     /// Removes an object; gone for good when the call returns.
     fn delete(&self, name: &ObjectName) -> Result<(), RepositoryError>;
 

@@ -40,6 +40,8 @@ pub(super) enum Copied {
     Whole(Box<Copy>),
     /// These logs are not what the chain continues: plan again without their chains.
     Forked(BTreeSet<Generation>),
+    /// The run was told to stop; what it copied is sealed and written down.
+    Stopped,
 }
 
 /// All that a run copied, with the plan it followed.
@@ -186,9 +188,10 @@ pub(super) async fn copy(
         moved_at: Mutex::new(Instant::now()),
     };
     let reading = async {
-        let read = read_all(&source, cursors).await;
+        let read = read_all(&source, cursors);
+        let read = options.stop.run_until_cancelled(read).await;
         drop(source);
-        read
+        read.unwrap_or(Ok(Read::Stopped))
     };
     let (read, sealing) = tokio::join!(reading, seal_all(chunks_in, sealing, sealed));
     // The store's error comes first: the others may only have noticed that it is gone.
@@ -202,6 +205,7 @@ pub(super) async fn copy(
             Ok(Copied::Whole(Box::new(Copy { plan, stored })))
         }
         Read::Forked(slots) => Ok(Copied::Forked(generations(&plan, &slots))),
+        Read::Stopped => Ok(Copied::Stopped),
     }
 }
 
@@ -241,6 +245,7 @@ fn generations(plan: &BackupPlan, slots: &BTreeSet<usize>) -> BTreeSet<Generatio
 enum Read {
     Whole(Vec<Cursor>),
     Forked(BTreeSet<usize>),
+    Stopped,
 }
 
 /// What an attempt to read some cursors came back with.
@@ -284,7 +289,7 @@ async fn read_all(source: &Source<'_>, cursors: Vec<Cursor>) -> Result<Read, Eng
             return Err(stalled(&leg.left, silence, leg.last_error));
         }
         if let Some(error) = &leg.last_error {
-            tracing::warn!(%error, partitions = leg.left.len(), "retrying");
+            tracing::warn!("retrying {} partitions: {error}", leg.left.len());
         }
         let attempts = if leg.moved { 1 } else { attempts + 1 };
         legs.push(attempt(source, leg.left, attempts));

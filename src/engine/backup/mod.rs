@@ -37,7 +37,7 @@ pub use report::{BackupReport, GroupReport, PartitionReport, TopicReport};
 use super::chain::Generation;
 use super::rate::RateLimit;
 use super::topics::TopicPatterns;
-use super::{EngineError, Progress};
+use super::{EngineError, Progress, Stop};
 
 /// What to back up, and how.
 #[derive(Debug, Clone)]
@@ -60,6 +60,8 @@ pub struct BackupOptions {
     pub pack_size: u64,
     /// Bytes of fetched batches that may be in memory at once.
     pub memory: u64,
+    /// Ends the run early: what was copied is sealed first, for the next run to go on behind.
+    pub stop: Stop,
 }
 
 impl BackupOptions {
@@ -75,6 +77,7 @@ impl BackupOptions {
             policy: None,
             pack_size: PACK_TARGET,
             memory: 48 << 20,
+            stop: Stop::new(),
         }
     }
 }
@@ -96,11 +99,14 @@ pub async fn backup(
     let backup_id = BackupId::new(started_at);
     let mut forked: BTreeSet<Generation> = BTreeSet::new();
     let stored = loop {
-        let plan = plan::plan(client, &repository, options, &forked).await?;
+        let planning = plan::plan(client, &repository, options, &forked);
+        let plan = options.stop.run_until_cancelled(planning).await;
+        let plan = plan.ok_or(EngineError::Stopped)??;
         progress.planned(plan.offsets_ahead());
         match fetch::copy(client, &repository, backup_id, options, plan, &progress).await? {
             fetch::Copied::Whole(stored) => break *stored,
             fetch::Copied::Forked(generations) => forked.extend(generations),
+            fetch::Copied::Stopped => return Err(EngineError::Stopped),
         }
     };
     let run = conclude::Run {

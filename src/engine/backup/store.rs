@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use crate::engine::extents::Held;
 use crate::engine::transactions::OpenTransactions;
-use crate::engine::{EngineError, Progress};
+use crate::engine::{EngineError, Progress, Stop};
 use crate::record::{PartitionId, TopicId};
 use crate::repository::{BackupId, Extent, Layer, PackRef, PackWriter, Repository};
 
@@ -86,6 +86,7 @@ pub(super) struct Store {
     stored: Stored,
     pack_size: u64,
     record: Option<Record>,
+    stop: Stop,
 }
 
 /// Where a run that may be continued writes down which packs are durable.
@@ -116,6 +117,7 @@ impl Store {
             stored: Stored::adopted(plan),
             pack_size: options.pack_size,
             record,
+            stop: options.stop.clone(),
         }
     }
 
@@ -149,9 +151,12 @@ impl Store {
                 self.record_last(repository)?;
             }
         }
-        // The manifest follows at once: the last pack is not worth a record.
         if let Some(last) = writer {
             self.stored.packs.push(last.finish()?);
+            // Otherwise the manifest follows at once, and the last pack is not worth a record.
+            if self.stop.is_cancelled() {
+                self.record_last(repository)?;
+            }
         }
         Ok(self.stored)
     }

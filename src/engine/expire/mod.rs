@@ -5,6 +5,7 @@
 //! apply   under the exclusive lock: plan again, manifests first, then packs, layers and states
 //! ```
 
+mod preview;
 mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +20,7 @@ use crate::repository::{
 
 use super::EngineError;
 
+pub use preview::{Foreseen, Preview};
 pub use rules::{Candidate, Decision, Reason, Retention, decide};
 
 /// What an interrupted run or restore left is given up when nothing came of it for so long.
@@ -231,7 +233,8 @@ fn remove(
 ) -> Result<(), EngineError> {
     for manifest in &plan.doomed {
         repository.remove_backup(lock, manifest)?;
-        tracing::info!(backup_id = %manifest.backup_id, "removed");
+        let backup_id = manifest.backup_id;
+        tracing::info!(%backup_id, "backup {backup_id} removed");
     }
     for object in &plan.unreferenced {
         repository.remove_unreferenced(lock, object)?;

@@ -459,7 +459,7 @@ impl<'a> Lane<'a> {
                 last: format!("{error}{hint}"),
             });
         }
-        tracing::warn!(%error, partitions = stalled.len(), "retrying");
+        tracing::warn!("retrying {} partitions: {error}", stalled.len());
         tokio::time::sleep(retry.backoff(self.attempts)).await;
         self.attempts += 1;
         let topics: BTreeSet<String> = self

@@ -147,7 +147,9 @@ impl Stream {
         let expected = self.end();
         if self.offsets.is_some() && base_offset != expected {
             let partition = &self.target.key;
-            tracing::warn!(%partition, %expected, %base_offset, "somebody else writes to the target");
+            tracing::warn!(
+                "somebody else writes to the target: a batch for {partition} got offset {base_offset}, not {expected}"
+            );
         }
         self.take(loaded, base_offset);
     }

@@ -1,0 +1,266 @@
+//! The runs that have not ended: which of them work, and which may begin when there is a place.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tokio::time::Instant;
+
+use crate::engine::Stop;
+use crate::policy::{BackupPolicy, Limits};
+use crate::schedule::Concurrency;
+
+use super::progress::RunProgress;
+use super::status::{RunId, RunState, RunStatus, Work};
+
+/// The pause before the second try; doubled for each that follows.
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// What fails in passing is tried again for so long, unless its policy's `start_deadline` says otherwise.
+const RETRY_WITHIN: Duration = Duration::from_secs(15 * 60);
+
+/// A run that has not ended. It goes by the text that its policy had when it was accepted.
+pub(super) struct Run {
+    pub run_id: RunId,
+    pub work: Work,
+    pub policy: Arc<BackupPolicy>,
+    pub scheduled_at: Option<DateTime<Utc>>,
+    pub accepted_at: DateTime<Utc>,
+    /// No try begins later, the first one neither.
+    pub start_until: Option<Instant>,
+    pub stop: Stop,
+    pub progress: Arc<RunProgress>,
+    pub tries: u32,
+    /// Why the last try failed.
+    pub error: Option<String>,
+    pub phase: Phase,
+    retry_until: Option<Instant>,
+}
+
+/// Whether a run has a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// It may have one from this moment on.
+    Waiting(Instant),
+    /// It has one.
+    Working,
+}
+
+impl Run {
+    pub fn new(
+        work: Work,
+        policy: Arc<BackupPolicy>,
+        scheduled_at: Option<DateTime<Utc>>,
+        now: DateTime<Utc>,
+    ) -> Self {
+        let late = scheduled_at.zip(policy.timetable.start_deadline);
+        let start_until = late.map(|(scheduled_at, deadline)| {
+            let passed = (now - scheduled_at).to_std().unwrap_or_default();
+            Instant::now() + deadline.saturating_sub(passed)
+        });
+        Self {
+            run_id: RunId::now(),
+            work,
+            policy,
+            scheduled_at,
+            accepted_at: now,
+            start_until,
+            stop: Stop::new(),
+            progress: Arc::default(),
+            tries: 0,
+            error: None,
+            phase: Phase::Waiting(Instant::now()),
+            retry_until: None,
+        }
+    }
+
+    pub fn is_working(&self) -> bool {
+        self.phase == Phase::Working
+    }
+
+    /// A try begins.
+    pub fn begin(&mut self) {
+        self.tries += 1;
+        self.phase = Phase::Working;
+        let until = || Instant::now() + RETRY_WITHIN;
+        self.retry_until
+            .get_or_insert_with(|| self.start_until.unwrap_or_else(until));
+    }
+
+    /// A try failed in passing: after which pause there is another; none when that would be too late.
+    pub fn again(&mut self, error: String) -> Option<Duration> {
+        let doubled = 1 << self.tries.saturating_sub(1).min(16);
+        let pause = (FIRST_PAUSE * doubled).min(LONGEST_PAUSE);
+        self.error = Some(error);
+        let at = Instant::now() + pause;
+        if self.retry_until.is_some_and(|until| at > until) {
+            return None;
+        }
+        self.phase = Phase::Waiting(at);
+        Some(pause)
+    }
+
+    pub fn status(&self) -> RunStatus {
+        let state = match self.phase {
+            Phase::Waiting(_) => RunState::Waiting,
+            Phase::Working if self.stop.is_cancelled() => RunState::Stopping,
+            Phase::Working => RunState::Running,
+        };
+        RunStatus {
+            run_id: self.run_id,
+            work: self.work,
+            state,
+            scheduled_at: self.scheduled_at,
+            started_at: self.accepted_at,
+            tries: self.tries,
+            error: self.error.clone(),
+            progress: Arc::clone(&self.progress),
+        }
+    }
+}
+
+/// All of them, in the order of their acceptance.
+#[derive(Default)]
+pub(super) struct Runs(BTreeMap<RunId, Run>);
+
+impl Runs {
+    pub fn accept(&mut self, run: Run) {
+        self.0.insert(run.run_id, run);
+    }
+
+    pub fn get_mut(&mut self, run_id: RunId) -> Option<&mut Run> {
+        self.0.get_mut(&run_id)
+    }
+
+    pub fn remove(&mut self, run_id: RunId) -> Option<Run> {
+        self.0.remove(&run_id)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Run> {
+        self.0.values()
+    }
+
+    /// Those of a policy that do the same work.
+    pub fn of<'a>(&'a self, policy: &'a str, work: Work) -> impl Iterator<Item = &'a Run> {
+        self.iter()
+            .filter(move |run| run.policy.name == policy && run.work == work)
+    }
+
+    /// Those that wait and were to begin by now.
+    pub fn too_late(&self, now: Instant) -> Vec<RunId> {
+        let late = |run: &&Run| {
+            run.tries == 0 && !run.is_working() && run.start_until.is_some_and(|until| until < now)
+        };
+        self.iter().filter(late).map(|run| run.run_id).collect()
+    }
+
+    /// When the next of those that wait for a moment may begin, or is too late.
+    pub fn next_moment(&self, now: Instant) -> Option<Instant> {
+        let moments = self.iter().filter(|run| !run.is_working()).flat_map(|run| {
+            let not_before = match run.phase {
+                Phase::Waiting(at) => Some(at),
+                Phase::Working => None,
+            };
+            let too_late = run.start_until.filter(|_| run.tries == 0);
+            [
+                not_before,
+                too_late.map(|until| until + Duration::from_millis(1)),
+            ]
+        });
+        moments.flatten().filter(|moment| *moment > now).min()
+    }
+
+    /// The run that is to have the next place, if there is one for it.
+    ///
+    /// Of those that may begin, the one whose cluster has the fewest at work; then the oldest. So a cluster with many policies
+    /// keeps no other one waiting for longer than one run takes.
+    pub fn next(&self, now: Instant, limits: &Limits) -> Option<RunId> {
+        let places = Places::new(self, now, limits);
+        let waiting = self
+            .iter()
+            .filter(|run| run.waits(now) && places.has_one_for(run));
+        // The first of equals is the oldest.
+        let least = waiting.min_by_key(|run| places.of_cluster(&run.policy.cluster));
+        least.map(|run| run.run_id)
+    }
+}
+
+/// Who has the places, and who is to have one before others.
+struct Places<'a> {
+    limits: &'a Limits,
+    working: Vec<&'a Run>,
+    /// Scheduled expiries that wait, the oldest first.
+    expiries: Vec<&'a Run>,
+}
+
+impl<'a> Places<'a> {
+    fn new(runs: &'a Runs, now: Instant, limits: &'a Limits) -> Self {
+        let expires = |run: &&Run| run.work == Work::Expire && run.scheduled_at.is_some();
+        Self {
+            limits,
+            working: runs.iter().filter(|run| run.is_working()).collect(),
+            expiries: runs
+                .iter()
+                .filter(|run| run.waits(now))
+                .filter(expires)
+                .collect(),
+        }
+    }
+
+    fn backups(&self) -> impl Iterator<Item = &Run> {
+        let working = self.working.iter().copied();
+        working.filter(|run| run.work == Work::Backup)
+    }
+
+    fn of_cluster(&self, cluster: &str) -> usize {
+        self.backups()
+            .filter(|run| run.policy.cluster == cluster)
+            .count()
+    }
+
+    fn has_one_for(&self, run: &Run) -> bool {
+        let mut working = self.working.iter();
+        match run.work {
+            Work::Backup => {
+                self.backups().count() < self.limits.max_concurrent_backups as usize
+                    && self.of_cluster(&run.policy.cluster)
+                        < self.limits.backups_per_cluster as usize
+                    && working.all(|other| run.goes_with(other))
+                    && !self.must_let_pass(run)
+            }
+            // It needs the repository for itself.
+            Work::Expire => working.all(|other| run.policy.repository != other.policy.repository),
+        }
+    }
+
+    /// Whether a scheduled expiry of the repository has waited long enough: it may be overtaken while a run goes on that was there
+    /// before it, so that no long backup keeps the others waiting, and by none after that.
+    fn must_let_pass(&self, run: &Run) -> bool {
+        let in_repository = |other: &&&Run| other.policy.repository == run.policy.repository;
+        let first = self.expiries.iter().find(in_repository);
+        first.is_some_and(|expire| {
+            let mut working = self.working.iter().filter(in_repository);
+            run.run_id > expire.run_id && !working.any(|other| other.run_id < expire.run_id)
+        })
+    }
+}
+
+impl Run {
+    fn waits(&self, now: Instant) -> bool {
+        matches!(self.phase, Phase::Waiting(at) if at <= now)
+    }
+
+    /// Whether a backup may run beside another run.
+    fn goes_with(&self, other: &Self) -> bool {
+        let same_policy = self.policy.name == other.policy.name;
+        match other.work {
+            Work::Backup => !same_policy || self.policy.timetable.concurrency == Concurrency::Allow,
+            Work::Expire => self.policy.repository != other.policy.repository,
+        }
+    }
+}

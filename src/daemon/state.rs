@@ -1,0 +1,182 @@
+//! What a restart should not forget and no manifest tells: moments that were decided upon, and how runs ended. The file may be
+//! lost without harm: then the repositories' manifests alone tell what was done.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use super::status::{EndedRun, Status};
+
+const FORMAT: u32 = 1;
+const FILE: &str = "state.json";
+/// Thousands of policies take less.
+const SIZE_LIMIT: u64 = 64 << 20;
+/// Many runs that end at once are written down together.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What is known of policies from before the daemon started, by name.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Remembered {
+    pub policies: BTreeMap<String, RememberedPolicy>,
+}
+
+/// What is known of one policy.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct RememberedPolicy {
+    /// Due moments up to this were decided upon.
+    pub settled_at: Option<DateTime<Utc>>,
+    /// When a run last succeeded.
+    pub last_success_at: Option<DateTime<Utc>>,
+    /// How the last run ended.
+    pub last_run: Option<EndedRun>,
+}
+
+impl Remembered {
+    /// A backup that a policy's run made. The later of what is known counts.
+    pub fn backup(&mut self, policy: &str, started_at: DateTime<Utc>, finished_at: DateTime<Utc>) {
+        let known = self.policies.entry(policy.to_owned()).or_default();
+        known.settled_at = known.settled_at.max(Some(started_at));
+        known.last_success_at = known.last_success_at.max(Some(finished_at));
+    }
+
+    fn of(status: &Status) -> Self {
+        let policies = status.policies.iter().filter(|policy| policy.runs);
+        let policies = policies.map(|policy| {
+            let remembered = RememberedPolicy {
+                settled_at: policy.settled_at,
+                last_success_at: policy.last_success_at,
+                last_run: policy.last_run.clone(),
+            };
+            (policy.policy.clone(), remembered)
+        });
+        Self {
+            policies: policies.collect(),
+        }
+    }
+}
+
+/// The file, below the directory that systemd gives the service.
+#[derive(Debug, Clone)]
+pub(super) struct StateFile {
+    path: PathBuf,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Content {
+    format: u32,
+    policies: BTreeMap<String, RememberedPolicy>,
+}
+
+impl StateFile {
+    pub fn below(directory: &Path) -> Self {
+        Self {
+            path: directory.join(FILE),
+        }
+    }
+
+    /// What it tells; nothing where it is not there, or is not to be understood.
+    pub fn read(&self) -> Remembered {
+        match self.content() {
+            Ok(policies) => Remembered { policies },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Remembered::default(),
+            Err(error) => {
+                let path = self.path.display();
+                tracing::warn!(
+                    "the state file {path} tells nothing, the repositories' manifests do: {error}"
+                );
+                Remembered::default()
+            }
+        }
+    }
+
+    fn content(&self) -> io::Result<BTreeMap<String, RememberedPolicy>> {
+        let size = std::fs::metadata(&self.path)?.len();
+        if size > SIZE_LIMIT {
+            return Err(io::Error::other(format!("it has {size} bytes")));
+        }
+        let content: Content = serde_json::from_slice(&std::fs::read(&self.path)?)?;
+        match content.format {
+            FORMAT => Ok(content.policies),
+            other => Err(io::Error::other(format!("it has format {other}"))),
+        }
+    }
+
+    /// Replaces it whole.
+    fn write(&self, remembered: &Remembered) -> io::Result<()> {
+        let content = Content {
+            format: FORMAT,
+            policies: remembered.policies.clone(),
+        };
+        let new = self.path.with_extension("json.new");
+        std::fs::write(&new, serde_json::to_vec_pretty(&content)?)?;
+        std::fs::rename(&new, &self.path)
+    }
+
+    /// Keeps it up to date until there is no more to come.
+    pub async fn follow(self, mut status: watch::Receiver<Arc<Status>>) {
+        let mut written = Remembered::of(&status.borrow());
+        let mut failing = false;
+        loop {
+            let more = status.changed().await.is_ok();
+            let now = Remembered::of(&status.borrow_and_update());
+            if now != written {
+                let file = self.clone();
+                let content = now.clone();
+                let wrote = tokio::task::spawn_blocking(move || file.write(&content)).await;
+                let wrote = wrote.unwrap_or_else(|error| Err(io::Error::other(error)));
+                match wrote {
+                    Ok(()) => failing = false,
+                    // Once, until it can be written again.
+                    Err(error) if !failing => {
+                        let path = self.path.display();
+                        tracing::warn!("the state file {path} cannot be written: {error}");
+                        failing = true;
+                    }
+                    Err(_) => {}
+                }
+                written = now;
+            }
+            if !more {
+                return;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_read_and_what_cannot_be_understood_tells_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = StateFile::below(directory.path());
+        assert_eq!(file.read(), Remembered::default());
+        let mut remembered = Remembered::default();
+        let now = Utc::now();
+        remembered.backup("orders", now, now);
+        remembered.backup(
+            "orders",
+            now - Duration::from_secs(60),
+            now - Duration::from_secs(50),
+        );
+        assert_eq!(remembered.policies["orders"].settled_at, Some(now));
+        file.write(&remembered).unwrap();
+        assert_eq!(file.read(), remembered);
+        for torn in [
+            "",
+            "{\"format\": 1, \"pol",
+            "{\"format\": 2, \"policies\": {}}",
+        ] {
+            std::fs::write(&file.path, torn).unwrap();
+            assert_eq!(file.read(), Remembered::default(), "{torn}");
+        }
+    }
+}
