@@ -11,7 +11,7 @@ use crate::repository::{BackupStatus, Selection};
 
 use super::groups::{GroupPatterns, selection};
 use super::places::{ClusterArgs, RepositoryArgs};
-use super::{CliError, Exit, Global, output, progress};
+use super::{CliError, Exit, Global, output, progress, stop};
 
 /// Make one backup now: copies what is new since the last one, and is complete in itself
 #[derive(Debug, Args)]
@@ -19,6 +19,7 @@ use super::{CliError, Exit, Global, output, progress};
 A PATTERN is a name, a glob (orders.*) or a regular expression between slashes (/^orders-\\d+$/); ! excludes.
 With --partition, --start-offset, --end-offset, --max-messages, --no-keys or --no-headers it is a one-off
 backup: it copies its part anew, and later backups do not build on it.
+Ctrl-C seals what was copied, and the next backup goes on behind it.
 Groups' offsets are read before the records' bounds are fixed, so no group is ahead of its records. ACLs for them:
 DESCRIBE on the groups.
 
@@ -123,6 +124,7 @@ pub async fn run(args: &BackupArgs, global: &Global) -> Result<Exit, CliError> {
         selection: args.selection(),
         pack_size: pack_size(args.pack_size)?,
         groups,
+        stop: stop::on_signals()?,
         ..BackupOptions::new(TopicPatterns::new(args.topics.clone()))
     };
     let report = backup(

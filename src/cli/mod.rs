@@ -18,6 +18,7 @@ mod restore;
 mod run;
 mod show;
 mod status;
+mod stop;
 mod verify;
 
 use std::path::PathBuf;

@@ -9,6 +9,8 @@ use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 
+use crate::engine::size::Size;
+
 use super::{CliError, Global};
 
 /// Prints a report as JSON on standard output.
@@ -148,17 +150,7 @@ pub fn table<const N: usize>(header: [&str; N], right: &[usize]) -> Table {
 
 /// Bytes for people: `1.5 GiB`.
 pub fn bytes(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
-    if bytes < 1024 {
-        return format!("{bytes} B");
-    }
-    let mut amount = bytes as f64 / 1024.0;
-    let mut unit = 0;
-    while amount >= 1024.0 && unit + 1 < UNITS.len() {
-        amount /= 1024.0;
-        unit += 1;
-    }
-    format!("{amount:.1} {}", UNITS.get(unit).unwrap_or(&"PiB"))
+    Size(bytes).to_string()
 }
 
 /// A number for people: `1 234 567`.

@@ -25,22 +25,38 @@ pub(super) struct Files {
     seen: Sha256,
     events: mpsc::Receiver<()>,
     /// Watching ends when this is dropped; none where the system cannot watch.
-    _watcher: Option<RecommendedWatcher>,
+    watcher: Option<RecommendedWatcher>,
 }
 
 impl Files {
     /// Begins to watch.
     pub fn watch(directory: &Path) -> Self {
         let (sender, events) = mpsc::channel(1);
-        let watcher = watcher(directory, sender).map_err(|error| {
+        let watcher = watcher(sender).and_then(|mut watcher| {
+            watcher.watch(directory, RecursiveMode::NonRecursive)?;
+            Ok(watcher)
+        });
+        let watcher = watcher.map_err(|error| {
             let seconds = LOOK_EVERY.as_secs();
             tracing::warn!("changes of files are found by looking every {seconds} s: {error}");
         });
-        Self {
+        let mut files = Self {
             directory: directory.to_owned(),
             seen: content(directory),
             events,
-            _watcher: watcher.ok(),
+            watcher: watcher.ok(),
+        };
+        files.watch_policies();
+        files
+    }
+
+    /// The directory of policies may come, go, or be another one than before: a watch is on what bore the name when it began.
+    fn watch_policies(&mut self) {
+        let policies = self.directory.join("policies.d");
+        if let Some(watcher) = &mut self.watcher {
+            watcher.unwatch(&policies).ok();
+            // One that is not there, or cannot be watched, is looked at now and then.
+            watcher.watch(&policies, RecursiveMode::NonRecursive).ok();
         }
     }
 
@@ -55,6 +71,7 @@ impl Files {
                 }
                 Err(_) => {}
             }
+            self.watch_policies();
             let now = content(&self.directory);
             if now != self.seen {
                 self.seen = now;
@@ -69,21 +86,15 @@ impl Files {
     }
 }
 
-fn watcher(directory: &Path, sender: mpsc::Sender<()>) -> notify::Result<RecommendedWatcher> {
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+fn watcher(sender: mpsc::Sender<()>) -> notify::Result<RecommendedWatcher> {
+    notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         // To read a file is an event too, and would lead to reading it again.
         let is_read = |kind: &EventKind| matches!(kind, EventKind::Access(access) if *access != AccessKind::Close(AccessMode::Write));
         if !event.is_ok_and(|event| is_read(&event.kind)) {
             // One that waits says all.
             sender.try_send(()).ok();
         }
-    })?;
-    watcher.watch(directory, RecursiveMode::NonRecursive)?;
-    let policies = directory.join("policies.d");
-    if policies.is_dir() {
-        watcher.watch(&policies, RecursiveMode::NonRecursive)?;
-    }
-    Ok(watcher)
+    })
 }
 
 /// A digest of names and contents of all that is read as configuration. What cannot be read counts as empty: reading it

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use chrono::Utc;
 use tracing::Instrument;
 
-use crate::engine::backup::{BackupOptions, BackupReport, backup};
+use crate::engine::backup::{BackupOptions, BackupReport, Room, backup};
 use crate::engine::expire::{self, ExpireOptions};
+use crate::engine::size::Size;
 use crate::engine::verify::{VerifyOptions, verify};
 use crate::engine::{EngineError, Stop};
 use crate::kafka::{Client, Cluster, Retry};
@@ -26,6 +27,8 @@ pub(super) struct Job {
     pub repository: RepositoryLocation,
     /// Bytes of record batches that it may hold in memory.
     pub memory: u64,
+    /// What its backup may add to the repository at most.
+    pub max_backup_size: Option<Size>,
     pub progress: Arc<RunProgress>,
     pub stop: Stop,
 }
@@ -75,7 +78,7 @@ async fn back_up(job: &Job) -> Result<Outcome, EngineError> {
     };
     let storage = DirectoryStorage::create(&job.repository.path)?;
     let repository = Arc::new(Repository::open_or_init(Arc::new(storage))?);
-    refuse_without_room(job, &repository)?;
+    let room = room(job, &repository)?;
     let client = Client::connect(job.cluster.clone(), retry).await?;
     let options = BackupOptions {
         allow_empty: policy.allow_empty,
@@ -84,6 +87,7 @@ async fn back_up(job: &Job) -> Result<Outcome, EngineError> {
         groups: policy.groups.clone(),
         policy: Some(policy.name.clone()),
         memory: job.memory,
+        room,
         stop: job.stop.clone(),
         ..BackupOptions::new(policy.topics.clone())
     };
@@ -107,27 +111,30 @@ async fn in_a_thread<T: Send + 'static>(
         .map_err(|_| EngineError::Lost(name))?
 }
 
-/// Refuses a backup where the repository is as large, or its disk as full, as the configuration lets it be.
-fn refuse_without_room(job: &Job, repository: &Repository) -> Result<(), EngineError> {
+/// How much a backup may add: the least of what `max_backup_size`, `max_size` and `min_free` leave; none without any of them.
+fn room(job: &Job, repository: &Repository) -> Result<Option<Room>, EngineError> {
     let location = &job.repository;
-    let refused = |why: String| {
-        Err(EngineError::Refused(format!(
-            "no room for a backup in {}: {why}; keep fewer backups, or give it more room",
+    let mut rooms = Vec::new();
+    if let Some(limit) = job.max_backup_size {
+        rooms.push((limit.0, format!("max_backup_size is {limit}")));
+    }
+    if let Some(limit) = location.max_size {
+        let size = Size(repository.size()?);
+        let bound = format!(
+            "{} takes {size} of max_size, {limit}",
             location.path.display()
-        )))
-    };
-    if let Some(max_size) = location.max_size {
-        let size = repository.size()?;
-        if size >= max_size.0 {
-            return refused(format!("it has {size} bytes, max_size is {}", max_size.0));
-        }
+        );
+        rooms.push((limit.0.saturating_sub(size.0), bound));
     }
-    if let (Some(min_free), Some(free)) = (location.min_free, repository.free_bytes()?)
-        && free < min_free.0
-    {
-        return refused(format!("{free} bytes are free, min_free is {}", min_free.0));
+    if let (Some(limit), Some(free)) = (location.min_free, repository.free_bytes()?) {
+        let bound = format!(
+            "{} are free, of which min_free, {limit}, stay free",
+            Size(free)
+        );
+        rooms.push((free.saturating_sub(limit.0), bound));
     }
-    Ok(())
+    let least = rooms.into_iter().min();
+    Ok(least.map(|(bytes, bound)| Room { bytes, bound }))
 }
 
 /// Verifies what was backed up. The backup is there whatever is found.

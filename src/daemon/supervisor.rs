@@ -415,6 +415,7 @@ impl<E: Execute> Supervisor<E> {
                 cluster: cluster.clone(),
                 repository: repository.clone(),
                 memory: limits.memory.0 / u64::from(limits.max_concurrent_backups.max(1)),
+                max_backup_size: limits.max_backup_size,
                 progress: Arc::clone(&run.progress),
                 stop: run.stop.clone(),
             }),

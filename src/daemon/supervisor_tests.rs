@@ -484,7 +484,7 @@ async fn a_busy_repository_starves_no_scheduled_expiry() {
         .map(|n| policy(&format!("failing-{n}"), HOUR))
         .collect();
     let play = Play::new(HOUR / 2, configuration(policies), &Remembered::default());
-    tokio::time::sleep(26 * HOUR).await;
+    tokio::time::sleep(30 * HOUR).await;
     assert_eq!(play.executor.expired.lock().unwrap().len(), 10);
 }
 

@@ -59,6 +59,12 @@ pub enum EngineError {
         /// The system's error.
         source: io::Error,
     },
+    /// The repository may not hold what there is to add.
+    #[error("no room for the backup: {detail}; keep fewer backups, or give it more room")]
+    NoRoom {
+        /// How much it is, and what bounds it.
+        detail: String,
+    },
     /// It was told to stop.
     #[error("stopped before its end; what was sealed is kept, and the next run goes on behind it")]
     Stopped,
@@ -75,7 +81,22 @@ impl EngineError {
             Self::Repository(error) => error.is_transient(),
             Self::Stalled { .. } | Self::Stopped => true,
             Self::Unfinished { source, .. } => source.is_transient(),
-            Self::Refused(_) | Self::Batch { .. } | Self::Output { .. } | Self::Lost(_) => false,
+            Self::Refused(_)
+            | Self::NoRoom { .. }
+            | Self::Batch { .. }
+            | Self::Output { .. }
+            | Self::Lost(_) => false,
+        }
+    }
+}
+
+impl EngineError {
+    /// Whether it ended for want of space: what it wrote is better given back.
+    pub(super) fn is_for_want_of_space(&self) -> bool {
+        match self {
+            Self::NoRoom { .. } => true,
+            Self::Repository(error) => matches!(error, RepositoryError::NoSpace { .. }),
+            _ => false,
         }
     }
 }

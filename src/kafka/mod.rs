@@ -13,6 +13,7 @@ mod error;
 mod fetch;
 mod group_offsets;
 mod groups;
+mod log_dirs;
 mod metadata;
 mod offsets;
 mod produce;

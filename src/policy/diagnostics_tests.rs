@@ -132,7 +132,7 @@ error: `1.5GiB` is not a size such as \"64MiB\" or \"100GB\"
   |
 4 | retention = { max_size = \"1.5GiB\", keep_last = -1 }
   |                          ^^^^^^^^
-  = help: units are B, kB, KiB, MB, MiB, GB and GiB
+  = help: units are B, kB, KiB, MB, MiB, GB, GiB, TB and TiB
 
 error: `-1` is not a whole number from 0 to 4294967295
  --> DIR/policies.d/a.toml:4:48

@@ -123,7 +123,7 @@ impl Kind for Http {
 pub struct Limits {
     /// Backups that run at the same time.
     pub max_concurrent_backups: u32,
-    /// Backups of one cluster that are accepted, running or waiting.
+    /// Backups of one cluster that run at the same time.
     pub backups_per_cluster: u32,
     /// The same for restores.
     pub restores_per_cluster: u32,
@@ -154,7 +154,7 @@ const MAX_CONCURRENT_BACKUPS: Key<Count<1>> = Key::optional(
 );
 const BACKUPS_PER_CLUSTER: Key<Count<1>> = Key::optional(
     "backups_per_cluster",
-    "backups of one cluster that are accepted, running or waiting; 10 by default",
+    "backups of one cluster that run at the same time; 10 by default",
 );
 const RESTORES_PER_CLUSTER: Key<Count<1>> = Key::optional(
     "restores_per_cluster",

@@ -118,14 +118,18 @@ impl Kind for Size {
     const WANTS: &'static str = "a size such as \"64MiB\" or \"100GB\"";
 
     fn schema() -> Value {
-        json!({ "type": "string", "pattern": "^\\s*[0-9]+\\s*(B|[kK]B|KiB|MB|MiB|GB|GiB)?\\s*$" })
+        json!({ "type": "string", "pattern": "^\\s*[0-9]+\\s*(B|[kK]B|KiB|MB|MiB|GB|GiB|TB|TiB)?\\s*$" })
     }
 
     fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
         let text = text::<Self>(node, reader)?;
         let size = text.parse().ok();
         if size.is_none() {
-            reader.wrong_text::<Self>(node, text, "units are B, kB, KiB, MB, MiB, GB and GiB");
+            reader.wrong_text::<Self>(
+                node,
+                text,
+                "units are B, kB, KiB, MB, MiB, GB, GiB, TB and TiB",
+            );
         }
         size
     }

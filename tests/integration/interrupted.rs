@@ -102,6 +102,39 @@ fn what_an_interrupted_backup_sealed_is_adopted_and_not_copied_again() {
 }
 
 #[test]
+fn a_backup_that_is_told_to_stop_seals_what_it_copied_however_little() {
+    let interrupted = Interrupted::new("interrupted.stopped", 2);
+    let (scene, topic) = (&interrupted.scene, interrupted.topic);
+    for partition in 0..2 {
+        let records = records(0, 1000, 8000);
+        scene
+            .client
+            .produce(topic, partition, Compression::None, records);
+    }
+    let slow = format!("--json --topic {topic} --compression none --rate-limit 4MiB/s");
+    let mut run = scene.start("backup", &slow);
+    // Long after the first fetch, long before the last: packs of 256 MiB would not be full for minutes.
+    std::thread::sleep(Duration::from_millis(1500));
+    let process = rustix::process::Pid::from_child(&run);
+    rustix::process::kill_process(process, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(run.wait().unwrap().code(), Some(75));
+    assert!(scene.files("locks").is_empty() && scene.files("backups").is_empty());
+    let sealed = interrupted.bytes_in_packs();
+    assert!(sealed > 1 << 20, "{sealed}");
+    let report = interrupted.proves_itself();
+    let told = report["warnings"].to_string();
+    assert!(told.contains("taken over"), "{told}");
+    let (all, raw) = (
+        interrupted.bytes_in_packs(),
+        report["total_size_bytes"].as_u64().unwrap(),
+    );
+    assert!(
+        sealed < raw && all < raw + raw / 50,
+        "{sealed} sealed, {all} of {raw} in packs"
+    );
+}
+
+#[test]
 fn killed_at_any_moment_a_backup_leaves_a_sound_repository_and_the_next_goes_on() {
     let interrupted = Interrupted::new("interrupted.killed", 3);
     let (scene, topic) = (&interrupted.scene, interrupted.topic);

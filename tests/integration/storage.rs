@@ -41,13 +41,14 @@ fn a_full_disk_is_said_and_the_next_run_works_when_there_is_space() {
     let script = r#"
         mount -t tmpfs -o size=6m tmpfs "$PLACE" || exit 99
         kafkeep() { "$KAFKEEP" "$@" --repository "$PLACE/repository"; }
-        backup() { kafkeep backup --bootstrap-servers "$BROKER" --topic "$1" --compression none; }
+        backup() { kafkeep backup --bootstrap-servers "$BROKER" --topic "$1" --compression none --pack-size 1MiB; }
         backup full || exit 98
         backup full.large 2>"$PLACE/../error"
         echo "code $?"
         cat "$PLACE/../error" >&2
         kafkeep verify && echo sound
-        find "$PLACE/repository/.tmp" "$PLACE/repository/locks" -type f
+        find "$PLACE/repository/.tmp" "$PLACE/repository/locks" "$PLACE/repository/runs" -type f
+        echo "packs $(find "$PLACE/repository/packs" -type f | wc -l)"
         kafkeep list --json | grep -c '"backup_id"'
         # Not a byte is left: a backup cannot even be begun, and what is there can be read.
         cat /dev/zero >"$PLACE/filler" 2>/dev/null
@@ -74,7 +75,7 @@ fn a_full_disk_is_said_and_the_next_run_works_when_there_is_space() {
         "{outcome}"
     );
     assert!(
-        outcome.stdout.contains("\nsound\n1\n"),
+        outcome.stdout.contains("\nsound\npacks 1\n1\n"),
         "leftovers, or damage: {outcome}"
     );
     for text in ["again 1\n", "still sound\n", "sound again\n"] {

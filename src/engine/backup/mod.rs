@@ -15,6 +15,7 @@ mod groups;
 mod offsets;
 mod plan;
 mod report;
+mod room;
 mod seal;
 mod store;
 mod walk;
@@ -27,14 +28,16 @@ use chrono::Utc;
 
 use crate::kafka::Client;
 use crate::record::Compression;
-use crate::repository::{BackupId, PACK_TARGET, Repository, Selection};
+use crate::repository::{BackupId, LockGuard, PACK_TARGET, Repository, Selection};
 
 pub use groups::GroupSelection;
 pub use offsets::OffsetBound;
 pub use plan::{BackupPlan, PartitionPlan, TopicConfiguration, TopicPlan};
 pub use report::{BackupReport, GroupReport, PartitionReport, TopicReport};
+pub use room::Room;
 
 use super::chain::Generation;
+use super::expire;
 use super::rate::RateLimit;
 use super::topics::TopicPatterns;
 use super::{EngineError, Progress, Stop};
@@ -60,6 +63,8 @@ pub struct BackupOptions {
     pub pack_size: u64,
     /// Bytes of fetched batches that may be in memory at once.
     pub memory: u64,
+    /// What it may add to the repository.
+    pub room: Option<Room>,
     /// Ends the run early: what was copied is sealed first, for the next run to go on behind.
     pub stop: Stop,
 }
@@ -77,6 +82,7 @@ impl BackupOptions {
             policy: None,
             pack_size: PACK_TARGET,
             memory: 48 << 20,
+            room: None,
             stop: Stop::new(),
         }
     }
@@ -94,16 +100,51 @@ pub async fn backup(
     progress: Arc<dyn Progress>,
 ) -> Result<BackupReport, EngineError> {
     let lock = repository.lock_shared("backup")?;
+    let backup_id = BackupId::new(Utc::now());
+    let made = make(client, &repository, lock, backup_id, options, progress).await;
+    match made {
+        Err(error) if error.is_for_want_of_space() => {
+            give_back(repository, backup_id).await;
+            Err(error)
+        }
+        made => made,
+    }
+}
+
+/// Takes away what a run has sealed that ended for want of space: nobody goes on with it before there is more.
+async fn give_back(repository: Arc<Repository>, backup_id: BackupId) {
+    let given_back = tokio::task::spawn_blocking(move || expire::give_up(&repository, backup_id));
+    let given_back = given_back
+        .await
+        .unwrap_or(Err(EngineError::Lost("the thread that gives space back")));
+    match given_back {
+        Ok(0) => {}
+        Ok(bytes) => tracing::info!("{bytes} bytes that were written are given back"),
+        Err(error) => {
+            tracing::warn!(
+                "what was written is not given back, the next backup takes it over: {error}"
+            );
+        }
+    }
+}
+
+async fn make(
+    client: &Client,
+    repository: &Arc<Repository>,
+    lock: LockGuard,
+    backup_id: BackupId,
+    options: &BackupOptions,
+    progress: Arc<dyn Progress>,
+) -> Result<BackupReport, EngineError> {
     let clock = Instant::now();
-    let started_at = Utc::now();
-    let backup_id = BackupId::new(started_at);
+    let started_at = backup_id.started_at();
     let mut forked: BTreeSet<Generation> = BTreeSet::new();
     let stored = loop {
-        let planning = plan::plan(client, &repository, options, &forked);
+        let planning = plan::plan(client, repository, options, &forked);
         let plan = options.stop.run_until_cancelled(planning).await;
         let plan = plan.ok_or(EngineError::Stopped)??;
         progress.planned(plan.offsets_ahead());
-        match fetch::copy(client, &repository, backup_id, options, plan, &progress).await? {
+        match fetch::copy(client, repository, backup_id, options, plan, &progress).await? {
             fetch::Copied::Whole(stored) => break *stored,
             fetch::Copied::Forked(generations) => forked.extend(generations),
             fetch::Copied::Stopped => return Err(EngineError::Stopped),
@@ -115,7 +156,7 @@ pub async fn backup(
         clock,
         options: options.clone(),
     };
-    let concluding = Arc::clone(&repository);
+    let concluding = Arc::clone(repository);
     tokio::task::spawn_blocking(move || conclude::conclude(&concluding, &lock, run, stored))
         .await
         .map_err(|_| EngineError::Lost("the thread that writes the manifest"))?

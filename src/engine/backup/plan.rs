@@ -118,7 +118,7 @@ impl BackupPlan {
 }
 
 /// How many offsets `[start, end)` has.
-fn span(start: Offset, end: Offset) -> u64 {
+pub(super) fn span(start: Offset, end: Offset) -> u64 {
     u64::try_from(end.0.saturating_sub(start.0)).unwrap_or(0)
 }
 
@@ -199,6 +199,10 @@ pub(super) async fn plan(
             topic.topic
         ))
     }));
+    if let Some(room) = &options.room {
+        room.refuse_too_large(client, &topics, &mut warnings)
+            .await?;
+    }
     if let Some(selection) = &options.selection {
         warnings.extend(unmet_bounds(&topics, selection)?);
     }

@@ -11,9 +11,9 @@ use crate::engine::{EngineError, Progress, Stop};
 use crate::record::{PartitionId, TopicId};
 use crate::repository::{BackupId, Extent, Layer, PackRef, PackWriter, Repository};
 
-use super::BackupOptions;
 use super::plan::BackupPlan;
 use super::seal::SealedChunk;
+use super::{BackupOptions, Room};
 
 /// What a run stored of one partition.
 #[derive(Debug, Default)]
@@ -84,8 +84,11 @@ fn pack_number(number: usize) -> u32 {
 /// The run's own thread of writing.
 pub(super) struct Store {
     stored: Stored,
+    /// Bytes of blocks that the run stored itself.
+    added: u64,
     pack_size: u64,
     record: Option<Record>,
+    room: Option<Room>,
     stop: Stop,
 }
 
@@ -115,8 +118,10 @@ impl Store {
         });
         Self {
             stored: Stored::adopted(plan),
+            added: 0,
             pack_size: options.pack_size,
             record,
+            room: options.room.clone(),
             stop: options.stop.clone(),
         }
     }
@@ -141,6 +146,10 @@ impl Store {
                 &chunk,
                 self.stored.partitions.entry(chunk.slot).or_default(),
             )?;
+            self.added += chunk.block.header.len();
+            if let Some(room) = &self.room {
+                room.refuse(self.added, "it adds more than")?;
+            }
             let header = &chunk.block.header;
             let offsets = u64::try_from(header.last_offset.0 - chunk.start.0 + 1).unwrap_or(0);
             progress.advanced(offsets, u64::from(header.raw_len));

@@ -211,6 +211,25 @@ fn needed_by_restores(
         .collect())
 }
 
+/// Gives up an unfinished run: its packs, and whatever else nothing references. Returns the bytes that became free.
+pub(super) fn give_up(repository: &Repository, run_id: BackupId) -> Result<u64, EngineError> {
+    let lock = repository.lock_exclusive("backup")?;
+    repository.forget_runs(&[run_id])?;
+    let mut walk = repository.reference_walk();
+    let mut kept = walk.of_runs()?;
+    for manifest in manifests(repository)? {
+        let needs = walk.of_backup(&manifest);
+        let advice = "verify tells what is damaged";
+        kept.extend(&needs.map_err(|error| unknowable(&manifest.backup_id, error, advice))?);
+    }
+    let mut freed = 0;
+    for object in repository.unreferenced(&kept)? {
+        repository.remove_unreferenced(&lock, &object)?;
+        freed += object.size;
+    }
+    Ok(freed)
+}
+
 /// Forgets runs that nobody went on with: their packs are no longer kept for adoption.
 fn give_up_runs(repository: &Repository, now: DateTime<Utc>) -> Result<(), EngineError> {
     let (runs, _) = repository.unfinished_runs()?;

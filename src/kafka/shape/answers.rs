@@ -2,10 +2,10 @@
 
 use kafka_protocol::messages::{
     ApiVersionsResponse, ConsumerGroupDescribeResponse, CreateTopicsResponse, DeleteTopicsResponse,
-    DescribeConfigsResponse, DescribeGroupsResponse, FetchResponse, FindCoordinatorResponse,
-    IncrementalAlterConfigsResponse, InitProducerIdResponse, ListGroupsResponse,
-    ListOffsetsResponse, MetadataResponse, OffsetCommitResponse, OffsetFetchResponse,
-    ProduceResponse, SaslAuthenticateResponse, SaslHandshakeResponse,
+    DescribeConfigsResponse, DescribeGroupsResponse, DescribeLogDirsResponse, FetchResponse,
+    FindCoordinatorResponse, IncrementalAlterConfigsResponse, InitProducerIdResponse,
+    ListGroupsResponse, ListOffsetsResponse, MetadataResponse, OffsetCommitResponse,
+    OffsetFetchResponse, ProduceResponse, SaslAuthenticateResponse, SaslHandshakeResponse,
 };
 
 use super::{Field, Kind, Shape, Shaped};
@@ -165,6 +165,26 @@ shaped!(FetchResponse, flexible: 12, [
         ])),
     ])),
     array("node_endpoints", &NODE_ENDPOINT).since(16).tagged(0),
+]);
+
+shaped!(DescribeLogDirsResponse, flexible: 2, [
+    int32("throttle_time_ms"),
+    int16("error_code").since(3),
+    array("results", &Kind::Struct(&[
+        int16("error_code"),
+        string("log_dir"),
+        array("topics", &Kind::Struct(&[
+            string("name"),
+            array("partitions", &Kind::Struct(&[
+                int32("partition_index"),
+                int64("partition_size"),
+                int64("offset_lag"),
+                bool("is_future_key"),
+            ])),
+        ])),
+        int64("total_bytes").since(4),
+        int64("usable_bytes").since(4),
+    ])),
 ]);
 
 shaped!(ListOffsetsResponse, flexible: 6, [
