@@ -328,6 +328,7 @@ async fn produce_lane(
                     payload,
                 });
             let request = ProduceRequest {
+                transactional_id: None,
                 acks: -1,
                 timeout: Duration::from_secs(30),
                 batches: batches.collect(),

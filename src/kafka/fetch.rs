@@ -9,7 +9,7 @@ use kafka_protocol::messages::{self, FetchResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
-use crate::record::{LeaderEpoch, Offset, PartitionId, TopicId};
+use crate::record::{LeaderEpoch, Offset, PartitionId, ProducerId, TopicId};
 
 use super::connection::PendingAnswer;
 use super::{Connection, ErrorCode, KafkaError};
@@ -74,6 +74,9 @@ pub struct FetchedPartition {
     pub log_start_offset: Offset,
     /// Where the leader's log leaves the one held: epoch and end offset.
     pub diverging_epoch: Option<(LeaderEpoch, Offset)>,
+    /// Transactions that were aborted, as far as they have batches here: producer and first offset. Only under
+    /// [`Isolation::ReadCommitted`].
+    pub aborted: Vec<(ProducerId, Offset)>,
     /// Record batches, the last one perhaps cut off. A part of the receive buffer.
     pub records: Bytes,
 }
@@ -170,6 +173,7 @@ impl PendingFetch {
             };
             let Some(name) = name else { continue };
             for partition in topic.partitions {
+                let aborted = partition.aborted_transactions.into_iter().flatten();
                 let diverging = &partition.diverging_epoch;
                 fetched.push(FetchedPartition {
                     topic: name.clone(),
@@ -180,6 +184,12 @@ impl PendingFetch {
                     log_start_offset: Offset(partition.log_start_offset),
                     diverging_epoch: (diverging.end_offset >= 0)
                         .then_some((LeaderEpoch(diverging.epoch), Offset(diverging.end_offset))),
+                    aborted: aborted
+                        .map(|aborted| {
+                            let producer = ProducerId(aborted.producer_id.0);
+                            (producer, Offset(aborted.first_offset))
+                        })
+                        .collect(),
                     records: partition.records.unwrap_or_default(),
                 });
             }

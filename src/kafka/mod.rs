@@ -23,6 +23,7 @@ mod shape;
 #[cfg(test)]
 mod testing;
 mod tls;
+mod transactions;
 
 pub use address::Address;
 pub use admin::{ConfigEntry, ConfigSource, NewTopic, ProducerIdentity};
@@ -39,3 +40,4 @@ pub use metadata::{
 pub use offsets::{ListedOffset, OffsetSpec};
 pub use produce::{PendingProduce, ProduceBatch, ProduceRequest, ProducedPartition};
 pub use retry::Retry;
+pub use transactions::TransactionalProducer;

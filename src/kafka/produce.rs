@@ -16,6 +16,8 @@ use super::{Connection, ErrorCode, KafkaError};
 /// Batches to append, at most one a partition.
 #[derive(Debug, Clone)]
 pub struct ProduceRequest {
+    /// The name of the transactional producer that they are of.
+    pub transactional_id: Option<String>,
     /// Whose acknowledgement counts: -1 for all in-sync replicas.
     pub acks: i16,
     /// How long the broker may wait for them.
@@ -56,6 +58,8 @@ pub struct ProducedPartition {
 
 /// Later versions name topics by id; this one is known to every broker until further notice.
 const NEWEST: i16 = 12;
+/// From that one on a transactional batch means the newer protocol of transactions (KIP-890).
+const NEWEST_IN_TRANSACTION: i16 = 11;
 /// From here on lengths are compact and fields may be tagged.
 const FLEXIBLE: i16 = 9;
 
@@ -73,7 +77,11 @@ impl Connection {
         &self,
         request: ProduceRequest,
     ) -> Result<PendingProduce, KafkaError> {
-        let version = self.version::<messages::ProduceRequest>(NEWEST)?;
+        let newest = match request.transactional_id {
+            None => NEWEST,
+            Some(_) => NEWEST_IN_TRANSACTION,
+        };
+        let version = self.version::<messages::ProduceRequest>(newest)?;
         let mut head = BytesMut::with_capacity(256);
         self.header::<messages::ProduceRequest>(version)
             .encode(&mut head, messages::ProduceRequest::header_version(version))
@@ -95,21 +103,16 @@ fn encode(mut head: BytesMut, request: ProduceRequest, flexible: bool) -> Vec<By
         topics.entry(batch.topic.clone()).or_default().push(batch);
     }
     let mut chunks = Vec::new();
-    if flexible {
-        head.put_u8(0)
-    } else {
-        head.put_i16(-1)
+    match (&request.transactional_id, flexible) {
+        (None, true) => head.put_u8(0),
+        (None, false) => head.put_i16(-1),
+        (Some(id), _) => put_string(&mut head, id, flexible),
     }
     head.put_i16(request.acks);
     head.put_i32(i32::try_from(request.timeout.as_millis()).unwrap_or(i32::MAX));
     put_count(&mut head, topics.len(), flexible);
     for (name, batches) in topics {
-        if flexible {
-            put_varint(&mut head, name.len() + 1);
-        } else {
-            head.put_i16(i16::try_from(name.len()).unwrap_or(i16::MAX));
-        }
-        head.put_slice(name.as_bytes());
+        put_string(&mut head, &name, flexible);
         put_count(&mut head, batches.len(), flexible);
         for batch in batches {
             head.put_i32(batch.partition.0);
@@ -137,6 +140,15 @@ fn encode(mut head: BytesMut, request: ProduceRequest, flexible: bool) -> Vec<By
         chunks.push(head.freeze());
     }
     chunks
+}
+
+fn put_string(out: &mut BytesMut, text: &str, flexible: bool) {
+    if flexible {
+        put_varint(out, text.len() + 1);
+    } else {
+        out.put_i16(i16::try_from(text.len()).unwrap_or(i16::MAX));
+    }
+    out.put_slice(text.as_bytes());
 }
 
 fn put_count(out: &mut BytesMut, count: usize, flexible: bool) {

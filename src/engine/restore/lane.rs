@@ -337,6 +337,7 @@ impl<'a> Lane<'a> {
         }
         self.limiter.moved(bytes, records).await;
         let request = ProduceRequest {
+            transactional_id: None,
             acks: -1,
             // Sooner than we would give the broker up.
             timeout: self.client.retry().patience() / 2,

@@ -183,7 +183,16 @@ impl Connection {
         &self,
         request: R,
     ) -> Result<R::Response, KafkaError> {
-        let version = self.version::<R>(i16::MAX)?;
+        self.call_at_most(request, i16::MAX).await
+    }
+
+    /// The same in a version that is not newer than `ceiling`.
+    pub(super) async fn call_at_most<R: Request<Response: Shaped>>(
+        &self,
+        request: R,
+        ceiling: i16,
+    ) -> Result<R::Response, KafkaError> {
+        let version = self.version::<R>(ceiling)?;
         let bytes = self.send(&request, version).await?.receive().await?;
         self.decode(api_name::<R>(), bytes, version)
     }

@@ -1,11 +1,11 @@
 //! The shapes of the answers that we decode.
 
 use kafka_protocol::messages::{
-    ApiVersionsResponse, ConsumerGroupDescribeResponse, CreateTopicsResponse, DeleteTopicsResponse,
+    AddOffsetsToTxnResponse, AddPartitionsToTxnResponse, ApiVersionsResponse, ConsumerGroupDescribeResponse, CreateTopicsResponse, DeleteTopicsResponse,
     DescribeConfigsResponse, DescribeGroupsResponse, DescribeLogDirsResponse, FetchResponse,
     FindCoordinatorResponse, IncrementalAlterConfigsResponse, InitProducerIdResponse,
     ListGroupsResponse, ListOffsetsResponse, MetadataResponse, OffsetCommitResponse,
-    OffsetFetchResponse, ProduceResponse, SaslAuthenticateResponse, SaslHandshakeResponse,
+    OffsetFetchResponse, ProduceResponse, SaslAuthenticateResponse, SaslHandshakeResponse, TxnOffsetCommitResponse, EndTxnResponse,
 };
 
 use super::{Field, Kind, Shape, Shaped};
@@ -221,6 +221,47 @@ shaped!(ProduceResponse, flexible: 9, [
     ])),
     int32("throttle_time_ms"),
     array("node_endpoints", &NODE_ENDPOINT).since(10).tagged(0),
+]);
+
+shaped!(AddPartitionsToTxnResponse, flexible: 3, [
+    int32("throttle_time_ms"),
+    int16("error_code").since(4),
+    array("results_by_transaction", &Kind::Struct(&[
+        string("transactional_id"),
+        array("topic_results", &ADDED_TOPIC),
+    ])).since(4),
+    array("results_by_topic_v3_and_below", &ADDED_TOPIC).until(3),
+]);
+
+const ADDED_TOPIC: Kind = Kind::Struct(&[
+    string("name"),
+    array("results_by_partition", &Kind::Struct(&[
+        int32("partition_index"),
+        int16("partition_error_code"),
+    ])),
+]);
+
+shaped!(AddOffsetsToTxnResponse, flexible: 3, [
+    int32("throttle_time_ms"),
+    int16("error_code"),
+]);
+
+shaped!(TxnOffsetCommitResponse, flexible: 3, [
+    int32("throttle_time_ms"),
+    array("topics", &Kind::Struct(&[
+        string("name"),
+        array("partitions", &Kind::Struct(&[
+            int32("partition_index"),
+            int16("error_code"),
+        ])),
+    ])),
+]);
+
+shaped!(EndTxnResponse, flexible: 3, [
+    int32("throttle_time_ms"),
+    int16("error_code"),
+    int64("producer_id").since(5),
+    int16("producer_epoch").since(5),
 ]);
 
 shaped!(InitProducerIdResponse, flexible: 2, [
