@@ -10,6 +10,7 @@ pub mod expire;
 pub mod export;
 mod extents;
 pub mod groups;
+pub mod mirror;
 mod progress;
 pub mod rate;
 pub mod restore;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use kafka_protocol::error::ParseResponseErrorCode;
+use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
@@ -10,7 +11,7 @@ use kafka_protocol::messages::incremental_alter_configs_request::{
     AlterConfigsResource, AlterableConfig,
 };
 use kafka_protocol::messages::{
-    CreateTopicsRequest, DeleteTopicsRequest, DescribeConfigsRequest,
+    CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeConfigsRequest,
     IncrementalAlterConfigsRequest, InitProducerIdRequest, ProducerId as WireProducerId, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
@@ -230,6 +231,29 @@ impl Client {
             (topic.name.to_string(), answer)
         });
         Ok(answers.collect())
+    }
+
+    /// Gives topics more partitions: as many as the number says, all in all.
+    pub async fn create_partitions(
+        &self,
+        counts: &BTreeMap<String, u32>,
+    ) -> Result<(), KafkaError> {
+        let topics = counts.iter().map(|(topic, count)| {
+            CreatePartitionsTopic::default()
+                .with_name(named(topic))
+                .with_count(i32::try_from(*count).unwrap_or(i32::MAX))
+                .with_assignments(None)
+        });
+        let request = CreatePartitionsRequest::default()
+            .with_topics(topics.collect())
+            .with_timeout_ms(TIMEOUT_MS);
+        let response = self.controller().await?.call(request).await?;
+        for topic in response.results {
+            if let Some(code) = topic.error_code.err() {
+                return Err(refused(code, "ALTER", &topic.name, topic.error_message));
+            }
+        }
+        Ok(())
     }
 
     /// Deletes topics.

@@ -127,7 +127,9 @@ impl TransactionalProducer {
             .with_v3_and_below_topics(topics.collect());
         let ask = || async {
             let connection = self.own_coordinator().await?;
-            let response = connection.call_at_most(request.clone(), ADD_PARTITIONS).await?;
+            let response = connection
+                .call_at_most(request.clone(), ADD_PARTITIONS)
+                .await?;
             for topic in response.results_by_topic_v3_and_below {
                 for partition in topic.results_by_partition {
                     match partition.partition_error_code.err() {
@@ -181,7 +183,9 @@ impl TransactionalProducer {
             .with_topics(topics.collect());
         let ask = || async {
             let connection = self.client.coordinator(group).await?;
-            let response = connection.call_at_most(request.clone(), OFFSET_COMMIT).await?;
+            let response = connection
+                .call_at_most(request.clone(), OFFSET_COMMIT)
+                .await?;
             for partition in response.topics.iter().flat_map(|topic| &topic.partitions) {
                 refuse(partition.error_code, group)?;
             }
@@ -198,7 +202,9 @@ impl TransactionalProducer {
             .with_group_id(GroupId(text(group)));
         let ask = || async {
             let connection = self.own_coordinator().await?;
-            let response = connection.call_at_most(request.clone(), ADD_OFFSETS).await?;
+            let response = connection
+                .call_at_most(request.clone(), ADD_OFFSETS)
+                .await?;
             refuse(response.error_code, group)
         };
         self.client.retry().run(ask).await
@@ -220,7 +226,9 @@ impl TransactionalProducer {
     }
 
     async fn own_coordinator(&self) -> Result<Connection, KafkaError> {
-        self.client.transaction_coordinator(&self.transactional_id).await
+        self.client
+            .transaction_coordinator(&self.transactional_id)
+            .await
     }
 }
 
@@ -233,7 +241,10 @@ impl KafkaError {
 }
 
 fn refuse(code: i16, name: &str) -> Result<(), KafkaError> {
-    let authorization = |operation, resource: String| KafkaError::Authorization { operation, resource };
+    let authorization = |operation, resource: String| KafkaError::Authorization {
+        operation,
+        resource,
+    };
     Err(match code.err() {
         None => return Ok(()),
         Some(ErrorCode::TransactionalIdAuthorizationFailed) => {

@@ -37,6 +37,22 @@ pub fn restamp(
     batch: &BatchRef<'_>,
     stamp: &ProducerStamp,
 ) -> Result<[u8; HEADER_LEN], RecordError> {
+    restamped(batch, stamp, 0)
+}
+
+/// The same for a batch of a transaction.
+pub fn restamp_in_transaction(
+    batch: &BatchRef<'_>,
+    stamp: &ProducerStamp,
+) -> Result<[u8; HEADER_LEN], RecordError> {
+    restamped(batch, stamp, TRANSACTIONAL)
+}
+
+fn restamped(
+    batch: &BatchRef<'_>,
+    stamp: &ProducerStamp,
+    set: i16,
+) -> Result<[u8; HEADER_LEN], RecordError> {
     let old = batch.header();
     let payload = batch.payload();
     let payload_crc = crc32c::crc32c(payload);
@@ -46,7 +62,7 @@ pub fn restamp(
     };
     batch.compare_crc(whole(&old))?;
     let attributes =
-        batch.raw_attributes() & !(TIMESTAMP_TYPE | TRANSACTIONAL | CONTROL | DELETE_HORIZON);
+        batch.raw_attributes() & !(TIMESTAMP_TYPE | TRANSACTIONAL | CONTROL | DELETE_HORIZON) | set;
     let mut new = old;
     put(&mut new, 0, 0_i64.to_be_bytes());
     put(&mut new, 12, (-1_i32).to_be_bytes());

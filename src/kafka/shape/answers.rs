@@ -1,11 +1,13 @@
 //! The shapes of the answers that we decode.
 
 use kafka_protocol::messages::{
-    AddOffsetsToTxnResponse, AddPartitionsToTxnResponse, ApiVersionsResponse, ConsumerGroupDescribeResponse, CreateTopicsResponse, DeleteTopicsResponse,
-    DescribeConfigsResponse, DescribeGroupsResponse, DescribeLogDirsResponse, FetchResponse,
-    FindCoordinatorResponse, IncrementalAlterConfigsResponse, InitProducerIdResponse,
-    ListGroupsResponse, ListOffsetsResponse, MetadataResponse, OffsetCommitResponse,
-    OffsetFetchResponse, ProduceResponse, SaslAuthenticateResponse, SaslHandshakeResponse, TxnOffsetCommitResponse, EndTxnResponse,
+    AddOffsetsToTxnResponse, AddPartitionsToTxnResponse, ApiVersionsResponse,
+    ConsumerGroupDescribeResponse, CreatePartitionsResponse, CreateTopicsResponse,
+    DeleteTopicsResponse, DescribeConfigsResponse, DescribeGroupsResponse, DescribeLogDirsResponse,
+    EndTxnResponse, FetchResponse, FindCoordinatorResponse, IncrementalAlterConfigsResponse,
+    InitProducerIdResponse, ListGroupsResponse, ListOffsetsResponse, MetadataResponse,
+    OffsetCommitResponse, OffsetFetchResponse, ProduceResponse, SaslAuthenticateResponse,
+    SaslHandshakeResponse, TxnOffsetCommitResponse,
 };
 
 use super::{Field, Kind, Shape, Shaped};
@@ -167,6 +169,15 @@ shaped!(FetchResponse, flexible: 12, [
     array("node_endpoints", &NODE_ENDPOINT).since(16).tagged(0),
 ]);
 
+shaped!(CreatePartitionsResponse, flexible: 2, [
+    int32("throttle_time_ms"),
+    array("results", &Kind::Struct(&[
+        string("name"),
+        int16("error_code"),
+        string("error_message"),
+    ])),
+]);
+
 shaped!(DescribeLogDirsResponse, flexible: 2, [
     int32("throttle_time_ms"),
     int16("error_code").since(3),
@@ -235,10 +246,10 @@ shaped!(AddPartitionsToTxnResponse, flexible: 3, [
 
 const ADDED_TOPIC: Kind = Kind::Struct(&[
     string("name"),
-    array("results_by_partition", &Kind::Struct(&[
-        int32("partition_index"),
-        int16("partition_error_code"),
-    ])),
+    array(
+        "results_by_partition",
+        &Kind::Struct(&[int32("partition_index"), int16("partition_error_code")]),
+    ),
 ]);
 
 shaped!(AddOffsetsToTxnResponse, flexible: 3, [

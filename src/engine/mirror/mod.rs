@@ -1,0 +1,217 @@
+//! `mirror`: copies topics from one cluster to another, every record once.
+//!
+//! ```text
+//! plan      topics, their targets, and how far they are            -> MirrorPlan
+//! read      a worker a leader: raw batches, what was committed     -> Piece
+//! prepare   as they are, or opened where they must be              -> Ready
+//! write     a transaction: batches, and the offsets behind them
+//! ```
+//!
+//! Progress lies in the target alone, as offsets of a group that are committed in the same transaction as the records. So a mirror
+//! that fails in any way is begun anew from there, and nothing else has to be known.
+
+mod committed;
+mod configuration;
+mod plan;
+mod prepare;
+mod progress;
+mod read;
+mod state;
+mod write;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use tokio::time::Instant;
+
+use crate::kafka::{Client, KafkaError};
+
+use super::rate::RateLimit;
+use super::topics::{NameTemplate, TopicPatterns};
+use super::{EngineError, Stop};
+
+pub use plan::{MirrorPlan, PartitionPlan, TopicPlan};
+pub use state::{MirrorState, PartitionState, PartitionStatus};
+
+/// What to mirror, and how.
+#[derive(Debug, Clone)]
+pub struct MirrorOptions {
+    /// Names the mirror in the target: its group and its transactional id are `kafkeep.NAME`. Two with one name fence each other.
+    pub name: String,
+    /// The topics.
+    pub topics: TopicPatterns,
+    /// Whether patterns that match nothing are fine.
+    pub allow_empty: bool,
+    /// What they are called in the target.
+    pub rename: NameTemplate,
+    /// How long.
+    pub until: Until,
+    /// Where partitions begin that were not mirrored before.
+    pub from: From,
+    /// Whether partitions of the target that hold records, of which nothing is known, are appended to.
+    pub append: bool,
+    /// How fast to read at most.
+    pub rate_limit: Option<RateLimit>,
+    /// Bytes of batches that may be in memory at once.
+    pub memory: u64,
+    /// Ends it behind what it has read; committed is committed.
+    pub stop: Stop,
+}
+
+/// How long a mirror goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// To where the source's logs end when it begins.
+    EndsAtStart,
+    /// Until it is told to stop.
+    Stopped,
+}
+
+/// Where partitions begin that were not mirrored before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum From {
+    /// With the oldest record.
+    Earliest,
+    /// With what comes from now on.
+    Latest,
+}
+
+impl MirrorOptions {
+    /// All of `topics`, to where they end now.
+    pub fn new(name: &str, topics: TopicPatterns) -> Self {
+        Self {
+            name: name.to_owned(),
+            topics,
+            allow_empty: false,
+            rename: NameTemplate::default(),
+            until: Until::EndsAtStart,
+            from: From::Earliest,
+            append: false,
+            rate_limit: None,
+            memory: 64 << 20,
+            stop: Stop::new(),
+        }
+    }
+
+    /// The group that holds its progress, which is its transactional id too.
+    pub(super) fn id(&self) -> String {
+        format!("kafkeep.{}", self.name)
+    }
+}
+
+/// What a mirror came to.
+#[derive(Debug, Clone, Serialize)]
+pub struct MirrorReport {
+    /// `completed`, or `incomplete` when partitions stand still for good.
+    pub status: &'static str,
+    /// The source.
+    pub source_cluster_id: String,
+    /// The target.
+    pub target_cluster_id: String,
+    /// When it began.
+    pub started_at: DateTime<Utc>,
+    /// How long it took.
+    pub duration_ms: u64,
+    /// Records that came into the target.
+    pub records: u64,
+    /// Bytes of record batches that came into the target.
+    pub bytes: u64,
+    /// The partitions.
+    pub partitions: Vec<PartitionStatus>,
+    /// What should be looked at.
+    pub warnings: Vec<String>,
+}
+
+/// How long to wait before a session is begun anew, at most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// Plans; nothing is changed in either cluster.
+pub async fn plan(
+    source: &Client,
+    target: &Client,
+    options: &MirrorOptions,
+) -> Result<MirrorPlan, EngineError> {
+    plan::plan(source, target, options).await
+}
+
+/// Mirrors until all is there, or until it is told to stop. What fails in passing is begun anew from what is committed: by a
+/// bounded mirror until nothing has moved for the clients' deadline, else for ever.
+pub async fn mirror(
+    source: &Client,
+    target: &Client,
+    options: &MirrorOptions,
+    state: &Arc<MirrorState>,
+) -> Result<MirrorReport, EngineError> {
+    let started_at = Utc::now();
+    let clock = Instant::now();
+    let mut bounds = plan::Bounds::default();
+    let mut attempts = 0;
+    let mut moved = (state.moved(), Instant::now());
+    let warnings = loop {
+        let session = write::session(source, target, options, &mut bounds, state);
+        let error = match session.await {
+            Ok(write::Ended::Finished(warnings)) => break warnings,
+            Ok(write::Ended::TopicsChanged) => {
+                attempts = 0;
+                continue;
+            }
+            Err(error) => error,
+        };
+        if is_fenced(&error) {
+            return Err(EngineError::Refused(format!(
+                "another mirror named {} has taken over: two of one name fence each other, so stop one",
+                options.name
+            )));
+        }
+        if !error.is_transient() || options.stop.is_cancelled() {
+            return Err(error);
+        }
+        if moved.0 != state.moved() {
+            moved = (state.moved(), Instant::now());
+            attempts = 0;
+        }
+        let is_bounded = options.until == Until::EndsAtStart;
+        if is_bounded && moved.1.elapsed() > target.retry().deadline {
+            return Err(error);
+        }
+        state.interrupted(&error.to_string());
+        let pause = target.retry().backoff(attempts).min(LONGEST_PAUSE);
+        tracing::warn!(
+            "mirror {}: begun anew in {} ms: {error}",
+            options.name,
+            pause.as_millis()
+        );
+        attempts += 1;
+        if options
+            .stop
+            .run_until_cancelled(tokio::time::sleep(pause))
+            .await
+            .is_none()
+        {
+            return Err(error);
+        }
+    };
+    let partitions = state.partitions();
+    let stands = partitions
+        .iter()
+        .any(|partition| partition.state.is_stopped());
+    let sum = |of: fn(&PartitionStatus) -> u64| partitions.iter().map(of).sum();
+    Ok(MirrorReport {
+        status: if stands { "incomplete" } else { "completed" },
+        source_cluster_id: source.cluster_id().to_owned(),
+        target_cluster_id: target.cluster_id().to_owned(),
+        started_at,
+        duration_ms: u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX),
+        records: sum(|partition| partition.records),
+        bytes: sum(|partition| partition.bytes),
+        partitions,
+        warnings,
+    })
+}
+
+fn is_fenced(error: &EngineError) -> bool {
+    matches!(error, EngineError::Kafka(error) if KafkaError::is_fenced(error))
+}

@@ -1,0 +1,104 @@
+//! From an answer of the source to batches that the target takes: as they are under a new header, or rebuilt where they must be.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use crate::engine::extents::OPEN_LIMIT;
+use crate::record::{
+    BatchRef, Numbering, Offset, ProducerId, Rebuild, RecordError, Timestamp, TimestampType,
+    batches, rebuild,
+};
+
+use super::committed::{CommittedView, Seen};
+
+/// A batch that the target takes when it is stamped.
+#[derive(Debug, Clone)]
+pub(super) struct Ready {
+    /// Dense, from offset 0 on.
+    pub bytes: Bytes,
+    /// How many.
+    pub records: u32,
+}
+
+/// What was not copied of an answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Skipped {
+    /// Records of aborted transactions.
+    pub aborted: u64,
+    /// Records that came from the target.
+    pub returning: u64,
+}
+
+/// An answer, prepared.
+#[derive(Debug, Default)]
+pub(super) struct Prepared {
+    pub ready: Vec<Ready>,
+    pub skipped: Skipped,
+    /// The latest timestamp of a batch that is copied.
+    pub timestamp: Option<Timestamp>,
+}
+
+/// Prepares the whole batches of `records` that have offsets in `wanted`. Batches of `returning` producers came from the target.
+pub(super) fn prepare(
+    records: &Bytes,
+    aborted: Vec<(ProducerId, Offset)>,
+    wanted: &Range<Offset>,
+    returning: &BTreeSet<ProducerId>,
+) -> Result<Prepared, RecordError> {
+    let mut view = CommittedView::new(aborted);
+    let mut prepared = Prepared::default();
+    for batch in batches(records) {
+        let batch = batch?;
+        let seen = view.look(&batch)?;
+        if batch.last_offset() < wanted.start || batch.base_offset() >= wanted.end {
+            continue;
+        }
+        let count = u64::from(batch.record_count());
+        match seen {
+            Seen::Control => {}
+            Seen::Aborted => prepared.skipped.aborted += count,
+            Seen::Records if returning.contains(&batch.producer_id()) => {
+                prepared.skipped.returning += count;
+            }
+            Seen::Records if count == 0 => {}
+            Seen::Records => {
+                prepared.timestamp = prepared.timestamp.max(Some(batch.max_timestamp()));
+                prepared.ready.extend(made_ready(&batch, records, wanted)?);
+            }
+        }
+    }
+    Ok(prepared)
+}
+
+fn made_ready(
+    batch: &BatchRef<'_>,
+    records: &Bytes,
+    wanted: &Range<Offset>,
+) -> Result<Option<Ready>, RecordError> {
+    let bytes = if must_be_opened(batch, wanted) {
+        let options = Rebuild {
+            offsets: Some(wanted.clone()),
+            numbering: Numbering::Renumber,
+            ..Rebuild::default()
+        };
+        rebuild(batch, &options, OPEN_LIMIT)?
+    } else {
+        Some(records.slice_ref(batch.as_bytes()))
+    };
+    let Some(bytes) = bytes else {
+        return Ok(None);
+    };
+    let records = BatchRef::parse(&bytes)?.0.record_count();
+    Ok(Some(Ready { bytes, records }))
+}
+
+/// To be cut, to close holes that a broker would refuse, or to write the append time, which lies only in the header, into the
+/// records.
+fn must_be_opened(batch: &BatchRef<'_>, wanted: &Range<Offset>) -> bool {
+    batch.base_offset() < wanted.start
+        || batch.next_offset() > wanted.end
+        || batch.has_holes()
+        || batch.attributes().timestamp_type == TimestampType::LogAppendTime
+}

@@ -1,0 +1,133 @@
+//! What a mirror writes beside each offset that it commits: of which log it is, and who wrote it into the target.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::EngineError;
+use crate::kafka::{Client, CommittedOffset, KafkaError, TopicPartition};
+use crate::record::{LeaderEpoch, Offset, ProducerId, TopicId};
+
+const VERSION: u32 = 1;
+/// What begins the names of mirrors' groups.
+pub(super) const PREFIX: &str = "kafkeep.";
+/// An id is used up after 32,767 sessions; more than a few that are remembered would not fit into the metadata of a commit.
+const PRODUCERS: usize = 16;
+
+/// How far a partition was mirrored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Progress {
+    /// The first offset of the source that was not mirrored.
+    pub next: Offset,
+    /// The epoch of the last batch that was.
+    pub leader_epoch: LeaderEpoch,
+    pub note: Note,
+}
+
+/// The metadata of a commit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Note {
+    v: u32,
+    /// The source's cluster.
+    pub cluster_id: String,
+    /// The source's topic: a recreated one is another log.
+    pub topic_id: TopicId,
+    /// Under which ids the mirror has written into the target, the latest last.
+    pub producers: Vec<ProducerId>,
+}
+
+impl Note {
+    pub fn new(cluster_id: &str, topic_id: TopicId) -> Self {
+        Self {
+            v: VERSION,
+            cluster_id: cluster_id.to_owned(),
+            topic_id,
+            producers: Vec::new(),
+        }
+    }
+
+    pub fn wrote(&mut self, producer: ProducerId) {
+        self.producers.retain(|known| *known != producer);
+        self.producers.push(producer);
+        let surplus = self.producers.len().saturating_sub(PRODUCERS);
+        self.producers.drain(..surplus);
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        serde_json::from_str(text)
+            .ok()
+            .filter(|note: &Self| note.v == VERSION)
+    }
+}
+
+impl Progress {
+    /// As the target's group holds it.
+    pub fn committed(&self) -> Result<CommittedOffset, EngineError> {
+        let metadata = serde_json::to_string(&self.note);
+        Ok(CommittedOffset {
+            offset: self.next,
+            leader_epoch: self.leader_epoch,
+            metadata: metadata.map_err(|_| EngineError::Lost("a note of progress"))?,
+        })
+    }
+
+    fn of(committed: &CommittedOffset) -> Option<Self> {
+        Some(Self {
+            next: committed.offset,
+            leader_epoch: committed.leader_epoch,
+            note: Note::read(&committed.metadata)?,
+        })
+    }
+}
+
+/// How far the mirror with the group `group` is, by partition of the target. A commit that is no mirror's is refused: somebody
+/// uses the group for something else.
+pub(super) async fn read(
+    target: &Client,
+    group: &str,
+) -> Result<BTreeMap<TopicPartition, Progress>, EngineError> {
+    let groups = [group.to_owned()];
+    let mut fetched = target.committed_offsets(&groups).await?;
+    let offsets = match fetched.remove(group) {
+        Some(offsets) => offsets?.offsets,
+        None => return Ok(BTreeMap::new()),
+    };
+    let progress = offsets.into_iter().map(|(partition, committed)| {
+        let progress = Progress::of(&committed).ok_or_else(|| {
+            EngineError::Refused(format!(
+                "group {group} of the target has an offset for {partition} that no mirror committed: give the mirror another name, or delete the group"
+            ))
+        })?;
+        Ok((partition, progress))
+    });
+    progress.collect()
+}
+
+/// Under which ids mirrors have written into `source` what they read in the cluster `target_id`: it came from there, and does not
+/// go back. None where groups may not be described.
+pub(super) async fn returning(
+    source: &Client,
+    target_id: &str,
+) -> Result<Option<BTreeSet<ProducerId>>, EngineError> {
+    let listed = match source.list_groups().await {
+        Ok(listed) => listed,
+        Err(KafkaError::Authorization { .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let groups = listed.into_iter().map(|group| group.group);
+    let groups: Vec<String> = groups.filter(|group| group.starts_with(PREFIX)).collect();
+    let mut producers = BTreeSet::new();
+    for offsets in source.committed_offsets(&groups).await?.into_values() {
+        let offsets = match offsets {
+            Ok(offsets) => offsets.offsets,
+            Err(KafkaError::Authorization { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let notes = offsets
+            .values()
+            .filter_map(|committed| Note::read(&committed.metadata));
+        let of_target = notes.filter(|note| note.cluster_id == target_id);
+        producers.extend(of_target.flat_map(|note| note.producers));
+    }
+    Ok(Some(producers))
+}

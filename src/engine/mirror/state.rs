@@ -1,0 +1,209 @@
+//! How far a mirror is: written by the session, read whenever somebody looks.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use chrono::Utc;
+use serde::Serialize;
+
+use crate::kafka::TopicPartition;
+use crate::record::{Offset, PartitionId, Timestamp};
+
+use super::prepare::Skipped;
+
+/// What a partition does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PartitionState {
+    /// It is copied.
+    Mirroring,
+    /// All is there that was to be copied.
+    Finished,
+    /// It stands still: the source's topic was deleted and created anew.
+    Recreated,
+    /// It stands still: the source's log ends below what was mirrored, or is another one there.
+    Truncated,
+    /// It stands still: the target holds records, and how far they were mirrored is not known.
+    Unknown,
+    /// It stands still: a batch cannot be read, or the target does not take it.
+    Refused,
+}
+
+impl PartitionState {
+    /// Whether it does not go on without somebody's doing.
+    pub fn is_stopped(self) -> bool {
+        !matches!(self, Self::Mirroring | Self::Finished)
+    }
+}
+
+/// One partition.
+#[derive(Debug, Clone, Serialize)]
+pub struct PartitionStatus {
+    /// The source's topic.
+    pub topic: String,
+    /// The partition, which has the same number in the target.
+    pub partition: PartitionId,
+    /// The topic in the target.
+    pub target_topic: String,
+    /// What it does.
+    pub state: PartitionState,
+    /// Why it stands still.
+    pub problem: Option<String>,
+    /// The first offset that is not committed in the target.
+    pub next_offset: Offset,
+    /// Where what is to be copied ends, when it was last heard.
+    pub end_offset: Offset,
+    /// Offsets between the two: an upper bound of the records.
+    pub lag_records: u64,
+    /// How old the last record is that was copied, while there are more; 0 when there are none.
+    pub lag_seconds: f64,
+    /// Records copied.
+    pub records: u64,
+    /// Bytes of record batches copied.
+    pub bytes: u64,
+    /// Offsets that the source had deleted before they were copied.
+    pub lost_offsets: u64,
+    /// Records of aborted transactions, which are not copied.
+    pub aborted_records: u64,
+    /// Records that came from the target, and do not go back.
+    pub returning_records: u64,
+    #[serde(skip)]
+    pub(super) timestamp: Option<Timestamp>,
+}
+
+impl PartitionStatus {
+    pub(super) fn new(topic: &str, partition: PartitionId, target_topic: &str) -> Self {
+        Self {
+            topic: topic.to_owned(),
+            partition,
+            target_topic: target_topic.to_owned(),
+            state: PartitionState::Mirroring,
+            problem: None,
+            next_offset: Offset(0),
+            end_offset: Offset(0),
+            lag_records: 0,
+            lag_seconds: 0.0,
+            records: 0,
+            bytes: 0,
+            lost_offsets: 0,
+            aborted_records: 0,
+            returning_records: 0,
+            timestamp: None,
+        }
+    }
+
+    fn measured(mut self) -> Self {
+        let lag = self.end_offset.0.saturating_sub(self.next_offset.0);
+        self.lag_records = u64::try_from(lag).unwrap_or(0);
+        self.lag_seconds = match self.timestamp {
+            Some(Timestamp(copied)) if self.lag_records > 0 => {
+                (Utc::now().timestamp_millis() - copied).max(0) as f64 / 1000.0
+            }
+            _ => 0.0,
+        };
+        self
+    }
+}
+
+/// What was committed of one partition.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Advance {
+    pub next: Offset,
+    pub records: u64,
+    pub bytes: u64,
+    pub skipped: Skipped,
+    pub timestamp: Option<Timestamp>,
+}
+
+/// How far a mirror is.
+#[derive(Debug, Default)]
+pub struct MirrorState {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    partitions: BTreeMap<TopicPartition, PartitionStatus>,
+    moved: u64,
+    interrupted: Option<String>,
+}
+
+impl MirrorState {
+    /// All partitions, by the source's topic.
+    pub fn partitions(&self) -> Vec<PartitionStatus> {
+        let partitions = self.lock().partitions.clone();
+        partitions
+            .into_values()
+            .map(PartitionStatus::measured)
+            .collect()
+    }
+
+    /// Why nothing goes on at present; it is tried again.
+    pub fn problem(&self) -> Option<String> {
+        self.lock().interrupted.clone()
+    }
+
+    /// Rises whenever something was committed.
+    pub fn moved(&self) -> u64 {
+        self.lock().moved
+    }
+
+    pub(super) fn next_offset(&self, partition: &TopicPartition) -> Offset {
+        let inner = self.lock();
+        let status = inner.partitions.get(partition);
+        status.map_or(Offset(0), |status| status.next_offset)
+    }
+
+    pub(super) fn interrupted(&self, why: &str) {
+        self.lock().interrupted = Some(why.to_owned());
+    }
+
+    /// A session begins with these partitions; what was counted of them stays.
+    pub(super) fn begin(&self, partitions: Vec<PartitionStatus>) {
+        let mut inner = self.lock();
+        let mut before = std::mem::take(&mut inner.partitions);
+        for mut status in partitions {
+            let key = TopicPartition {
+                topic: status.topic.clone(),
+                partition: status.partition,
+            };
+            if let Some(before) = before.remove(&key) {
+                status.records = before.records;
+                status.bytes = before.bytes;
+                status.lost_offsets += before.lost_offsets;
+                status.aborted_records = before.aborted_records;
+                status.returning_records = before.returning_records;
+                status.timestamp = before.timestamp;
+            }
+            inner.partitions.insert(key, status);
+        }
+        inner.interrupted = None;
+    }
+
+    pub(super) fn change(
+        &self,
+        partition: &TopicPartition,
+        change: impl FnOnce(&mut PartitionStatus),
+    ) {
+        if let Some(status) = self.lock().partitions.get_mut(partition) {
+            change(status);
+        }
+    }
+
+    pub(super) fn committed(&self, partition: &TopicPartition, advance: &Advance) {
+        let mut inner = self.lock();
+        inner.moved += 1;
+        if let Some(status) = inner.partitions.get_mut(partition) {
+            status.next_offset = advance.next;
+            status.records += advance.records;
+            status.bytes += advance.bytes;
+            status.aborted_records += advance.skipped.aborted;
+            status.returning_records += advance.skipped.returning;
+            status.timestamp = status.timestamp.max(advance.timestamp);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
