@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets up what the tests need: a C compiler and make (librdkafka), python3 with zstd (the format's other reader), Java and
+# Sets up what the tests need: a C compiler and make (librdkafka), python3 with zstd (the format's other reader), Prometheus, Java and
 # Maven (Apache Kafka and its tools). Installs with apt-get where it may, else says what to install. Fetches the Kafka
 # releases pinned in tests/kafka/pom.xml into a cache, once.
 set -euo pipefail
@@ -10,6 +10,7 @@ command -v cc >/dev/null || missing+=(gcc libc6-dev)
 command -v make >/dev/null || missing+=(make)
 command -v python3 >/dev/null || missing+=(python3)
 command -v zstd >/dev/null || missing+=(zstd)
+command -v promtool >/dev/null || missing+=(prometheus)
 command -v javac >/dev/null || missing+=(default-jdk-headless)
 command -v mvn >/dev/null || missing+=(maven)
 

@@ -19,6 +19,9 @@ const DURATIONS: [f64; 10] = [
 /// How applying a retention ends.
 const EXPIRE_RESULTS: [&str; 2] = ["success", "failed"];
 
+/// Bytes as they are read from Kafka, and as they lie in packs.
+const DIRECTIONS: [&str; 2] = ["read", "stored"];
+
 /// The registry, and every series in it.
 pub struct Metrics {
     registry: Registry,
@@ -242,6 +245,13 @@ impl Metrics {
         self.expired_backups.with_label_values(&[name]);
         self.missed.with_label_values(&[name]);
         self.running.with_label_values(&[name]);
+        if kind == "backup" {
+            self.backup_records.with_label_values(&[name]);
+            self.backup_gaps.with_label_values(&[name]);
+            for direction in DIRECTIONS {
+                self.backup_bytes.with_label_values(&[name, direction]);
+            }
+        }
     }
 
     /// A policy is gone.
@@ -273,7 +283,7 @@ impl Metrics {
         ] {
             drop_series(series.remove_label_values(&[name]));
         }
-        for direction in ["read", "stored"] {
+        for direction in DIRECTIONS {
             drop_series(self.backup_bytes.remove_label_values(&[name, direction]));
         }
         for result in RunResult::ALL {
@@ -347,10 +357,8 @@ impl Metrics {
         self.backup_records
             .with_label_values(&[name])
             .inc_by(figures.new_messages);
-        for (direction, bytes) in [
-            ("read", figures.new_bytes),
-            ("stored", figures.new_stored_bytes),
-        ] {
+        let bytes = [figures.new_bytes, figures.new_stored_bytes];
+        for (direction, bytes) in DIRECTIONS.into_iter().zip(bytes) {
             self.backup_bytes
                 .with_label_values(&[name, direction])
                 .inc_by(bytes);

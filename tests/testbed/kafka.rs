@@ -469,7 +469,7 @@ fn start_zookeeper(directory: &Path, port: u16) -> Process {
 }
 
 /// A port that nobody listens on, outside the range that outgoing connections take theirs from.
-pub(super) fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let seed = u16::try_from(std::process::id() % 5_000).unwrap();
     loop {

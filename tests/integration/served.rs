@@ -1,0 +1,158 @@
+//! A daemon at work, and what it tells.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::scene::Scene;
+use crate::testbed::free_port;
+
+/// A daemon at work, with a configuration directory of its own; killed when the test ends.
+pub struct Daemon<'a> {
+    scene: &'a Scene<'a>,
+    pub directory: PathBuf,
+    pub port: u16,
+    pub process: Child,
+    /// What systemd is told.
+    told: Arc<Mutex<String>>,
+}
+
+impl<'a> Daemon<'a> {
+    /// Started with these policies.
+    pub fn start(scene: &'a Scene<'a>, policies: &str) -> Self {
+        let directory = scene.beside("etc");
+        fs::create_dir_all(directory.join("policies.d")).unwrap();
+        let port = free_port();
+        let kafkeep = format!(
+            "[http]\nlisten = '127.0.0.1:{port}'\n[clusters.prod]\nbootstrap_servers = ['{}']\n[repositories.main]\npath = '{}'\n",
+            scene.broker.address(),
+            scene.repository().display(),
+        );
+        fs::write(directory.join("kafkeep.toml"), kafkeep).unwrap();
+        fs::write(directory.join("policies.d/test.toml"), policies).unwrap();
+        let socket = scene.beside("notify");
+        let told = listen(UnixDatagram::bind(&socket).unwrap());
+        let process = Command::new(env!("CARGO_BIN_EXE_kafkeep"))
+            .args(["run", "--config", directory.to_str().unwrap()])
+            .env("NOTIFY_SOCKET", &socket)
+            .stdin(Stdio::null())
+            .stderr(fs::File::create(scene.beside("log")).unwrap())
+            .spawn()
+            .unwrap();
+        let daemon = Self {
+            scene,
+            directory,
+            port,
+            process,
+            told,
+        };
+        daemon.wait_until("it is ready", |daemon| {
+            TcpStream::connect(("127.0.0.1", daemon.port)).is_ok() && daemon.get("/readyz").0 == 200
+        });
+        daemon
+    }
+
+    pub fn write_policies(&self, policies: &str) {
+        // As editors do: a new file takes the old one's name.
+        let new = self.directory.join("policies.d/.test.toml.new");
+        fs::write(&new, policies).unwrap();
+        fs::rename(new, self.directory.join("policies.d/test.toml")).unwrap();
+    }
+
+    pub fn get(&self, path: &str) -> (u16, String) {
+        self.ask(&format!(
+            "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+        ))
+    }
+
+    pub fn ask(&self, request: &str) -> (u16, String) {
+        ask(self.port, request)
+    }
+
+    pub fn status(&self) -> Value {
+        serde_json::from_str(&self.get("/status").1).unwrap()
+    }
+
+    /// A metric's value; none where there is no such series.
+    pub fn metric(&self, series: &str) -> Option<f64> {
+        let (_, text) = self.get("/metrics");
+        let mut lines = text.lines();
+        lines.find_map(|line| line.strip_prefix(series)?.trim().parse().ok())
+    }
+
+    #[track_caller]
+    pub fn wait_until(&self, what: &str, happened: impl Fn(&Self) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !happened(self) {
+            let log = || fs::read_to_string(self.scene.beside("log")).unwrap();
+            assert!(Instant::now() < deadline, "never: {what}\n{}", log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let id = rustix::process::Pid::from_child(&self.process);
+        rustix::process::kill_process(id, signal).unwrap();
+    }
+
+    /// Waits until systemd was told all this since the last wait.
+    #[track_caller]
+    pub fn wait_until_told(&self, what: &[&str]) {
+        self.wait_until(&format!("systemd is told {what:?}"), |daemon| {
+            let told = daemon.told.lock().unwrap();
+            what.iter().all(|line| told.contains(line))
+        });
+        self.told.lock().unwrap().clear();
+    }
+}
+
+/// Reads all that is sent, as systemd does: who tells would wait else.
+fn listen(socket: UnixDatagram) -> Arc<Mutex<String>> {
+    let told = Arc::new(Mutex::new(String::new()));
+    let heard = Arc::clone(&told);
+    std::thread::spawn(move || {
+        let mut message = [0; 4096];
+        while let Ok(length) = socket.recv(&mut message) {
+            let message = std::str::from_utf8(&message[..length]).unwrap();
+            let mut heard = heard.lock().unwrap();
+            heard.push_str(message);
+            heard.push('\n');
+        }
+    });
+    told
+}
+
+impl Drop for Daemon<'_> {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
+
+/// Sends a whole request to a port of this machine: the answer's code and body.
+pub fn ask(port: u16, request: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let code = answer.split_whitespace().nth(1).unwrap().parse().unwrap();
+    let body = answer.split_once("\r\n\r\n").unwrap().1.to_owned();
+    (code, body)
+}
+
+/// A backup policy of `topic`.
+pub fn policy(name: &str, topic: &str, every: &str, more: &str) -> String {
+    format!(
+        "[backup.{name}]\ncluster = 'prod'\nrepository = 'main'\ntopics = ['{topic}']\nevery = '{every}'\nmax_age = '1h'\n{more}\n"
+    )
+}
