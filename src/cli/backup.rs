@@ -124,7 +124,7 @@ pub async fn run(args: &BackupArgs, global: &Global) -> Result<Exit, CliError> {
         selection: args.selection(),
         pack_size: pack_size(args.pack_size)?,
         groups,
-        stop: stop::on_signals()?,
+        stop: stop::on_signals("sealing what was copied")?,
         ..BackupOptions::new(TopicPatterns::new(args.topics.clone()))
     };
     let report = backup(

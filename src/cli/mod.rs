@@ -11,6 +11,7 @@ mod export;
 mod groups;
 mod list;
 mod log;
+mod mirror;
 mod output;
 mod places;
 mod progress;
@@ -94,6 +95,7 @@ enum Verb {
     Restore(restore::RestoreArgs),
     Export(export::ExportArgs),
     Expire(expire::ExpireArgs),
+    Mirror(mirror::MirrorArgs),
     Check(check::CheckArgs),
     Status(status::StatusArgs),
     Demo(demo::DemoArgs),
@@ -146,6 +148,7 @@ fn run(cli: &Cli) -> Result<Exit, CliError> {
             Verb::Restore(args) => restore::run(args, &cli.global).await,
             Verb::Export(args) => export::run(args, &cli.global).await,
             Verb::Expire(args) => expire::run(args, &cli.global),
+            Verb::Mirror(args) => mirror::run(args, &cli.global).await,
             Verb::Check(args) => check::run(args, &cli.global),
             Verb::Status(args) => status::run(args, &cli.global).await,
             Verb::Demo(args) => demo::run(args, &cli.global).await,

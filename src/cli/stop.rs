@@ -9,8 +9,8 @@ use super::CliError;
 /// As shells tell a process that SIGINT ended.
 const INTERRUPTED: i32 = 130;
 
-/// Told by the first SIGINT or SIGTERM. The second one ends the process at once, which loses no more than a crash does.
-pub fn on_signals() -> Result<Stop, CliError> {
+/// Told by the first SIGINT or SIGTERM, which begins `what`. The second one ends the process at once, which loses no more than a crash does.
+pub fn on_signals(what: &'static str) -> Result<Stop, CliError> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(CliError::Runtime)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(CliError::Runtime)?;
     let stop = Stop::new();
@@ -24,7 +24,7 @@ pub fn on_signals() -> Result<Stop, CliError> {
             if told.is_cancelled() {
                 std::process::exit(INTERRUPTED);
             }
-            tracing::warn!("sealing what was copied; once more to end at once");
+            tracing::warn!("{what}; once more to end at once");
             told.cancel();
         }
     });

@@ -7,15 +7,20 @@ use prometheus::{
     Opts, Registry, TextEncoder,
 };
 
+use crate::engine::mirror::PartitionStatus;
 use crate::policy::BackupPolicy;
 
-use super::status::{EndedRun, Expired, PolicyStatus, RunResult, Work};
+use super::status::{EndedRun, Expired, PolicyStatus, RunResult, Status, Work};
 
 /// From a second to a day.
 const DURATIONS: [f64; 10] = [
     1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 10_800.0, 43_200.0, 86_400.0,
 ];
 
+/// What becomes of the records that a mirror reads.
+const MIRROR_RESULTS: [&str; 3] = ["copied", "aborted", "returning"];
+/// What the partitions of a mirror do.
+const MIRROR_STATES: [&str; 2] = ["mirroring", "stopped"];
 /// How applying a retention ends.
 const EXPIRE_RESULTS: [&str; 2] = ["success", "failed"];
 
@@ -42,6 +47,10 @@ pub struct Metrics {
     backup_gaps: IntCounterVec,
     backup_partitions: IntGaugeVec,
     verify_findings: IntGaugeVec,
+    mirror_lag_records: IntGaugeVec,
+    mirror_lag_seconds: GaugeVec,
+    mirror_records: IntCounterVec,
+    mirror_partitions: IntGaugeVec,
     expire_runs: IntCounterVec,
     expired_backups: IntCounterVec,
     repository_size: IntGaugeVec,
@@ -181,6 +190,26 @@ impl Metrics {
                 "What the last verification of a backup of the policy found.",
                 policy,
             )?,
+            mirror_lag_records: all.whole(
+                "mirror_lag_records",
+                "Offsets of the source that the mirror has not copied: an upper bound of the records.",
+                policy,
+            )?,
+            mirror_lag_seconds: all.gauges(
+                "mirror_lag_seconds",
+                "How old the last record copied is of the partition that is furthest behind; 0 when nothing is to be copied.",
+                policy,
+            )?,
+            mirror_records: all.counters(
+                "mirror_records_total",
+                "Records that the mirror read, by what became of them.",
+                &["policy", "result"],
+            )?,
+            mirror_partitions: all.whole(
+                "mirror_partitions",
+                "Partitions of the mirror, by whether they are copied or stand still for good.",
+                &["policy", "state"],
+            )?,
             expire_runs: all.counters(
                 "expire_runs_total",
                 "How often the policy's retention was applied, by how that ended.",
@@ -210,8 +239,9 @@ impl Metrics {
         Some(metrics)
     }
 
-    /// In Prometheus' text format.
-    pub fn render(&self) -> Vec<u8> {
+    /// In Prometheus' text format; mirrors as far as they are at this moment.
+    pub fn render(&self, status: &Status) -> Vec<u8> {
+        self.mirrors_stand(&status.policies);
         let mut text = Vec::new();
         // Writing into memory does not fail, and the families are well-formed.
         TextEncoder::new()
@@ -291,6 +321,14 @@ impl Metrics {
             drop_series(self.last_status.remove_label_values(&[name, result.name()]));
         }
         drop_series(self.duration.remove_label_values(&[name]));
+        drop_series(self.mirror_lag_records.remove_label_values(&[name]));
+        drop_series(self.mirror_lag_seconds.remove_label_values(&[name]));
+        for result in MIRROR_RESULTS {
+            drop_series(self.mirror_records.remove_label_values(&[name, result]));
+        }
+        for state in MIRROR_STATES {
+            drop_series(self.mirror_partitions.remove_label_values(&[name, state]));
+        }
     }
 
     /// Due moments got no run.
@@ -301,8 +339,11 @@ impl Metrics {
     /// Where a policy stands now.
     pub fn policy_stands(&self, status: &PolicyStatus) {
         let name = status.policy.as_str();
-        let backups = status.running.iter().filter(|run| run.work == Work::Backup);
-        let running = whole(backups.count() as u64);
+        let runs = status
+            .running
+            .iter()
+            .filter(|run| run.work != Work::Expire.name());
+        let running = whole(runs.count() as u64);
         self.running.with_label_values(&[name]).set(running);
         match status.next_run_at {
             Some(next) => self.next_run.with_label_values(&[name]).set(seconds(next)),
@@ -322,6 +363,47 @@ impl Metrics {
                 self.last_status
                     .with_label_values(&[name, result.name()])
                     .set(is);
+            }
+        }
+    }
+
+    /// A run of a mirror ended.
+    pub fn mirror_ended(&self, name: &str, run: &EndedRun) {
+        self.runs
+            .with_label_values(&[name, run.outcome.result.name()])
+            .inc();
+    }
+
+    /// How far the mirrors are now.
+    fn mirrors_stand(&self, policies: &[PolicyStatus]) {
+        for policy in policies {
+            let Some(mirror) = policy.mirror.as_ref() else {
+                continue;
+            };
+            let (name, partitions) = (policy.policy.as_str(), mirror.partitions());
+            let sum = |of: fn(&PartitionStatus) -> u64| partitions.iter().map(of).sum::<u64>();
+            let lag_seconds = partitions.iter().map(|partition| partition.lag_seconds);
+            self.mirror_lag_seconds
+                .with_label_values(&[name])
+                .set(lag_seconds.fold(0.0, f64::max));
+            self.mirror_lag_records
+                .with_label_values(&[name])
+                .set(whole(sum(|partition| partition.lag_records)));
+            let stopped = sum(|partition| u64::from(partition.state.is_stopped()));
+            let all = partitions.len() as u64;
+            for (state, count) in MIRROR_STATES.iter().zip([all - stopped, stopped]) {
+                self.mirror_partitions
+                    .with_label_values(&[name, state])
+                    .set(whole(count));
+            }
+            let counts = [
+                sum(|partition| partition.records),
+                sum(|partition| partition.aborted_records),
+                sum(|partition| partition.returning_records),
+            ];
+            for (result, count) in MIRROR_RESULTS.iter().zip(counts) {
+                let counter = self.mirror_records.with_label_values(&[name, result]);
+                counter.inc_by(count.saturating_sub(counter.get()));
             }
         }
     }

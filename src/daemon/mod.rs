@@ -9,6 +9,7 @@
 
 mod files;
 mod metrics;
+mod mirrors;
 mod progress;
 mod repositories;
 mod run;
@@ -30,6 +31,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use crate::engine::EngineError;
+use crate::engine::mirror::MirrorReport;
 use crate::policy::{DaemonConfiguration, Diagnostics};
 
 pub use metrics::Metrics;
@@ -41,6 +44,7 @@ pub use status::{
 };
 
 use files::Files;
+use mirrors::MirrorJob;
 use repositories::Observer;
 use run::{Job, Tried};
 use state::StateFile;
@@ -119,6 +123,10 @@ struct Backups;
 impl Execute for Backups {
     async fn execute(&self, job: Job) -> Tried {
         run::run(job).await
+    }
+
+    async fn mirror(&self, job: MirrorJob) -> Result<MirrorReport, EngineError> {
+        mirrors::run(job).await
     }
 }
 
@@ -229,8 +237,14 @@ async fn stop(requests: &mpsc::Sender<Request>, view: &View) {
     }
     let marks = || -> Vec<_> {
         let status = view.status.borrow();
-        let runs = status.policies.iter().flat_map(|policy| &policy.running);
-        runs.map(|run| (run.run_id, run.progress.mark())).collect()
+        let runs = status.policies.iter().flat_map(|policy| {
+            let moved = policy.mirror.as_ref().map(|mirror| mirror.moved());
+            policy
+                .running
+                .iter()
+                .map(move |run| (run.run_id, run.progress.mark(), moved))
+        });
+        runs.collect()
     };
     let (mut marked, mut moved_at) = (marks(), Instant::now());
     while tokio::time::timeout(Duration::from_secs(1), &mut wait)

@@ -109,7 +109,7 @@ impl Run {
         };
         RunStatus {
             run_id: self.run_id,
-            work: self.work,
+            work: self.work.name(),
             state,
             scheduled_at: self.scheduled_at,
             started_at: self.accepted_at,

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::engine::mirror::MirrorState;
 use crate::policy::Diagnostic;
 use crate::repository::BackupId;
 
@@ -88,6 +89,11 @@ pub struct PolicyStatus {
     pub next_expire_at: Option<DateTime<Utc>>,
     /// What came of it the last time.
     pub last_expire: Option<Expired>,
+    /// Why this version cannot run it.
+    pub cannot_run: Option<String>,
+    /// How far a mirror is; as fresh as the moment of asking.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<Arc<MirrorState>>,
 }
 
 impl PolicyStatus {
@@ -106,6 +112,8 @@ impl PolicyStatus {
             max_age_seconds: None,
             next_expire_at: None,
             last_expire: None,
+            cannot_run: None,
+            mirror: None,
         }
     }
 }
@@ -164,8 +172,8 @@ pub enum RunState {
 pub struct RunStatus {
     /// Its name.
     pub run_id: RunId,
-    /// What it does.
-    pub work: Work,
+    /// What it does: `backup`, `expire` or `mirror`.
+    pub work: &'static str,
     /// Where it stands.
     pub state: RunState,
     /// The moment that it is for; none when an operator asked for it.

@@ -9,12 +9,15 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 
+use crate::engine::EngineError;
+use crate::engine::mirror::MirrorReport;
 use crate::policy::{
     BackupPolicy, DaemonConfiguration, Diagnostics, Difference, PolicyId, PolicyKind, WhenRemoved,
 };
 use crate::schedule::{Alarm, Concurrency, LONGEST_WAIT, Timer, Verdict};
 
 use super::metrics::Metrics;
+use super::mirrors::{MirrorEnded, MirrorJob, Mirrors};
 use super::run::{Job, Tried};
 use super::runs::{Run, Runs};
 use super::state::{Remembered, RememberedPolicy};
@@ -36,6 +39,12 @@ pub enum Request {
 pub(super) trait Execute: Send + Sync + 'static {
     /// Tries a job once.
     fn execute(&self, job: Job) -> impl Future<Output = Tried> + Send;
+
+    /// Mirrors until it fails, or all is there, or it is told to stop.
+    fn mirror(
+        &self,
+        job: MirrorJob,
+    ) -> impl Future<Output = Result<MirrorReport, EngineError>> + Send;
 }
 
 /// The wall clock; a test's is its own.
@@ -56,6 +65,7 @@ pub(super) struct Supervisor<E> {
     tries: JoinSet<Tried>,
     /// Which run each task of `tries` is for.
     tasks: HashMap<Id, RunId>,
+    mirrors: Mirrors,
     stopping: Option<oneshot::Sender<()>>,
 }
 
@@ -115,6 +125,7 @@ impl<E: Execute> Supervisor<E> {
             runs: Runs::default(),
             tries: JoinSet::new(),
             tasks: HashMap::new(),
+            mirrors: Mirrors::default(),
             stopping: None,
             wall,
         }
@@ -133,6 +144,7 @@ impl<E: Execute> Supervisor<E> {
             alarm.set(self.look());
             self.publish();
             if self.runs.is_empty()
+                && self.mirrors.is_idle()
                 && let Some(stopped) = self.stopping.take()
             {
                 // Who asked may be gone.
@@ -145,6 +157,7 @@ impl<E: Execute> Supervisor<E> {
                     None => return,
                 },
                 Some(ended) = self.tries.join_next_with_id() => self.tried(ended),
+                ended = self.mirrors.ended() => self.mirror_ended(ended),
                 () = alarm.rung() => {}
             }
             // What happens at once is published once.
@@ -175,6 +188,7 @@ impl<E: Execute> Supervisor<E> {
                 self.stopping = Some(answer);
                 let all: Vec<RunId> = self.runs.iter().map(|run| run.run_id).collect();
                 all.into_iter().for_each(|run_id| self.cancel(run_id));
+                self.mirrors.stop();
             }
         }
     }
@@ -199,8 +213,14 @@ impl<E: Execute> Supervisor<E> {
                 self.schedule(policy.clone(), remembered.policies.get(&policy.name), now);
             }
         }
-        for (name, kind) in not_run_yet(&configuration) {
-            self.metrics.policy_is_there(name, kind.name(), None);
+        self.mirrors.take(&difference, &configuration, now);
+        for policy in &configuration.mirrors {
+            self.metrics
+                .policy_is_there(&policy.name, PolicyKind::Mirror.name(), None);
+        }
+        for policy in &configuration.drains {
+            self.metrics
+                .policy_is_there(&policy.name, PolicyKind::Drain.name(), None);
         }
         for name in self.configuration.repositories.keys() {
             if !configuration.repositories.contains_key(name) {
@@ -291,6 +311,13 @@ impl<E: Execute> Supervisor<E> {
         }
         while let Some(run_id) = self.runs.next(now, &self.configuration.limits) {
             self.start(run_id);
+        }
+        let (due, look_again_in) = self.mirrors.look((self.wall)());
+        wait = wait.min(look_again_in);
+        for (name, job) in due {
+            let executor = Arc::clone(&self.executor);
+            self.mirrors
+                .spawn(name, async move { executor.mirror(job).await });
         }
         let moment = self.runs.next_moment(now);
         wait.min(moment.map_or(LONGEST_WAIT, |moment| moment - now))
@@ -495,7 +522,7 @@ impl<E: Execute> Supervisor<E> {
             outcome,
         };
         let name = &run.policy.name;
-        tell(name, &ended);
+        tell(name, run.work.name(), &ended);
         let Some(scheduled) = self.policies.get_mut(name) else {
             // The policy is gone, and its series with it.
             return;
@@ -508,6 +535,13 @@ impl<E: Execute> Supervisor<E> {
         scheduled.last_run = Some(ended);
         if success && self.stopping.is_none() {
             self.expire_is_due(name, None);
+        }
+    }
+
+    fn mirror_ended(&mut self, ended: MirrorEnded) {
+        if let Some((name, run)) = self.mirrors.take_in(ended, (self.wall)()) {
+            tell(&name, PolicyKind::Mirror.name(), &run);
+            self.metrics.mirror_ended(&name, &run);
         }
     }
 
@@ -565,18 +599,13 @@ impl<E: Execute> Supervisor<E> {
                 ..PolicyStatus::new(&policy.name, PolicyKind::Backup.name())
             }
         });
-        let others = not_run_yet(&self.configuration);
-        let others = others.map(|(name, kind)| PolicyStatus::new(name, kind.name()));
-        scheduled.chain(others).collect()
+        let drains = self.configuration.drains.iter();
+        let drains = drains.map(|policy| PolicyStatus::new(&policy.name, PolicyKind::Drain.name()));
+        scheduled
+            .chain(self.mirrors.statuses())
+            .chain(drains)
+            .collect()
     }
-}
-
-/// Policies that are known, and have no engine yet.
-fn not_run_yet(configuration: &DaemonConfiguration) -> impl Iterator<Item = (&str, PolicyKind)> {
-    let mirrors = configuration.mirrors.iter();
-    let mirrors = mirrors.map(|policy| (policy.name.as_str(), PolicyKind::Mirror));
-    let drains = configuration.drains.iter();
-    mirrors.chain(drains.map(|policy| (policy.name.as_str(), PolicyKind::Drain)))
 }
 
 fn outcome(tried: Tried) -> Outcome {
@@ -606,7 +635,7 @@ fn expired(tried: Tried, now: DateTime<Utc>) -> Expired {
 }
 
 /// Logs how a run ended, once.
-fn tell(policy: &str, run: &EndedRun) {
+fn tell(policy: &str, work: &str, run: &EndedRun) {
     let Outcome {
         result,
         backup_id,
@@ -615,20 +644,20 @@ fn tell(policy: &str, run: &EndedRun) {
     } = &run.outcome;
     let (run_id, result) = (run.run_id, result.name());
     let backup_id = backup_id.map(|id| id.to_string()).unwrap_or_default();
-    let why = error
-        .as_ref()
-        .map(|error| format!(": {error}"))
-        .unwrap_or_default();
+    let why = error.as_ref().map(|error| format!(": {error}"));
+    let why = why.unwrap_or_default();
     let records = figures.new_messages;
+    let what = format!("policy {policy}: {work} {backup_id}")
+        .trim_end()
+        .to_owned();
     match run.outcome.result {
         RunResult::Success => {
-            tracing::info!(policy, %run_id, backup_id, result, "policy {policy}: backup {backup_id} completed, {records} records are new{why}");
+            tracing::info!(policy, %run_id, backup_id, result, "{what} completed, {records} records are new{why}");
         }
         RunResult::Incomplete => {
-            tracing::error!(policy, %run_id, backup_id, result, "policy {policy}: backup {backup_id} is incomplete{why}");
+            tracing::error!(policy, %run_id, backup_id, result, "{what} is incomplete{why}");
         }
-        RunResult::Failed | RunResult::Cancelled => {
-            tracing::error!(policy, %run_id, result, "policy {policy}: backup {result}{why}");
-        }
+        RunResult::Failed => tracing::error!(policy, %run_id, result, "{what} failed{why}"),
+        RunResult::Cancelled => tracing::warn!(policy, %run_id, result, "{what} cancelled{why}"),
     }
 }

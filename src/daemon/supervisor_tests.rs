@@ -62,6 +62,12 @@ impl Execute for Pretended {
             }),
         }
     }
+
+    async fn mirror(&self, job: MirrorJob) -> Result<MirrorReport, EngineError> {
+        self.started.lock().unwrap().push(job.options.name.clone());
+        job.options.stop.cancelled().await;
+        Err(EngineError::Stopped)
+    }
 }
 
 impl Pretended {
@@ -149,7 +155,8 @@ impl Play {
     }
 
     fn metrics(&self) -> String {
-        String::from_utf8(self.metrics.render()).unwrap()
+        let status = Arc::clone(&self.status.borrow());
+        String::from_utf8(self.metrics.render(&status)).unwrap()
     }
 }
 
@@ -239,10 +246,7 @@ async fn a_run_that_outlasts_its_period_is_not_joined_by_another_unless_the_poli
     assert_eq!(play.started("allowing"), 6);
     let backups = |name: &str| {
         let running = play.policy(name).running;
-        running
-            .iter()
-            .filter(|run| run.work == Work::Backup)
-            .count()
+        running.iter().filter(|run| run.work == "backup").count()
     };
     assert_eq!(backups("allowing"), 3);
     assert_eq!(play.started("replacing"), 6);

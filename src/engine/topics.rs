@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use globset::{Glob, GlobBuilder, GlobMatcher};
 use regex::Regex;
@@ -140,8 +140,10 @@ fn in_one_line(error: &regex::Error) -> String {
 
 /// The topics a command chooses. A name is chosen when some pattern matches it and no `!` pattern does;
 /// patterns that only exclude choose from everything. Internal topics only when named literally.
+///
+/// Clones share them: a configuration is held by several, and has tens of thousands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TopicPatterns(Vec<TopicPattern>);
+pub struct TopicPatterns(Arc<[TopicPattern]>);
 
 /// A topic as far as choosing it goes.
 #[derive(Debug, Clone, Copy)]
@@ -155,7 +157,7 @@ pub struct Candidate<'a> {
 impl TopicPatterns {
     /// No patterns choose every topic that is not internal.
     pub fn new(patterns: Vec<TopicPattern>) -> Self {
-        Self(patterns)
+        Self(patterns.into())
     }
 
     /// The patterns, as they were given.

@@ -141,7 +141,7 @@ fn answer(request: &Request<Incoming>, view: &View) -> Response<Full<Bytes>> {
         "/metrics" => typed(
             StatusCode::OK,
             "text/plain; version=0.0.4; charset=utf-8",
-            view.metrics.render(),
+            view.metrics.render(&view.status.borrow()),
         ),
         "/status" => status(view),
         "/" => typed(

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use chrono_tz::Tz;
 use serde_json::{Value, json};
 
+use crate::engine::mirror::MirrorOptions;
 use crate::engine::topics::{NameTemplate, TopicPatterns};
 use crate::schedule::Timetable;
 
@@ -76,6 +77,28 @@ const KEYS: Keys = &[
     &MODE,
     &timetable::TIMEZONE,
 ];
+
+impl MirrorPolicy {
+    /// What the engine is to do; why it cannot do it yet.
+    pub fn options(&self) -> Result<MirrorOptions, String> {
+        let not_built = |key: &str| {
+            Err(format!(
+                "mirror policy {}: `{key}` is not built yet; records are mirrored as they are",
+                self.name
+            ))
+        };
+        if self.filter.is_some() {
+            return not_built("filter");
+        }
+        if !self.headers.is_empty() {
+            return not_built("headers");
+        }
+        Ok(MirrorOptions {
+            rename: self.rename.clone(),
+            ..MirrorOptions::new(&self.name, self.topics.clone())
+        })
+    }
+}
 
 impl Kind for MirrorPolicy {
     const WANTS: &'static str = "a table with source, target and topics";

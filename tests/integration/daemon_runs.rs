@@ -8,8 +8,8 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::scene::{Random, Scene, entry, numbered};
-use crate::served::{Daemon, free_port, policy};
-use crate::testbed::{Compression, Message};
+use crate::served::{Daemon, policy};
+use crate::testbed::{Compression, Message, free_port};
 
 /// Incompressible, and of some size.
 fn noise(seed: u64, records: u64) -> impl Iterator<Item = Message> {
@@ -26,8 +26,15 @@ fn noise(seed: u64, records: u64) -> impl Iterator<Item = Message> {
 fn a_daemon_that_is_told_to_stop_seals_what_runs_copied_and_the_next_one_goes_on_behind_it() {
     let scene = Scene::shared();
     scene.client.create_topic("sealed", 1, &[]);
-    scene.client.produce("sealed", 0, Compression::None, noise(1, 1500));
-    let slow = policy("sealed", "sealed", "2s", "compression = 'none'\nrate_limit = '4MiB/s'");
+    scene
+        .client
+        .produce("sealed", 0, Compression::None, noise(1, 1500));
+    let slow = policy(
+        "sealed",
+        "sealed",
+        "2s",
+        "compression = 'none'\nrate_limit = '4MiB/s'",
+    );
     let mut daemon = Daemon::start(&scene, &slow);
     daemon.wait_until("the run is under way", |daemon| {
         let status = daemon.status();
@@ -38,9 +45,16 @@ fn a_daemon_that_is_told_to_stop_seals_what_runs_copied_and_the_next_one_goes_on
     assert!(daemon.process.wait().unwrap().success());
     daemon.wait_until_told(&["STOPPING=1"]);
     assert!(scene.files("backups").is_empty() && scene.files("locks").is_empty());
-    assert_eq!(scene.files("runs").len(), 1, "what was sealed is written down");
+    assert_eq!(
+        scene.files("runs").len(),
+        1,
+        "what was sealed is written down"
+    );
     let report = scene.backup("--topic sealed --compression none");
-    assert!(report["warnings"].to_string().contains("taken over"), "{report}");
+    assert!(
+        report["warnings"].to_string().contains("taken over"),
+        "{report}"
+    );
     scene.verify();
 }
 
@@ -50,9 +64,15 @@ fn a_backup_that_would_not_fit_is_refused_before_it_starts_and_one_that_does_not
     for topic in ["fits.not", "fits"] {
         scene.client.create_topic(topic, 1, &[]);
     }
-    scene.client.produce("fits.not", 0, Compression::None, noise(2, 400));
-    scene.client.produce("fits", 0, Compression::None, numbered(0, 10));
-    let policies = ["fits.not", "fits"].map(|topic| policy(topic, topic, "1s", "")).concat();
+    scene
+        .client
+        .produce("fits.not", 0, Compression::None, noise(2, 400));
+    scene
+        .client
+        .produce("fits", 0, Compression::None, numbered(0, 10));
+    let policies = ["fits.not", "fits"]
+        .map(|topic| policy(topic, topic, "1s", ""))
+        .concat();
     let policies = policies.replace("[backup.fits.not]", "[backup.fits-not]");
     let daemon = Daemon::start_with(&scene, "[limits]\nmax_backup_size = '2MiB'\n", &policies);
     let ended = |daemon: &Daemon<'_>, name: &str, result: &str| {
@@ -65,7 +85,11 @@ fn a_backup_that_would_not_fit_is_refused_before_it_starts_and_one_that_does_not
     let status = daemon.status();
     let error = &entry(&status["policies"], "policy", "fits-not")["last_run"]["error"];
     let error = error.as_str().unwrap();
-    for text in ["it would add about 3.", "max_backup_size is 2.0 MiB", "more room"] {
+    for text in [
+        "it would add about 3.",
+        "max_backup_size is 2.0 MiB",
+        "more room",
+    ] {
         assert!(error.contains(text), "{error}");
     }
     drop(daemon);
@@ -77,7 +101,9 @@ fn a_backup_that_would_not_fit_is_refused_before_it_starts_and_one_that_does_not
 fn status_tells_what_the_daemon_does_and_its_exit_code_whether_all_is_well() {
     let scene = Scene::shared();
     scene.client.create_topic("told", 1, &[]);
-    scene.client.produce("told", 0, Compression::None, numbered(0, 10));
+    scene
+        .client
+        .produce("told", 0, Compression::None, numbered(0, 10));
     let daemon = Daemon::start(&scene, &policy("told", "told", "1s", ""));
     daemon.wait_until("a run", |daemon| {
         daemon.metric("kafkeep_policy_runs_total{policy=\"told\",result=\"success\"}") >= Some(1.0)
@@ -86,8 +112,8 @@ fn status_tells_what_the_daemon_does_and_its_exit_code_whether_all_is_well() {
     let status = |more: &[&str]| crate::kafkeep([&["status", "--config", &config], more].concat());
     let shown = status(&[]);
     assert_eq!(shown.code, 0, "{shown}");
-    for text in ["told", "backup", "success", "main", "next run (UTC)"] {
-        assert!(shown.stdout.contains(text), "{shown}");
+    for text in ["told", "backup", "success", "main", "next run (utc)"] {
+        assert!(shown.stdout.to_lowercase().contains(text), "{shown}");
     }
     let json: Value = serde_json::from_str(&status(&["--json"]).stdout).unwrap();
     let repository = entry(&json["repositories"], "repository", "main");
@@ -106,9 +132,15 @@ fn status_tells_what_the_daemon_does_and_its_exit_code_whether_all_is_well() {
     assert_eq!(wrong.code, 2, "{wrong}");
     assert!(wrong.stdout.contains("kafkeep check tells what"), "{wrong}");
     let page = daemon.get("/").1;
-    assert!(page.contains("&lt;dev&gt;") && !page.contains("<dev>"), "{page}");
+    assert!(
+        page.contains("&lt;dev&gt;") && !page.contains("<dev>"),
+        "{page}"
+    );
     drop(daemon);
-    status(&[]).refused(75, &["no kafkeep daemon answers", "systemctl status kafkeep"]);
+    status(&[]).refused(
+        75,
+        &["no kafkeep daemon answers", "systemctl status kafkeep"],
+    );
 }
 
 #[test]
@@ -123,13 +155,19 @@ fn the_port_moves_with_the_configuration_and_stays_where_the_new_one_is_taken() 
         fs::write(&file, text.replace(&first.to_string(), &port.to_string())).unwrap();
     };
     move_to(second);
-    daemon.wait_until("it serves there", |_| TcpStream::connect(("127.0.0.1", second)).is_ok());
+    daemon.wait_until("it serves there", |_| {
+        TcpStream::connect(("127.0.0.1", second)).is_ok()
+    });
     daemon.port = second;
     assert_eq!(daemon.get("/livez").0, 200);
-    daemon.wait_until("and no longer here", |_| TcpStream::connect(("127.0.0.1", first)).is_err());
+    daemon.wait_until("and no longer here", |_| {
+        TcpStream::connect(("127.0.0.1", first)).is_err()
+    });
     let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
     move_to(taken.local_addr().unwrap().port());
-    daemon.wait_until("it says so", |daemon| daemon.log().contains("and stays where it was"));
+    daemon.wait_until("it says so", |daemon| {
+        daemon.log().contains("and stays where it was")
+    });
     assert_eq!(daemon.get("/livez").0, 200);
 }
 
@@ -146,7 +184,11 @@ fn a_repository_that_cannot_be_written_makes_the_daemon_unready() {
     fs::write(&file, more).unwrap();
     daemon.wait_until("it is unready", |daemon| daemon.get("/readyz").0 == 503);
     let verbose = daemon.get("/readyz?verbose").1;
-    for line in ["[+]repository/main ok", "[-]repository/below failed", "[+]supervisor ok"] {
+    for line in [
+        "[+]repository/main ok",
+        "[-]repository/below failed",
+        "[+]supervisor ok",
+    ] {
         assert!(verbose.contains(line), "{verbose}");
     }
     fs::write(&file, text).unwrap();
@@ -169,11 +211,21 @@ fn how_a_run_ended_that_made_no_backup_is_remembered_over_a_restart() {
     assert_eq!(daemon.metric(failed), Some(1.0));
     let status = daemon.status();
     let last = &entry(&status["policies"], "policy", "nothing")["last_run"];
-    assert!(last["error"].as_str().unwrap().contains("remembered.nothing-*"), "{last}");
+    assert!(
+        last["error"]
+            .as_str()
+            .unwrap()
+            .contains("remembered.nothing-*"),
+        "{last}"
+    );
     drop(daemon);
     fs::write(state.join("state.json"), "{").unwrap();
     let daemon = Daemon::start_remembering(&scene, &rarely, &state);
-    assert_eq!(daemon.metric(failed), None, "a file that is lost does no harm");
+    assert_eq!(
+        daemon.metric(failed),
+        None,
+        "a file that is lost does no harm"
+    );
 }
 
 #[test]
@@ -203,7 +255,9 @@ fn after_a_thousand_edits_the_running_policies_are_those_of_the_files() {
     let shown = |daemon: &Daemon<'_>| -> Vec<String> {
         let status = daemon.status();
         let policies = status["policies"].as_array().unwrap().iter();
-        policies.map(|policy| policy["policy"].as_str().unwrap().to_owned()).collect()
+        policies
+            .map(|policy| policy["policy"].as_str().unwrap().to_owned())
+            .collect()
     };
     let mut edits = 0;
     let mut names: [Option<String>; 4] = [const { None }; 4];
@@ -227,7 +281,8 @@ fn after_a_thousand_edits_the_running_policies_are_those_of_the_files() {
         }
         let wanted: Vec<String> = names.iter().flatten().cloned().collect();
         daemon.wait_until(&format!("{wanted:?} after {edits} edits"), |daemon| {
-            shown(daemon) == wanted && daemon.metric("kafkeep_config_last_reload_success") == Some(1.0)
+            shown(daemon) == wanted
+                && daemon.metric("kafkeep_config_last_reload_success") == Some(1.0)
         });
     }
 }
@@ -281,13 +336,22 @@ fn an_idle_daemon_of_500_policies_takes_little() {
     // A hundred ticks a second, by Linux' ABI.
     let share = ticks as f64 / 100.0 / since.elapsed().as_secs_f64();
     let memory = daemon.metric("process_resident_memory_bytes").unwrap();
-    let told = format!("{:.1} MiB, {:.2} % of a core", memory / f64::from(1 << 20), share * 100.0);
+    let told = format!(
+        "{:.1} MiB, {:.2} % of a core",
+        memory / f64::from(1 << 20),
+        share * 100.0
+    );
     assert!(memory <= f64::from(40 << 20) && share <= 0.005, "{told}");
 }
 
 /// User and system time of a process, in ticks (proc(5)).
 fn cpu_ticks(pid: u32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    let fields: Vec<&str> = stat
+        .rsplit(')')
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .collect();
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -27,6 +27,21 @@ pub struct Daemon<'a> {
 impl<'a> Daemon<'a> {
     /// Started with these policies.
     pub fn start(scene: &'a Scene<'a>, policies: &str) -> Self {
+        Self::launch(scene, "", policies, &[])
+    }
+
+    /// The same with more in `kafkeep.toml`.
+    pub fn start_with(scene: &'a Scene<'a>, more: &str, policies: &str) -> Self {
+        Self::launch(scene, more, policies, &[])
+    }
+
+    /// The same with a directory for its state.
+    pub fn start_remembering(scene: &'a Scene<'a>, policies: &str, state: &Path) -> Self {
+        let state = ["--state-directory", state.to_str().unwrap()];
+        Self::launch(scene, "", policies, &state)
+    }
+
+    fn launch(scene: &'a Scene<'a>, more: &str, policies: &str, arguments: &[&str]) -> Self {
         let directory = scene.beside("etc");
         fs::create_dir_all(directory.join("policies.d")).unwrap();
         let port = free_port();
@@ -35,12 +50,16 @@ impl<'a> Daemon<'a> {
             scene.broker.address(),
             scene.repository().display(),
         );
+        let kafkeep = kafkeep + more;
         fs::write(directory.join("kafkeep.toml"), kafkeep).unwrap();
         fs::write(directory.join("policies.d/test.toml"), policies).unwrap();
         let socket = scene.beside("notify");
+        // Of a daemon before this one.
+        fs::remove_file(&socket).ok();
         let told = listen(UnixDatagram::bind(&socket).unwrap());
         let process = Command::new(env!("CARGO_BIN_EXE_kafkeep"))
             .args(["run", "--config", directory.to_str().unwrap()])
+            .args(arguments)
             .env("NOTIFY_SOCKET", &socket)
             .stdin(Stdio::null())
             .stderr(fs::File::create(scene.beside("log")).unwrap())
@@ -91,10 +110,13 @@ impl<'a> Daemon<'a> {
     pub fn wait_until(&self, what: &str, happened: impl Fn(&Self) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(60);
         while !happened(self) {
-            let log = || fs::read_to_string(self.scene.beside("log")).unwrap();
-            assert!(Instant::now() < deadline, "never: {what}\n{}", log());
+            assert!(Instant::now() < deadline, "never: {what}\n{}", self.log());
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.scene.beside("log")).unwrap()
     }
 
     pub fn signal(&self, signal: rustix::process::Signal) {

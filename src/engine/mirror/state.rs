@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chrono::Utc;
-use serde::Serialize;
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
 
 use crate::kafka::TopicPartition;
 use crate::record::{Offset, PartitionId, Timestamp};
@@ -102,6 +103,16 @@ impl PartitionStatus {
             _ => 0.0,
         };
         self
+    }
+}
+
+/// `{ problem, partitions }`, as they are at the moment.
+impl Serialize for MirrorState {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut state = serializer.serialize_struct("MirrorState", 2)?;
+        state.serialize_field("problem", &self.problem())?;
+        state.serialize_field("partitions", &self.partitions())?;
+        state.end()
     }
 }
 

@@ -17,7 +17,8 @@ use crate::kafka::{
     ProducedPartition, TopicPartition, Topics, TransactionalProducer,
 };
 use crate::record::{
-    BatchRef, HEADER_LEN, LeaderEpoch, ProducerStamp, next_sequence, restamp_in_transaction,
+    BatchRef, HEADER_LEN, LeaderEpoch, ProducerId, ProducerStamp, next_sequence,
+    restamp_in_transaction,
 };
 
 use super::plan::{Bounds, MirrorPlan, plan_within};
@@ -322,54 +323,10 @@ impl<'a> Writer<'a> {
             is_open: false,
             recommit_at: Instant::now(),
         };
-        let ready = || writer.find_targets(plan);
+        let producer_id = writer.producer.identity().producer_id;
+        let ready = || find_targets(client, plan, producer_id);
         writer.targets = client.retry().run(ready).await?;
         Ok(writer)
-    }
-
-    /// Every partition that goes on, when all of them have a leader.
-    async fn find_targets(&self, plan: &MirrorPlan) -> Result<Vec<Option<Target>>, KafkaError> {
-        let names: BTreeSet<&String> = plan
-            .topics
-            .iter()
-            .map(|topic| &topic.target_topic)
-            .collect();
-        let names: Vec<String> = names.into_iter().cloned().collect();
-        let metadata = self.client.metadata_now(Topics::Named(&names)).await?;
-        let mut targets = Vec::new();
-        for (topic, partition) in plan.partitions() {
-            if partition.state != PartitionState::Mirroring {
-                targets.push(None);
-                continue;
-            }
-            let found = metadata.topics.get(&topic.target_topic);
-            let leader = found.and_then(|found| found.partitions.get(&partition.partition)?.leader);
-            let missing = || KafkaError::leaderless(&topic.target_topic, partition.partition);
-            let mut note = partition.note.clone();
-            note.wrote(self.producer.identity().producer_id);
-            targets.push(Some(Target {
-                source: TopicPartition {
-                    topic: topic.topic.clone(),
-                    partition: partition.partition,
-                },
-                key: TopicPartition {
-                    topic: topic.target_topic.clone(),
-                    partition: partition.partition,
-                },
-                leader: leader.ok_or_else(missing)?,
-                note,
-                sequence: 0,
-                queue: VecDeque::new(),
-                in_flight: 0,
-                is_added: false,
-                leader_epoch: partition.last_epoch.unwrap_or(LeaderEpoch(-1)),
-                advance: Some(Advance {
-                    next: partition.start_offset,
-                    ..Advance::default()
-                }),
-            }));
-        }
-        Ok(targets)
     }
 
     /// Writes until nothing more is read, and all of it is committed.
@@ -640,6 +597,55 @@ impl<'a> Writer<'a> {
                 .ok();
         }
     }
+}
+
+/// Every partition that goes on, when all of them have a leader.
+async fn find_targets(
+    client: &Client,
+    plan: &MirrorPlan,
+    producer_id: ProducerId,
+) -> Result<Vec<Option<Target>>, KafkaError> {
+    let names: BTreeSet<&String> = plan
+        .topics
+        .iter()
+        .map(|topic| &topic.target_topic)
+        .collect();
+    let names: Vec<String> = names.into_iter().cloned().collect();
+    let metadata = client.metadata_now(Topics::Named(&names)).await?;
+    let mut targets = Vec::new();
+    for (topic, partition) in plan.partitions() {
+        if partition.state != PartitionState::Mirroring {
+            targets.push(None);
+            continue;
+        }
+        let found = metadata.topics.get(&topic.target_topic);
+        let leader = found.and_then(|found| found.partitions.get(&partition.partition)?.leader);
+        let missing = || KafkaError::leaderless(&topic.target_topic, partition.partition);
+        let mut note = partition.note.clone();
+        note.wrote(producer_id);
+        targets.push(Some(Target {
+            source: TopicPartition {
+                topic: topic.topic.clone(),
+                partition: partition.partition,
+            },
+            key: TopicPartition {
+                topic: topic.target_topic.clone(),
+                partition: partition.partition,
+            },
+            leader: leader.ok_or_else(missing)?,
+            note,
+            sequence: 0,
+            queue: VecDeque::new(),
+            in_flight: 0,
+            is_added: false,
+            leader_epoch: partition.last_epoch.unwrap_or(LeaderEpoch(-1)),
+            advance: Some(Advance {
+                next: partition.start_offset,
+                ..Advance::default()
+            }),
+        }));
+    }
+    Ok(targets)
 }
 
 fn stamped(

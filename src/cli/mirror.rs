@@ -1,0 +1,365 @@
+//! `kafkeep mirror`
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::engine::mirror::{
+    self, From, MirrorOptions, MirrorPlan, MirrorReport, MirrorState, PartitionStatus, Until,
+};
+use crate::engine::rate::RateLimit;
+use crate::engine::topics::{NameTemplate, TopicPattern, TopicPatterns};
+use crate::kafka::{Client, Cluster, Retry};
+use crate::policy::{Configuration, DaemonConfiguration, MirrorMode, MirrorPolicy, load_cluster};
+
+use super::{CliError, Exit, Global, output, stop};
+
+/// Copy topics from one cluster to another, every record once
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Record batches go as they lie in the source; what was aborted there is left out. Progress lies in the target, in the same
+transactions as the records, so a mirror that is stopped or killed goes on with the same command: the group and the transactional id
+are kafkeep.NAME, and of two mirrors with one name the older one is fenced. Topics are created with the source's settings and follow
+them. Offsets in the target are others than in the source. ACLs: READ and DESCRIBE_CONFIGS on the source's topics; CREATE, WRITE,
+ALTER, ALTER_CONFIGS and DESCRIBE_CONFIGS on the target's, READ on the group, WRITE on the transactional id.
+
+Exit codes: 0 all is there, 2 when partitions stand still for good, 75 try again.
+
+Examples:
+  kafkeep mirror orders-to-dr
+  kafkeep mirror --name to-dr --cluster prod --to dr --topic 'orders.*' --rename 'dr.{topic}' --dry-run
+  kafkeep mirror --name to-dr --bootstrap-servers kafka1:9092 --to-bootstrap-servers dr1:9092 --topic payments --continuous")]
+pub struct MirrorArgs {
+    /// A mirror policy of the configuration, as it is written there
+    #[arg(conflicts_with_all = ["name", "topics", "cluster", "bootstrap_servers", "kafka_config", "to", "to_bootstrap_servers", "to_kafka_config"])]
+    policy: Option<String>,
+    /// Names the mirror in the target
+    #[arg(long, required_unless_present = "policy")]
+    name: Option<String>,
+    /// The source: a cluster of kafkeep.toml
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["bootstrap_servers", "kafka_config"])]
+    cluster: Option<String>,
+    /// The source: brokers to ask first, as HOST:PORT,…
+    #[arg(long, value_name = "HOST:PORT,…", value_delimiter = ',')]
+    bootstrap_servers: Vec<String>,
+    /// The source's TLS and SASL: a TOML file with the keys of [clusters.NAME]
+    #[arg(long, value_name = "FILE")]
+    kafka_config: Option<PathBuf>,
+    /// The target: a cluster of kafkeep.toml
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["to_bootstrap_servers", "to_kafka_config"])]
+    to: Option<String>,
+    /// The target: brokers to ask first, as HOST:PORT,…
+    #[arg(long, value_name = "HOST:PORT,…", value_delimiter = ',')]
+    to_bootstrap_servers: Vec<String>,
+    /// The target's TLS and SASL: a TOML file with the keys of [clusters.NAME]
+    #[arg(long, value_name = "FILE")]
+    to_kafka_config: Option<PathBuf>,
+    /// Topics to copy; may be repeated
+    #[arg(long = "topic", value_name = "PATTERN")]
+    topics: Vec<TopicPattern>,
+    /// The topics' names in the target; {topic} stands for the old one
+    #[arg(long, value_name = "TEMPLATE", default_value = "{topic}")]
+    rename: NameTemplate,
+    /// A pattern that matches nothing is fine
+    #[arg(long)]
+    allow_empty: bool,
+    /// Go on until stopped, with topics and partitions that come; without it, to where the logs end now
+    #[arg(long)]
+    continuous: bool,
+    /// Where partitions begin that were not mirrored before
+    #[arg(long, value_enum, default_value_t = Start::Earliest)]
+    from: Start,
+    /// What to do where a partition of the target holds records, and no progress of this mirror is known
+    #[arg(long, value_enum, default_value_t = Existing::Fail)]
+    if_exists: Existing,
+    /// Read no faster than this, e.g. 50MiB/s or '10000 records/s'
+    #[arg(long, value_name = "RATE")]
+    rate_limit: Option<RateLimit>,
+    /// Only show what would be done
+    #[arg(long)]
+    dry_run: bool,
+    /// Give up when nothing has moved for so many seconds, unless it goes on until stopped
+    #[arg(long, value_name = "SECONDS", default_value_t = Retry::DEADLINE.as_secs())]
+    deadline: u64,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Start {
+    /// With the oldest record
+    Earliest,
+    /// With what comes from now on
+    Latest,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Existing {
+    /// Leave the partition alone
+    Fail,
+    /// Write behind what is there
+    Append,
+}
+
+/// From where to where, and how.
+struct Chosen {
+    source: Cluster,
+    target: Cluster,
+    options: MirrorOptions,
+}
+
+pub async fn run(args: &MirrorArgs, global: &Global) -> Result<Exit, CliError> {
+    let mut chosen = match &args.policy {
+        Some(name) => of_policy(args, name, global)?,
+        None => of_arguments(args, global)?,
+    };
+    chosen.options.stop = stop::on_signals("committing what was copied")?;
+    let retry = Retry {
+        deadline: Duration::from_secs(args.deadline.max(1)),
+        ..Retry::default()
+    };
+    let source = Client::connect(chosen.source, retry).await?;
+    let target = Client::connect(chosen.target, retry).await?;
+    if args.dry_run {
+        let plan = mirror::plan(&source, &target, &chosen.options).await?;
+        output::report(&plan, global, print_plan)?;
+        return Ok(Exit::Done);
+    }
+    let state = Arc::new(MirrorState::default());
+    let shown = show(Arc::clone(&state), global);
+    let mirrored = mirror::mirror(&source, &target, &chosen.options, &state).await;
+    drop(shown);
+    let report = mirrored?;
+    output::report(&report, global, print)?;
+    Ok(match report.status {
+        "completed" => Exit::Done,
+        _ => Exit::Incomplete,
+    })
+}
+
+fn of_arguments(args: &MirrorArgs, global: &Global) -> Result<Chosen, CliError> {
+    let usage = |why: &str| CliError::Usage(why.to_owned());
+    let named = |name: &String| -> Result<Cluster, CliError> {
+        Ok(Configuration::load(&global.config)?.cluster(name)?)
+    };
+    let source = match &args.cluster {
+        Some(name) => named(name)?,
+        None if args.bootstrap_servers.is_empty() && args.kafka_config.is_none() => {
+            return Err(usage(
+                "no source: give --cluster, or --bootstrap-servers HOST:PORT",
+            ));
+        }
+        None => load_cluster(&args.bootstrap_servers, args.kafka_config.as_deref())?,
+    };
+    let target = match &args.to {
+        Some(name) => named(name)?,
+        None if args.to_bootstrap_servers.is_empty() && args.to_kafka_config.is_none() => {
+            return Err(usage(
+                "no target: give --to, or --to-bootstrap-servers HOST:PORT",
+            ));
+        }
+        None => load_cluster(&args.to_bootstrap_servers, args.to_kafka_config.as_deref())?,
+    };
+    if args.topics.is_empty() {
+        return Err(usage(
+            "no topics: give --topic, for all of them --topic '*'",
+        ));
+    }
+    let name = args.name.as_deref().unwrap_or_default();
+    let patterns = TopicPatterns::new(args.topics.clone());
+    let options = MirrorOptions {
+        rename: args.rename.clone(),
+        ..with_choices(args, MirrorOptions::new(name, patterns))
+    };
+    Ok(Chosen {
+        source,
+        target,
+        options,
+    })
+}
+
+fn of_policy(args: &MirrorArgs, name: &str, global: &Global) -> Result<Chosen, CliError> {
+    let mut configuration = DaemonConfiguration::load(&global.config)
+        .map_err(|wrong| CliError::Daemon(crate::daemon::DaemonError::Configuration(wrong)))?;
+    let named = |policy: &&MirrorPolicy| policy.name == name;
+    let Some(policy) = configuration.mirrors.iter().find(named) else {
+        let known: Vec<&str> = configuration
+            .mirrors
+            .iter()
+            .map(|policy| policy.name.as_str())
+            .collect();
+        let known = match known.is_empty() {
+            true => "there are none".to_owned(),
+            false => format!("there are {}", known.join(", ")),
+        };
+        return Err(CliError::Usage(format!("no mirror policy {name}: {known}")));
+    };
+    let mut options = policy.options().map_err(CliError::Usage)?;
+    if policy.mode == MirrorMode::Continuous {
+        options.until = Until::Stopped;
+    }
+    let options = with_choices(args, options);
+    let (source, target) = (policy.source.clone(), policy.target.clone());
+    let missing = || CliError::Usage(format!("a cluster of policy {name} is not configured"));
+    Ok(Chosen {
+        source: configuration.clusters.remove(&source).ok_or_else(missing)?,
+        target: configuration.clusters.remove(&target).ok_or_else(missing)?,
+        options,
+    })
+}
+
+/// What the command line says beside the topics.
+fn with_choices(args: &MirrorArgs, options: MirrorOptions) -> MirrorOptions {
+    MirrorOptions {
+        allow_empty: args.allow_empty || options.allow_empty,
+        until: match args.continuous {
+            true => Until::Stopped,
+            false => options.until,
+        },
+        from: match args.from {
+            Start::Earliest => options.from,
+            Start::Latest => From::Latest,
+        },
+        append: args.if_exists == Existing::Append,
+        rate_limit: args.rate_limit.or(options.rate_limit),
+        ..options
+    }
+}
+
+/// Shows how far it is, on a terminal; ends when it is dropped.
+struct Shown(Option<(ProgressBar, tokio::task::JoinHandle<()>)>);
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        if let Some((bar, task)) = self.0.take() {
+            task.abort();
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn show(state: Arc<MirrorState>, global: &Global) -> Shown {
+    if global.quiet || global.json || !std::io::stderr().is_terminal() {
+        return Shown(None);
+    }
+    let style = ProgressStyle::with_template("mirror {spinner} {msg}");
+    let bar = ProgressBar::new_spinner()
+        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    let shown = bar.clone();
+    let task = tokio::spawn(async move {
+        loop {
+            let partitions = state.partitions();
+            let sum = |of: fn(&PartitionStatus) -> u64| partitions.iter().map(of).sum::<u64>();
+            let problem = state.problem().map(|problem| format!("; {problem}"));
+            shown.set_message(format!(
+                "{} records, {}, {} behind{}",
+                output::count(sum(|partition| partition.records)),
+                output::bytes(sum(|partition| partition.bytes)),
+                output::count(sum(|partition| partition.lag_records)),
+                problem.unwrap_or_default(),
+            ));
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    });
+    Shown(Some((bar, task)))
+}
+
+fn print_plan(plan: &MirrorPlan) -> Result<(), CliError> {
+    output::line(format_args!(
+        "from cluster {} to {}: {} as they are\n",
+        plan.source_cluster_id, plan.target_cluster_id, plan.path
+    ))?;
+    let mut table = output::table(
+        ["topic", "becomes", "partitions", "offsets", "target"],
+        &[2, 3],
+    );
+    for topic in &plan.topics {
+        let ahead = topic
+            .partitions
+            .iter()
+            .filter(|partition| !partition.state.is_stopped());
+        let ahead = ahead.map(|partition| {
+            partition
+                .end_offset
+                .0
+                .saturating_sub(partition.start_offset.0)
+        });
+        let target = match (topic.create, topic.add_partitions, topic.settings.len()) {
+            (true, ..) => "created".to_owned(),
+            (false, 0, 0) => "there".to_owned(),
+            (false, partitions, settings) => {
+                format!("{partitions} partitions added, {settings} settings changed")
+            }
+        };
+        table.add_row([
+            topic.topic.clone(),
+            topic.target_topic.clone(),
+            topic.partitions.len().to_string(),
+            output::count(
+                ahead
+                    .map(|offsets| u64::try_from(offsets).unwrap_or(0))
+                    .sum(),
+            ),
+            target,
+        ]);
+    }
+    output::line(table.trim_fmt())?;
+    warn(&plan.warnings)
+}
+
+fn print(report: &MirrorReport) -> Result<(), CliError> {
+    let mut table = output::table(
+        [
+            "topic",
+            "becomes",
+            "partitions",
+            "records",
+            "bytes",
+            "behind",
+        ],
+        &[2, 3, 4, 5],
+    );
+    let of_topic = |a: &PartitionStatus, b: &PartitionStatus| a.topic == b.topic;
+    for partitions in report.partitions.chunk_by(of_topic) {
+        let sum = |of: fn(&PartitionStatus) -> u64| partitions.iter().map(of).sum::<u64>();
+        let Some(first) = partitions.first() else {
+            continue;
+        };
+        table.add_row([
+            first.topic.clone(),
+            first.target_topic.clone(),
+            partitions.len().to_string(),
+            output::count(sum(|partition| partition.records)),
+            output::bytes(sum(|partition| partition.bytes)),
+            output::count(sum(|partition| partition.lag_records)),
+        ]);
+    }
+    output::line(table.trim_fmt())?;
+    for partition in &report.partitions {
+        if let Some(problem) = &partition.problem {
+            output::line(format_args!(
+                "{}-{} stands still: {}",
+                partition.topic,
+                partition.partition,
+                output::plain(problem)
+            ))?;
+        }
+    }
+    warn(&report.warnings)?;
+    output::line(format_args!(
+        "\nmirror {}: {} records, {}, in {}",
+        report.status,
+        output::count(report.records),
+        output::bytes(report.bytes),
+        output::duration(report.duration_ms),
+    ))
+}
+
+fn warn(warnings: &[String]) -> Result<(), CliError> {
+    for warning in warnings {
+        output::line(format_args!("warning: {}", output::plain(warning)))?;
+    }
+    Ok(())
+}
