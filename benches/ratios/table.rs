@@ -2,11 +2,11 @@
 
 use crate::measure::Figures;
 
-/// What a work must keep, against the limit named.
+/// What a work must keep, against the limits named, one run after the other.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Bound {
-    /// Place of the limit in the table.
-    pub against: usize,
+    /// Places of the limits in the table.
+    pub against: &'static [usize],
     /// Times the limit's wall time.
     pub wall: Option<f64>,
     /// Times the limit's CPU.
@@ -55,10 +55,17 @@ pub fn print(rows: &[Row], bytes: u64) -> usize {
 }
 
 fn check(rows: &[Row], row: &Row, bound: Bound) -> (String, usize) {
-    let limit = &rows[bound.against].figures;
+    let sum = |of: fn(&Figures) -> f64| -> f64 {
+        let limits = bound.against.iter();
+        limits.map(|limit| of(&rows[*limit].figures)).sum()
+    };
     let checks = [
-        ("wall", row.figures.wall / limit.wall, bound.wall),
-        ("CPU", row.figures.cpu / limit.cpu, bound.cpu),
+        (
+            "wall",
+            row.figures.wall / sum(|limit| limit.wall),
+            bound.wall,
+        ),
+        ("CPU", row.figures.cpu / sum(|limit| limit.cpu), bound.cpu),
         ("MiB", mib(&row.figures), bound.peak),
     ];
     let mut text = String::new();

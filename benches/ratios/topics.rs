@@ -75,7 +75,7 @@ impl Work {
 
     fn bound(
         mut self,
-        against: usize,
+        against: &'static [usize],
         wall: Option<f64>,
         cpu: Option<f64>,
         peak: Option<f64>,
@@ -90,9 +90,12 @@ impl Work {
     }
 }
 
-const DURABLE: usize = 1;
-const BACKUP_NONE: usize = 3;
-const PRODUCE: usize = 10;
+const DURABLE: &[usize] = &[1];
+const BACKUP_NONE: &[usize] = &[3];
+const PRODUCE: &[usize] = &[10];
+const FETCH_THEN_PRODUCE: &[usize] = &[0, 10];
+/// MiB that a mirror may not exceed.
+const MIRROR_PEAK: f64 = 200.0;
 
 /// All works, in the order of the table; `compressed` says that the producer did so already.
 fn works(compressed: bool) -> Vec<Work> {
@@ -125,6 +128,13 @@ fn works(compressed: bool) -> Vec<Work> {
             Some(1.25),
             None,
             Some(PEAK),
+        ),
+        // 0.8 times the speed of both after each other.
+        Work::new("kafkeep mirror", |bench| bench.mirror("mirror", &[])).bound(
+            FETCH_THEN_PRODUCE,
+            Some(1.25),
+            None,
+            Some(MIRROR_PEAK),
         ),
     ]);
     works
@@ -191,6 +201,23 @@ impl Bench<'_> {
             codec,
             true,
         )
+    }
+
+    /// Within the broker; `name` has no progress there.
+    fn mirror(&self, name: &str, more: &[&str]) -> Figures {
+        let (address, target) = (self.broker.address(), format!("{}.{name}", self.topic));
+        let mut all: Vec<&OsStr> = vec![kafkeep().as_ref()];
+        let arguments = [
+            "mirror", "--name", name, "--topic", self.topic, "--rename", &target,
+        ];
+        all.extend(arguments.iter().chain(more).map(OsStr::new));
+        for option in ["--bootstrap-servers", "--to-bootstrap-servers"] {
+            all.extend([OsStr::new(option), address.as_ref()]);
+        }
+        let figures = run(self.broker, &all);
+        // The group's offsets go with the topic.
+        Client::new(&address).delete_topic(&target);
+        figures
     }
 
     fn restore(&self) -> Figures {

@@ -9,13 +9,15 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::engine::mirror::{
-    self, From, MirrorOptions, MirrorPlan, MirrorReport, MirrorState, PartitionStatus, Until,
+    self, Comparison, From, MirrorOptions, MirrorPlan, MirrorReport, MirrorState, PartitionStatus,
+    Until,
 };
 use crate::engine::rate::RateLimit;
 use crate::engine::topics::{NameTemplate, TopicPattern, TopicPatterns};
 use crate::kafka::{Client, Cluster, Retry};
 use crate::policy::{Configuration, DaemonConfiguration, MirrorMode, MirrorPolicy, load_cluster};
 
+use super::groups::{GroupPatterns, selection};
 use super::{CliError, Exit, Global, output, stop};
 
 /// Copy topics from one cluster to another, every record once
@@ -79,6 +81,13 @@ pub struct MirrorArgs {
     /// Read no faster than this, e.g. 50MiB/s or '10000 records/s'
     #[arg(long, value_name = "RATE")]
     rate_limit: Option<RateLimit>,
+    /// Consumer groups whose offsets follow, translated to where their next records went: all, none or a pattern; may be
+    /// repeated
+    #[arg(long, value_name = "all|none|PATTERN", default_value = "none")]
+    groups: Vec<GroupPatterns>,
+    /// Copy nothing, and compare what was mirrored, record by record: the first difference of each partition
+    #[arg(long, conflicts_with = "dry_run")]
+    compare: bool,
     /// Only show what would be done
     #[arg(long)]
     dry_run: bool,
@@ -127,6 +136,14 @@ pub async fn run(args: &MirrorArgs, global: &Global) -> Result<Exit, CliError> {
         output::report(&plan, global, print_plan)?;
         return Ok(Exit::Done);
     }
+    if args.compare {
+        let compared = mirror::compare(&source, &target, &chosen.options).await?;
+        output::report(&compared, global, print_comparison)?;
+        return Ok(match compared.status {
+            "equal" => Exit::Done,
+            _ => Exit::Incomplete,
+        });
+    }
     let state = Arc::new(MirrorState::default());
     let shown = show(Arc::clone(&state), global);
     let mirrored = mirror::mirror(&source, &target, &chosen.options, &state).await;
@@ -171,6 +188,7 @@ fn of_arguments(args: &MirrorArgs, global: &Global) -> Result<Chosen, CliError> 
     let patterns = TopicPatterns::new(args.topics.clone());
     let options = MirrorOptions {
         rename: args.rename.clone(),
+        groups: selection(&args.groups)?,
         ..with_choices(args, MirrorOptions::new(name, patterns))
     };
     Ok(Chosen {
@@ -337,6 +355,19 @@ fn print(report: &MirrorReport) -> Result<(), CliError> {
         ]);
     }
     output::line(table.trim_fmt())?;
+    for group in &report.groups {
+        let refused = group
+            .refused
+            .as_ref()
+            .map(|refused| format!("; refused: {refused}"));
+        output::line(format_args!(
+            "group {}: {} offsets follow, {} wait{}",
+            output::plain(&group.group),
+            group.offsets,
+            group.waiting,
+            output::plain(&refused.unwrap_or_default()),
+        ))?;
+    }
     for partition in &report.partitions {
         if let Some(problem) = &partition.problem {
             output::line(format_args!(
@@ -354,6 +385,52 @@ fn print(report: &MirrorReport) -> Result<(), CliError> {
         output::count(report.records),
         output::bytes(report.bytes),
         output::duration(report.duration_ms),
+    ))
+}
+
+fn print_comparison(comparison: &Comparison) -> Result<(), CliError> {
+    let header = [
+        "topic",
+        "becomes",
+        "partition",
+        "equal records",
+        "only in source",
+        "only in target",
+    ];
+    let mut table = output::table(header, &[2, 3, 4, 5]);
+    for compared in &comparison.partitions {
+        table.add_row([
+            compared.topic.clone(),
+            compared.target_topic.clone(),
+            compared.partition.to_string(),
+            output::count(compared.records),
+            output::count(compared.only_in_source),
+            output::count(compared.only_in_target),
+        ]);
+    }
+    output::line(table.trim_fmt())?;
+    let place = |offset: Option<crate::record::Offset>| {
+        offset.map_or_else(
+            || "has no more records".to_owned(),
+            |offset| format!("at offset {offset}"),
+        )
+    };
+    for compared in &comparison.partitions {
+        if let Some(difference) = &compared.difference {
+            output::line(format_args!(
+                "{}-{} differs ({}): the source {}, the target {}",
+                compared.topic,
+                compared.partition,
+                difference.differs.join(", "),
+                place(difference.source_offset),
+                place(difference.target_offset),
+            ))?;
+        }
+    }
+    output::line(format_args!(
+        "\n{}: {} records compared",
+        comparison.status,
+        output::count(comparison.records)
     ))
 }
 

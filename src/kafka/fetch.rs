@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::record::{LeaderEpoch, Offset, PartitionId, ProducerId, TopicId};
 
 use super::connection::PendingAnswer;
-use super::{Connection, ErrorCode, KafkaError};
+use super::{BrokerId, Client, Connection, ErrorCode, KafkaError};
 
 /// How far a fetch may read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +91,18 @@ pub struct PendingFetch {
     connection: Connection,
     version: i16,
     names: Vec<(TopicId, String)>,
+}
+
+impl Client {
+    /// Fetches on the connection for questions: for little, and without waiting for what is not there yet.
+    pub async fn fetch(
+        &self,
+        leader: BrokerId,
+        request: FetchRequest,
+    ) -> Result<Vec<FetchedPartition>, KafkaError> {
+        let connection = self.shared_connection(leader).await?;
+        connection.start_fetch(request).await?.receive().await
+    }
 }
 
 impl Connection {

@@ -8,18 +8,20 @@ use serde_json::Value;
 use crate::scene::{
     Random, Scene, assert_same_records, awkward, entry, kills, numbered, without_offsets,
 };
-use crate::testbed::{Compression, Message, Outcome, TransactionEnd};
+use crate::served::Daemon;
+use crate::testbed::group::Group;
+use crate::testbed::{Broker, Cluster, Compression, Message, Outcome, TransactionEnd};
 
 /// A mirror from the shared broker to another one.
-struct Mirrored {
-    source: Scene<'static>,
+struct Mirrored<'a> {
+    source: Scene<'a>,
     target: Scene<'static>,
     name: &'static str,
 }
 
-impl Mirrored {
-    fn new(name: &'static str) -> Self {
-        Self {
+impl Mirrored<'_> {
+    fn new(name: &'static str) -> Mirrored<'static> {
+        Mirrored {
             source: Scene::shared(),
             target: Scene::elsewhere(),
             name,
@@ -31,7 +33,7 @@ impl Mirrored {
             .map(str::to_owned)
             .to_vec();
         all.extend([
-            self.source.broker.address(),
+            self.source.servers.clone(),
             "--to-bootstrap-servers".to_owned(),
             self.target.broker.address(),
         ]);
@@ -275,4 +277,199 @@ fn of_two_mirrors_with_one_name_the_older_is_fenced() {
     });
     newer.kill().unwrap();
     newer.wait().unwrap();
+}
+
+#[test]
+fn a_daemon_keeps_a_mirror_going_with_topics_that_come_and_tells_how_far_it_is() {
+    let mirrored = Mirrored::new("daemon");
+    let (source, target) = (&mirrored.source.client, &mirrored.target.client);
+    source.create_topic("kept.one", 1, &[]);
+    source.produce("kept.one", 0, Compression::None, numbered(0, 100));
+    let dr = format!(
+        "[clusters.dr]\nbootstrap_servers = ['{}']\n",
+        mirrored.target.broker.address()
+    );
+    let policy = "[mirror.kept]\nsource = 'prod'\ntarget = 'dr'\ntopics = ['kept.*']\nrename = 'dr.{topic}'\n";
+    let mut daemon = Daemon::start_with(&mirrored.source, &dr, policy);
+    let copied = |daemon: &Daemon<'_>| {
+        daemon.metric("kafkeep_mirror_records_total{policy=\"kept\",result=\"copied\"}")
+    };
+    daemon.wait_until("it copied", |daemon| copied(daemon) == Some(100.0));
+    assert_eq!(
+        daemon.metric("kafkeep_mirror_lag_records{policy=\"kept\"}"),
+        Some(0.0)
+    );
+    assert_eq!(
+        daemon.metric("kafkeep_mirror_lag_seconds{policy=\"kept\"}"),
+        Some(0.0)
+    );
+    let status = daemon.status();
+    let told = entry(&status["policies"], "policy", "kept");
+    assert_eq!(told["running"][0]["work"], "mirror", "{told}");
+    assert_eq!(
+        told["mirror"]["partitions"][0]["state"], "mirroring",
+        "{told}"
+    );
+    source.create_topic("kept.two", 2, &[]);
+    source.produce("kept.two", 1, Compression::Lz4, numbered(0, 10));
+    daemon.wait_until("a new topic is mirrored", |_| {
+        target.topics().contains(&"dr.kept.two".to_owned())
+            && target.watermarks("dr.kept.two", 1).1 >= 10
+    });
+    source.produce("kept.one", 0, Compression::None, numbered(100, 1));
+    daemon.wait_until("what comes is mirrored", |daemon| {
+        copied(daemon) == Some(111.0)
+    });
+    daemon.signal(rustix::process::Signal::TERM);
+    assert!(daemon.process.wait().unwrap().success());
+    for topic in ["kept.one", "kept.two"] {
+        mirrored.is_same(topic, &format!("dr.{topic}"));
+    }
+}
+
+#[test]
+fn brokers_that_restart_on_either_side_cost_no_record_and_repeat_none() {
+    let three = Cluster::taken();
+    let mirrored = Mirrored {
+        source: Scene::across(&three),
+        target: Scene::on(Broker::shared()),
+        name: "restarts",
+    };
+    let client = &mirrored.source.client;
+    client.create_on("mirror.restarts", &[&[1, 2, 3], &[2, 3, 1]], &[]);
+    client.wait_for_leaders("mirror.restarts", 2);
+    let mut run = mirrored.start("--topic mirror.restarts --continuous");
+    let producer = client.producer(Compression::Lz4);
+    for round in 0..20 {
+        for partition in 0..2 {
+            producer.produce("mirror.restarts", partition, numbered(round * 50, 50));
+        }
+        match round {
+            5 => three.broker(1).stop(),
+            10 => three.broker(1).start_again(),
+            12 => three.broker(2).kill(),
+            16 => three.broker(2).start_again(),
+            _ => {}
+        }
+    }
+    let target = &mirrored.target.client;
+    target.wait_until("all is there", |target| {
+        let there = target.topics().contains(&"mirror.restarts".to_owned());
+        there
+            && target
+                .read("mirror.restarts")
+                .iter()
+                .map(Vec::len)
+                .sum::<usize>()
+                >= 2000
+    });
+    run.kill().unwrap();
+    run.wait().unwrap();
+    mirrored.is_same("mirror.restarts", "mirror.restarts");
+}
+
+#[test]
+fn groups_follow_to_where_their_next_records_are() {
+    let mirrored = Mirrored::new("groups");
+    let client = &mirrored.source.client;
+    client.create_topic("mirror.groups", 1, &[]);
+    let topic = "mirror.groups";
+    for round in 0..5 {
+        let end = if round % 2 == 0 {
+            TransactionEnd::Commit
+        } else {
+            TransactionEnd::Abort
+        };
+        client.transaction(topic, topic, numbered(round * 10, 10), end);
+        client.produce(topic, 0, Compression::Lz4, numbered(1000 + round * 10, 5));
+    }
+    let end = client.watermarks(topic, 0).1;
+    let source = |group: &str| Group::new(&mirrored.source.servers, group);
+    let target = |group: &str| Group::new(&mirrored.target.servers, group);
+    // Everywhere: on records, in aborted transactions, on markers, at the end.
+    for offset in 0..=end {
+        source(&format!("follows-{offset}")).commit(topic, 0, offset, "noted");
+    }
+    let report = mirrored.done("--topic mirror.groups --groups follows-*");
+    let followed = report["groups"].as_array().unwrap();
+    assert_eq!(followed.len() as i64, end + 1, "{report}");
+    for offset in 0..=end {
+        let group = format!("follows-{offset}");
+        let (_, metadata) = target(&group).committed(topic, 0).unwrap();
+        assert_eq!(metadata, "noted");
+        // What a reader of what was committed gets next is the same record on both sides.
+        assert_eq!(
+            source(&group).next(topic, 0),
+            target(&group).next(topic, 0),
+            "{group}"
+        );
+    }
+}
+
+#[test]
+fn a_comparison_finds_the_first_difference() {
+    let mirrored = Mirrored::new("compared");
+    let client = &mirrored.source.client;
+    client.create_topic("mirror.compared", 2, &[("retention.ms", "-1")]);
+    for codec in [Compression::Zstd, Compression::None] {
+        client.produce("mirror.compared", 0, codec, awkward(30));
+        client.produce("mirror.compared", 1, codec, numbered(0, 30));
+    }
+    mirrored.done("--topic mirror.compared");
+    let equal = mirrored.done("--topic mirror.compared --compare");
+    assert_eq!(
+        (&equal["status"], &equal["records"]),
+        (&"equal".into(), &120.into()),
+        "{equal}"
+    );
+    // What lies before the rest may be gone on either side.
+    client.delete_records("mirror.compared", 0, 10);
+    mirrored
+        .target
+        .client
+        .delete_records("mirror.compared", 1, 7);
+    let equal = mirrored.done("--topic mirror.compared --compare");
+    assert_eq!(
+        (&equal["status"], &equal["records"]),
+        (&"equal".into(), &103.into()),
+        "{equal}"
+    );
+    let forged = mirrored_with_one_other_record();
+    let differs = forged.run("--json --topic mirror.forged --compare");
+    assert_eq!(differs.code, 2, "{differs}");
+    let differs: Value = serde_json::from_str(&differs.stdout).unwrap();
+    let found = &differs["partitions"][0];
+    assert_eq!(
+        (&differs["status"], &found["records"]),
+        (&"different".into(), &7.into()),
+        "{differs}"
+    );
+    assert_eq!(found["difference"]["source_offset"], 7, "{differs}");
+    assert_eq!(
+        found["difference"]["differs"],
+        serde_json::json!(["value"]),
+        "{differs}"
+    );
+}
+
+/// A topic that was mirrored, and is another one now: its record 7 has another value.
+fn mirrored_with_one_other_record() -> Mirrored<'static> {
+    let forged = Mirrored {
+        source: Scene::elsewhere(),
+        target: Scene::shared(),
+        name: "forged",
+    };
+    forged.source.client.create_topic("mirror.forged", 1, &[]);
+    let now = chrono::Utc::now().timestamp_millis();
+    let records = || numbered(0, 20).map(move |record| record.at(now));
+    let client = &forged.source.client;
+    client.produce("mirror.forged", 0, Compression::None, records());
+    forged.done("--topic mirror.forged");
+    let client = &forged.source.client;
+    client.delete_topic("mirror.forged");
+    client.create_topic("mirror.forged", 1, &[]);
+    let mut records: Vec<Message> = records().collect();
+    records[7].value = Some(b"other".to_vec());
+    client.produce("mirror.forged", 0, Compression::None, records);
+    forged
 }

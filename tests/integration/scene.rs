@@ -14,7 +14,7 @@ use crate::testbed::{Broker, Client, Cluster, Message, Outcome, Properties, Reco
 pub struct Scene<'a> {
     pub broker: &'a Broker,
     pub client: Client,
-    servers: String,
+    pub servers: String,
     directory: TempDir,
 }
 

@@ -26,7 +26,8 @@ impl GroupSelection {
         matches!(self, Self::All | Self::Matching(_))
     }
 
-    fn chooses(&self, group: &str) -> bool {
+    /// Whether it chooses the group of that name.
+    pub fn chooses(&self, group: &str) -> bool {
         match self {
             Self::Readable | Self::All => true,
             Self::None => false,

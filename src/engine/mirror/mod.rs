@@ -11,11 +11,15 @@
 //! that fails in any way is begun anew from there, and nothing else has to be known.
 
 mod committed;
+mod compare;
 mod configuration;
+mod groups;
+mod landmarks;
 mod plan;
 mod prepare;
 mod progress;
 mod read;
+mod scan;
 mod state;
 mod write;
 
@@ -28,10 +32,13 @@ use tokio::time::Instant;
 
 use crate::kafka::{Client, KafkaError};
 
+use super::backup::GroupSelection;
 use super::rate::RateLimit;
 use super::topics::{NameTemplate, TopicPatterns};
 use super::{EngineError, Stop};
 
+pub use compare::{Compared, Comparison, RecordDifference, compare};
+pub use groups::GroupStatus;
 pub use plan::{MirrorPlan, PartitionPlan, TopicPlan};
 pub use state::{MirrorState, PartitionState, PartitionStatus};
 
@@ -52,6 +59,8 @@ pub struct MirrorOptions {
     pub from: From,
     /// Whether partitions of the target that hold records, of which nothing is known, are appended to.
     pub append: bool,
+    /// The consumer groups whose offsets follow.
+    pub groups: GroupSelection,
     /// How fast to read at most.
     pub rate_limit: Option<RateLimit>,
     /// Bytes of batches that may be in memory at once.
@@ -90,6 +99,7 @@ impl MirrorOptions {
             until: Until::EndsAtStart,
             from: From::Earliest,
             append: false,
+            groups: GroupSelection::None,
             rate_limit: None,
             memory: 64 << 20,
             stop: Stop::new(),
@@ -121,6 +131,8 @@ pub struct MirrorReport {
     pub bytes: u64,
     /// The partitions.
     pub partitions: Vec<PartitionStatus>,
+    /// Consumer groups that follow.
+    pub groups: Vec<GroupStatus>,
     /// What should be looked at.
     pub warnings: Vec<String>,
 }
@@ -208,6 +220,7 @@ pub async fn mirror(
         records: sum(|partition| partition.records),
         bytes: sum(|partition| partition.bytes),
         partitions,
+        groups: state.groups(),
         warnings,
     })
 }

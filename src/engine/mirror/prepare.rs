@@ -20,6 +20,8 @@ pub(super) struct Ready {
     pub bytes: Bytes,
     /// How many.
     pub records: u32,
+    /// Offsets of the source that its records had, one behind the other: the first, and how many.
+    pub stretches: Vec<(Offset, u32)>,
 }
 
 /// What was not copied of an answer.
@@ -77,21 +79,46 @@ fn made_ready(
     records: &Bytes,
     wanted: &Range<Offset>,
 ) -> Result<Option<Ready>, RecordError> {
-    let bytes = if must_be_opened(batch, wanted) {
-        let options = Rebuild {
-            offsets: Some(wanted.clone()),
-            numbering: Numbering::Renumber,
-            ..Rebuild::default()
-        };
-        rebuild(batch, &options, OPEN_LIMIT)?
-    } else {
-        Some(records.slice_ref(batch.as_bytes()))
+    if !must_be_opened(batch, wanted) {
+        return Ok(Some(Ready {
+            bytes: records.slice_ref(batch.as_bytes()),
+            records: batch.record_count(),
+            stretches: vec![(batch.base_offset(), batch.record_count())],
+        }));
+    }
+    let options = Rebuild {
+        offsets: Some(wanted.clone()),
+        numbering: Numbering::Renumber,
+        ..Rebuild::default()
     };
-    let Some(bytes) = bytes else {
+    let Some(bytes) = rebuild(batch, &options, OPEN_LIMIT)? else {
         return Ok(None);
     };
     let records = BatchRef::parse(&bytes)?.0.record_count();
-    Ok(Some(Ready { bytes, records }))
+    Ok(Some(Ready {
+        bytes,
+        records,
+        stretches: stretches(batch, wanted)?,
+    }))
+}
+
+/// The offsets of a batch's records within `wanted`.
+fn stretches(
+    batch: &BatchRef<'_>,
+    wanted: &Range<Offset>,
+) -> Result<Vec<(Offset, u32)>, RecordError> {
+    let mut stretches: Vec<(Offset, u32)> = Vec::new();
+    for record in batch.open(OPEN_LIMIT)?.records() {
+        let offset = record?.offset;
+        if !wanted.contains(&offset) {
+            continue;
+        }
+        match stretches.last_mut() {
+            Some((first, count)) if first.0 + i64::from(*count) == offset.0 => *count += 1,
+            _ => stretches.push((offset, 1)),
+        }
+    }
+    Ok(stretches)
 }
 
 /// To be cut, to close holes that a broker would refuse, or to write the append time, which lies only in the header, into the

@@ -10,6 +10,7 @@ use serde::{Serialize, Serializer};
 use crate::kafka::TopicPartition;
 use crate::record::{Offset, PartitionId, Timestamp};
 
+use super::groups::GroupStatus;
 use super::prepare::Skipped;
 
 /// What a partition does.
@@ -106,12 +107,13 @@ impl PartitionStatus {
     }
 }
 
-/// `{ problem, partitions }`, as they are at the moment.
+/// `{ problem, partitions, groups }`, as they are at the moment.
 impl Serialize for MirrorState {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut state = serializer.serialize_struct("MirrorState", 2)?;
+        let mut state = serializer.serialize_struct("MirrorState", 3)?;
         state.serialize_field("problem", &self.problem())?;
         state.serialize_field("partitions", &self.partitions())?;
+        state.serialize_field("groups", &self.groups())?;
         state.end()
     }
 }
@@ -135,6 +137,7 @@ pub struct MirrorState {
 #[derive(Debug, Default)]
 struct Inner {
     partitions: BTreeMap<TopicPartition, PartitionStatus>,
+    groups: Vec<GroupStatus>,
     moved: u64,
     interrupted: Option<String>,
 }
@@ -147,6 +150,15 @@ impl MirrorState {
             .into_values()
             .map(PartitionStatus::measured)
             .collect()
+    }
+
+    /// Consumer groups that follow, when they were last looked at.
+    pub fn groups(&self) -> Vec<GroupStatus> {
+        self.lock().groups.clone()
+    }
+
+    pub(super) fn groups_followed(&self, groups: Vec<GroupStatus>) {
+        self.lock().groups = groups;
     }
 
     /// Why nothing goes on at present; it is tried again.

@@ -10,17 +10,20 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::Instant;
 
+use crate::engine::backup::GroupSelection;
 use crate::engine::rate::RateLimiter;
 use crate::engine::{EngineError, Stop};
 use crate::kafka::{
-    BrokerId, Client, Connection, ErrorCode, KafkaError, ProduceBatch, ProduceRequest,
+    BrokerId, Client, Connection, ErrorCode, KafkaError, OffsetSpec, ProduceBatch, ProduceRequest,
     ProducedPartition, TopicPartition, Topics, TransactionalProducer,
 };
 use crate::record::{
-    BatchRef, HEADER_LEN, LeaderEpoch, ProducerId, ProducerStamp, next_sequence,
+    BatchRef, HEADER_LEN, LeaderEpoch, Offset, ProducerId, ProducerStamp, next_sequence,
     restamp_in_transaction,
 };
 
+use super::groups::{self, Positions};
+use super::landmarks::Landmarks;
 use super::plan::{Bounds, MirrorPlan, plan_within};
 use super::prepare::Ready;
 use super::progress::{self, Note, Progress};
@@ -98,7 +101,8 @@ pub(super) async fn session(
     let returning = returning.unwrap_or_default();
     let reading = Source::new(source, options.memory, limiter, events, returning);
     let cursors = cursors(&plan, options, bounds);
-    let mut writer = Writer::new(target, producer, options, &plan, state).await?;
+    let positions = Positions::default();
+    let mut writer = Writer::new(target, producer, options, &plan, state, &positions).await?;
     // Ends the reading alone: what was read is still written.
     let enough = options.stop.child_token();
     let read = async {
@@ -108,17 +112,22 @@ pub(super) async fn session(
         drop(reading);
         read.unwrap_or(Ok(()))
     };
-    let changes = Changes {
+    let mut changes = Changes {
         source,
         target,
         options,
         bounds: bounds.clone(),
         enough: &enough,
+        state,
+        positions: &positions,
     };
     let (read, written) = tokio::select! {
         ended = async { tokio::join!(read, writer.run(incoming)) } => ended,
         never = changes.follow(&plan) => match never {},
     };
+    if written.is_ok() {
+        changes.follow_groups(&plan).await?;
+    }
     match written.and_then(|written| read.map(|()| written)) {
         Ok(Written::All) if enough.is_cancelled() && !options.stop.is_cancelled() => {
             Ok(Ended::TopicsChanged)
@@ -206,11 +215,13 @@ struct Changes<'a> {
     options: &'a MirrorOptions,
     bounds: Bounds,
     enough: &'a Stop,
+    state: &'a MirrorState,
+    positions: &'a Positions,
 }
 
 impl Changes<'_> {
     /// Follows settings; ends the session when there are other topics or partitions.
-    async fn follow(mut self, plan: &MirrorPlan) -> std::convert::Infallible {
+    async fn follow(&mut self, plan: &MirrorPlan) -> std::convert::Infallible {
         if self.options.until == Until::Stopped {
             loop {
                 tokio::time::sleep(LOOK_EVERY).await;
@@ -234,9 +245,20 @@ impl Changes<'_> {
         std::future::pending().await
     }
 
+    async fn follow_groups(&self, plan: &MirrorPlan) -> Result<(), EngineError> {
+        if self.options.groups == GroupSelection::None {
+            return Ok(());
+        }
+        let (source, target, chosen) = (self.source, self.target, &self.options.groups);
+        let followed = groups::follow(source, target, plan, chosen, self.positions).await?;
+        self.state.groups_followed(followed);
+        Ok(())
+    }
+
     async fn look(&mut self, plan: &MirrorPlan) -> Result<bool, EngineError> {
         let now = plan_within(self.source, self.target, self.options, &self.bounds).await?;
         follow_settings(self.target, &now).await?;
+        self.follow_groups(plan).await?;
         remember_settings(&mut self.bounds, &now);
         Ok(now.shape() != plan.shape())
     }
@@ -270,6 +292,8 @@ struct Target {
     leader_epoch: LeaderEpoch,
     /// What the transaction has of it.
     advance: Option<Advance>,
+    /// Where it lies in the target.
+    acknowledged: Vec<(Offset, Offset, u32)>,
 }
 
 struct Queued {
@@ -277,10 +301,12 @@ struct Queued {
     memory: Arc<OwnedSemaphorePermit>,
 }
 
-/// An answer with what it was for: the broker, and the places of the partitions.
+/// What a request holds of a partition: its place, and the offsets of the source.
+type Sent = (usize, Vec<(Offset, u32)>);
+/// An answer with what it was for.
 type Answer = (
     BrokerId,
-    Vec<usize>,
+    Vec<Sent>,
     Result<Vec<ProducedPartition>, KafkaError>,
 );
 
@@ -289,6 +315,7 @@ struct Writer<'a> {
     producer: TransactionalProducer,
     group: String,
     state: &'a MirrorState,
+    positions: &'a Positions,
     /// By the partition's place in the session's table; none for those that stand still.
     targets: Vec<Option<Target>>,
     connections: BTreeMap<BrokerId, Connection>,
@@ -308,12 +335,14 @@ impl<'a> Writer<'a> {
         options: &MirrorOptions,
         plan: &MirrorPlan,
         state: &'a MirrorState,
+        positions: &'a Positions,
     ) -> Result<Self, EngineError> {
         let mut writer = Self {
             client,
             producer,
             group: options.id(),
             state,
+            positions,
             targets: Vec::new(),
             connections: BTreeMap::new(),
             requests: BTreeMap::new(),
@@ -326,7 +355,24 @@ impl<'a> Writer<'a> {
         let producer_id = writer.producer.identity().producer_id;
         let ready = || find_targets(client, plan, producer_id);
         writer.targets = client.retry().run(ready).await?;
+        writer.find_ends().await?;
         Ok(writer)
+    }
+
+    /// What comes lies behind what the target's partitions hold now.
+    async fn find_ends(&mut self) -> Result<(), EngineError> {
+        let targets = self.targets.iter().flatten();
+        let wanted: Vec<_> = targets
+            .map(|target| (target.key.clone(), OffsetSpec::Latest))
+            .collect();
+        let mut ends = self.client.list_offsets(&wanted).await?;
+        for target in self.targets.iter().flatten() {
+            if let (Some(Ok(end)), Some(advance)) = (ends.remove(&target.key), &target.advance) {
+                let landmarks = Landmarks::begin(advance.next, end.offset);
+                self.positions.begin(target.source.clone(), landmarks);
+            }
+        }
+        Ok(())
     }
 
     /// Writes until nothing more is read, and all of it is committed.
@@ -495,7 +541,7 @@ impl<'a> Writer<'a> {
             batches.push(stamped(target, &queued.ready, &stamp)?);
             target.sequence = next_sequence(target.sequence, queued.ready.records);
             target.in_flight += 1;
-            sent.push(slot);
+            sent.push((slot, queued.ready.stretches));
             held.push(queued.memory);
         }
         if sent.is_empty() {
@@ -536,7 +582,7 @@ impl<'a> Writer<'a> {
             *requests = requests.saturating_sub(1);
         }
         let answer = answer?;
-        for slot in sent {
+        for (slot, stretches) in sent {
             let Some(Some(target)) = self.targets.get_mut(slot) else {
                 continue;
             };
@@ -549,6 +595,11 @@ impl<'a> Writer<'a> {
             };
             if let Some(code) = produced.error {
                 return refused(target, code, produced.error_message.as_deref()).map(Some);
+            }
+            let mut at = produced.base_offset;
+            for (source, count) in stretches {
+                target.acknowledged.push((source, at, count));
+                at.0 += i64::from(count);
             }
         }
         Ok(None)
@@ -581,6 +632,15 @@ impl<'a> Writer<'a> {
         self.recommit_at = Instant::now() + RECOMMIT_EVERY;
         for target in self.targets.iter_mut().flatten() {
             target.is_added = false;
+            let acknowledged = std::mem::take(&mut target.acknowledged);
+            self.positions.committed(&target.source, |landmarks| {
+                for (source, at, count) in acknowledged {
+                    landmarks.add(source, at, count.into());
+                }
+                if let Some(advance) = &target.advance {
+                    landmarks.reached(advance.next);
+                }
+            });
             if let Some(advance) = target.advance.take() {
                 self.state.committed(&target.source, &advance);
             }
@@ -639,6 +699,7 @@ async fn find_targets(
             in_flight: 0,
             is_added: false,
             leader_epoch: partition.last_epoch.unwrap_or(LeaderEpoch(-1)),
+            acknowledged: Vec::new(),
             advance: Some(Advance {
                 next: partition.start_offset,
                 ..Advance::default()
