@@ -9,10 +9,10 @@ use kafka_protocol::messages::{self, FetchResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
-use crate::record::{LeaderEpoch, Offset, PartitionId, TopicId};
+use crate::record::{LeaderEpoch, Offset, PartitionId, ProducerId, TopicId};
 
 use super::connection::PendingAnswer;
-use super::{Connection, ErrorCode, KafkaError};
+use super::{BrokerId, Client, Connection, ErrorCode, KafkaError};
 
 /// How far a fetch may read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +74,9 @@ pub struct FetchedPartition {
     pub log_start_offset: Offset,
     /// Where the leader's log leaves the one held: epoch and end offset.
     pub diverging_epoch: Option<(LeaderEpoch, Offset)>,
+    /// Transactions that were aborted, as far as they have batches here: producer and first offset. Only under
+    /// [`Isolation::ReadCommitted`].
+    pub aborted: Vec<(ProducerId, Offset)>,
     /// Record batches, the last one perhaps cut off. A part of the receive buffer.
     pub records: Bytes,
 }
@@ -88,6 +91,18 @@ pub struct PendingFetch {
     connection: Connection,
     version: i16,
     names: Vec<(TopicId, String)>,
+}
+
+impl Client {
+    /// Fetches on the connection for questions: for little, and without waiting for what is not there yet.
+    pub async fn fetch(
+        &self,
+        leader: BrokerId,
+        request: FetchRequest,
+    ) -> Result<Vec<FetchedPartition>, KafkaError> {
+        let connection = self.shared_connection(leader).await?;
+        connection.start_fetch(request).await?.receive().await
+    }
 }
 
 impl Connection {
@@ -170,6 +185,7 @@ impl PendingFetch {
             };
             let Some(name) = name else { continue };
             for partition in topic.partitions {
+                let aborted = partition.aborted_transactions.into_iter().flatten();
                 let diverging = &partition.diverging_epoch;
                 fetched.push(FetchedPartition {
                     topic: name.clone(),
@@ -180,6 +196,12 @@ impl PendingFetch {
                     log_start_offset: Offset(partition.log_start_offset),
                     diverging_epoch: (diverging.end_offset >= 0)
                         .then_some((LeaderEpoch(diverging.epoch), Offset(diverging.end_offset))),
+                    aborted: aborted
+                        .map(|aborted| {
+                            let producer = ProducerId(aborted.producer_id.0);
+                            (producer, Offset(aborted.first_offset))
+                        })
+                        .collect(),
                     records: partition.records.unwrap_or_default(),
                 });
             }
