@@ -5,6 +5,7 @@
 mod backup;
 mod check;
 mod demo;
+mod drain;
 mod exit;
 mod expire;
 mod export;
@@ -42,7 +43,7 @@ Examples:
   kafkeep verify  --repository /var/lib/kafkeep
   kafkeep restore --repository /var/lib/kafkeep latest --bootstrap-servers dr1:9092 --dry-run
 
-Exit codes: 0 done, 1 failed, 2 done but incomplete or damaged, 64 usage, 75 try again, 78 configuration."
+Exit codes: 0 done, 1 failed, 2 done but incomplete, damaged or not drained, 64 usage, 75 try again, 78 configuration."
 )]
 struct Cli {
     #[command(flatten)]
@@ -82,6 +83,7 @@ enum Verb {
     Restore(restore::RestoreArgs),
     Export(export::ExportArgs),
     Expire(expire::ExpireArgs),
+    Drain(drain::DrainArgs),
     Check(check::CheckArgs),
     Demo(demo::DemoArgs),
 }
@@ -132,6 +134,7 @@ fn run(cli: &Cli) -> Result<Exit, CliError> {
             Verb::Restore(args) => restore::run(args, &cli.global).await,
             Verb::Export(args) => export::run(args, &cli.global).await,
             Verb::Expire(args) => expire::run(args, &cli.global),
+            Verb::Drain(args) => drain::run(args, &cli.global).await,
             Verb::Check(args) => check::run(args, &cli.global),
             Verb::Demo(args) => demo::run(args, &cli.global).await,
         }
