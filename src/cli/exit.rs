@@ -18,7 +18,7 @@ pub enum Exit {
     Done = 0,
     /// Failed.
     Failed = 1,
-    /// Done, but incomplete: gaps, damage.
+    /// Done, but incomplete: gaps, damage, something not drained.
     Incomplete = 2,
     /// The command line is wrong (sysexits: EX_USAGE).
     Usage = 64,

@@ -5,6 +5,7 @@
 mod backup;
 mod check;
 mod demo;
+mod drain;
 mod exit;
 mod expire;
 mod export;
@@ -45,7 +46,7 @@ Examples:
   kafkeep verify  --repository /var/lib/kafkeep
   kafkeep restore --repository /var/lib/kafkeep latest --bootstrap-servers dr1:9092 --dry-run
 
-Exit codes: 0 done, 1 failed, 2 done but incomplete or damaged, 64 usage, 75 try again, 78 configuration."
+Exit codes: 0 done, 1 failed, 2 done but incomplete, damaged or not drained, 64 usage, 75 try again, 78 configuration."
 )]
 struct Cli {
     #[command(flatten)]
@@ -96,6 +97,7 @@ enum Verb {
     Export(export::ExportArgs),
     Expire(expire::ExpireArgs),
     Mirror(mirror::MirrorArgs),
+    Drain(drain::DrainArgs),
     Check(check::CheckArgs),
     Status(status::StatusArgs),
     Demo(demo::DemoArgs),
@@ -149,6 +151,7 @@ fn run(cli: &Cli) -> Result<Exit, CliError> {
             Verb::Export(args) => export::run(args, &cli.global).await,
             Verb::Expire(args) => expire::run(args, &cli.global),
             Verb::Mirror(args) => mirror::run(args, &cli.global).await,
+            Verb::Drain(args) => drain::run(args, &cli.global).await,
             Verb::Check(args) => check::run(args, &cli.global),
             Verb::Status(args) => status::run(args, &cli.global).await,
             Verb::Demo(args) => demo::run(args, &cli.global).await,

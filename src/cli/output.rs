@@ -34,7 +34,7 @@ pub fn plain(text: &str) -> String {
 }
 
 /// The same for a text of several lines.
-fn plain_lines(text: &str) -> Cow<'_, str> {
+pub fn plain_lines(text: &str) -> Cow<'_, str> {
     let is_command = |c: char| c.is_control() && c != '\n';
     escape(text, is_command, |c| c.escape_default().to_string())
 }

@@ -5,6 +5,7 @@
 
 pub mod backup;
 pub mod chain;
+pub mod drain;
 mod error;
 pub mod expire;
 pub mod export;

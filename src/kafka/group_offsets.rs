@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures_util::future::join_all;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use kafka_protocol::error::ParseResponseErrorCode;
 use kafka_protocol::messages::offset_commit_request::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
@@ -14,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::record::{LeaderEpoch, Offset, PartitionId};
 
-use super::groups::{coordinator_missing, group_id};
+use super::groups::{REQUESTS_AT_ONCE, coordinator_missing, group_id};
 use super::{BrokerId, Client, Connection, ErrorCode, KafkaError, Retry, TopicPartition};
 
 /// From here on one request names many groups (KIP-709, Kafka 3.0).
@@ -80,6 +82,12 @@ impl Client {
         Ok(fetched)
     }
 
+    /// All offsets that groups have committed by now, on topics that the user may describe. What transactions are about to
+    /// commit is not waited for, and does not count.
+    pub async fn committed_offsets_now(&self, groups: &[String]) -> Result<Fetched, KafkaError> {
+        self.fetch_offsets(groups, false, self.retry()).await
+    }
+
     /// Asks again for what failed in passing, until `retry` gives up; then that error stands.
     async fn fetch_offsets(
         &self,
@@ -128,8 +136,11 @@ impl Client {
                 }
             }
         }
-        for (coordinator, groups) in by_coordinator {
-            match self.fetch_from(coordinator, &groups, stable).await {
+        let asked = by_coordinator
+            .into_iter()
+            .map(|(coordinator, groups)| self.fetch_from(coordinator, groups, stable));
+        for answered in join_all(asked).await {
+            match answered {
                 Ok(answers) => fetched.extend(answers),
                 Err(error) if error.is_transient() => {
                     tracing::debug!(%error, "asking for committed offsets again");
@@ -143,50 +154,33 @@ impl Client {
     async fn fetch_from(
         &self,
         coordinator: BrokerId,
-        groups: &[String],
+        groups: Vec<String>,
         stable: bool,
     ) -> Result<Fetched, KafkaError> {
         let connection = self.shared_connection(coordinator).await?;
         let version = connection.version::<OffsetFetchRequest>(i16::MAX)?;
         let request =
             OffsetFetchRequest::default().with_require_stable(stable && version >= REQUIRE_STABLE);
-        let mut fetched = Fetched::new();
         if version < MANY_GROUPS {
+            let mut fetched = Fetched::new();
             for group in groups {
                 let request = request
                     .clone()
-                    .with_group_id(group_id(group))
+                    .with_group_id(group_id(&group))
                     .with_topics(None);
-                fetched.insert(group.clone(), fetch_one(&connection, request, group).await?);
+                let answer = fetch_one(&connection, request, &group).await?;
+                fetched.insert(group, answer);
             }
             return Ok(fetched);
         }
-        for groups in groups.chunks(GROUPS_AT_ONCE) {
-            let asked = groups.iter().map(|group| {
-                OffsetFetchRequestGroup::default()
-                    .with_group_id(group_id(group))
-                    .with_topics(None)
-            });
-            let request = request.clone().with_groups(asked.collect());
-            let response = connection.call(request).await?;
-            for answer in response.groups {
-                let partitions = answer.topics.into_iter().flat_map(|topic| {
-                    let name = topic.name.to_string();
-                    topic.partitions.into_iter().map(move |partition| Row {
-                        topic: name.clone(),
-                        partition: partition.partition_index,
-                        offset: partition.committed_offset,
-                        leader_epoch: partition.committed_leader_epoch,
-                        metadata: partition.metadata,
-                        error_code: partition.error_code,
-                    })
-                });
-                let group = answer.group_id.to_string();
-                let offsets = offsets(&group, answer.error_code, partitions);
-                fetched.insert(group, offsets);
-            }
-        }
-        Ok(fetched)
+        // Owned, so that the future can go from thread to thread.
+        let chunks: Vec<Vec<String>> = groups.chunks(GROUPS_AT_ONCE).map(<[_]>::to_vec).collect();
+        let fetched: Vec<Fetched> = stream::iter(chunks)
+            .map(|groups| fetch_many(&connection, request.clone(), groups))
+            .buffer_unordered(REQUESTS_AT_ONCE)
+            .try_collect()
+            .await?;
+        Ok(fetched.into_iter().flatten().collect())
     }
 
     /// Commits offsets as a simple client does: into no generation, as no member (`OffsetCommit` v2-v9). A group with
@@ -280,6 +274,38 @@ fn commit_refused(code: ErrorCode, group: &str, topic: &str) -> KafkaError {
         },
         code => KafkaError::for_group(code, "READ", group),
     }
+}
+
+async fn fetch_many(
+    connection: &Connection,
+    request: OffsetFetchRequest,
+    groups: Vec<String>,
+) -> Result<Fetched, KafkaError> {
+    let asked = groups.iter().map(|group| {
+        OffsetFetchRequestGroup::default()
+            .with_group_id(group_id(group))
+            .with_topics(None)
+    });
+    let response = connection
+        .call(request.with_groups(asked.collect()))
+        .await?;
+    let answers = response.groups.into_iter().map(|answer| {
+        let partitions = answer.topics.into_iter().flat_map(|topic| {
+            let name = topic.name.to_string();
+            topic.partitions.into_iter().map(move |partition| Row {
+                topic: name.clone(),
+                partition: partition.partition_index,
+                offset: partition.committed_offset,
+                leader_epoch: partition.committed_leader_epoch,
+                metadata: partition.metadata,
+                error_code: partition.error_code,
+            })
+        });
+        let group = answer.group_id.to_string();
+        let offsets = offsets(&group, answer.error_code, partitions);
+        (group, offsets)
+    });
+    Ok(answers.collect())
 }
 
 async fn fetch_one(

@@ -1,4 +1,4 @@
-//! Groups: which there are, what they are, who is in them, and who coordinates them.
+//! Groups: which there are, and who coordinates them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,18 +6,15 @@ use std::fmt;
 use futures_util::future::try_join_all;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use kafka_protocol::error::ParseResponseErrorCode;
-use kafka_protocol::messages::{
-    ConsumerGroupDescribeRequest, DescribeGroupsRequest, FindCoordinatorRequest, GroupId,
-    ListGroupsRequest,
-};
+use kafka_protocol::messages::{FindCoordinatorRequest, GroupId, ListGroupsRequest};
 use kafka_protocol::protocol::StrBytes;
 use serde::{Deserialize, Serialize};
 
 use super::{BrokerId, Client, Connection, ErrorCode, KafkaError, Topics};
 
 /// So many groups are asked for in one request, or by so many requests at once where one names one group.
-const GROUPS_AT_ONCE: usize = 200;
-const REQUESTS_AT_ONCE: usize = 16;
+pub(super) const GROUPS_AT_ONCE: usize = 200;
+pub(super) const REQUESTS_AT_ONCE: usize = 16;
 /// From here on a request for coordinators names many groups (KIP-699, Kafka 3.0).
 const MANY_COORDINATORS: i16 = 4;
 
@@ -74,35 +71,6 @@ pub struct ListedGroup {
     pub state: Option<String>,
 }
 
-/// A group as its coordinator describes it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GroupDescription {
-    /// Its type.
-    pub group_type: GroupType,
-    /// Its state, in Kafka's words: `Empty`, `Stable`, …
-    pub state: String,
-    /// Who is in it.
-    pub members: Vec<GroupMember>,
-}
-
-/// A member of a group.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GroupMember {
-    /// What the coordinator calls it.
-    pub member_id: String,
-    /// What its client calls itself.
-    pub client_id: String,
-    /// Where it is.
-    pub host: String,
-}
-
-impl fmt::Display for GroupMember {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let host = self.host.trim_start_matches('/');
-        write!(f, "{} ({} at {host})", self.member_id, self.client_id)
-    }
-}
-
 pub(super) fn group_id(group: &str) -> GroupId {
     GroupId(StrBytes::from_string(group.to_owned()))
 }
@@ -137,22 +105,6 @@ impl Client {
             state: (!group.group_state.is_empty()).then(|| group.group_state.to_string()),
         });
         Ok(groups.collect())
-    }
-
-    /// What a group is and who is in it; none when there is no such group.
-    pub async fn describe_group(
-        &self,
-        group: &str,
-    ) -> Result<Option<GroupDescription>, KafkaError> {
-        self.retry()
-            .run(|| async {
-                let coordinator = self.coordinator(group).await?;
-                match describe_consumer_group(&coordinator, group).await? {
-                    Some(description) => Ok(Some(description)),
-                    None => describe_classic_group(&coordinator, group).await,
-                }
-            })
-            .await
     }
 
     /// A connection to a group's coordinator, as it is now. Asking creates `__consumer_offsets` where no group has been yet.
@@ -227,71 +179,4 @@ async fn find_coordinators(
         (group, answer)
     });
     Ok(answers.collect())
-}
-
-/// By the API of KIP-848, which knows only groups of that type.
-async fn describe_consumer_group(
-    coordinator: &Connection,
-    group: &str,
-) -> Result<Option<GroupDescription>, KafkaError> {
-    let request = ConsumerGroupDescribeRequest::default().with_group_ids(vec![group_id(group)]);
-    let response = match coordinator.call(request).await {
-        Err(KafkaError::Unsupported { .. }) => return Ok(None),
-        response => response?,
-    };
-    let Some(described) = response.groups.into_iter().next() else {
-        return Ok(None);
-    };
-    match described.error_code.err() {
-        None => {}
-        // Of another type, or none at all; the broker may have the protocol switched off.
-        Some(ErrorCode::GroupIdNotFound | ErrorCode::UnsupportedVersion) => return Ok(None),
-        Some(ErrorCode::TopicAuthorizationFailed) => {
-            return Err(KafkaError::Authorization {
-                operation: "DESCRIBE",
-                resource: format!("the topics that group {group} is subscribed to"),
-            });
-        }
-        Some(code) => return Err(KafkaError::for_group(code, "DESCRIBE", group)),
-    }
-    let members = described.members.into_iter().map(|member| GroupMember {
-        member_id: member.member_id.to_string(),
-        client_id: member.client_id.to_string(),
-        host: member.client_host.to_string(),
-    });
-    Ok(Some(GroupDescription {
-        group_type: GroupType::Consumer,
-        state: described.group_state.to_string(),
-        members: members.collect(),
-    }))
-}
-
-async fn describe_classic_group(
-    coordinator: &Connection,
-    group: &str,
-) -> Result<Option<GroupDescription>, KafkaError> {
-    let request = DescribeGroupsRequest::default().with_groups(vec![group_id(group)]);
-    let response = coordinator.call(request).await?;
-    let Some(described) = response.groups.into_iter().next() else {
-        return Ok(None);
-    };
-    match described.error_code.err() {
-        None => {}
-        Some(ErrorCode::GroupIdNotFound) => return Ok(None),
-        Some(code) => return Err(KafkaError::for_group(code, "DESCRIBE", group)),
-    }
-    // What older brokers say of a group that is not there.
-    if described.group_state.as_str() == "Dead" {
-        return Ok(None);
-    }
-    let members = described.members.into_iter().map(|member| GroupMember {
-        member_id: member.member_id.to_string(),
-        client_id: member.client_id.to_string(),
-        host: member.client_host.to_string(),
-    });
-    Ok(Some(GroupDescription {
-        group_type: GroupType::Classic,
-        state: described.group_state.to_string(),
-        members: members.collect(),
-    }))
 }

@@ -11,6 +11,7 @@ mod cluster;
 mod connection;
 mod error;
 mod fetch;
+mod group_description;
 mod group_offsets;
 mod groups;
 mod log_dirs;
@@ -32,8 +33,9 @@ pub use cluster::{ClientCredentials, Cluster, Sasl, Secret, Tls, TokenSource};
 pub use connection::Connection;
 pub use error::{ErrorCode, KafkaError};
 pub use fetch::{FetchPartition, FetchRequest, FetchedPartition, Isolation, PendingFetch};
+pub use group_description::{GroupDescription, GroupMember};
 pub use group_offsets::{CommitAnswers, CommittedOffset, GroupOffsets};
-pub use groups::{GroupDescription, GroupMember, GroupType, ListedGroup};
+pub use groups::{GroupType, ListedGroup};
 pub use metadata::{
     Broker, BrokerId, Metadata, PartitionMetadata, TopicMetadata, TopicPartition, Topics,
 };

@@ -10,7 +10,8 @@ use kafka_protocol::protocol::StrBytes;
 
 use crate::record::{LeaderEpoch, Offset, PartitionId, Timestamp};
 
-use super::{BrokerId, Client, KafkaError, TopicPartition, Topics};
+use super::retry::settled;
+use super::{BrokerId, Client, KafkaError, Metadata, TopicPartition, Topics};
 
 /// Which offset is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,34 +57,24 @@ impl Client {
     ) -> Result<Answers, KafkaError> {
         self.retry()
             .run(|| async {
-                let answers = self.list_once(wanted).await?;
-                let failed = answers
+                let mut names: Vec<String> = wanted
                     .iter()
-                    .find(|(_, answer)| answer.as_ref().is_err_and(KafkaError::is_transient));
-                match failed.map(|(partition, _)| partition.clone()) {
-                    Some(partition) => answers
-                        .into_iter()
-                        .find(|(asked, _)| *asked == partition)
-                        .map_or_else(
-                            || Ok(Answers::new()),
-                            |(_, answer)| answer.map(|_| Answers::new()),
-                        ),
-                    None => Ok(answers),
-                }
+                    .map(|(partition, _)| partition.topic.clone())
+                    .collect();
+                names.dedup();
+                let metadata = self.metadata(Topics::Named(&names)).await?;
+                self.list_offsets_now(&metadata, wanted).await
             })
             .await
     }
 
-    async fn list_once(
+    /// Asks the leaders that `metadata` knows, all at once, a request each and kind of offset. A partition that fails in
+    /// passing fails all: for those who try again themselves.
+    pub async fn list_offsets_now(
         &self,
+        metadata: &Metadata,
         wanted: &[(TopicPartition, OffsetSpec)],
     ) -> Result<Answers, KafkaError> {
-        let mut names: Vec<String> = wanted
-            .iter()
-            .map(|(partition, _)| partition.topic.clone())
-            .collect();
-        names.dedup();
-        let metadata = self.metadata(Topics::Named(&names)).await?;
         let mut answers = Answers::new();
         let mut by_leader: BTreeMap<(BrokerId, bool), Vec<&(TopicPartition, OffsetSpec)>> =
             BTreeMap::new();
@@ -110,7 +101,7 @@ impl Client {
         for part in try_join_all(asked).await? {
             answers.extend(part);
         }
-        Ok(answers)
+        settled(answers)
     }
 
     async fn ask(

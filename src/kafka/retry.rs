@@ -1,5 +1,6 @@
 //! Trying again: with growing pauses, until a deadline.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rand::RngExt;
@@ -84,6 +85,18 @@ impl Retry {
                 }
             }
         }
+    }
+}
+
+/// The answers of one round; where some failed in passing, the first such error, for all to be asked again.
+pub(super) fn settled<K: Ord, V>(
+    mut answers: BTreeMap<K, Result<V, KafkaError>>,
+) -> Result<BTreeMap<K, Result<V, KafkaError>>, KafkaError> {
+    let is_passing =
+        |_: &K, answer: &mut Result<V, _>| answer.as_ref().is_err_and(KafkaError::is_transient);
+    match answers.extract_if(.., is_passing).next() {
+        Some((_, Err(error))) => Err(error),
+        _ => Ok(answers),
     }
 }
 

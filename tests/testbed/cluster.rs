@@ -212,7 +212,7 @@ impl Controller {
 }
 
 /// Asks a broker, as Kafka's own tools do.
-fn ask<R: Request>(address: &str, request: &R, version: i16) -> R::Response {
+pub fn ask<R: Request>(address: &str, request: &R, version: i16) -> R::Response {
     let mut bytes = BytesMut::new();
     RequestHeader::default()
         .with_request_api_key(R::KEY)

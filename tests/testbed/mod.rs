@@ -14,10 +14,11 @@ mod cluster;
 mod command;
 pub mod faulty_storage;
 pub mod group;
+pub mod java_member;
 mod kafka;
 
 pub use certificates::Authority;
 pub use client::{Client, Compression, Message, Placement, Record, TestProducer, TransactionEnd};
-pub use cluster::{Cluster, Taken, wait_for};
+pub use cluster::{Cluster, Taken, ask, wait_for};
 pub use command::{Outcome, kafkeep};
 pub use kafka::{Broker, Properties, Release, free_port};

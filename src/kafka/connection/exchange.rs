@@ -147,6 +147,7 @@ impl RequestWriter {
             chunks,
             answer,
         } = outbound;
+        tracing::trace!(broker = %self.address, api, "asking");
         let correlation_id = self.correlation_id;
         self.correlation_id = correlation_id.wrapping_add(1) & i32::MAX;
         // Registered before it is written: the answer may be quick.

@@ -1,0 +1,148 @@
+//! Drain checks: whether consumer groups have consumed all that there is, and if not, why.
+//!
+//! A check *observes* with a bounded number of requests, however many groups there are, and *judges* what it saw and what earlier
+//! checks saw. The order of observing makes the verdict safe: commits are read before the ends of the logs. A commit that reaches
+//! an end that was read after it has consumed everything up to that moment; and one that lies beyond it is of another log.
+//!
+//! Which isolation a group reads with, Kafka does not tell. So the end of a log is the high watermark, unless the operator says
+//! that the group reads committed records: then it is the last stable offset. The first is right for Kafka's own default, and
+//! safe for the other: no group is called drained while a transaction is open that may still become records.
+
+mod criteria;
+mod history;
+mod judge;
+mod observation;
+mod observe;
+mod reason;
+mod report;
+mod standing;
+mod tail;
+mod until;
+mod walk;
+
+#[cfg(test)]
+mod judge_tests;
+#[cfg(test)]
+mod walk_tests;
+
+pub use criteria::{Criteria, DrainOptions, Strategy, TimeBound};
+pub use report::{DecidingPartition, DrainReport, GroupReport, PartitionReport, PartitionState};
+pub use until::{Patience, drain};
+
+use std::time::Instant;
+
+use serde::Serialize;
+
+use crate::kafka::Client;
+
+use super::EngineError;
+use history::History;
+
+/// What a check says of a group, the least worrying first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// What is to be consumed is consumed.
+    Drained,
+    /// It is being consumed, or was not watched for long enough to say more.
+    Draining,
+    /// Its members are finding out who reads what.
+    Rebalancing,
+    /// It has members, and nothing moves.
+    Stalled,
+    /// Nobody reads.
+    Stopped,
+    /// All that is left lies in partitions on which it has not committed anything.
+    NeverCommitted,
+    /// Its commits went back: it will read again what it has read.
+    Rewound,
+    /// It stands below the start of a log: records were deleted before it read them.
+    UnreachableLag,
+    /// The log is not the one that it committed on: the topic was created anew, or the log was cut off.
+    Recreated,
+    /// There is no such group, or it may not be described.
+    UnknownGroup,
+}
+
+/// The verdict as metrics tell it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DrainState {
+    /// All is consumed.
+    Drained,
+    /// It goes on by itself.
+    Draining,
+    /// There are members, but it does not go on by itself.
+    Stalled,
+    /// There are no members, and something is left.
+    Stopped,
+    /// There was nothing to consume.
+    Empty,
+    /// There is no such group.
+    Unknown,
+}
+
+impl DrainState {
+    /// All there are.
+    pub const ALL: [Self; 6] = [
+        Self::Drained,
+        Self::Draining,
+        Self::Stalled,
+        Self::Stopped,
+        Self::Empty,
+        Self::Unknown,
+    ];
+
+    /// As metrics label it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Drained => "drained",
+            Self::Draining => "draining",
+            Self::Stalled => "stalled",
+            Self::Stopped => "stopped",
+            Self::Empty => "empty",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// Groups that are watched: what earlier checks saw of them is kept between checks, whoever calls them, and whenever.
+#[derive(Debug)]
+pub struct Watch {
+    options: DrainOptions,
+    history: History,
+    begun: Instant,
+    checks: u32,
+}
+
+impl Watch {
+    /// Begins to watch.
+    pub fn new(options: DrainOptions) -> Self {
+        Self {
+            options,
+            history: History::default(),
+            begun: Instant::now(),
+            checks: 0,
+        }
+    }
+
+    /// Looks once, and judges. A check that fails leaves the history as it is.
+    pub async fn check(&mut self, client: &Client) -> Result<DrainReport, EngineError> {
+        let (seen, warnings) = observe::observe(client, &self.options, &self.history).await?;
+        let mut report = DrainReport::new(client.cluster_id(), seen.at, warnings);
+        for group in seen.groups.keys() {
+            let past = self.history.remove(group);
+            let judged = judge::judge(&self.options.criteria, &seen, group, past.as_ref());
+            if let Some(judged) = judged {
+                self.history.insert(group.clone(), judged.past);
+                report.add(judged.group, judged.partitions);
+            }
+        }
+        self.history
+            .retain(|group, _| seen.groups.contains_key(group));
+        self.checks += 1;
+        report.checks = self.checks;
+        report.duration_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Ok(report)
+    }
+}

@@ -1,0 +1,342 @@
+//! One look at a cluster: groups and their commits first, then the ends of the logs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::Utc;
+
+use crate::engine::EngineError;
+use crate::engine::topics::{Candidate, TopicPatterns, nearest};
+use crate::kafka::{
+    Client, GroupDescription, GroupOffsets, GroupType, KafkaError, ListedGroup, ListedOffset,
+    Metadata, OffsetSpec, TopicMetadata, TopicPartition, Topics,
+};
+use crate::record::Offset;
+
+use super::criteria::DrainOptions;
+use super::history::History;
+use super::observation::{Commit, Observation, SeenGroup, SeenLog, SeenTopic};
+use super::tail;
+
+/// Looks once. What should be told beside it are warnings.
+pub(super) async fn observe(
+    client: &Client,
+    options: &DrainOptions,
+    history: &History,
+) -> Result<(Observation, Vec<String>), EngineError> {
+    let mut warnings = Vec::new();
+    let mut seen = Observation {
+        at: Utc::now(),
+        groups: groups(client, &options.groups, &mut warnings).await?,
+        topics: BTreeMap::new(),
+    };
+    let chosen = match &options.topics {
+        Some(patterns) => Some(chosen_topics(client, patterns).await?),
+        None => None,
+    };
+    for group in seen.groups.values_mut() {
+        group.topics = chosen.clone().unwrap_or_else(|| own_topics(group));
+    }
+    let names: BTreeSet<&String> = seen
+        .groups
+        .values()
+        .flat_map(|group| &group.topics)
+        .collect();
+    let names: Vec<String> = names.into_iter().cloned().collect();
+    if names.is_empty() {
+        return Ok((seen, warnings));
+    }
+    let moment = options.criteria.strategy.moment(seen.at);
+    seen.topics = client
+        .retry()
+        .run(|| async {
+            let metadata = client.metadata_now(Topics::Named(&names)).await?;
+            read_logs(client, &metadata, moment.map(OffsetSpec::Timestamp)).await
+        })
+        .await?;
+    warnings.extend(forget_missing(&mut seen));
+    tail::look_ahead(client, &options.criteria, history, &mut seen).await;
+    Ok((seen, warnings))
+}
+
+/// The chosen groups, with what they have committed.
+async fn groups(
+    client: &Client,
+    patterns: &TopicPatterns,
+    warnings: &mut Vec<String>,
+) -> Result<BTreeMap<String, SeenGroup>, EngineError> {
+    let mut names: BTreeSet<String> = patterns.literals().map(str::to_owned).collect();
+    let mut listed: Option<Vec<ListedGroup>> = None;
+    if patterns.iter().any(|pattern| pattern.literal().is_none()) {
+        let all = client.list_groups().await?;
+        names.extend(matching(&all, patterns, client.cluster_id(), warnings)?);
+        listed = Some(all);
+    }
+    if names.is_empty() {
+        let none = "none of the chosen groups can be judged".to_owned();
+        return Err(EngineError::Refused(format!(
+            "{none}: {}",
+            warnings.join("; ")
+        )));
+    }
+    let names: Vec<String> = names.into_iter().collect();
+    let mut described = client.describe_groups(&names).await?;
+    let is_missing = |name: &&String| matches!(described.get(*name), None | Some(Ok(None)));
+    let missing: Vec<String> = names.iter().filter(is_missing).cloned().collect();
+    let listed = match listed {
+        None if !missing.is_empty() => listed_if_possible(client).await?,
+        listed => listed.unwrap_or_default(),
+    };
+    for name in &missing {
+        refuse_unsupported(name, &listed)?;
+    }
+    let mut committed = client.committed_offsets_now(&names).await?;
+    let mut groups = BTreeMap::new();
+    for name in names {
+        let description = described.remove(&name).transpose();
+        let description = description
+            .map_err(|error| of_group(error, &name))?
+            .flatten();
+        let offsets = committed.remove(&name).transpose();
+        let offsets = offsets.map_err(|error| of_group(error, &name))?;
+        let similar = nearest(&name, listed.iter().map(|group| group.group.as_str()));
+        let group = seen_group(description, offsets.unwrap_or_default(), similar);
+        groups.insert(name, group);
+    }
+    Ok(groups)
+}
+
+/// Groups that are chosen by patterns, without those that drain cannot judge.
+fn matching(
+    listed: &[ListedGroup],
+    patterns: &TopicPatterns,
+    cluster_id: &str,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<String>, EngineError> {
+    let candidate = |group: &&ListedGroup| {
+        patterns.chooses(Candidate {
+            name: &group.group,
+            is_internal: false,
+        })
+    };
+    let names = listed.iter().map(|group| group.group.as_str());
+    let literals = patterns.literals();
+    if let Some(pattern) = patterns.unmatched(names.chain(literals.collect::<Vec<_>>())) {
+        return Err(EngineError::Refused(format!(
+            "no consumer group `{pattern}` in cluster {cluster_id}, or none that may be seen: \
+             check the name, or grant ACL DESCRIBE on group {pattern}"
+        )));
+    }
+    let literal: BTreeSet<&str> = patterns.literals().collect();
+    let mut chosen = Vec::new();
+    for group in listed.iter().filter(candidate) {
+        match unsupported(group) {
+            Some(why) if !literal.contains(group.group.as_str()) => {
+                warnings.push(format!("group {}: {why}; it is left out", group.group));
+            }
+            _ => chosen.push(group.group.clone()),
+        }
+    }
+    Ok(chosen)
+}
+
+/// Why a group of this type cannot be judged.
+fn unsupported(group: &ListedGroup) -> Option<&'static str> {
+    match group.group_type {
+        GroupType::Classic | GroupType::Consumer => None,
+        GroupType::Share => Some(
+            "it is a share group, which acknowledges records one by one and commits no offsets; \
+             ask `kafka-share-groups.sh --describe` for what is left",
+        ),
+        GroupType::Streams => Some(
+            "it is a group of the streams protocol, which drain does not know; \
+             ask `kafka-streams-groups.sh --describe` for its lag",
+        ),
+        GroupType::Unknown => Some("its type is none that drain knows"),
+    }
+}
+
+fn refuse_unsupported(name: &str, listed: &[ListedGroup]) -> Result<(), EngineError> {
+    let found = listed.iter().find(|group| group.group == name);
+    match found.and_then(unsupported) {
+        Some(why) => Err(EngineError::Refused(format!("group {name}: {why}"))),
+        None => Ok(()),
+    }
+}
+
+/// What groups there are, to tell what is the matter with one that is not found; nothing where that cannot be asked.
+async fn listed_if_possible(client: &Client) -> Result<Vec<ListedGroup>, KafkaError> {
+    match client.list_groups().await {
+        Err(KafkaError::Authorization { .. } | KafkaError::Unsupported { .. }) => Ok(Vec::new()),
+        listed => listed,
+    }
+}
+
+/// To know its topics is part of describing a group; to read them, which drain needs anyway, implies that.
+fn of_group(error: KafkaError, group: &str) -> EngineError {
+    let topics = format!("the topics that group {group} is subscribed to");
+    error.implied_by("READ", &topics).into()
+}
+
+fn seen_group(
+    description: Option<GroupDescription>,
+    offsets: GroupOffsets,
+    similar: Option<&str>,
+) -> SeenGroup {
+    let mut group = SeenGroup {
+        description,
+        similar: similar.map(str::to_owned),
+        ..SeenGroup::default()
+    };
+    for (key, committed) in offsets.offsets {
+        let commit = Commit {
+            offset: committed.offset,
+            leader_epoch: committed.leader_epoch,
+        };
+        let topic = group.committed.entry(key.topic).or_default();
+        topic.insert(key.partition, commit);
+    }
+    group
+}
+
+/// Where no topics are named: those on which the group has committed, and those that its members have been given.
+fn own_topics(group: &SeenGroup) -> BTreeSet<String> {
+    let members = group.description.iter().flat_map(|found| &found.members);
+    let assigned = members.flat_map(|member| member.assignment.keys());
+    group.committed.keys().chain(assigned).cloned().collect()
+}
+
+/// The topics that patterns choose. One that is named in full must be there.
+async fn chosen_topics(
+    client: &Client,
+    patterns: &TopicPatterns,
+) -> Result<BTreeSet<String>, EngineError> {
+    let named: Vec<String> = patterns.literals().map(str::to_owned).collect();
+    let mut metadata = client.metadata(Topics::Named(&named)).await?;
+    for (name, topic) in &metadata.topics {
+        refuse_faulty(name, topic)?;
+    }
+    let is_all = patterns.iter().all(|pattern| pattern.literal().is_some());
+    if !is_all || metadata.topics.len() < named.len() {
+        metadata = client.metadata(Topics::All).await?;
+    }
+    let candidates = metadata.topics.iter().map(|(name, topic)| Candidate {
+        name,
+        is_internal: topic.is_internal,
+    });
+    let place = format!("cluster {}", metadata.cluster_id);
+    let chosen = patterns.choose(candidates, true, &place)?;
+    let names = metadata.topics.keys().map(String::as_str);
+    match patterns.unmatched(names) {
+        Some(pattern) => Err(EngineError::Refused(format!(
+            "pattern `{pattern}` matches no topic in {place}, or none that may be seen"
+        ))),
+        None if chosen.is_empty() => Err(EngineError::Refused(format!(
+            "no topic is chosen in {place}"
+        ))),
+        None => Ok(chosen.into_iter().map(str::to_owned).collect()),
+    }
+}
+
+fn refuse_faulty(name: &str, topic: &TopicMetadata) -> Result<(), KafkaError> {
+    match topic.error {
+        Some(code) => Err(of_topic(KafkaError::for_topic(code, "READ", name), name)),
+        None => Ok(()),
+    }
+}
+
+/// Who drains must read a topic, or look for what is no record in vain; that implies to describe it.
+fn of_topic(error: KafkaError, topic: &str) -> KafkaError {
+    error.implied_by("READ", &format!("topic {topic}"))
+}
+
+/// Where all logs begin and end, each asked of its leader by one request a kind, for all partitions together.
+async fn read_logs(
+    client: &Client,
+    metadata: &Metadata,
+    moment: Option<OffsetSpec>,
+) -> Result<BTreeMap<String, SeenTopic>, KafkaError> {
+    for (name, topic) in &metadata.topics {
+        refuse_faulty(name, topic)?;
+    }
+    let wanted = |spec: OffsetSpec| {
+        let topics = metadata.topics.iter();
+        let all =
+            topics.flat_map(|(name, topic)| topic.partitions.keys().map(move |id| (name, id)));
+        let all = all.map(|(topic, partition)| TopicPartition {
+            topic: topic.clone(),
+            partition: *partition,
+        });
+        all.map(|key| (key, spec)).collect::<Vec<_>>()
+    };
+    let (starts, stable, ends, moments) = (
+        wanted(OffsetSpec::Earliest),
+        wanted(OffsetSpec::LastStable),
+        wanted(OffsetSpec::Latest),
+        moment.map(wanted).unwrap_or_default(),
+    );
+    let (mut starts, mut stable, mut ends, mut moments) = tokio::try_join!(
+        client.list_offsets_now(metadata, &starts),
+        client.list_offsets_now(metadata, &stable),
+        client.list_offsets_now(metadata, &ends),
+        client.list_offsets_now(metadata, &moments),
+    )?;
+    let mut topics = BTreeMap::new();
+    for (name, topic) in &metadata.topics {
+        let mut seen = SeenTopic {
+            topic_id: topic.topic_id,
+            partitions: BTreeMap::new(),
+        };
+        for (partition, placed) in &topic.partitions {
+            let key = TopicPartition {
+                topic: name.clone(),
+                partition: *partition,
+            };
+            let take = |answers: &mut BTreeMap<_, Result<ListedOffset, KafkaError>>| {
+                let missing = || Err(KafkaError::leaderless(name, *partition));
+                let answer = answers.remove(&key).unwrap_or_else(missing);
+                answer.map_err(|error| of_topic(error, name))
+            };
+            let Some(leader) = placed.leader else {
+                return Err(KafkaError::leaderless(name, *partition));
+            };
+            let end = take(&mut ends)?;
+            let moment = match moment {
+                Some(_) => Some(take(&mut moments)?.offset),
+                None => None,
+            };
+            let log = SeenLog {
+                leader,
+                leader_epoch: placed.leader_epoch.max(end.leader_epoch),
+                start: take(&mut starts)?.offset,
+                high_watermark: end.offset,
+                last_stable: take(&mut stable)?.offset.min(end.offset),
+                // -1 where no record is as late.
+                moment: moment.map(|offset| {
+                    if offset < Offset(0) {
+                        end.offset
+                    } else {
+                        offset
+                    }
+                }),
+                ahead: BTreeMap::new(),
+            };
+            seen.partitions.insert(*partition, log);
+        }
+        topics.insert(name.clone(), seen);
+    }
+    Ok(topics)
+}
+
+/// Leaves out topics that do not exist any more.
+fn forget_missing(seen: &mut Observation) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (name, group) in &mut seen.groups {
+        let missing = group
+            .topics
+            .extract_if(.., |topic| !seen.topics.contains_key(topic));
+        warnings.extend(missing.map(|topic| {
+            format!("group {name} stands on topic {topic}, which does not exist any more")
+        }));
+    }
+    warnings
+}

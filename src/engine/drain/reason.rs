@@ -1,0 +1,189 @@
+//! Verdicts in words, with what to do about them.
+
+use crate::kafka::GroupMember;
+
+use super::Verdict;
+use super::criteria::Strategy;
+use super::history::Pace;
+use super::judge::{Case, Row, whole_seconds};
+use super::observation::Ahead;
+use super::standing::{Replaced, Standing};
+
+/// Why the verdict is what it is.
+pub(super) fn of(case: &Case<'_>, verdict: Verdict, deciding: &[&Row<'_>], pace: &Pace) -> String {
+    let partitions = counted(deciding.len(), "partition");
+    match verdict {
+        Verdict::Drained => drained(case),
+        Verdict::Draining => draining(case, pace),
+        Verdict::Rebalancing => {
+            let state = case
+                .group
+                .description
+                .as_ref()
+                .map_or("", |found| found.state.as_str());
+            let members = counted(case.members().len(), "member");
+            format!("its {members} are finding out who reads what ({state})")
+        }
+        Verdict::Stalled => {
+            let stills = deciding
+                .iter()
+                .map(|row| whole_seconds(row.still_for(case.at)));
+            format!(
+                "{}, and no progress in {partitions} for {} s: look at what the consumers do",
+                counted(case.members().len(), "member"),
+                stills.min().unwrap_or(0),
+            )
+        }
+        Verdict::Stopped => "it has no members, and nobody commits: start its consumers".to_owned(),
+        Verdict::NeverCommitted if case.rows.is_empty() => {
+            "it has committed nothing, and no member has been given a partition: name its topics"
+                .to_owned()
+        }
+        Verdict::NeverCommitted => {
+            let who = match case.members().len() {
+                0 => "it has no members".to_owned(),
+                members => format!("it has {}", counted(members, "member")),
+            };
+            format!(
+                "it has never committed in {partitions} with records, and has consumed the rest; {who}"
+            )
+        }
+        Verdict::Rewound => {
+            format!(
+                "its commits went back in {partitions}: what lies behind them is consumed again"
+            )
+        }
+        Verdict::UnreachableLag => format!(
+            "in {partitions} records were deleted before it consumed them: they are lost to it; \
+             it goes on when its offsets are set to where the logs begin"
+        ),
+        Verdict::Recreated => format!(
+            "in {partitions} it has committed on another log than there is now: its offsets mean nothing there; \
+             set them anew"
+        ),
+        Verdict::UnknownGroup => {
+            let hint = case.group.similar.as_ref();
+            let hint = hint
+                .map(|name| format!("; did you mean `{name}`?"))
+                .unwrap_or_default();
+            format!(
+                "there is no such group, or it has been away for so long that its offsets are gone{hint}"
+            )
+        }
+    }
+}
+
+fn drained(case: &Case<'_>) -> String {
+    let partitions = counted(case.rows.len(), "partition");
+    let away = match case.members().len() {
+        0 => "; it has no members any more",
+        _ => "",
+    };
+    let left = case.total_lag;
+    match case.criteria.strategy {
+        _ if left == 0 => format!("all is consumed in {partitions}{away}"),
+        Strategy::Lag { max_lag } => {
+            format!("{left} left in {partitions}, within the {max_lag} that may be")
+        }
+        Strategy::Time(_) => format!("the {left} left in {partitions} are young enough"),
+    }
+}
+
+fn draining(case: &Case<'_>, pace: &Pace) -> String {
+    if case.stable_checks > 0 {
+        let (is, wanted) = (case.stable_checks, case.criteria.stable_checks);
+        return format!("within its bounds in {is} of {wanted} checks in a row");
+    }
+    let goal = case.criteria.strategy.max_lag();
+    let Some((consumed, arriving)) = pace.per_second() else {
+        return "how fast, one check does not tell".to_owned();
+    };
+    match pace.seconds_to(goal) {
+        _ if consumed <= 0.0 => {
+            let still = case
+                .left()
+                .map(|row| whole_seconds(row.still_for(case.at)))
+                .min();
+            let limit = case.criteria.stall_after.as_secs();
+            format!(
+                "no progress for {} s; it counts as stalled after {limit} s",
+                still.unwrap_or(0)
+            )
+        }
+        Some(seconds) => format!("{consumed:.0} records/s, and {seconds} s to go"),
+        None => format!("{consumed:.0} records/s, but {arriving:.0} records/s arrive"),
+    }
+}
+
+/// What it is about a partition.
+pub(super) fn why(case: &Case<'_>, row: &Row<'_>) -> String {
+    let mut why = match row.standing {
+        Standing::Recreated(Replaced::Topic(before)) => {
+            format!("the topic was deleted and created anew: its id was {before}")
+        }
+        Standing::Recreated(Replaced::End) => format!(
+            "the log ends at {}, before the commit: the topic was created anew, or the log was cut off",
+            row.log.high_watermark
+        ),
+        Standing::Recreated(Replaced::Epoch(epoch)) => format!(
+            "the commit is of leader epoch {epoch}, the log of {}: the topic was created anew",
+            row.log.leader_epoch
+        ),
+        Standing::Unreachable(lost) => {
+            format!(
+                "the log begins at {}, {lost} offsets behind the commit",
+                row.log.start
+            )
+        }
+        Standing::NeverCommitted(_) => match row.past.and_then(|past| past.committed) {
+            Some(before) => format!("its commit at {before} is gone"),
+            None => "never committed here".to_owned(),
+        },
+        _ => match row.now.rewound_from {
+            Some(from) => format!("the commit went back from {from}"),
+            None if row.past.is_some() => {
+                format!("not moved for {} s", whole_seconds(row.still_for(case.at)))
+            }
+            None => "not consumed".to_owned(),
+        },
+    };
+    if let Some(commit) = row.commit {
+        why += &format!("; committed {} of {}", commit.offset, row.end);
+    }
+    if let Some(reader) = row.member {
+        why += &format!("; read by {}", member(reader));
+    } else if !case.members().is_empty() {
+        why += "; no member reads it";
+    }
+    if Case::is_held_back(row, case.criteria.isolation) {
+        why += "; a transaction that is open from there on may hold it back";
+    }
+    if let Some(note) = note(row) {
+        why += &format!("; {note}");
+    }
+    why
+}
+
+/// What could not be found out about a partition, or is odd about it.
+pub(super) fn note(row: &Row<'_>) -> Option<String> {
+    match row.standing.ahead(row.log) {
+        Some(Ahead::Unread(reason)) => Some(reason.clone()),
+        _ => None,
+    }
+}
+
+/// A member as people know it.
+pub(super) fn member(member: &GroupMember) -> String {
+    format!(
+        "{} at {}",
+        member.client_id,
+        member.host.trim_start_matches('/')
+    )
+}
+
+fn counted(count: usize, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
+    }
+}
