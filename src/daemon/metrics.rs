@@ -7,6 +7,7 @@ use prometheus::{
     Opts, Registry, TextEncoder,
 };
 
+use crate::engine::drain::DrainState;
 use crate::engine::mirror::PartitionStatus;
 use crate::policy::BackupPolicy;
 
@@ -51,6 +52,9 @@ pub struct Metrics {
     mirror_lag_seconds: GaugeVec,
     mirror_records: IntCounterVec,
     mirror_partitions: IntGaugeVec,
+    drain_state: IntGaugeVec,
+    drain_lag: IntGaugeVec,
+    drain_eta: IntGaugeVec,
     expire_runs: IntCounterVec,
     expired_backups: IntCounterVec,
     repository_size: IntGaugeVec,
@@ -210,6 +214,21 @@ impl Metrics {
                 "Partitions of the mirror, by whether they are copied or stand still for good.",
                 &["policy", "state"],
             )?,
+            drain_state: all.whole(
+                "drain_state",
+                "Where the group of the drain policy stands: 1 for its state, 0 for the others.",
+                &["policy", "state"],
+            )?,
+            drain_lag: all.whole(
+                "drain_lag_records",
+                "Records that the group of the drain policy has left.",
+                policy,
+            )?,
+            drain_eta: all.whole(
+                "drain_eta_seconds",
+                "How long the group of the drain policy takes until it is drained, when it goes on like this; absent when it does not get less.",
+                policy,
+            )?,
             expire_runs: all.counters(
                 "expire_runs_total",
                 "How often the policy's retention was applied, by how that ended.",
@@ -239,9 +258,10 @@ impl Metrics {
         Some(metrics)
     }
 
-    /// In Prometheus' text format; mirrors as far as they are at this moment.
+    /// In Prometheus' text format; mirrors and drains as they are at this moment.
     pub fn render(&self, status: &Status) -> Vec<u8> {
         self.mirrors_stand(&status.policies);
+        self.drains_stand(&status.policies);
         let mut text = Vec::new();
         // Writing into memory does not fail, and the families are well-formed.
         TextEncoder::new()
@@ -326,6 +346,11 @@ impl Metrics {
         for result in MIRROR_RESULTS {
             drop_series(self.mirror_records.remove_label_values(&[name, result]));
         }
+        for state in DrainState::ALL {
+            drop_series(self.drain_state.remove_label_values(&[name, state.name()]));
+        }
+        drop_series(self.drain_lag.remove_label_values(&[name]));
+        drop_series(self.drain_eta.remove_label_values(&[name]));
         for state in MIRROR_STATES {
             drop_series(self.mirror_partitions.remove_label_values(&[name, state]));
         }
@@ -404,6 +429,32 @@ impl Metrics {
             for (result, count) in MIRROR_RESULTS.iter().zip(counts) {
                 let counter = self.mirror_records.with_label_values(&[name, result]);
                 counter.inc_by(count.saturating_sub(counter.get()));
+            }
+        }
+    }
+
+    /// Where the groups of drain policies stand. One that cannot be looked at is in the state `unknown`.
+    fn drains_stand(&self, policies: &[PolicyStatus]) {
+        for policy in policies {
+            let Some(drain) = policy.drain.as_ref() else {
+                continue;
+            };
+            let (name, group) = (policy.policy.as_str(), drain.group());
+            let now = group
+                .as_ref()
+                .map_or(DrainState::Unknown, |group| group.state);
+            for state in DrainState::ALL {
+                self.drain_state
+                    .with_label_values(&[name, state.name()])
+                    .set(i64::from(state == now));
+            }
+            let lag = group.as_ref().map(|group| group.total_lag);
+            let eta = group.and_then(|group| group.eta_seconds);
+            for (gauge, value) in [(&self.drain_lag, lag), (&self.drain_eta, eta)] {
+                match value {
+                    Some(value) => gauge.with_label_values(&[name]).set(whole(value)),
+                    None => drop_series(gauge.remove_label_values(&[name])),
+                }
             }
         }
     }

@@ -7,6 +7,7 @@
 //!
 //! The supervisor alone owns what runs. Others see snapshots, and send it requests.
 
+mod drains;
 mod files;
 mod metrics;
 mod mirrors;
@@ -35,6 +36,7 @@ use crate::engine::EngineError;
 use crate::engine::mirror::MirrorReport;
 use crate::policy::{DaemonConfiguration, Diagnostics};
 
+pub use drains::DrainWatch;
 pub use metrics::Metrics;
 pub use progress::RunProgress;
 pub use repositories::{RepositoryStatus, RetentionStatus};

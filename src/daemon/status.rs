@@ -11,6 +11,7 @@ use crate::engine::mirror::MirrorState;
 use crate::policy::Diagnostic;
 use crate::repository::BackupId;
 
+use super::drains::DrainWatch;
 use super::progress::RunProgress;
 
 /// A snapshot of the daemon.
@@ -94,6 +95,9 @@ pub struct PolicyStatus {
     /// How far a mirror is; as fresh as the moment of asking.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mirror: Option<Arc<MirrorState>>,
+    /// What a drain policy saw last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drain: Option<Arc<DrainWatch>>,
 }
 
 impl PolicyStatus {
@@ -114,6 +118,7 @@ impl PolicyStatus {
             last_expire: None,
             cannot_run: None,
             mirror: None,
+            drain: None,
         }
     }
 }

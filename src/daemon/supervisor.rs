@@ -16,6 +16,7 @@ use crate::policy::{
 };
 use crate::schedule::{Alarm, Concurrency, LONGEST_WAIT, Timer, Verdict};
 
+use super::drains::Drains;
 use super::metrics::Metrics;
 use super::mirrors::{MirrorEnded, MirrorJob, Mirrors};
 use super::run::{Job, Tried};
@@ -66,6 +67,7 @@ pub(super) struct Supervisor<E> {
     /// Which run each task of `tries` is for.
     tasks: HashMap<Id, RunId>,
     mirrors: Mirrors,
+    drains: Drains,
     stopping: Option<oneshot::Sender<()>>,
 }
 
@@ -126,6 +128,7 @@ impl<E: Execute> Supervisor<E> {
             tries: JoinSet::new(),
             tasks: HashMap::new(),
             mirrors: Mirrors::default(),
+            drains: Drains::default(),
             stopping: None,
             wall,
         }
@@ -214,6 +217,7 @@ impl<E: Execute> Supervisor<E> {
             }
         }
         self.mirrors.take(&difference, &configuration, now);
+        self.drains.take(&difference, &configuration);
         for policy in &configuration.mirrors {
             self.metrics
                 .policy_is_there(&policy.name, PolicyKind::Mirror.name(), None);
@@ -599,12 +603,8 @@ impl<E: Execute> Supervisor<E> {
                 ..PolicyStatus::new(&policy.name, PolicyKind::Backup.name())
             }
         });
-        let drains = self.configuration.drains.iter();
-        let drains = drains.map(|policy| PolicyStatus::new(&policy.name, PolicyKind::Drain.name()));
-        scheduled
-            .chain(self.mirrors.statuses())
-            .chain(drains)
-            .collect()
+        let others = self.mirrors.statuses().chain(self.drains.statuses());
+        scheduled.chain(others).collect()
     }
 }
 

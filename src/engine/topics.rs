@@ -160,6 +160,16 @@ impl TopicPatterns {
         Self(patterns.into())
     }
 
+    /// The one of this name, be it that it looks like a pattern.
+    pub fn literal(name: &str) -> Self {
+        let pattern = TopicPattern {
+            text: name.to_owned(),
+            exclude: false,
+            matcher: Matcher::Literal,
+        };
+        Self::new(vec![pattern])
+    }
+
     /// The patterns, as they were given.
     pub fn iter(&self) -> impl Iterator<Item = &TopicPattern> {
         self.0.iter()

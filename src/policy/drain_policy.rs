@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::engine::drain::{Criteria, DrainOptions, Strategy, TimeBound};
 use crate::engine::topics::TopicPatterns;
+use crate::kafka::Isolation;
 
 use super::key::{Key, Keys, Kind, Node};
-use super::kinds::{Choice, OneOf, Text};
+use super::kinds::{Choice, Count, OneOf, Text};
 use super::policy_file::ClusterName;
 use super::reader::Reader;
 use super::schema;
@@ -30,6 +32,45 @@ pub struct DrainPolicy {
     pub every: Duration,
     /// What its progress is judged by.
     pub strategy: DrainStrategy,
+    /// How old the first record may be that is not consumed, and the group still be drained; where time counts.
+    pub max_age: Duration,
+    /// How the group reads.
+    pub isolation: Isolation,
+    /// So many looks in a row must agree that it is drained.
+    pub stable_checks: u32,
+    /// With members and without progress for so long, it is stalled.
+    pub stall_after: Duration,
+}
+
+impl DrainPolicy {
+    /// What the engine is to watch.
+    pub fn options(&self) -> DrainOptions {
+        DrainOptions {
+            groups: TopicPatterns::literal(&self.group),
+            topics: Some(self.topics.clone()),
+            criteria: Criteria {
+                strategy: match self.strategy {
+                    DrainStrategy::LagBased => Strategy::Lag {
+                        max_lag: self.max_lag,
+                    },
+                    DrainStrategy::TimeBased => {
+                        Strategy::Time(TimeBound::YoungerThan(self.max_age))
+                    }
+                },
+                isolation: self.isolation,
+                stable_checks: self.stable_checks,
+                stall_after: self.stall_after,
+            },
+        }
+    }
+}
+
+impl Choice for Isolation {
+    const WANTS: &'static str = "one of read_uncommitted, read_committed";
+    const CHOICES: &'static [(&'static str, Self)] = &[
+        ("read_uncommitted", Self::ReadUncommitted),
+        ("read_committed", Self::ReadCommitted),
+    ];
 }
 
 /// What the progress of a group is judged by.
@@ -65,7 +106,38 @@ const EVERY: Key<Interval> = Key::optional(
 );
 const STRATEGY: Key<OneOf<DrainStrategy>> =
     Key::optional("strategy", "lag_based (the default) or time_based");
-const KEYS: Keys = &[&CLUSTER, &GROUP, &TOPICS, &MAX_LAG, &EVERY, &STRATEGY];
+const MAX_AGE: Key<Duration> = Key::optional(
+    "max_age",
+    "with time_based, how old the first record may be that is not consumed; 1m by default",
+);
+const ISOLATION: Key<OneOf<Isolation>> = Key::optional(
+    "isolation",
+    "how the group reads: read_uncommitted (the default), or read_committed, with which open transactions do not count",
+);
+const STABLE_CHECKS: Key<Count<1>> = Key::optional(
+    "stable_checks",
+    "so many looks in a row must agree that it is drained; 2 by default",
+);
+const STALL_AFTER: Key<Duration> = Key::optional(
+    "stall_after",
+    "with members and without progress for so long, it is stalled; 2m by default",
+);
+const KEYS: Keys = &[
+    &CLUSTER,
+    &GROUP,
+    &TOPICS,
+    &MAX_LAG,
+    &EVERY,
+    &STRATEGY,
+    &MAX_AGE,
+    &ISOLATION,
+    &STABLE_CHECKS,
+    &STALL_AFTER,
+];
+
+const DEFAULT_MAX_AGE: Duration = Duration::from_secs(60);
+const DEFAULT_STALL_AFTER: Duration = Duration::from_secs(120);
+const DEFAULT_STABLE_CHECKS: u32 = 2;
 
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -84,6 +156,10 @@ impl Kind for DrainPolicy {
         let max_lag = section.value(&MAX_LAG, reader);
         let every = section.value(&EVERY, reader);
         let strategy = section.value(&STRATEGY, reader);
+        let max_age = section.value(&MAX_AGE, reader);
+        let isolation = section.value(&ISOLATION, reader);
+        let stable_checks = section.value(&STABLE_CHECKS, reader);
+        let stall_after = section.value(&STALL_AFTER, reader);
         Some(Self {
             name: reader.entry.clone(),
             cluster: cluster?.0,
@@ -92,6 +168,10 @@ impl Kind for DrainPolicy {
             max_lag: max_lag.map_or(0, |Lag(lag)| lag),
             every: every.map_or(DEFAULT_INTERVAL, |Interval(every)| every),
             strategy: strategy.map_or(DrainStrategy::LagBased, |OneOf(strategy)| strategy),
+            max_age: max_age.unwrap_or(DEFAULT_MAX_AGE),
+            isolation: isolation.map_or(Isolation::ReadUncommitted, |OneOf(isolation)| isolation),
+            stable_checks: stable_checks.map_or(DEFAULT_STABLE_CHECKS, |Count(count)| count),
+            stall_after: stall_after.unwrap_or(DEFAULT_STALL_AFTER),
         })
     }
 }

@@ -816,19 +816,19 @@ proptest! {
         if committed {
             story.criteria.isolation = Isolation::ReadCommitted;
         }
-        for (partitions, members, state, seconds) in checks {
+        for (number, (partitions, members, state, seconds)) in checks.into_iter().enumerate() {
             story.topic().partitions.clear();
             story.forget_commits();
-            for (number, found) in (0..).zip(&partitions) {
+            for (partition, found) in (0..).zip(&partitions) {
                 let end = found.start + found.length;
-                let log = story.log(number, found.start, end);
+                let log = story.log(partition, found.start, end);
                 log.last_stable = Offset(found.start + found.stable);
                 if found.is_clear {
                     let all = found.start..end;
                     log.ahead = all.map(|offset| (Offset(offset), Ahead::Nothing)).collect();
                 }
                 if let Some(commit) = found.commit {
-                    story.commit(number, commit);
+                    story.commit(partition, commit);
                 }
                 story.topic().topic_id = TopicId([found.topic; 16]);
             }
@@ -847,7 +847,8 @@ proptest! {
                 prop_assert!(lags <= max_lag);
                 prop_assert!(report.stable_checks >= stable_checks);
                 prop_assert!(!has(PartitionState::Unreachable));
-                prop_assert!(lags == 0 || report.members > 0);
+                // Later, a client that assigns partitions itself may have been seen to move.
+                prop_assert!(lags == 0 || report.members > 0 || number > 0);
                 prop_assert!(report.deciding_partitions.is_empty());
             } else if report.stable_checks == 0 && report.status != Verdict::Rebalancing {
                 prop_assert!(!report.deciding_partitions.is_empty(), "{}", report.reason);
