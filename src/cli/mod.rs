@@ -27,7 +27,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
@@ -101,6 +101,11 @@ enum Verb {
     Check(check::CheckArgs),
     Status(status::StatusArgs),
     Demo(demo::DemoArgs),
+}
+
+/// The command line as it is parsed: for man pages and completions.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the command and says how it ended.

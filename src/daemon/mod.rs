@@ -151,6 +151,9 @@ impl Daemon {
         let (status, seen) = watch::channel(Arc::new(Status::starting(Utc::now())));
         let wall = Arc::new(Utc::now);
         let mut supervisor = Supervisor::new(Backups, wall, incoming, status, Arc::clone(&metrics));
+        if let Some(period) = systemd::watchdog() {
+            supervisor.look_every(period / 3);
+        }
         supervisor.begin(configuration.clone(), &remembered);
         let mut observer = Observer::default();
         let repositories = watch::Sender::default();

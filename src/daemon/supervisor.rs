@@ -69,6 +69,8 @@ pub(super) struct Supervisor<E> {
     mirrors: Mirrors,
     drains: Drains,
     stopping: Option<oneshot::Sender<()>>,
+    /// It looks at its timers, and tells of it, so often at least.
+    look_every: Duration,
 }
 
 /// A policy that is scheduled, and how it went so far.
@@ -130,8 +132,14 @@ impl<E: Execute> Supervisor<E> {
             mirrors: Mirrors::default(),
             drains: Drains::default(),
             stopping: None,
+            look_every: LONGEST_WAIT,
             wall,
         }
+    }
+
+    /// Who watches that it is alive wants to hear of it so often.
+    pub fn look_every(&mut self, period: Duration) {
+        self.look_every = period.min(LONGEST_WAIT);
     }
 
     /// Takes the first configuration; its policies go on after what is `remembered` of them.
@@ -297,9 +305,9 @@ impl<E: Execute> Supervisor<E> {
     /// Accepts what is due, and starts what may begin; how long until the next look.
     fn look(&mut self) -> Duration {
         if self.stopping.is_some() {
-            return LONGEST_WAIT;
+            return self.look_every;
         }
-        let mut wait = LONGEST_WAIT;
+        let mut wait = self.look_every;
         let names: Vec<String> = self.policies.keys().cloned().collect();
         for name in names {
             wait = wait.min(self.look_at(&name, Work::Backup));

@@ -37,9 +37,14 @@ pub(super) fn still_stopping(at_least: Duration) {
     tell(&[NotifyState::ExtendTimeoutUsec(microseconds)]);
 }
 
+/// How often systemd wants to hear that the supervisor is alive (`WatchdogSec=`).
+pub(super) fn watchdog() -> Option<Duration> {
+    sd_notify::watchdog_enabled()
+}
+
 /// Tells what is done, and feeds the watchdog for as long as the supervisor looks at its timers.
 pub(super) async fn report(mut status: watch::Receiver<Arc<Status>>) {
-    let watchdog = sd_notify::watchdog_enabled();
+    let watchdog = watchdog();
     let mut said = String::new();
     while status.changed().await.is_ok() {
         let line = in_a_line(&status.borrow_and_update());
