@@ -19,7 +19,9 @@ use super::{CliError, Exit, Global, output};
 
 /// Tell whether consumer groups have consumed all that there is, and if not, why
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(
+    args_override_self = true,
+    after_help = "\
 Without --watch and --timeout it checks as often as the verdict needs, and ends. Exit codes: 0 all groups are drained, 2 they are not.
 The verdicts: drained, draining, rebalancing, stalled (members, and no progress), stopped (no members), never_committed, rewound,
 unreachable_lag (deleted before it was consumed), recreated (the commits are of another log), unknown_group.
@@ -31,7 +33,8 @@ Examples:
   kafkeep drain --bootstrap-servers kafka1:9092 --group checkout
   kafkeep drain --cluster prod --group checkout --topic 'orders.*' --timeout 10m && ./cut-over.sh
   kafkeep drain --cluster prod --group 'billing-*' --max-lag 100 --stable-checks 3 --watch
-  kafkeep drain --cluster prod --group audit --strategy time --before 2026-11-24T09:00:00Z --json")]
+  kafkeep drain --cluster prod --group audit --strategy time --before 2026-11-24T09:00:00Z --json"
+)]
 pub struct DrainArgs {
     #[command(flatten)]
     source: ClusterArgs,

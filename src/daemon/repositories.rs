@@ -186,9 +186,9 @@ impl Observer {
     }
 }
 
-/// Whether a directory that is not there yet could be made.
+/// Whether a repository could be made in a directory that is empty, or not there yet.
 fn can_be_made(path: &Path) -> bool {
-    let above = path.ancestors().skip(1).find(|above| above.exists());
+    let above = path.ancestors().find(|above| above.exists());
     let above = above
         .filter(|above| !above.as_os_str().is_empty())
         .unwrap_or(Path::new("."));

@@ -1,6 +1,7 @@
 //! What systemd is told, where there is one: ready, what is done, and that the supervisor is alive.
 
-use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -8,9 +9,27 @@ use tokio::sync::watch;
 
 use super::status::Status;
 
+/// So many messages wait for a systemd that does not read them; more are dropped.
+const WAITING: usize = 64;
+
+/// A thread of its own tells: a systemd that stands still must not hold up what serves and backs up.
 fn tell(states: &[NotifyState<'_>]) {
-    // Without systemd there is nobody to be told.
-    sd_notify::notify(states).ok();
+    static TELLER: OnceLock<Option<SyncSender<String>>> = OnceLock::new();
+    let teller = TELLER.get_or_init(|| {
+        let (sender, messages) = sync_channel::<String>(WAITING);
+        let tells = move || {
+            for message in messages {
+                // Without systemd there is nobody to be told.
+                sd_notify::notify(&[NotifyState::Custom(&message)]).ok();
+            }
+        };
+        let thread = std::thread::Builder::new().name("systemd".to_owned());
+        thread.spawn(tells).ok().map(|_| sender)
+    });
+    let lines: Vec<String> = states.iter().map(ToString::to_string).collect();
+    if let Some(teller) = teller {
+        teller.try_send(lines.join("\n")).ok();
+    }
 }
 
 /// It serves, or serves again.

@@ -254,7 +254,7 @@ impl TopicPatterns {
             }
             if !allow_empty {
                 return Err(EngineError::Refused(format!(
-                    "pattern `{pattern}` matches no topic in {place}; pass --allow-empty if that is fine"
+                    "pattern `{pattern}` matches no topic in {place}; if that is fine, say so (--allow-empty; allow_empty = true in a policy)"
                 )));
             }
         }
@@ -265,7 +265,7 @@ impl TopicPatterns {
             .collect();
         if chosen.is_empty() && !allow_empty {
             return Err(EngineError::Refused(format!(
-                "no topic is chosen in {place}; pass --allow-empty if that is fine"
+                "no topic is chosen in {place}; if that is fine, say so (--allow-empty; allow_empty = true in a policy)"
             )));
         }
         Ok(chosen)

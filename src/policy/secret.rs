@@ -83,9 +83,17 @@ impl SecretReference {
         self.fetch_in(|name| std::env::var_os(name))
     }
 
-    /// Whether only a service can have it, and this process is none.
+    /// Whether only the service's main process can have it, and this one is another: outside of the service none is named, and
+    /// systemd 252 names them to a command of `ExecReload=`, but does not let it read them.
     pub fn is_out_of_reach(&self) -> bool {
-        matches!(self, Self::Credential(_)) && std::env::var_os(CREDENTIALS).is_none()
+        let Self::Credential(name) = self else {
+            return false;
+        };
+        let Some(directory) = std::env::var_os(CREDENTIALS) else {
+            return true;
+        };
+        let opened = std::fs::File::open(Path::new(&directory).join(name));
+        opened.is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
     }
 
     fn fetch_in(&self, environment: impl Fn(&str) -> Option<OsString>) -> Result<Secret, NoSecret> {

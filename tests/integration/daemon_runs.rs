@@ -355,3 +355,14 @@ fn cpu_ticks(pid: u32) -> u64 {
         .collect();
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }
+
+#[test]
+fn a_systemd_that_reads_nothing_holds_nothing_up() {
+    let scene = Scene::shared();
+    scene.client.create_topic("deaf", 1, &[]);
+    let daemon = Daemon::start_unheard(&scene, &policy("deaf", "deaf", "1s", ""));
+    // Each run tells twice at least: the socket's queue, of ten by Linux' default, is long full by then.
+    daemon.wait_until("runs go on", |daemon| {
+        daemon.metric("kafkeep_policy_runs_total{policy=\"deaf\",result=\"success\"}") >= Some(12.0)
+    });
+}

@@ -464,31 +464,6 @@ fn a_recreated_topic_is_another_log_whatever_was_committed() {
 }
 
 #[test]
-fn a_topic_that_is_recreated_while_it_is_watched_is_told_by_its_id() {
-    let scene = Scene::shared();
-    let (broker, topic, group) = (scene.broker, "drain.reborn", "drain.reborn.g");
-    let address = broker.address();
-    let create = || {
-        scene.client.create_topic(topic, 1, &[]);
-        scene
-            .client
-            .produce(topic, 0, Compression::None, numbered(0, 9));
-        commit(broker, group, topic, 0, 5);
-    };
-    create();
-    // Without topics by name, none that is away for a moment is missed.
-    let mut watching = Watching::start(&address, &format!("--group {group}"));
-    watching.shows("stopped");
-    scene.client.delete_topic(topic);
-    scene.client.wait_until("the deletion", |client| {
-        !client.topics().contains(&topic.to_owned())
-    });
-    create();
-    // In between, the group may be gone with its only commit.
-    watching.shows("9 left");
-}
-
-#[test]
 fn a_watch_sees_commits_go_back_and_ends_when_all_is_consumed() {
     let scene = Scene::shared();
     let (broker, topic, group) = (scene.broker, "drain.rewound", "drain.rewound.g");
@@ -694,7 +669,8 @@ fn tells_the_verdicts(broker: &Broker) {
     expect(
         &check(&address, "--group till --strategy time"),
         "stopped",
-        &[1],
+        // What is certain for one partition spares looking ahead in the other.
+        &[0, 1],
     );
 }
 

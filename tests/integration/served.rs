@@ -22,26 +22,39 @@ pub struct Daemon<'a> {
     pub process: Child,
     /// What systemd is told.
     told: Arc<Mutex<String>>,
+    /// Where nobody reads what systemd is told.
+    _unheard: Option<UnixDatagram>,
 }
 
 impl<'a> Daemon<'a> {
     /// Started with these policies.
     pub fn start(scene: &'a Scene<'a>, policies: &str) -> Self {
-        Self::launch(scene, "", policies, &[])
+        Self::launch(scene, "", policies, &[], true)
     }
 
     /// The same with more in `kafkeep.toml`.
     pub fn start_with(scene: &'a Scene<'a>, more: &str, policies: &str) -> Self {
-        Self::launch(scene, more, policies, &[])
+        Self::launch(scene, more, policies, &[], true)
     }
 
     /// The same with a directory for its state.
     pub fn start_remembering(scene: &'a Scene<'a>, policies: &str, state: &Path) -> Self {
         let state = ["--state-directory", state.to_str().unwrap()];
-        Self::launch(scene, "", policies, &state)
+        Self::launch(scene, "", policies, &state, true)
     }
 
-    fn launch(scene: &'a Scene<'a>, more: &str, policies: &str, arguments: &[&str]) -> Self {
+    /// The same under a systemd that reads nothing of what it is told.
+    pub fn start_unheard(scene: &'a Scene<'a>, policies: &str) -> Self {
+        Self::launch(scene, "", policies, &[], false)
+    }
+
+    fn launch(
+        scene: &'a Scene<'a>,
+        more: &str,
+        policies: &str,
+        arguments: &[&str],
+        is_heard: bool,
+    ) -> Self {
         let directory = scene.beside("etc");
         fs::create_dir_all(directory.join("policies.d")).unwrap();
         let port = free_port();
@@ -56,7 +69,11 @@ impl<'a> Daemon<'a> {
         let socket = scene.beside("notify");
         // Of a daemon before this one.
         fs::remove_file(&socket).ok();
-        let told = listen(UnixDatagram::bind(&socket).unwrap());
+        let socket_of_systemd = UnixDatagram::bind(&socket).unwrap();
+        let (told, unheard) = match is_heard {
+            true => (listen(socket_of_systemd), None),
+            false => (Arc::default(), Some(socket_of_systemd)),
+        };
         let process = Command::new(env!("CARGO_BIN_EXE_kafkeep"))
             .args(["run", "--config", directory.to_str().unwrap()])
             .args(arguments)
@@ -71,6 +88,7 @@ impl<'a> Daemon<'a> {
             port,
             process,
             told,
+            _unheard: unheard,
         };
         daemon.wait_until("it is ready", |daemon| {
             TcpStream::connect(("127.0.0.1", daemon.port)).is_ok() && daemon.get("/readyz").0 == 200

@@ -58,25 +58,13 @@ boot_box() {
     mkdir -p "$box"
     if [ ! -f "$base" ]; then
         step "a Debian is made, once"
-        debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,ca-certificates,iproute2,procps,python3-minimal bookworm \
+        debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,ca-certificates,iproute2,procps bookworm \
             "$work/base" >"$work/debootstrap.log" || fail "debootstrap: $(tail -n 3 "$work/debootstrap.log")"
         tar -C "$work/base" --zstd -cf "$base.new" . && mv "$base.new" "$base"
         rm -rf "$work/base"
     fi
     tar -C "$box" --zstd -xf "$base"
     port="$(free_port)"
-    install -m 0755 /dev/stdin "$box/usr/local/bin/kafkeep-metric" <<PYTHON
-#!/usr/bin/python3
-import sys, http.client
-connection = http.client.HTTPConnection("127.0.0.1", $port, timeout=5)
-connection.request("GET", "/metrics")
-for line in connection.getresponse().read().decode().splitlines():
-    series, _, value = line.rpartition(" ")
-    if series == sys.argv[1]:
-        print(int(float(value)))
-        sys.exit(0)
-sys.exit(1)
-PYTHON
     setsid systemd-nspawn -D "$box" --boot --register=no --keep-unit --bind="$work:/shared" >"$work/nspawn.log" 2>&1 </dev/null &
     nspawn=$!
     wait_for 20 "the Debian has a leader" pgrep -P "$nspawn"
@@ -105,6 +93,19 @@ install_deb() {
 # policy NAME EVERY: of the topic of that name
 policy() {
     printf '[backup.%s]\ncluster = "prod"\nrepository = "main"\ntopics = ["%s"]\nevery = "%s"\nretention = { keep_last = 3 }\n' "$1" "$1" "$2"
+}
+
+# metric SERIES: its value, rounded; fails when there is none. The box shares this machine's loopback.
+metric() {
+    python3 - "http://127.0.0.1:$port/metrics" "$1" <<'PYTHON'
+import sys, urllib.request
+for line in urllib.request.urlopen(sys.argv[1], timeout=5).read().decode().splitlines():
+    series, _, value = line.rpartition(" ")
+    if series == sys.argv[2]:
+        print(int(float(value)))
+        sys.exit(0)
+sys.exit(1)
+PYTHON
 }
 
 more_than() { [ "$(metric "$2")" -gt "$1" ]; }

@@ -13,7 +13,6 @@ trap 'finish $?' EXIT
 
 step() { echo "--- $*"; }
 fail() { echo "FAILED: $*" >&2; exit 1; }
-metric() { inside kafkeep-metric "$1"; }
 # wait_for SECONDS WHAT COMMAND…
 wait_for() {
     local seconds="$1" what="$2"

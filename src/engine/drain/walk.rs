@@ -88,8 +88,8 @@ pub(super) fn walk(
     })
 }
 
-/// The timestamp of the first record in `[from, to)` of a batch that reaches into it; one that is not younger than that, where
-/// the header is enough. Only a batch that compaction left holes in is opened.
+/// The timestamp of the first record in `[from, to)` of a batch that reaches into it. A batch is opened only where its header does
+/// not tell.
 fn first_record(
     batch: &BatchRef<'_>,
     from: Offset,
@@ -99,11 +99,17 @@ fn first_record(
         return Ok(None);
     }
     let attributes = batch.attributes();
-    if !batch.has_holes() && !attributes.has_delete_horizon {
-        return Ok(Some(match attributes.timestamp_type {
-            TimestampType::CreateTime => batch.base_timestamp(),
-            TimestampType::LogAppendTime => batch.max_timestamp(),
-        }));
+    if !batch.has_holes() {
+        match attributes.timestamp_type {
+            TimestampType::LogAppendTime => return Ok(Some(batch.max_timestamp())),
+            // The base timestamp is the first record's.
+            TimestampType::CreateTime
+                if !attributes.has_delete_horizon && batch.base_offset() >= from =>
+            {
+                return Ok(Some(batch.base_timestamp()));
+            }
+            TimestampType::CreateTime => {}
+        }
     }
     let opened = batch.open(OPEN_LIMIT)?;
     for record in opened.records() {
