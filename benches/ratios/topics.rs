@@ -136,6 +136,10 @@ fn works(compressed: bool) -> Vec<Work> {
             None,
             Some(MIRROR_PEAK),
         ),
+        Work::new("kafkeep mirror, filtered", |bench| {
+            bench.mirror("filtered", &["--filter", "value.contains('e')"])
+        })
+        .bound(PRODUCE, None, None, Some(MIRROR_PEAK)),
     ]);
     works
 }

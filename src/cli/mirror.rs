@@ -9,8 +9,8 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::engine::mirror::{
-    self, Comparison, From, MirrorOptions, MirrorPlan, MirrorReport, MirrorState, PartitionStatus,
-    Until,
+    self, Comparison, Expression, From, MirrorOptions, MirrorPlan, MirrorReport, MirrorState,
+    OnError, PartitionStatus, Transform, Until,
 };
 use crate::engine::rate::RateLimit;
 use crate::engine::topics::{NameTemplate, TopicPattern, TopicPatterns};
@@ -34,6 +34,7 @@ Exit codes: 0 all is there, 2 when partitions stand still for good, 75 try again
 Examples:
   kafkeep mirror orders-to-dr
   kafkeep mirror --name to-dr --cluster prod --to dr --topic 'orders.*' --rename 'dr.{topic}' --dry-run
+  kafkeep mirror --name big --cluster prod --to dr --topic payments --filter 'json(value).amount > 1000' --header migrated-from=prod
   kafkeep mirror --name to-dr --bootstrap-servers kafka1:9092 --to-bootstrap-servers dr1:9092 --topic payments --continuous")]
 pub struct MirrorArgs {
     /// A mirror policy of the configuration, as it is written there
@@ -81,6 +82,15 @@ pub struct MirrorArgs {
     /// Read no faster than this, e.g. 50MiB/s or '10000 records/s'
     #[arg(long, value_name = "RATE")]
     rate_limit: Option<RateLimit>,
+    /// Copy only records that satisfy this CEL expression over key, value, headers, timestamp, partition, offset and topic
+    #[arg(long, value_name = "EXPRESSION", conflicts_with = "policy")]
+    filter: Option<Expression>,
+    /// A header that every record gets; may be repeated
+    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header, conflicts_with = "policy")]
+    headers: Vec<(String, String)>,
+    /// What becomes of a record over which the filter fails
+    #[arg(long, value_enum, default_value_t = Failing::Fail)]
+    on_error: Failing,
     /// Consumer groups whose offsets follow, translated to where their next records went: all, none or a pattern; may be
     /// repeated
     #[arg(long, value_name = "all|none|PATTERN", default_value = "none")]
@@ -112,6 +122,35 @@ enum Existing {
     Append,
 }
 
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Failing {
+    /// Its partition stands still
+    Fail,
+    /// It is left out, and counted
+    Skip,
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write NAME=VALUE".to_owned()),
+    }
+}
+
+impl MirrorArgs {
+    fn transform(&self) -> Option<Transform> {
+        let changes = self.filter.is_some() || !self.headers.is_empty();
+        changes.then(|| Transform {
+            filter: self.filter.clone(),
+            headers: self.headers.clone(),
+            on_error: match self.on_error {
+                Failing::Fail => OnError::Fail,
+                Failing::Skip => OnError::Skip,
+            },
+        })
+    }
+}
+
 /// From where to where, and how.
 struct Chosen {
     source: Cluster,
@@ -135,6 +174,11 @@ pub async fn run(args: &MirrorArgs, global: &Global) -> Result<Exit, CliError> {
         let plan = mirror::plan(&source, &target, &chosen.options).await?;
         output::report(&plan, global, print_plan)?;
         return Ok(Exit::Done);
+    }
+    if args.compare && chosen.options.transform.is_some() {
+        return Err(CliError::Usage(
+            "--compare: a mirror that filters or adds headers is not the same on both sides".into(),
+        ));
     }
     if args.compare {
         let compared = mirror::compare(&source, &target, &chosen.options).await?;
@@ -188,6 +232,7 @@ fn of_arguments(args: &MirrorArgs, global: &Global) -> Result<Chosen, CliError> 
     let patterns = TopicPatterns::new(args.topics.clone());
     let options = MirrorOptions {
         rename: args.rename.clone(),
+        transform: args.transform(),
         groups: selection(&args.groups)?,
         ..with_choices(args, MirrorOptions::new(name, patterns))
     };
@@ -214,7 +259,7 @@ fn of_policy(args: &MirrorArgs, name: &str, global: &Global) -> Result<Chosen, C
         };
         return Err(CliError::Usage(format!("no mirror policy {name}: {known}")));
     };
-    let mut options = policy.options().map_err(CliError::Usage)?;
+    let mut options = policy.options();
     if policy.mode == MirrorMode::Continuous {
         options.until = Until::Stopped;
     }
@@ -286,8 +331,13 @@ fn show(state: Arc<MirrorState>, global: &Global) -> Shown {
 
 fn print_plan(plan: &MirrorPlan) -> Result<(), CliError> {
     output::line(format_args!(
-        "from cluster {} to {}: {} as they are\n",
-        plan.source_cluster_id, plan.target_cluster_id, plan.path
+        "from cluster {} to {}: {}\n",
+        plan.source_cluster_id,
+        plan.target_cluster_id,
+        match plan.path {
+            "batches" => "batches as they are",
+            _ => "record by record, since they are filtered or get headers",
+        }
     ))?;
     let mut table = output::table(
         ["topic", "becomes", "partitions", "offsets", "target"],

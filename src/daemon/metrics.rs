@@ -19,7 +19,7 @@ const DURATIONS: [f64; 10] = [
 ];
 
 /// What becomes of the records that a mirror reads.
-const MIRROR_RESULTS: [&str; 3] = ["copied", "aborted", "returning"];
+const MIRROR_RESULTS: [&str; 5] = ["copied", "aborted", "returning", "filtered", "error"];
 /// What the partitions of a mirror do.
 const MIRROR_STATES: [&str; 2] = ["mirroring", "stopped"];
 /// How applying a retention ends.
@@ -425,6 +425,8 @@ impl Metrics {
                 sum(|partition| partition.records),
                 sum(|partition| partition.aborted_records),
                 sum(|partition| partition.returning_records),
+                sum(|partition| partition.filtered_records),
+                sum(|partition| partition.error_records),
             ];
             for (result, count) in MIRROR_RESULTS.iter().zip(counts) {
                 let counter = self.mirror_records.with_label_values(&[name, result]);

@@ -57,8 +57,6 @@ struct Mirror {
     policy: Arc<MirrorPolicy>,
     source: Cluster,
     target: Cluster,
-    /// Why this version cannot run it.
-    cannot: Option<String>,
     state: Arc<MirrorState>,
     /// None for one that goes on all the time.
     timer: Option<Timer>,
@@ -131,8 +129,8 @@ impl Mirrors {
         for (name, mirror) in &mut self.by_name {
             let (is_due, look_again_in) = mirror.look(wall);
             wait = wait.min(look_again_in);
-            if is_due && let Some(job) = mirror.begin(wall) {
-                due.push((name.clone(), job));
+            if is_due {
+                due.push((name.clone(), mirror.begin(wall)));
             }
         }
         (due, wait)
@@ -212,15 +210,10 @@ impl Mirror {
             MirrorMode::Continuous => None,
             MirrorMode::Scheduled(timetable, _) => Some(Timer::new(timetable.clone(), None, now)),
         };
-        let cannot = policy.options().err();
-        if let Some(why) = &cannot {
-            tracing::warn!(policy = %policy.name, "{why}");
-        }
         Self {
             policy: Arc::new(policy.clone()),
             source,
             target,
-            cannot,
             state: Arc::default(),
             timer,
             next: None,
@@ -263,8 +256,8 @@ impl Mirror {
         }
     }
 
-    fn begin(&mut self, now: DateTime<Utc>) -> Option<MirrorJob> {
-        let mut options = self.policy.options().ok()?;
+    fn begin(&mut self, now: DateTime<Utc>) -> MirrorJob {
+        let mut options = self.policy.options();
         options.until = match self.timer {
             Some(_) => Until::EndsAtStart,
             None => Until::Stopped,
@@ -274,12 +267,12 @@ impl Mirror {
             started_at: now,
             stop: options.stop.clone(),
         });
-        Some(MirrorJob {
+        MirrorJob {
             source: self.source.clone(),
             target: self.target.clone(),
             options,
             state: Arc::clone(&self.state),
-        })
+        }
     }
 
     fn ended(&mut self, ended: Option<Ended>, now: DateTime<Utc>) -> Option<EndedRun> {
@@ -317,8 +310,7 @@ impl Mirror {
 
     fn status(&self) -> PolicyStatus {
         PolicyStatus {
-            runs: self.cannot.is_none(),
-            cannot_run: self.cannot.clone(),
+            runs: true,
             next_run_at: self.next,
             last_run: self.last_run.clone(),
             last_success_at: self.last_success_at,

@@ -90,8 +90,6 @@ pub struct PolicyStatus {
     pub next_expire_at: Option<DateTime<Utc>>,
     /// What came of it the last time.
     pub last_expire: Option<Expired>,
-    /// Why this version cannot run it.
-    pub cannot_run: Option<String>,
     /// How far a mirror is; as fresh as the moment of asking.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mirror: Option<Arc<MirrorState>>,
@@ -116,7 +114,6 @@ impl PolicyStatus {
             max_age_seconds: None,
             next_expire_at: None,
             last_expire: None,
-            cannot_run: None,
             mirror: None,
             drain: None,
         }

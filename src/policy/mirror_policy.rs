@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use chrono_tz::Tz;
 use serde_json::{Value, json};
 
-use crate::engine::mirror::MirrorOptions;
+use crate::engine::backup::GroupSelection;
+use crate::engine::mirror::{Expression, MirrorOptions, OnError, Transform};
+use crate::engine::rate::RateLimit;
 use crate::engine::topics::{NameTemplate, TopicPatterns};
 use crate::schedule::Timetable;
 
 use super::key::{At, Key, Keys, Kind, Node};
-use super::kinds::{Text, Texts};
+use super::kinds::{Choice, OneOf, Text, Texts};
 use super::policy_file::ClusterName;
 use super::reader::Reader;
 use super::section::Section;
@@ -29,10 +31,16 @@ pub struct MirrorPolicy {
     pub topics: TopicPatterns,
     /// What they are called in the target.
     pub rename: NameTemplate,
-    /// A CEL expression that a record must satisfy to be copied.
-    pub filter: Option<String>,
+    /// What a record must satisfy to be copied.
+    pub filter: Option<Expression>,
     /// Headers that are added to every record.
     pub headers: BTreeMap<String, String>,
+    /// What becomes of a record over which the filter fails.
+    pub on_error: OnError,
+    /// The consumer groups whose offsets follow.
+    pub groups: GroupSelection,
+    /// How fast to read at most.
+    pub rate_limit: Option<RateLimit>,
     /// When.
     pub mode: MirrorMode,
 }
@@ -63,6 +71,18 @@ const FILTER: Key<Text> = Key::optional(
     "CEL expression: only records that satisfy it are copied",
 );
 const HEADERS: Key<Texts> = Key::optional("headers", "headers that are added to every record");
+const ON_ERROR: Key<OneOf<OnError>> = Key::optional(
+    "on_error",
+    "a record over which the filter fails: fail (the default) lets its partition stand still, skip leaves it out",
+);
+const GROUPS: Key<GroupSelection> = Key::optional(
+    "groups",
+    "consumer groups whose offsets follow, translated: true (all), patterns, or false (the default)",
+);
+const RATE_LIMIT: Key<RateLimit> = Key::optional(
+    "rate_limit",
+    "read no faster than this; no limit by default",
+);
 const MODE: Key<Text> = Key::optional(
     "mode",
     "continuous (the default), or a schedule: a cron expression of 5 or 6 fields, or @daily",
@@ -74,30 +94,37 @@ const KEYS: Keys = &[
     &RENAME,
     &FILTER,
     &HEADERS,
+    &ON_ERROR,
+    &GROUPS,
+    &RATE_LIMIT,
     &MODE,
     &timetable::TIMEZONE,
 ];
 
 impl MirrorPolicy {
-    /// What the engine is to do; why it cannot do it yet.
-    pub fn options(&self) -> Result<MirrorOptions, String> {
-        let not_built = |key: &str| {
-            Err(format!(
-                "mirror policy {}: `{key}` is not built yet; records are mirrored as they are",
-                self.name
-            ))
-        };
-        if self.filter.is_some() {
-            return not_built("filter");
-        }
-        if !self.headers.is_empty() {
-            return not_built("headers");
-        }
-        Ok(MirrorOptions {
+    /// What the engine is to do.
+    pub fn options(&self) -> MirrorOptions {
+        let changes = self.filter.is_some() || !self.headers.is_empty();
+        let headers = self.headers.iter();
+        MirrorOptions {
             rename: self.rename.clone(),
+            groups: self.groups.clone(),
+            rate_limit: self.rate_limit,
+            transform: changes.then(|| Transform {
+                filter: self.filter.clone(),
+                headers: headers
+                    .map(|(name, value)| (name.clone(), value.clone()))
+                    .collect(),
+                on_error: self.on_error,
+            }),
             ..MirrorOptions::new(&self.name, self.topics.clone())
-        })
+        }
     }
+}
+
+impl Choice for OnError {
+    const WANTS: &'static str = "fail or skip";
+    const CHOICES: &'static [(&'static str, Self)] = &[("fail", Self::Fail), ("skip", Self::Skip)];
 }
 
 impl Kind for MirrorPolicy {
@@ -113,8 +140,13 @@ impl Kind for MirrorPolicy {
         let target = section.get(&TARGET, reader);
         let topics = section.value(&TOPICS, reader);
         let rename = section.value(&RENAME, reader);
-        let filter = section.value(&FILTER, reader);
+        let filter = section
+            .get(&FILTER, reader)
+            .and_then(|filter| compiled(&filter, reader));
         let headers = section.value(&HEADERS, reader).unwrap_or_default();
+        let on_error = section.value(&ON_ERROR, reader);
+        let groups = section.value(&GROUPS, reader);
+        let rate_limit = section.value(&RATE_LIMIT, reader);
         let mode = mode(&section, reader);
         let (source, target) = (source?, target?);
         let rename = rename.unwrap_or_default();
@@ -128,10 +160,23 @@ impl Kind for MirrorPolicy {
             target: target.value.0,
             topics: topics?,
             rename,
-            filter: filter.map(|Text(filter)| filter),
+            filter,
             headers: headers.0,
+            on_error: on_error.map_or(OnError::Fail, |OneOf(on_error)| on_error),
+            groups: groups.unwrap_or(GroupSelection::None),
+            rate_limit,
             mode: mode?,
         })
+    }
+}
+
+fn compiled(filter: &At<Text>, reader: &mut Reader) -> Option<Expression> {
+    match filter.value.0.parse::<Expression>() {
+        Ok(expression) => Some(expression),
+        Err(error) => {
+            reader.problem(filter.place, error.message, error.help);
+            None
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::varint::{read_varint, read_varlong};
+use super::varint::{read_varint, read_varlong, write_varlong};
 use super::{BatchRef, Compression, Offset, RecordError, Timestamp, TimestampType, decompress};
 
 /// One record, borrowed from its batch.
@@ -28,6 +28,24 @@ pub struct Headers<'a> {
 }
 
 impl<'a> Headers<'a> {
+    /// These, and more behind them; `room` is empty, and holds all of them.
+    pub fn with<'b, 'r>(
+        &self,
+        more: impl Iterator<Item = (&'b [u8], &'b [u8])>,
+        room: &'r mut Vec<u8>,
+    ) -> Headers<'r> {
+        room.extend_from_slice(self.bytes);
+        let mut count = self.count;
+        for (name, value) in more {
+            count += 1;
+            for part in [name, value] {
+                write_varlong(part.len() as i64, room);
+                room.extend_from_slice(part);
+            }
+        }
+        Headers { count, bytes: room }
+    }
+
     /// Headers that were encoded by hand.
     #[cfg(test)]
     pub(super) fn of_parts(count: usize, bytes: &'a [u8]) -> Self {

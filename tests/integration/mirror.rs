@@ -473,3 +473,86 @@ fn mirrored_with_one_other_record() -> Mirrored<'static> {
     client.produce("mirror.forged", 0, Compression::None, records);
     forged
 }
+
+#[test]
+fn a_filter_keeps_what_satisfies_it_and_headers_are_added() {
+    let mirrored = Mirrored::new("filtered");
+    let client = &mirrored.source.client;
+    client.create_topic("mirror.filtered", 2, &[]);
+    for codec in [Compression::None, Compression::Zstd] {
+        for partition in 0..2 {
+            client.produce("mirror.filtered", partition, codec, numbered(0, 30));
+        }
+    }
+    let mut arguments = mirrored.arguments(
+        "--json --topic mirror.filtered --header migrated-from=prod --groups followed --filter",
+    );
+    arguments.push("value.endsWith('7') || offset == 0".to_owned());
+    Group::new(&mirrored.source.servers, "followed").commit("mirror.filtered", 0, 1, "");
+    let report = crate::kafkeep(arguments).done();
+    // Of thirty, three end with a 7; twice in each partition, and there the first one.
+    assert_eq!(report["records"], 14, "{report}");
+    assert_eq!(report["partitions"][0]["filtered_records"], 53);
+    let there = mirrored.target.client.read("mirror.filtered");
+    let text = |bytes: &Option<Vec<u8>>| String::from_utf8(bytes.clone().unwrap()).unwrap();
+    for records in there {
+        let values: Vec<String> = records.iter().map(|record| text(&record.value)).collect();
+        let seven = ["value-7", "value-17", "value-27"];
+        assert_eq!(values, [&["value-0"], &seven[..], &seven[..]].concat());
+        for record in records {
+            let names: Vec<&str> = record
+                .headers
+                .iter()
+                .map(|(name, _)| name.as_str())
+                .collect();
+            assert_eq!(names, ["migrated-from", "kafkeep-origin"]);
+            assert_eq!(text(&record.headers[0].1), "prod");
+        }
+    }
+    let next = Group::new(&mirrored.target.servers, "followed").next("mirror.filtered", 0);
+    assert_eq!(
+        next.as_deref(),
+        Some(&b"value-7"[..]),
+        "a group goes on with the next record that was kept"
+    );
+}
+
+#[test]
+fn a_record_over_which_the_filter_fails_stops_its_partition_or_is_left_out() {
+    let mirrored = Mirrored::new("poisoned");
+    let client = &mirrored.source.client;
+    client.create_topic("mirror.poisoned", 1, &[]);
+    let values = [r#"{"n": 1}"#, "poison", r#"{"n": 3}"#];
+    client.produce(
+        "mirror.poisoned",
+        0,
+        Compression::None,
+        values.map(|value| Message::new("k", value)),
+    );
+    let run = |more: &str| {
+        let mut arguments =
+            mirrored.arguments(&format!("--json --topic mirror.poisoned {more} --filter"));
+        arguments.push("json(value).n > 0".to_owned());
+        crate::kafkeep(arguments)
+    };
+    let stopped = run("");
+    assert_eq!(stopped.code, 2, "{stopped}");
+    assert!(
+        stopped
+            .stdout
+            .contains("the filter fails over the record at offset 1"),
+        "{stopped}"
+    );
+    let report = run("--on-error skip").done();
+    assert_eq!(
+        (
+            &report["records"],
+            &report["partitions"][0]["error_records"]
+        ),
+        (&2.into(), &1.into()),
+        "{report}"
+    );
+    let mut wrong = mirrored.arguments("--topic mirror.poisoned --filter");
+    wrong.push("valu.contains('x')".to_owned());
+    crate::kafkeep(wrong).refused(64, &["a record has no `valu`"]);
+}

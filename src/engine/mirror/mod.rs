@@ -13,6 +13,7 @@
 mod committed;
 mod compare;
 mod configuration;
+mod expression;
 mod groups;
 mod landmarks;
 mod plan;
@@ -21,6 +22,7 @@ mod progress;
 mod read;
 mod scan;
 mod state;
+mod transform;
 mod write;
 
 use std::sync::Arc;
@@ -38,9 +40,11 @@ use super::topics::{NameTemplate, TopicPatterns};
 use super::{EngineError, Stop};
 
 pub use compare::{Compared, Comparison, RecordDifference, compare};
+pub use expression::{Expression, InvalidExpression};
 pub use groups::GroupStatus;
 pub use plan::{MirrorPlan, PartitionPlan, TopicPlan};
 pub use state::{MirrorState, PartitionState, PartitionStatus};
+pub use transform::{OnError, Transform};
 
 /// What to mirror, and how.
 #[derive(Debug, Clone)]
@@ -53,6 +57,8 @@ pub struct MirrorOptions {
     pub allow_empty: bool,
     /// What they are called in the target.
     pub rename: NameTemplate,
+    /// How records change on their way; none when batches stay sealed.
+    pub transform: Option<Transform>,
     /// How long.
     pub until: Until,
     /// Where partitions begin that were not mirrored before.
@@ -96,6 +102,7 @@ impl MirrorOptions {
             topics,
             allow_empty: false,
             rename: NameTemplate::default(),
+            transform: None,
             until: Until::EndsAtStart,
             from: From::Earliest,
             append: false,

@@ -24,7 +24,7 @@ pub struct MirrorPlan {
     pub source_cluster_id: String,
     /// The target.
     pub target_cluster_id: String,
-    /// How records go: `batches`, as they lie in the source.
+    /// How records go: `batches`, as they lie in the source, or `records`, one by one, where they are filtered or get headers.
     pub path: &'static str,
     /// The topics, by name.
     pub topics: Vec<TopicPlan>,
@@ -185,7 +185,10 @@ pub(super) async fn plan_within(
     Ok(MirrorPlan {
         source_cluster_id: from.cluster_id.clone(),
         target_cluster_id: to.cluster_id.clone(),
-        path: "batches",
+        path: match options.transform {
+            None => "batches",
+            Some(_) => "records",
+        },
         topics,
         warnings,
     })

@@ -12,6 +12,7 @@ use crate::record::{
 };
 
 use super::committed::{CommittedView, Seen};
+use super::transform::{TransformError, Transformer};
 
 /// A batch that the target takes when it is stamped.
 #[derive(Debug, Clone)]
@@ -31,6 +32,10 @@ pub(super) struct Skipped {
     pub aborted: u64,
     /// Records that came from the target.
     pub returning: u64,
+    /// Records that the filter leaves out.
+    pub filtered: u64,
+    /// Records over which the filter fails.
+    pub errors: u64,
 }
 
 /// An answer, prepared.
@@ -48,7 +53,8 @@ pub(super) fn prepare(
     aborted: Vec<(ProducerId, Offset)>,
     wanted: &Range<Offset>,
     returning: &BTreeSet<ProducerId>,
-) -> Result<Prepared, RecordError> {
+    transformer: Option<&Transformer<'_>>,
+) -> Result<Prepared, TransformError> {
     let mut view = CommittedView::new(aborted);
     let mut prepared = Prepared::default();
     for batch in batches(records) {
@@ -67,7 +73,13 @@ pub(super) fn prepare(
             Seen::Records if count == 0 => {}
             Seen::Records => {
                 prepared.timestamp = prepared.timestamp.max(Some(batch.max_timestamp()));
-                prepared.ready.extend(made_ready(&batch, records, wanted)?);
+                let ready = match transformer {
+                    Some(transformer) => {
+                        transformer.apply(&batch, wanted, &mut prepared.skipped)?
+                    }
+                    None => made_ready(&batch, records, wanted)?,
+                };
+                prepared.ready.extend(ready);
             }
         }
     }

@@ -17,8 +17,10 @@ use crate::kafka::{
 };
 use crate::record::{LeaderEpoch, Offset, ProducerId, RecordError, TopicId, batches};
 
+use super::expression::Evaluation;
 use super::prepare::{Prepared, prepare};
 use super::state::PartitionState;
+use super::transform::{Transform, Transformer};
 
 /// What one request asks for in all, and of one partition.
 const REQUEST_BYTES: u64 = 8 << 20;
@@ -87,6 +89,13 @@ impl Cursor {
     }
 }
 
+/// A transformation, and between which clusters.
+pub(super) struct Route {
+    pub transform: Transform,
+    pub source_id: String,
+    pub target_id: String,
+}
+
 /// What all workers share.
 pub(super) struct Source<'a> {
     pub client: &'a Client,
@@ -95,6 +104,8 @@ pub(super) struct Source<'a> {
     pub events: mpsc::Sender<Event>,
     /// Who wrote what came from the target.
     pub returning: Arc<BTreeSet<ProducerId>>,
+    /// How records change on their way.
+    pub transform: Option<Arc<Route>>,
     /// When any of them heard something last.
     heard_at: Mutex<Instant>,
 }
@@ -106,6 +117,7 @@ impl<'a> Source<'a> {
         limiter: RateLimiter,
         events: mpsc::Sender<Event>,
         returning: BTreeSet<ProducerId>,
+        transform: Option<Route>,
     ) -> Self {
         Self {
             client,
@@ -113,6 +125,7 @@ impl<'a> Source<'a> {
             limiter,
             events,
             returning: Arc::new(returning),
+            transform: transform.map(Arc::new),
             heard_at: Mutex::new(Instant::now()),
         }
     }
@@ -267,6 +280,7 @@ struct Flight {
 /// Some of an answer that is to be prepared.
 struct Walked {
     slot: usize,
+    key: TopicPartition,
     records: Bytes,
     aborted: Vec<(ProducerId, Offset)>,
     wanted: Range<Offset>,
@@ -534,9 +548,20 @@ impl Worker<'_> {
         drop(memory.split(surplus));
         let memory = Arc::new(memory);
         let returning = Arc::clone(&self.source.returning);
+        let route = self.source.transform.clone();
         let prepared = tokio::task::spawn_blocking(move || {
+            let evaluation = Evaluation::new();
             let prepare = |walked: Walked| {
-                let prepared = prepare(&walked.records, walked.aborted, &walked.wanted, &returning);
+                let transformer = route.as_ref().map(|route| Transformer {
+                    transform: &route.transform,
+                    evaluation: &evaluation,
+                    partition: &walked.key,
+                    source_id: &route.source_id,
+                    target_id: &route.target_id,
+                });
+                let (records, aborted) = (&walked.records, walked.aborted);
+                let transformer = transformer.as_ref();
+                let prepared = prepare(records, aborted, &walked.wanted, &returning, transformer);
                 (walked.slot, walked.next, walked.leader_epoch, prepared)
             };
             walked.into_iter().map(prepare).collect::<Vec<_>>()
@@ -555,7 +580,7 @@ impl Worker<'_> {
                 })),
                 Err(error) => {
                     self.ready.retain(|cursor| cursor.slot != slot);
-                    let why = format!("what lies before offset {next} cannot be read: {error}");
+                    let why = format!("what lies before offset {next} cannot be mirrored: {error}");
                     Event::Stopped(slot, PartitionState::Refused, why)
                 }
             };
@@ -593,6 +618,7 @@ fn walk(cursor: &mut Cursor, fetched: FetchedPartition) -> Result<Option<Walked>
     cursor.last_epoch = leader_epoch.or(cursor.last_epoch);
     Ok(Some(Walked {
         slot: cursor.slot,
+        key: cursor.key.clone(),
         records: fetched.records,
         aborted: fetched.aborted,
         wanted: start..next,

@@ -69,6 +69,10 @@ pub struct PartitionStatus {
     pub aborted_records: u64,
     /// Records that came from the target, and do not go back.
     pub returning_records: u64,
+    /// Records that the filter left out.
+    pub filtered_records: u64,
+    /// Records over which the filter failed, and which were left out.
+    pub error_records: u64,
     #[serde(skip)]
     pub(super) timestamp: Option<Timestamp>,
 }
@@ -90,6 +94,8 @@ impl PartitionStatus {
             lost_offsets: 0,
             aborted_records: 0,
             returning_records: 0,
+            filtered_records: 0,
+            error_records: 0,
             timestamp: None,
         }
     }
@@ -196,6 +202,8 @@ impl MirrorState {
                 status.lost_offsets += before.lost_offsets;
                 status.aborted_records = before.aborted_records;
                 status.returning_records = before.returning_records;
+                status.filtered_records = before.filtered_records;
+                status.error_records = before.error_records;
                 status.timestamp = before.timestamp;
             }
             inner.partitions.insert(key, status);
@@ -222,6 +230,8 @@ impl MirrorState {
             status.bytes += advance.bytes;
             status.aborted_records += advance.skipped.aborted;
             status.returning_records += advance.skipped.returning;
+            status.filtered_records += advance.skipped.filtered;
+            status.error_records += advance.skipped.errors;
             status.timestamp = status.timestamp.max(advance.timestamp);
         }
     }

@@ -27,7 +27,7 @@ use super::landmarks::Landmarks;
 use super::plan::{Bounds, MirrorPlan, plan_within};
 use super::prepare::Ready;
 use super::progress::{self, Note, Progress};
-use super::read::{Cursor, Event, Piece, Source, read_all};
+use super::read::{Cursor, Event, Piece, Route, Source, read_all};
 use super::state::{Advance, MirrorState, PartitionState};
 use super::{MirrorOptions, Until};
 
@@ -99,7 +99,12 @@ pub(super) async fn session(
     let (events, incoming) = mpsc::channel(16);
     let limiter = RateLimiter::new(options.rate_limit);
     let returning = returning.unwrap_or_default();
-    let reading = Source::new(source, options.memory, limiter, events, returning);
+    let route = options.transform.clone().map(|transform| Route {
+        transform,
+        source_id: plan.source_cluster_id.clone(),
+        target_id: plan.target_cluster_id.clone(),
+    });
+    let reading = Source::new(source, options.memory, limiter, events, returning, route);
     let cursors = cursors(&plan, options, bounds);
     let positions = Positions::default();
     let mut writer = Writer::new(target, producer, options, &plan, state, &positions).await?;
@@ -476,6 +481,8 @@ impl<'a> Writer<'a> {
         advance.next = piece.next;
         advance.skipped.aborted += piece.prepared.skipped.aborted;
         advance.skipped.returning += piece.prepared.skipped.returning;
+        advance.skipped.filtered += piece.prepared.skipped.filtered;
+        advance.skipped.errors += piece.prepared.skipped.errors;
         advance.timestamp = advance.timestamp.max(piece.prepared.timestamp);
         target.leader_epoch = piece.leader_epoch;
         for ready in piece.prepared.ready {
