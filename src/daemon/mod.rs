@@ -221,6 +221,7 @@ impl Daemon {
         if let Some(keeping) = keeping {
             keeping.await.ok();
         }
+        systemd::all_told().await;
     }
 }
 

@@ -1,5 +1,6 @@
 //! What systemd is told, where there is one: ready, what is done, and that the supervisor is alive.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -21,6 +22,7 @@ fn tell(states: &[NotifyState<'_>]) {
             for message in messages {
                 // Without systemd there is nobody to be told.
                 sd_notify::notify(&[NotifyState::Custom(&message)]).ok();
+                UNTOLD.fetch_sub(1, Ordering::SeqCst);
             }
         };
         let thread = std::thread::Builder::new().name("systemd".to_owned());
@@ -28,7 +30,23 @@ fn tell(states: &[NotifyState<'_>]) {
     });
     let lines: Vec<String> = states.iter().map(ToString::to_string).collect();
     if let Some(teller) = teller {
-        teller.try_send(lines.join("\n")).ok();
+        UNTOLD.fetch_add(1, Ordering::SeqCst);
+        if teller.try_send(lines.join("\n")).is_err() {
+            UNTOLD.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+}
+
+/// Messages that the thread has not sent yet.
+static UNTOLD: AtomicUsize = AtomicUsize::new(0);
+
+/// Waits a little until all is told: the process is about to end.
+pub(super) async fn all_told() {
+    for _ in 0..50 {
+        if UNTOLD.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 

@@ -3,7 +3,7 @@
 //   java Member TOPIC NAME=VALUE…     the settings of the consumer
 //
 //   read N    reads N records, commits behind the last of them, and says `read`
-//   commit    commits its positions, markers of transactions included, and says `committed`
+//   commit    goes on to the end, commits its positions, markers of transactions included, and says `committed`
 //   block     does not poll any more, as one whose work takes too long; says `blocked`
 //   go        polls again
 //   leave     leaves the group, and ends
@@ -71,6 +71,7 @@ public class Member implements ConsumerRebalanceListener {
                 wanted = Long.parseLong(command.substring(5));
                 consumer.resume(consumer.assignment());
             } else if ("commit".equals(command)) {
+                goToTheEnd();
                 consumer.commitSync();
                 say("committed");
             } else if ("block".equals(command)) {
@@ -92,6 +93,16 @@ public class Member implements ConsumerRebalanceListener {
                 say("read");
             }
         }
+    }
+
+    /** Where no records are left, positions advance over what else there is. */
+    private void goToTheEnd() {
+        consumer.resume(consumer.assignment());
+        Map<TopicPartition, Long> ends = consumer.endOffsets(consumer.assignment());
+        while (ends.entrySet().stream().anyMatch(end -> consumer.position(end.getKey()) < end.getValue())) {
+            consumer.poll(Duration.ofMillis(50));
+        }
+        consumer.pause(consumer.assignment());
     }
 
     @Override
