@@ -1,6 +1,7 @@
 //! When something is due.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -23,7 +24,8 @@ pub struct Schedule {
 
 #[derive(Debug, Clone, PartialEq)]
 enum Rule {
-    Cron(Box<Cron>),
+    /// Shared by clones: the pattern is large, and every policy has two.
+    Cron(Arc<Cron>),
     Every(Duration),
 }
 
@@ -51,7 +53,7 @@ impl Schedule {
     ///
     /// Names the field that is wrong and what may stand there; a date that no year has; a time zone that there is not.
     pub fn cron(expression: &str, time_zone: &str) -> Result<Self, ScheduleError> {
-        Cron::parse(expression, time_zone).map(|cron| Self::of(Rule::Cron(Box::new(cron))))
+        Cron::parse(expression, time_zone).map(|cron| Self::of(Rule::Cron(Arc::new(cron))))
     }
 
     /// Every multiple of `period` since 1970-01-01T00:00Z: `1h` is due on the hour, also after a restart.
