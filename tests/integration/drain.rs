@@ -257,7 +257,6 @@ fn many_markers_and_large_batches_before_the_end_are_read_through() {
 
 #[test]
 fn an_open_transaction_holds_the_verdict_back_unless_the_group_reads_committed_records() {
-    use rdkafka::producer::Producer;
     let scene = Scene::shared();
     let (broker, topic, group) = (scene.broker, "drain.open", "drain.open.g");
     scene.client.create_topic(topic, 1, &[]);
@@ -286,8 +285,8 @@ fn an_open_transaction_holds_the_verdict_back_unless_the_group_reads_committed_r
         (&row["latest_offset"], &row["high_watermark"]),
         (&json!(5), &json!(8))
     );
-    open.commit_transaction(std::time::Duration::from_secs(30))
-        .unwrap();
+    let end = TransactionEnd::Commit;
+    scene.client.end_transaction(&open, topic, &[0], end);
     let report = check(&address, &committed);
     expect(&report, "stopped", &[0]);
     assert_eq!(report["total_lag"], 4);

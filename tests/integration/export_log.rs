@@ -176,9 +176,8 @@ fn transactions_are_exported_with_the_brokers_own_index() {
     assert!(out.contains(&said), "{out}");
 
     // With the transaction at its end there is no snapshot.
-    use rdkafka::producer::Producer;
-    open.abort_transaction(std::time::Duration::from_secs(30))
-        .unwrap();
+    let end = TransactionEnd::Abort;
+    scene.client.end_transaction(&open, topic, &[0], end);
     scene.backup(&format!("--topic {topic}"));
     let out = scene.beside("ended");
     let arguments = format!("latest --topic {topic} --json --out {}", out.display());

@@ -12,7 +12,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::{ClientConfig, Timestamp};
 
 use crate::scene::{Random, Scene};
-use crate::testbed::{Client, Compression, Message, Record};
+use crate::testbed::{Client, Compression, Message, Record, TransactionEnd};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest record of the model; brokers take a batch of a MiB.
@@ -118,19 +118,20 @@ impl Writer {
     }
 
     /// What it wrote since it was last asked, which is now there for good; nothing of an aborted transaction.
-    fn end(&mut self, commit: bool) -> Vec<(i32, i64, Hashed)> {
-        if self.in_transaction && commit {
-            self.producer.commit_transaction(TIMEOUT).unwrap();
-        } else if self.in_transaction {
-            self.producer.abort_transaction(TIMEOUT).unwrap();
-        }
+    fn end(&mut self, client: &Client, topic: &str, commit: bool) -> Vec<(i32, i64, Hashed)> {
         let delivered = std::mem::take(&mut *self.delivered.lock().unwrap());
-        if self.in_transaction && !commit {
-            self.in_transaction = false;
-            return Vec::new();
+        if !std::mem::take(&mut self.in_transaction) {
+            return delivered;
         }
-        self.in_transaction = false;
-        delivered
+        let mut partitions: Vec<i32> = delivered.iter().map(|(id, ..)| *id).collect();
+        partitions.sort_unstable();
+        partitions.dedup();
+        if commit {
+            client.end_transaction(&self.producer, topic, &partitions, TransactionEnd::Commit);
+            return delivered;
+        }
+        client.end_transaction(&self.producer, topic, &partitions, TransactionEnd::Abort);
+        Vec::new()
     }
 }
 
@@ -251,7 +252,7 @@ fn play(partitions: i32, steps: u32) {
                 writers[writer].write(&topic, partition, &[large]);
             }
             13..16 => {
-                let written = writers[writer].end(random.below(3) > 0);
+                let written = writers[writer].end(&scene.client, &topic, random.below(3) > 0);
                 model.add(written);
             }
             16 => {
@@ -267,7 +268,7 @@ fn play(partitions: i32, steps: u32) {
             }
             _ => {
                 for writer in writers.iter_mut().filter(|writer| !writer.transactional) {
-                    model.add(writer.end(true));
+                    model.add(writer.end(&scene.client, &topic, true));
                 }
                 let id = back_up(&scene, &topic, &mut ends);
                 backups.push((id, model.clone()));
@@ -275,7 +276,7 @@ fn play(partitions: i32, steps: u32) {
         }
     }
     for writer in &mut writers {
-        model.add(writer.end(true));
+        model.add(writer.end(&scene.client, &topic, true));
     }
     let id = back_up(&scene, &topic, &mut ends);
     backups.push((id, model));

@@ -52,9 +52,8 @@ fn committed_records_come_back_and_those_of_aborted_and_open_transactions_do_not
     );
 
     // The transaction that was open ends: the next backup has it, and the one before still has not.
-    use rdkafka::producer::Producer;
-    open.commit_transaction(std::time::Duration::from_secs(30))
-        .unwrap();
+    let end = TransactionEnd::Commit;
+    scene.client.end_transaction(&open, "txn", &[0], end);
     let next = scene.backup("--topic txn");
     assert_eq!(next["new_messages"], 0, "only a marker is new");
     scene.verify();
@@ -91,9 +90,8 @@ fn a_transaction_over_several_runs_that_is_aborted_stays_out() {
         .client
         .produce("txn.long", 0, Compression::None, numbered(10, 5));
     scene.backup("--topic txn.long");
-    use rdkafka::producer::Producer;
-    open.abort_transaction(std::time::Duration::from_secs(30))
-        .unwrap();
+    let end = TransactionEnd::Abort;
+    scene.client.end_transaction(&open, "txn.long", &[0], end);
     scene
         .client
         .produce("txn.long", 0, Compression::None, numbered(15, 5));

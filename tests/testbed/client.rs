@@ -7,7 +7,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, Headers, Message as _, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::{ClientConfig, Offset, Timestamp, TopicPartitionList};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -341,12 +341,29 @@ impl Client {
             send(&producer, topic, 0, &message);
         }
         producer.flush(TIMEOUT).unwrap();
+        self.end_transaction(&producer, topic, &[0], end);
+        producer
+    }
+
+    /// Ends a transaction that wrote to these partitions, and waits for its markers: the broker answers when the end is
+    /// decided, and writes them afterwards.
+    pub fn end_transaction<C: ProducerContext>(
+        &self,
+        producer: &BaseProducer<C>,
+        topic: &str,
+        partitions: &[i32],
+        end: TransactionEnd,
+    ) {
+        let ends = || partitions.iter().map(|id| self.watermarks(topic, *id).1);
+        let before: Vec<i64> = ends().collect();
         match end {
             TransactionEnd::Commit => producer.commit_transaction(TIMEOUT).unwrap(),
             TransactionEnd::Abort => producer.abort_transaction(TIMEOUT).unwrap(),
-            TransactionEnd::None => {}
+            TransactionEnd::None => return,
         }
-        producer
+        self.wait_until("the transaction's markers", |_| {
+            ends().zip(&before).all(|(now, before)| now > *before)
+        });
     }
 
     /// The names of all consumer groups.

@@ -10,6 +10,8 @@ use rdkafka::error::KafkaError;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 
+use super::client::{Client, Message, TransactionEnd};
+
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A group on a cluster.
@@ -183,25 +185,16 @@ impl Member {
 
 /// Writes values to partition 0 in one transaction, and commits or aborts it.
 pub fn transaction(address: &str, id: &str, topic: &str, values: &[String], commit: bool) {
-    let producer: BaseProducer = ClientConfig::new()
-        .set("bootstrap.servers", address)
-        .set("log_level", "0")
-        .set("transactional.id", id)
-        .create()
-        .unwrap();
-    producer.init_transactions(TIMEOUT).unwrap();
-    producer.begin_transaction().unwrap();
-    for value in values {
-        let record: BaseRecord<'_, [u8], [u8]> =
-            BaseRecord::to(topic).partition(0).payload(value.as_bytes());
-        producer.send(record).map_err(|(error, _)| error).unwrap();
-    }
-    producer.flush(TIMEOUT).unwrap();
-    if commit {
-        producer.commit_transaction(TIMEOUT).unwrap();
+    let messages = values.iter().map(|value| Message {
+        value: Some(value.clone().into_bytes()),
+        ..Message::default()
+    });
+    let end = if commit {
+        TransactionEnd::Commit
     } else {
-        producer.abort_transaction(TIMEOUT).unwrap();
-    }
+        TransactionEnd::Abort
+    };
+    Client::new(address).transaction(id, topic, messages, end);
 }
 
 /// Stops the log cleaner for a topic, which keeps the holes that it made.
