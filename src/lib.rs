@@ -12,6 +12,7 @@
 //! - [`engine`]: the verbs (backup, restore, verify, export), each *plan, then apply*
 //! - [`schedule`]: when: cron expressions, time zones, what is due and what was missed
 //! - [`policy`]: what operators write in TOML, every error in it, and what a reload changes
+//! - [`api`]: what the HTTP API is asked and answers: bodies, their bounds, what they mean to the engine
 //! - [`daemon`]: policies on their schedules: what runs, when configurations change, signals, systemd
 //! - [`http`]: the daemon's port: health, metrics and status
 //! - [`cli`]: one file a verb: arguments in; a table, JSON or a progress bar out
@@ -26,6 +27,7 @@
 //!
 //! There is no unsafe code here: `unsafe_code = "forbid"` in `Cargo.toml` holds for every target.
 
+pub mod api;
 pub mod cli;
 pub mod daemon;
 pub mod engine;

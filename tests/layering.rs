@@ -7,13 +7,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Lowest first.
-const ROOMS: [&str; 9] = [
+const ROOMS: [&str; 10] = [
     "record",
     "repository",
     "kafka",
     "engine",
     "schedule",
     "policy",
+    "api",
     "daemon",
     "http",
     "cli",

@@ -92,7 +92,7 @@ pub struct RestoreArgs {
 enum Offsets {
     /// Records get new offsets, dense from 0
     Mapped,
-    /// Records keep their offsets (not built yet)
+    /// Records keep their offsets; refused where that cannot be
     Exact,
 }
 
@@ -114,11 +114,6 @@ enum Existing {
 
 impl RestoreArgs {
     fn options(&self) -> Result<RestoreOptions, CliError> {
-        if self.offsets == Offsets::Exact {
-            return Err(CliError::Usage(
-                "--offsets exact: this kafkeep cannot keep offsets yet, and does not approximate them; use --offsets mapped".into(),
-            ));
-        }
         if let (Some(from), Some(until)) = (self.from, self.until)
             && from >= until
         {
@@ -135,6 +130,10 @@ impl RestoreArgs {
             until: self.until,
             partition_count: self.partition_count,
             replication_factor: self.replication_factor,
+            offsets: match self.offsets {
+                Offsets::Mapped => restore::Offsets::Mapped,
+                Offsets::Exact => restore::Offsets::Exact,
+            },
             topic_config: match self.topic_config {
                 ConfigFrom::Source => TopicConfigSource::Source,
                 ConfigFrom::Target => TopicConfigSource::Target,

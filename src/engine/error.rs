@@ -19,6 +19,12 @@ pub enum EngineError {
     /// A topic, a pattern or an option that this cluster or backup cannot serve.
     #[error("{0}")]
     Refused(String),
+    /// Something that was named is not there.
+    #[error("{0}")]
+    NotFound(String),
+    /// What is there already stands in the way.
+    #[error("{0}")]
+    Conflict(String),
     /// Bytes of one partition that are not what Kafka promises.
     #[error("{topic}-{partition} at offset {offset}: {source}")]
     Batch {
@@ -82,6 +88,8 @@ impl EngineError {
             Self::Stalled { .. } | Self::Stopped => true,
             Self::Unfinished { source, .. } => source.is_transient(),
             Self::Refused(_)
+            | Self::NotFound(_)
+            | Self::Conflict(_)
             | Self::NoRoom { .. }
             | Self::Batch { .. }
             | Self::Output { .. }

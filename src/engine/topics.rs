@@ -248,7 +248,7 @@ impl TopicPatterns {
                 let hint = near
                     .map(|near| format!("; did you mean `{near}`?"))
                     .unwrap_or_default();
-                return Err(EngineError::Refused(format!(
+                return Err(EngineError::NotFound(format!(
                     "no topic `{name}` in {place}{hint}"
                 )));
             }

@@ -1,7 +1,7 @@
 //! What `restore --dry-run` says, and that saying it changes nothing.
 
 use crate::scene::{Scene, entry, numbered};
-use crate::testbed::Compression;
+use crate::testbed::{Compression, TransactionEnd};
 
 #[test]
 fn a_dry_run_tells_the_plan_and_changes_nothing() {
@@ -142,23 +142,43 @@ fn names_that_the_target_cannot_have_are_refused_before_anything_is_created() {
 }
 
 #[test]
-fn offsets_are_never_approximated() {
+fn offsets_are_kept_exactly_or_refused_before_anything_is_created() {
     let scene = Scene::shared();
-    scene.client.create_topic("exact", 1, &[]);
+    scene.client.create_topic("exact", 2, &[]);
+    scene
+        .client
+        .produce("exact", 0, Compression::Lz4, numbered(0, 50));
     scene.backup("--topic exact");
+    let report = scene.restore("latest --rename exact=exact.back --offsets exact");
+    assert_eq!(report["offsets"], "exact");
+    assert_eq!(scene.client.read("exact.back"), scene.client.read("exact"));
+    let report = scene.restore("latest --rename exact=exact.mapped");
+    assert_eq!(report["offsets"], "mapped");
+    // A log that begins later, and one with markers of transactions.
+    scene.client.delete_records("exact", 0, 10);
+    let end = TransactionEnd::Commit;
+    scene.client.create_topic("exact.txn", 1, &[]);
+    let records = numbered(0, 3);
+    scene
+        .client
+        .transaction("exact.txn", "exact.txn", records, end);
+    scene
+        .run(
+            "backup",
+            "--topic exact --topic exact.txn --start-offset earliest",
+        )
+        .done();
     scene
         .run(
             "restore",
-            "latest --rename exact=exact.back --offsets exact",
+            "latest --rename exact*=back.{topic} --offsets exact",
         )
         .refused(
-            64,
+            1,
             &[
-                "--offsets exact",
-                "does not approximate",
-                "--offsets mapped",
+                "offsets of exact-0 cannot be kept: the backup begins at offset 10",
+                "offsets of exact.txn-0 cannot be kept: 1 of them are transaction markers",
             ],
         );
-    let report = scene.restore("latest --rename exact=exact.back --offsets mapped");
-    assert_eq!(report["offsets"], "mapped");
+    assert!(!scene.client.topics().contains(&"back.exact".to_owned()));
 }

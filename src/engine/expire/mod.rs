@@ -5,6 +5,7 @@
 //! apply   under the exclusive lock: plan again, manifests first, then packs, layers and states
 //! ```
 
+mod one;
 mod preview;
 mod rules;
 
@@ -20,6 +21,7 @@ use crate::repository::{
 
 use super::EngineError;
 
+pub use one::remove_one;
 pub use preview::{Foreseen, Preview};
 pub use rules::{Candidate, Decision, Reason, Retention, decide};
 
@@ -215,16 +217,48 @@ fn needed_by_restores(
 pub(super) fn give_up(repository: &Repository, run_id: BackupId) -> Result<u64, EngineError> {
     let lock = repository.lock_exclusive("backup")?;
     repository.forget_runs(&[run_id])?;
+    let unreferenced = unreferenced(repository, &manifests(repository)?)?;
+    remove_all(repository, &lock, &unreferenced)
+}
+
+/// Removes a backup of which nothing else speaks, while the manifests of `stay` do of theirs. Returns the bytes that became free.
+fn remove_doomed(
+    repository: &Repository,
+    lock: &ExclusiveLock,
+    doomed: &Manifest,
+    stay: &[Manifest],
+) -> Result<u64, EngineError> {
+    // Known before anything is removed: a backup that cannot be read keeps the others as well.
+    let unreferenced = unreferenced(repository, stay)?;
+    repository.remove_backup(lock, doomed)?;
+    let backup_id = doomed.backup_id;
+    tracing::info!(%backup_id, "backup {backup_id} removed");
+    remove_all(repository, lock, &unreferenced)
+}
+
+/// What neither these backups nor unfinished runs reference.
+fn unreferenced(
+    repository: &Repository,
+    manifests: &[Manifest],
+) -> Result<Vec<ObjectInfo>, EngineError> {
     let mut walk = repository.reference_walk();
     let mut kept = walk.of_runs()?;
-    for manifest in manifests(repository)? {
-        let needs = walk.of_backup(&manifest);
+    for manifest in manifests {
+        let needs = walk.of_backup(manifest);
         let advice = "verify tells what is damaged";
         kept.extend(&needs.map_err(|error| unknowable(&manifest.backup_id, error, advice))?);
     }
+    Ok(repository.unreferenced(&kept)?)
+}
+
+fn remove_all(
+    repository: &Repository,
+    lock: &ExclusiveLock,
+    objects: &[ObjectInfo],
+) -> Result<u64, EngineError> {
     let mut freed = 0;
-    for object in repository.unreferenced(&kept)? {
-        repository.remove_unreferenced(&lock, &object)?;
+    for object in objects {
+        repository.remove_unreferenced(lock, object)?;
         freed += object.size;
     }
     Ok(freed)

@@ -15,6 +15,7 @@ mod commit;
 mod configuration;
 mod content;
 mod evidence;
+mod exact;
 mod groups;
 mod interrupted;
 mod landmarks;
@@ -33,6 +34,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
+use serde::Serialize;
 
 use crate::kafka::Client;
 use crate::record::PartitionId;
@@ -70,6 +72,17 @@ pub enum IfExists {
     Append,
 }
 
+/// How offsets of the source relate to those of the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Offsets {
+    /// Records get new ones, dense, behind what is there.
+    #[default]
+    Mapped,
+    /// Every record has its own. A restore that could not keep them is refused.
+    Exact,
+}
+
 /// What to restore, and how.
 #[derive(Debug, Clone, Default)]
 pub struct RestoreOptions {
@@ -87,6 +100,8 @@ pub struct RestoreOptions {
     pub partition_count: Option<u32>,
     /// Another replication factor.
     pub replication_factor: Option<i16>,
+    /// What becomes of offsets.
+    pub offsets: Offsets,
     /// Where settings come from.
     pub topic_config: TopicConfigSource,
     /// Whether the source's retention is set again at the end, though it may delete old records at once.

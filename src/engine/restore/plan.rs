@@ -10,6 +10,7 @@ use crate::kafka::NewTopic;
 use crate::record::{Offset, PartitionId, TopicId};
 use crate::repository::{BackupId, Sha256, TopicEntry};
 
+use super::Offsets;
 use super::configuration::{
     SettingChanges, Settings, TIMESTAMP_BOUND_BEFORE_3_6, TIMESTAMP_BOUNDS,
 };
@@ -34,8 +35,13 @@ pub struct RestorePlan {
     pub finished: Vec<String>,
     /// Consumer groups whose offsets are set afterwards; those of the backup that were asked for.
     pub groups: Vec<GroupRestore>,
+    /// How offsets of the source relate to those of the target.
+    pub offsets: Offsets,
     /// Why this plan cannot be applied; empty when it can.
     pub refused: Vec<String>,
+    /// Whether a topic of the target is there already, which is among the reasons.
+    #[serde(skip)]
+    pub(super) target_exists: bool,
 }
 
 /// One topic of a plan.
@@ -143,10 +149,10 @@ impl RestorePlan {
 
     /// The refusals as one error, when there are any.
     pub fn refuse(&self) -> Result<(), EngineError> {
-        if self.refused.is_empty() {
-            Ok(())
-        } else {
-            Err(EngineError::Refused(self.refused.join("; ")))
+        match self.refused.join("; ") {
+            why if why.is_empty() => Ok(()),
+            why if self.target_exists => Err(EngineError::Conflict(why)),
+            why => Err(EngineError::Refused(why)),
         }
     }
 }

@@ -15,7 +15,7 @@ use super::configuration::{
 use super::content::Judged;
 use super::interrupted::{self, Remains, Unfinished};
 use super::plan::{PartitionRestore, RestorePlan, TopicAction, TopicRestore};
-use super::{IfExists, RestoreOptions, evidence, groups};
+use super::{IfExists, Offsets, RestoreOptions, evidence, exact, groups};
 
 /// A topic that was created a moment ago is not shown by every broker yet; it is waited for so often.
 const LOOKS: u32 = 6;
@@ -62,6 +62,7 @@ async fn plan_once(
         options,
         finished: Vec::new(),
         refused: Vec::new(),
+        target_exists: false,
     };
     let mut topics = Vec::with_capacity(chosen.len());
     for topic in chosen {
@@ -71,9 +72,13 @@ async fn plan_once(
     let Planning {
         finished,
         mut refused,
+        target_exists,
         ..
     } = planning;
     refuse_shared_targets(&topics, &mut refused);
+    if options.offsets == Offsets::Exact {
+        refused.extend(exact::obstacles(&topics, options));
+    }
     refused.extend(evidence::missing(repository, &manifest, &topics)?);
     let groups = groups::plan(
         client,
@@ -92,7 +97,9 @@ async fn plan_once(
         topics,
         finished,
         groups,
+        offsets: options.offsets,
         refused,
+        target_exists,
     })
 }
 
@@ -123,6 +130,7 @@ struct Planning<'a> {
     options: &'a RestoreOptions,
     finished: Vec<String>,
     refused: Vec<String>,
+    target_exists: bool,
 }
 
 impl Planning<'_> {
@@ -237,6 +245,7 @@ impl Planning<'_> {
         let count = u32::try_from(existing.partitions.len()).unwrap_or(u32::MAX);
         planned.target_partitions = count;
         if self.options.if_exists == IfExists::Fail {
+            self.target_exists = true;
             self.refused.push(format!(
                 "topic {target} exists in the target; restore under another name with --rename, or behind what is there with --if-exists append"
             ));

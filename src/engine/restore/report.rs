@@ -6,6 +6,8 @@ use crate::kafka::GroupType;
 use crate::record::{Offset, PartitionId};
 use crate::repository::BackupId;
 
+use super::Offsets;
+
 /// The report of one restore; `--json` prints it as it is.
 #[derive(Debug, Clone, Serialize)]
 pub struct RestoreReport {
@@ -29,7 +31,7 @@ pub struct RestoreReport {
     /// Bytes of batches that are in the target now.
     pub total_size_bytes: u64,
     /// How offsets of the source relate to those of the target.
-    pub offsets: &'static str,
+    pub offsets: Offsets,
     /// Consumer groups that were asked for, and what became of their offsets.
     pub groups: Vec<RestoredGroup>,
     /// Every block's CRC32 and every batch's CRC32C was checked on the way.

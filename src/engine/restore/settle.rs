@@ -192,7 +192,7 @@ fn report(
         messages_restored,
         messages_found,
         total_size_bytes,
-        offsets: "mapped",
+        offsets: plan.offsets,
         groups,
         checksum_validated: true,
         read_back: check,

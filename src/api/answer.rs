@@ -1,0 +1,422 @@
+//! The documented answers, made from the engine's reports.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::engine::backup::BackupReport;
+use crate::engine::drain::DrainReport;
+use crate::engine::mirror::MirrorReport;
+use crate::engine::restore::RestoreReport;
+use crate::engine::verify::VerifyReport;
+
+use super::order::{BackupOrder, DrainOrder, MigrateOrder, RestoreOrder, ValidateOrder};
+
+/// What a call came to.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum Answer {
+    /// A backup was made.
+    Backup(BackupAnswer),
+    /// A topic was restored.
+    Restore(RestoreAnswer),
+    /// A topic was copied.
+    Migrate(MigrationAnswer),
+    /// A group was watched.
+    Drain(DrainAnswer),
+    /// A backup was verified.
+    Validate(ValidationAnswer),
+}
+
+/// A backup that was made.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct BackupAnswer {
+    /// Its id.
+    pub backup_id: String,
+    /// The topic.
+    pub topic: String,
+    /// The cluster's name in the configuration.
+    pub cluster_id: String,
+    /// Kafka's own id of the cluster.
+    pub kafka_cluster_id: String,
+    /// The repository's name in the configuration.
+    pub repository: String,
+    /// What batches were compressed with that the producer had not.
+    pub compression: String,
+    /// Records in the backup, however much of it was copied earlier.
+    pub total_messages: u64,
+    /// Bytes of record batches in it, as Kafka holds them.
+    pub total_size_bytes: u64,
+    /// The same as they lie in the repository.
+    pub compressed_size_bytes: u64,
+    /// Stored by total; 1 where there is nothing.
+    pub compression_ratio: f64,
+    /// How long it took.
+    pub duration_ms: u64,
+    /// Its partitions.
+    pub partitions: Vec<BackedUpPartition>,
+    /// When it began.
+    pub created_at: DateTime<Utc>,
+    /// completed, or incomplete where the source had deleted records before they were copied.
+    pub status: String,
+    /// Records that this run copied.
+    pub new_messages: u64,
+    /// Bytes that this run copied.
+    pub new_bytes: u64,
+    /// What should be looked at.
+    pub warnings: Vec<String>,
+}
+
+/// A partition of a backup.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct BackedUpPartition {
+    /// Its number.
+    pub partition: i32,
+    /// Records in the backup.
+    pub messages_count: u64,
+    /// The first offset.
+    pub start_offset: i64,
+    /// The first offset beyond it.
+    pub end_offset: i64,
+    /// Offsets in between that the source no longer had.
+    pub gap_offsets: u64,
+}
+
+impl BackupAnswer {
+    /// Of a backup of one topic.
+    pub fn new(order: &BackupOrder, report: BackupReport) -> Self {
+        let partitions = report.topics.iter().flat_map(|topic| &topic.partitions);
+        let partitions = partitions.map(|partition| BackedUpPartition {
+            partition: partition.partition.0,
+            messages_count: partition.records,
+            start_offset: partition.start_offset.0,
+            end_offset: partition.end_offset.0,
+            gap_offsets: partition
+                .gaps
+                .iter()
+                .map(|gap| gap.end_offset.0.abs_diff(gap.start_offset.0))
+                .sum(),
+        });
+        Self {
+            backup_id: report.backup_id.to_string(),
+            topic: order.topic.clone(),
+            cluster_id: order.cluster.clone(),
+            kafka_cluster_id: report.cluster_id,
+            repository: order.repository.clone(),
+            compression: order.compression.to_string(),
+            total_messages: report.total_messages,
+            total_size_bytes: report.total_size_bytes,
+            compressed_size_bytes: report.compressed_size_bytes,
+            compression_ratio: report.compression_ratio,
+            duration_ms: report.duration_ms,
+            partitions: partitions.collect(),
+            created_at: report.started_at,
+            status: report.status.to_string(),
+            new_messages: report.new_messages,
+            new_bytes: report.new_bytes,
+            warnings: report.warnings,
+        }
+    }
+}
+
+/// A topic that was restored.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct RestoreAnswer {
+    /// The backup restored from.
+    pub backup_id: String,
+    /// The topic in the backup.
+    pub topic: String,
+    /// The topic in the target.
+    pub target_topic: String,
+    /// The cluster's name in the configuration.
+    pub cluster_id: String,
+    /// Kafka's own id of the cluster.
+    pub kafka_cluster_id: String,
+    /// Records that the target holds now.
+    pub total_messages: u64,
+    /// Bytes of batches that it holds now.
+    pub total_size_bytes: u64,
+    /// How long it took.
+    pub duration_ms: u64,
+    /// The same as total_messages.
+    pub messages_restored: u64,
+    /// The partitions of the topic.
+    pub partitions_created: Vec<RestoredPartition>,
+    /// completed.
+    pub status: String,
+    /// Whether every checksum was checked: it always is, on the way.
+    pub checksum_validated: bool,
+    /// mapped or exact.
+    pub offsets: String,
+    /// Records that were left out, of aborted and open transactions.
+    pub messages_skipped: u64,
+    /// What the operator should know.
+    pub notes: Vec<String>,
+}
+
+/// A partition of a restored topic.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct RestoredPartition {
+    /// Its number.
+    pub partition: i32,
+    /// Records in it.
+    pub messages_count: u64,
+    /// The first offset written.
+    pub start_offset: i64,
+    /// The first offset beyond what was written.
+    pub end_offset: i64,
+}
+
+impl RestoreAnswer {
+    /// Of a restore of one topic.
+    pub fn new(order: &RestoreOrder, report: RestoreReport) -> Self {
+        let partitions = report.topics.iter().flat_map(|topic| &topic.partitions);
+        let partitions = partitions.map(|partition| RestoredPartition {
+            partition: partition.partition.0,
+            messages_count: partition.records,
+            start_offset: partition.start_offset.0,
+            end_offset: partition.end_offset.0,
+        });
+        let skipped = report
+            .topics
+            .iter()
+            .map(|topic| topic.skipped.aborted + topic.skipped.open);
+        Self {
+            backup_id: report.backup_id.to_string(),
+            topic: order.topic.clone(),
+            target_topic: order.target_topic.clone(),
+            cluster_id: order.cluster.clone(),
+            kafka_cluster_id: report.cluster_id,
+            total_messages: report.messages_restored,
+            total_size_bytes: report.total_size_bytes,
+            duration_ms: report.duration_ms,
+            messages_restored: report.messages_restored,
+            partitions_created: partitions.collect(),
+            status: report.status.to_owned(),
+            checksum_validated: report.checksum_validated,
+            offsets: if order.preserve_offsets {
+                "exact"
+            } else {
+                "mapped"
+            }
+            .to_owned(),
+            messages_skipped: skipped.sum(),
+            notes: report
+                .topics
+                .into_iter()
+                .flat_map(|topic| topic.notes)
+                .collect(),
+        }
+    }
+}
+
+/// A topic that was copied.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct MigrationAnswer {
+    /// The job's id, as the migration's.
+    pub migration_id: String,
+    /// The source's name in the configuration.
+    pub source_cluster: String,
+    /// The topic there.
+    pub source_topic: String,
+    /// The target's name in the configuration.
+    pub target_cluster: String,
+    /// The topic there.
+    pub target_topic: String,
+    /// Records of the source that were looked at.
+    pub total_messages: u64,
+    /// Records that came into the target.
+    pub messages_migrated: u64,
+    /// Records that the filter left out.
+    pub messages_filtered: u64,
+    /// How long it took.
+    pub duration_ms: u64,
+    /// completed, or incomplete where a partition stands still.
+    pub status: String,
+    /// Whether records were transformed.
+    pub transformation_applied: bool,
+    /// What should be looked at.
+    pub warnings: Vec<String>,
+}
+
+impl MigrationAnswer {
+    /// Of a migration under this id.
+    pub fn new(order: &MigrateOrder, migration_id: String, report: MirrorReport) -> Self {
+        let filtered: u64 = report
+            .partitions
+            .iter()
+            .map(|partition| partition.filtered_records)
+            .sum();
+        let stand = report.partitions.iter().filter_map(|partition| {
+            let problem = partition.problem.as_ref()?;
+            Some(format!(
+                "{}-{}: {problem}",
+                partition.topic, partition.partition
+            ))
+        });
+        let mut warnings: Vec<String> = stand.collect();
+        warnings.extend(report.warnings);
+        Self {
+            migration_id,
+            source_cluster: order.source.clone(),
+            source_topic: order.source_topic.clone(),
+            target_cluster: order.target.clone(),
+            target_topic: order.target_topic.clone(),
+            total_messages: report.records + filtered,
+            messages_migrated: report.records,
+            messages_filtered: filtered,
+            duration_ms: report.duration_ms,
+            status: report.status.to_owned(),
+            transformation_applied: order.transform.is_some(),
+            warnings,
+        }
+    }
+}
+
+/// A group that was watched.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct DrainAnswer {
+    /// The group.
+    pub group_id: String,
+    /// drained, or what it was when the time was over: draining, rebalancing, stalled, stopped, never_committed, rewound,
+    /// unreachable_lag or recreated.
+    pub status: String,
+    /// What is left in all partitions.
+    pub total_lag: u64,
+    /// Since the first check began.
+    pub duration_ms: u64,
+    /// Partitions in the last check.
+    pub partitions_checked: u64,
+    /// When the last check began.
+    pub last_check_time: DateTime<Utc>,
+    /// The partitions.
+    pub partition_details: Vec<DrainedPartition>,
+    /// The cluster's name in the configuration.
+    pub cluster_id: String,
+    /// Whether the time was over before the group was drained.
+    pub timed_out: bool,
+    /// The verdict in words, with what to do about it.
+    pub reason: String,
+    /// Seconds until it is drained, when it goes on like this.
+    pub eta_seconds: Option<u64>,
+    /// What else should be known.
+    pub warnings: Vec<String>,
+}
+
+/// A group's place in a partition.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct DrainedPartition {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// What the group has committed; none when it has not.
+    pub current_offset: Option<i64>,
+    /// The end of the log as the group reads it.
+    pub latest_offset: i64,
+    /// What is left.
+    pub lag: u64,
+}
+
+impl DrainAnswer {
+    /// Of a watch over one group.
+    pub fn new(order: &DrainOrder, report: DrainReport) -> Self {
+        let status = serde_json::to_value(report.status).ok();
+        let status = status.and_then(|status| status.as_str().map(str::to_owned));
+        let group = report.groups.first();
+        let partitions = report
+            .partition_details
+            .iter()
+            .map(|partition| DrainedPartition {
+                topic: partition.topic.clone(),
+                partition: partition.partition.0,
+                current_offset: partition.current_offset.map(|offset| offset.0),
+                latest_offset: partition.latest_offset.0,
+                lag: partition.lag,
+            });
+        Self {
+            group_id: order.group_id.clone(),
+            status: status.unwrap_or_default(),
+            total_lag: report.total_lag,
+            duration_ms: report.duration_ms,
+            partitions_checked: report.partitions_checked,
+            last_check_time: report.last_check_time,
+            partition_details: partitions.collect(),
+            cluster_id: order.cluster.clone(),
+            timed_out: report.timed_out,
+            reason: group.map(|group| group.reason.clone()).unwrap_or_default(),
+            eta_seconds: group.and_then(|group| group.eta_seconds),
+            warnings: report.warnings,
+        }
+    }
+}
+
+/// A backup that was verified.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct ValidationAnswer {
+    /// The backup.
+    pub backup_id: String,
+    /// The repository's name in the configuration.
+    pub repository: String,
+    /// sound or damaged.
+    pub status: String,
+    /// full or quick.
+    pub depth: String,
+    /// Packs that were looked at.
+    pub packs: u64,
+    /// Blocks that were read and checked.
+    pub blocks: u64,
+    /// Record batches whose own checksum was checked.
+    pub batches: u64,
+    /// Bytes that were read.
+    pub bytes: u64,
+    /// What is wrong, at most 1000 of it.
+    pub findings: Vec<ValidationFinding>,
+    /// How much is wrong.
+    pub findings_count: u64,
+}
+
+/// Something that is wrong.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct ValidationFinding {
+    /// What.
+    pub problem: String,
+    /// The topic that it touches.
+    pub topic: Option<String>,
+    /// The partition that it touches.
+    pub partition: Option<i32>,
+    /// The first offset that it touches.
+    pub first_offset: Option<i64>,
+    /// The last offset that it touches.
+    pub last_offset: Option<i64>,
+}
+
+/// Of a repository that is gone altogether, more would tell nothing.
+const FINDINGS_LIMIT: usize = 1000;
+
+impl ValidationAnswer {
+    /// Of one backup.
+    pub fn new(order: &ValidateOrder, report: VerifyReport) -> Self {
+        let findings_count = report.findings.len() as u64;
+        let findings = report.findings.into_iter().take(FINDINGS_LIMIT);
+        let findings = findings.map(|finding| ValidationFinding {
+            problem: finding.problem,
+            topic: finding.topic,
+            partition: finding.partition.map(|partition| partition.0),
+            first_offset: finding.first_offset.map(|offset| offset.0),
+            last_offset: finding.last_offset.map(|offset| offset.0),
+        });
+        Self {
+            backup_id: order.backup_id.to_string(),
+            repository: order.repository.clone(),
+            status: report.status.to_owned(),
+            depth: report.depth.to_owned(),
+            packs: report.packs,
+            blocks: report.blocks,
+            batches: report.batches,
+            bytes: report.bytes,
+            findings: findings.collect(),
+            findings_count,
+        }
+    }
+}
