@@ -7,6 +7,7 @@
 //! A field that the documents of the API know has their name, default and meaning here; what is added to them is optional.
 
 mod answer;
+mod backups;
 mod body;
 mod bounds;
 mod order;
@@ -16,6 +17,9 @@ mod request;
 pub use answer::{
     Answer, BackedUpPartition, BackupAnswer, DrainAnswer, DrainedPartition, MigrationAnswer,
     RestoreAnswer, RestoredPartition, ValidationAnswer, ValidationFinding,
+};
+pub use backups::{
+    BackedUpTopic, BackupDetails, BackupMetrics, BackupPage, BackupSummary, DeletedBackup,
 };
 pub use body::read;
 pub use order::{

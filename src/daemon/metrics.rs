@@ -1,5 +1,9 @@
 //! What Prometheus scrapes. Timestamps, not ages; a policy's series go when the policy goes.
 
+mod requests;
+
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use prometheus::core::Collector;
 use prometheus::{
@@ -7,10 +11,14 @@ use prometheus::{
     Opts, Registry, TextEncoder,
 };
 
+use crate::api::{Answer, OrderKind};
 use crate::engine::drain::DrainState;
 use crate::engine::mirror::PartitionStatus;
 use crate::policy::BackupPolicy;
 
+use requests::Requests;
+
+use super::jobs::JobState;
 use super::status::{EndedRun, Expired, PolicyStatus, RunResult, Status, Work};
 
 /// From a second to a day.
@@ -60,6 +68,7 @@ pub struct Metrics {
     repository_size: IntGaugeVec,
     repository_backups: IntGaugeVec,
     repository_free: IntGaugeVec,
+    requests: Requests,
 }
 
 /// Registers metrics one by one, and keeps the first error.
@@ -254,6 +263,7 @@ impl Metrics {
                 "Bytes that are free where the repository lies.",
                 &["repository"],
             )?,
+            requests: Requests::register(&mut all)?,
         };
         Some(metrics)
     }
@@ -364,10 +374,7 @@ impl Metrics {
     /// Where a policy stands now.
     pub fn policy_stands(&self, status: &PolicyStatus) {
         let name = status.policy.as_str();
-        let runs = status
-            .running
-            .iter()
-            .filter(|run| run.work != Work::Expire.name());
+        let runs = status.running.iter().filter(|run| run.work != Work::Expire);
         let running = whole(runs.count() as u64);
         self.running.with_label_values(&[name]).set(running);
         match status.next_run_at {
@@ -509,6 +516,16 @@ impl Metrics {
                 .with_label_values(&[name])
                 .set(whole(findings));
         }
+    }
+
+    /// A job that somebody asked for ended.
+    pub fn job_ended(&self, kind: OrderKind, state: JobState, answer: Option<&Answer>) {
+        self.requests.job_ended(kind, state, answer);
+    }
+
+    /// A request was answered.
+    pub fn http_answered(&self, route: &str, code: u16, took: Duration) {
+        self.requests.answered(route, code, took);
     }
 
     /// What a repository holds now.

@@ -14,8 +14,9 @@ use crate::kafka::{Client, Cluster, Retry};
 use crate::policy::{DaemonConfiguration, Difference, MirrorMode, MirrorPolicy, PolicyKind};
 use crate::schedule::{LONGEST_WAIT, Timer, Verdict};
 
+use super::progress::RunProgress;
 use super::status::{
-    EndedRun, Figures, Outcome, PolicyStatus, RunId, RunResult, RunState, RunStatus,
+    EndedRun, Figures, Outcome, PolicyStatus, RunId, RunResult, RunState, RunStatus, Work,
 };
 
 /// What a mirror that failed waits before it is begun anew, at first and at most.
@@ -80,7 +81,7 @@ impl Running {
     fn status(&self, state: &MirrorState) -> RunStatus {
         RunStatus {
             run_id: self.run_id,
-            work: PolicyKind::Mirror.name(),
+            work: Work::Mirror,
             state: match self.stop.is_cancelled() {
                 true => RunState::Stopping,
                 false => RunState::Running,
@@ -89,7 +90,7 @@ impl Running {
             started_at: self.started_at,
             tries: 1,
             error: state.problem(),
-            progress: Arc::default(),
+            progress: Arc::new(RunProgress::of(Work::Mirror)),
         }
     }
 }

@@ -7,8 +7,15 @@
 //!
 //! The supervisor alone owns what runs. Others see snapshots, and send it requests.
 
+mod carry_out;
+mod catalogue;
+mod cluster_ids;
 mod drains;
 mod files;
+mod job_files;
+#[cfg(test)]
+mod job_tests;
+mod jobs;
 mod metrics;
 mod mirrors;
 mod progress;
@@ -32,11 +39,15 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use crate::api::{Answer, Problem, ProblemKind};
 use crate::engine::EngineError;
 use crate::engine::mirror::MirrorReport;
 use crate::policy::{DaemonConfiguration, Diagnostics};
 
+pub use catalogue::Catalogued;
+pub use cluster_ids::ClusterIds;
 pub use drains::DrainWatch;
+pub use jobs::{Idempotency, Job, JobList, JobState, JobTopic, Submission};
 pub use metrics::Metrics;
 pub use progress::RunProgress;
 pub use repositories::{RepositoryStatus, RetentionStatus};
@@ -45,10 +56,14 @@ pub use status::{
     RunState, RunStatus, Status, Work,
 };
 
+use carry_out::OrderJob;
+use catalogue::Catalogue;
 use files::Files;
+use job_files::JobFiles;
+use jobs::Jobs;
 use mirrors::MirrorJob;
 use repositories::Observer;
-use run::{Job, Tried};
+use run::{PolicyJob, Tried};
 use state::StateFile;
 use supervisor::{Execute, Request, Supervisor};
 
@@ -87,6 +102,11 @@ pub struct View {
     pub configuration: watch::Receiver<DaemonConfiguration>,
     /// What Prometheus scrapes.
     pub metrics: Arc<Metrics>,
+    /// What was asked for over HTTP.
+    pub jobs: watch::Receiver<JobList>,
+    /// Which cluster has which of Kafka's own ids.
+    pub cluster_ids: Arc<ClusterIds>,
+    catalogue: Arc<Catalogue>,
     requests: mpsc::Sender<Request>,
 }
 
@@ -96,6 +116,38 @@ impl View {
         let (answer, answered) = oneshot::channel();
         let asked = self.requests.send(Request::Cancel(run_id, answer)).await;
         asked.is_ok() && answered.await.unwrap_or(false)
+    }
+
+    /// Asks for something to be done: the job that does it, which may be one that the same call made before.
+    ///
+    /// # Errors
+    ///
+    /// 429 when as many are accepted as may be, 409 when the idempotency key was used for another call, 503 while the daemon stops.
+    pub async fn submit(&self, submission: Submission) -> Result<Arc<Job>, Problem> {
+        let stopped = || {
+            let message = "the daemon is stopping: ask again when it is back";
+            Problem::new(ProblemKind::ServiceUnavailable, message).again_after(10)
+        };
+        let (answer, answered) = oneshot::channel();
+        let asked = Request::Submit(Box::new(submission), answer);
+        self.requests.send(asked).await.map_err(|_| stopped())?;
+        answered.await.map_err(|_| stopped())?
+    }
+
+    /// The job when it has ended; none when it was forgotten before.
+    pub async fn ended(&self, job_id: RunId) -> Option<Arc<Job>> {
+        let mut jobs = self.jobs.clone();
+        let is_over = |jobs: &JobList| jobs.get(&job_id).is_none_or(|job| job.state.is_ended());
+        let jobs = jobs.wait_for(is_over).await.ok()?;
+        jobs.get(&job_id).cloned()
+    }
+
+    /// The backups that are there now.
+    pub async fn backups(&self) -> Catalogued {
+        let catalogue = Arc::clone(&self.catalogue);
+        let configuration = self.configuration.borrow().clone();
+        let looked = tokio::task::spawn_blocking(move || catalogue.look(&configuration)).await;
+        looked.unwrap_or_default()
     }
 }
 
@@ -108,6 +160,7 @@ pub struct Daemon {
     observer: Observer,
     repositories: watch::Sender<Arc<Vec<RepositoryStatus>>>,
     state: Option<StateFile>,
+    job_files: Option<JobFiles>,
     files: Files,
     signals: Signals,
     view: View,
@@ -120,11 +173,17 @@ struct Signals {
 }
 
 /// Runs that really back up.
-struct Backups;
+struct Backups {
+    cluster_ids: Arc<ClusterIds>,
+}
 
 impl Execute for Backups {
-    async fn execute(&self, job: Job) -> Tried {
-        run::run(job).await
+    async fn execute(&self, job: PolicyJob) -> Tried {
+        run::run(job, &self.cluster_ids).await
+    }
+
+    async fn carry_out(&self, job: OrderJob) -> Result<Answer, Problem> {
+        carry_out::carry_out(job, &self.cluster_ids).await
     }
 
     async fn mirror(&self, job: MirrorJob) -> Result<MirrorReport, EngineError> {
@@ -143,6 +202,7 @@ impl Daemon {
         let files = Files::watch(directory);
         let configuration =
             DaemonConfiguration::load(directory).map_err(DaemonError::Configuration)?;
+        let job_files = state.map(JobFiles::below);
         let state = state.map(StateFile::below);
         let mut remembered = state.as_ref().map(StateFile::read).unwrap_or_default();
         repositories::remember(&configuration, &mut remembered);
@@ -150,7 +210,22 @@ impl Daemon {
         let (requests, incoming) = mpsc::channel(16);
         let (status, seen) = watch::channel(Arc::new(Status::starting(Utc::now())));
         let wall = Arc::new(Utc::now);
-        let mut supervisor = Supervisor::new(Backups, wall, incoming, status, Arc::clone(&metrics));
+        let told = watch::Sender::default();
+        let jobs = told.subscribe();
+        let known = job_files.as_ref().map(|files| files.read(Utc::now()));
+        let accepted = Jobs::new(known.unwrap_or_default(), told);
+        let cluster_ids = Arc::new(ClusterIds::default());
+        let backups = Backups {
+            cluster_ids: Arc::clone(&cluster_ids),
+        };
+        let mut supervisor = Supervisor::new(
+            backups,
+            wall,
+            incoming,
+            status,
+            Arc::clone(&metrics),
+            accepted,
+        );
         if let Some(period) = systemd::watchdog() {
             supervisor.look_every(period / 3);
         }
@@ -164,6 +239,9 @@ impl Daemon {
             repositories: repositories.subscribe(),
             configuration: configuration.subscribe(),
             metrics,
+            jobs,
+            cluster_ids,
+            catalogue: Arc::default(),
             requests: requests.clone(),
         };
         Ok(Self {
@@ -174,6 +252,7 @@ impl Daemon {
             observer,
             repositories,
             state,
+            job_files,
             files,
             signals,
             view,
@@ -193,6 +272,9 @@ impl Daemon {
         let keeping = self
             .state
             .map(|state| tokio::spawn(state.follow(self.view.status.clone())));
+        let filing = self
+            .job_files
+            .map(|files| tokio::spawn(files.follow(self.view.jobs.clone())));
         let looking = tokio::spawn(look(self.observer, self.repositories, self.view.clone()));
         loop {
             tokio::select! {
@@ -218,7 +300,7 @@ impl Daemon {
         supervising.abort();
         // With the supervisor its status ends, and with the status what keeps it.
         supervising.await.ok();
-        if let Some(keeping) = keeping {
+        for keeping in keeping.into_iter().chain(filing) {
             keeping.await.ok();
         }
         systemd::all_told().await;
@@ -250,7 +332,10 @@ async fn stop(requests: &mpsc::Sender<Request>, view: &View) {
                 .iter()
                 .map(move |run| (run.run_id, run.progress.mark(), moved))
         });
-        runs.collect()
+        let jobs = view.jobs.borrow();
+        let jobs = jobs.values().filter(|job| !job.state.is_ended());
+        runs.chain(jobs.map(|job| (job.job_id, job.progress.mark(), None)))
+            .collect()
     };
     let (mut marked, mut moved_at) = (marks(), Instant::now());
     while tokio::time::timeout(Duration::from_secs(1), &mut wait)
@@ -270,6 +355,15 @@ async fn stop(requests: &mpsc::Sender<Request>, view: &View) {
             {
                 let policy = &policy.policy;
                 tracing::error!(%policy, "policy {policy}: its run does not stop, and is left behind; the next one takes over what it sealed");
+            }
+            for job in view
+                .jobs
+                .borrow()
+                .values()
+                .filter(|job| !job.state.is_ended())
+            {
+                let job_id = job.job_id;
+                tracing::error!(%job_id, "job {job_id}: it does not stop, and is left behind");
             }
             return;
         }

@@ -14,14 +14,17 @@ use crate::kafka::{Client, Cluster, Retry};
 use crate::policy::{BackupPolicy, RepositoryLocation, Verification};
 use crate::repository::{BackupStatus, DirectoryStorage, Repository, RepositoryError};
 
+use super::cluster_ids::ClusterIds;
 use super::progress::RunProgress;
-use super::status::{Expired, Figures, Outcome, RunId, RunResult, Work};
+use crate::api::{Answer, Problem};
+
+use super::status::{Expired, Figures, Outcome, RunId, RunResult};
 
 /// What a run needs to know; it does not change while it runs.
 #[derive(Debug, Clone)]
-pub(super) struct Job {
+pub(super) struct PolicyJob {
     pub run_id: RunId,
-    pub work: Work,
+    pub work: PolicyWork,
     pub policy: Arc<BackupPolicy>,
     pub cluster: Cluster,
     pub repository: RepositoryLocation,
@@ -31,6 +34,15 @@ pub(super) struct Job {
     pub max_backup_size: Option<Size>,
     pub progress: Arc<RunProgress>,
     pub stop: Stop,
+}
+
+/// What is done for a policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PolicyWork {
+    /// It is backed up, and verified.
+    Backup,
+    /// Its retention is applied.
+    Expire,
 }
 
 /// What a try came to.
@@ -46,6 +58,8 @@ pub(super) enum Tried {
     Failed(String),
     /// It was told to stop.
     Stopped,
+    /// What somebody asked for was done, or why not.
+    Answered(Box<Result<Answer, Problem>>),
 }
 
 impl From<EngineError> for Tried {
@@ -59,18 +73,18 @@ impl From<EngineError> for Tried {
 }
 
 /// Tries once. What it logs carries the policy's name and the run's.
-pub(super) async fn run(job: Job) -> Tried {
+pub(super) async fn run(job: PolicyJob, cluster_ids: &ClusterIds) -> Tried {
     let span = tracing::info_span!("run", policy = %job.policy.name, run_id = %job.run_id);
     let tried = async {
         match job.work {
-            Work::Backup => back_up(&job).await.map(Tried::BackedUp),
-            Work::Expire => apply_retention(&job).await.map(Tried::Expired),
+            PolicyWork::Backup => back_up(&job, cluster_ids).await.map(Tried::BackedUp),
+            PolicyWork::Expire => apply_retention(&job).await.map(Tried::Expired),
         }
     };
     tried.instrument(span).await.unwrap_or_else(Tried::from)
 }
 
-async fn back_up(job: &Job) -> Result<Outcome, EngineError> {
+async fn back_up(job: &PolicyJob, cluster_ids: &ClusterIds) -> Result<Outcome, EngineError> {
     let policy = &job.policy;
     let retry = Retry {
         deadline: policy.deadline,
@@ -78,8 +92,9 @@ async fn back_up(job: &Job) -> Result<Outcome, EngineError> {
     };
     let storage = DirectoryStorage::create(&job.repository.path)?;
     let repository = Arc::new(Repository::open_or_init(Arc::new(storage))?);
-    let room = room(job, &repository)?;
+    let room = room(job.max_backup_size, &job.repository, &repository)?;
     let client = Client::connect(job.cluster.clone(), retry).await?;
+    cluster_ids.learn(&policy.cluster, &job.cluster, client.cluster_id());
     let options = BackupOptions {
         allow_empty: policy.allow_empty,
         compression: policy.compression,
@@ -101,7 +116,7 @@ async fn back_up(job: &Job) -> Result<Outcome, EngineError> {
 }
 
 /// Work that blocks, under the same span.
-async fn in_a_thread<T: Send + 'static>(
+pub(super) async fn in_a_thread<T: Send + 'static>(
     name: &'static str,
     work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
 ) -> Result<T, EngineError> {
@@ -112,10 +127,13 @@ async fn in_a_thread<T: Send + 'static>(
 }
 
 /// How much a backup may add: the least of what `max_backup_size`, `max_size` and `min_free` leave; none without any of them.
-fn room(job: &Job, repository: &Repository) -> Result<Option<Room>, EngineError> {
-    let location = &job.repository;
+pub(super) fn room(
+    max_backup_size: Option<Size>,
+    location: &RepositoryLocation,
+    repository: &Repository,
+) -> Result<Option<Room>, EngineError> {
     let mut rooms = Vec::new();
-    if let Some(limit) = job.max_backup_size {
+    if let Some(limit) = max_backup_size {
         rooms.push((limit.0, format!("max_backup_size is {limit}")));
     }
     if let Some(limit) = location.max_size {
@@ -138,7 +156,7 @@ fn room(job: &Job, repository: &Repository) -> Result<Option<Room>, EngineError>
 }
 
 /// Verifies what was backed up. The backup is there whatever is found.
-fn verified(job: &Job, repository: &Repository, report: BackupReport) -> Outcome {
+fn verified(job: &PolicyJob, repository: &Repository, report: BackupReport) -> Outcome {
     let mut outcome = outcome(&report);
     let mut problems: Vec<String> = report.warnings;
     let depth = match job.policy.verify {
@@ -147,7 +165,7 @@ fn verified(job: &Job, repository: &Repository, report: BackupReport) -> Outcome
         Verification::Full => Some(false),
     };
     if let Some(quick) = depth {
-        job.progress.verifies();
+        job.progress.verifies(true);
         let options = VerifyOptions {
             backups: vec![report.backup_id],
             quick,
@@ -175,7 +193,7 @@ fn verified(job: &Job, repository: &Repository, report: BackupReport) -> Outcome
 }
 
 /// Takes away what the policy does not keep; the cluster is not asked.
-async fn apply_retention(job: &Job) -> Result<Expired, EngineError> {
+async fn apply_retention(job: &PolicyJob) -> Result<Expired, EngineError> {
     let job = job.clone();
     in_a_thread("the expiring thread", move || {
         let mut expired = Expired::default();

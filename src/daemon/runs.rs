@@ -7,6 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
+use crate::api::{Order, OrderKind};
 use crate::engine::Stop;
 use crate::policy::{BackupPolicy, Limits};
 use crate::schedule::Concurrency;
@@ -20,11 +21,65 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// What fails in passing is tried again for so long, unless its policy's `start_deadline` says otherwise.
 const RETRY_WITHIN: Duration = Duration::from_secs(15 * 60);
 
+/// What a run is to do.
+#[derive(Debug, Clone)]
+pub(super) enum Task {
+    /// A policy's backup, and its verification.
+    Backup(Arc<BackupPolicy>),
+    /// A policy's retention.
+    Expire(Arc<BackupPolicy>),
+    /// What somebody asked for.
+    Order(Arc<Order>),
+}
+
+impl Task {
+    pub fn work(&self) -> Work {
+        match self {
+            Self::Backup(_) => Work::Backup,
+            Self::Expire(_) => Work::Expire,
+            Self::Order(order) => work_of(order.kind()),
+        }
+    }
+
+    /// The policy that it is of; none for what somebody asked for.
+    pub fn policy(&self) -> Option<&Arc<BackupPolicy>> {
+        match self {
+            Self::Backup(policy) | Self::Expire(policy) => Some(policy),
+            Self::Order(_) => None,
+        }
+    }
+
+    pub fn cluster(&self) -> &str {
+        match self {
+            Self::Backup(policy) | Self::Expire(policy) => &policy.cluster,
+            Self::Order(order) => order.cluster(),
+        }
+    }
+
+    /// The repository that it reads or writes.
+    pub fn repository(&self) -> Option<&str> {
+        match self {
+            Self::Backup(policy) | Self::Expire(policy) => Some(&policy.repository),
+            Self::Order(order) => order.repository(),
+        }
+    }
+}
+
+/// The work that carries an order out.
+pub(super) fn work_of(kind: OrderKind) -> Work {
+    match kind {
+        OrderKind::Backup => Work::Backup,
+        OrderKind::Restore => Work::Restore,
+        OrderKind::Migrate => Work::Migrate,
+        OrderKind::Drain => Work::Drain,
+        OrderKind::Validate => Work::Validate,
+    }
+}
+
 /// A run that has not ended. It goes by the text that its policy had when it was accepted.
 pub(super) struct Run {
     pub run_id: RunId,
-    pub work: Work,
-    pub policy: Arc<BackupPolicy>,
+    pub task: Task,
     pub scheduled_at: Option<DateTime<Utc>>,
     pub accepted_at: DateTime<Utc>,
     /// No try begins later, the first one neither.
@@ -48,31 +103,44 @@ pub(super) enum Phase {
 }
 
 impl Run {
-    pub fn new(
-        work: Work,
-        policy: Arc<BackupPolicy>,
-        scheduled_at: Option<DateTime<Utc>>,
-        now: DateTime<Utc>,
-    ) -> Self {
-        let late = scheduled_at.zip(policy.timetable.start_deadline);
+    pub fn new(task: Task, scheduled_at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Self {
+        let policy = task.policy();
+        let deadline = policy.and_then(|policy| policy.timetable.start_deadline);
+        let late = scheduled_at.zip(deadline);
         let start_until = late.map(|(scheduled_at, deadline)| {
             let passed = (now - scheduled_at).to_std().unwrap_or_default();
             Instant::now() + deadline.saturating_sub(passed)
         });
         Self {
             run_id: RunId::now(),
-            work,
-            policy,
+            progress: Arc::new(RunProgress::of(task.work())),
+            task,
             scheduled_at,
             accepted_at: now,
             start_until,
             stop: Stop::new(),
-            progress: Arc::default(),
             tries: 0,
             error: None,
             phase: Phase::Waiting(Instant::now()),
             retry_until: None,
         }
+    }
+
+    pub fn work(&self) -> Work {
+        self.task.work()
+    }
+
+    /// Whose run it is, as the logs say.
+    pub fn whose(&self) -> String {
+        match self.task.policy() {
+            Some(policy) => format!("policy {}", policy.name),
+            None => format!("job {}", self.run_id),
+        }
+    }
+
+    /// Whether it is of this policy.
+    pub fn is_of(&self, policy: &str) -> bool {
+        self.task.policy().is_some_and(|own| own.name == policy)
     }
 
     pub fn is_working(&self) -> bool {
@@ -109,7 +177,7 @@ impl Run {
         };
         RunStatus {
             run_id: self.run_id,
-            work: self.work.name(),
+            work: self.work(),
             state,
             scheduled_at: self.scheduled_at,
             started_at: self.accepted_at,
@@ -148,7 +216,7 @@ impl Runs {
     /// Those of a policy that do the same work.
     pub fn of<'a>(&'a self, policy: &'a str, work: Work) -> impl Iterator<Item = &'a Run> {
         self.iter()
-            .filter(move |run| run.policy.name == policy && run.work == work)
+            .filter(move |run| run.is_of(policy) && run.work() == work)
     }
 
     /// Those that wait and were to begin by now.
@@ -185,7 +253,7 @@ impl Runs {
             .iter()
             .filter(|run| run.waits(now) && places.has_one_for(run));
         // The first of equals is the oldest.
-        let least = waiting.min_by_key(|run| places.of_cluster(&run.policy.cluster));
+        let least = waiting.min_by_key(|run| places.of_cluster(run.task.cluster()));
         least.map(|run| run.run_id)
     }
 }
@@ -200,7 +268,7 @@ struct Places<'a> {
 
 impl<'a> Places<'a> {
     fn new(runs: &'a Runs, now: Instant, limits: &'a Limits) -> Self {
-        let expires = |run: &&Run| run.work == Work::Expire && run.scheduled_at.is_some();
+        let expires = |run: &&Run| run.work() == Work::Expire && run.scheduled_at.is_some();
         Self {
             limits,
             working: runs.iter().filter(|run| run.is_working()).collect(),
@@ -214,34 +282,38 @@ impl<'a> Places<'a> {
 
     fn backups(&self) -> impl Iterator<Item = &Run> {
         let working = self.working.iter().copied();
-        working.filter(|run| run.work == Work::Backup)
+        working.filter(|run| run.work() == Work::Backup)
     }
 
     fn of_cluster(&self, cluster: &str) -> usize {
         self.backups()
-            .filter(|run| run.policy.cluster == cluster)
+            .filter(|run| run.task.cluster() == cluster)
             .count()
     }
 
     fn has_one_for(&self, run: &Run) -> bool {
         let mut working = self.working.iter();
-        match run.work {
+        match run.work() {
             Work::Backup => {
                 self.backups().count() < self.limits.max_concurrent_backups as usize
-                    && self.of_cluster(&run.policy.cluster)
+                    && self.of_cluster(run.task.cluster())
                         < self.limits.backups_per_cluster as usize
                     && working.all(|other| run.goes_with(other))
                     && !self.must_let_pass(run)
             }
             // It needs the repository for itself.
-            Work::Expire => working.all(|other| run.policy.repository != other.policy.repository),
+            Work::Expire => working.all(|other| !run.shares_repository(other)),
+            Work::Restore | Work::Validate => {
+                working.all(|other| run.goes_with(other)) && !self.must_let_pass(run)
+            }
+            Work::Migrate | Work::Drain | Work::Mirror => true,
         }
     }
 
     /// Whether a scheduled expiry of the repository has waited long enough: it may be overtaken while a run goes on that was there
     /// before it, so that no long backup keeps the others waiting, and by none after that.
     fn must_let_pass(&self, run: &Run) -> bool {
-        let in_repository = |other: &&&Run| other.policy.repository == run.policy.repository;
+        let in_repository = |other: &&&Run| run.shares_repository(other);
         let first = self.expiries.iter().find(in_repository);
         first.is_some_and(|expire| {
             let mut working = self.working.iter().filter(in_repository);
@@ -255,12 +327,19 @@ impl Run {
         matches!(self.phase, Phase::Waiting(at) if at <= now)
     }
 
-    /// Whether a backup may run beside another run.
+    fn shares_repository(&self, other: &Self) -> bool {
+        let own = self.task.repository();
+        own.is_some() && own == other.task.repository()
+    }
+
+    /// Whether it may run beside another run.
     fn goes_with(&self, other: &Self) -> bool {
-        let same_policy = self.policy.name == other.policy.name;
-        match other.work {
-            Work::Backup => !same_policy || self.policy.timetable.concurrency == Concurrency::Allow,
-            Work::Expire => self.policy.repository != other.policy.repository,
+        match (&self.task, &other.task) {
+            (_, Task::Expire(_)) => !self.shares_repository(other),
+            (Task::Backup(own), Task::Backup(policy)) => {
+                own.name != policy.name || own.timetable.concurrency == Concurrency::Allow
+            }
+            _ => true,
         }
     }
 }

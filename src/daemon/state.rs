@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::status::{EndedRun, Status};
+use super::status::{EndedRun, FailedBackups, Status};
 
 const FORMAT: u32 = 1;
 const FILE: &str = "state.json";
@@ -24,6 +24,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Remembered {
     pub policies: BTreeMap<String, RememberedPolicy>,
+    pub failed_backups: FailedBackups,
 }
 
 /// What is known of one policy.
@@ -57,6 +58,7 @@ impl Remembered {
         });
         Self {
             policies: policies.collect(),
+            failed_backups: status.failed_backups,
         }
     }
 }
@@ -71,6 +73,8 @@ pub(super) struct StateFile {
 struct Content {
     format: u32,
     policies: BTreeMap<String, RememberedPolicy>,
+    #[serde(default)]
+    failed_backups: FailedBackups,
 }
 
 impl StateFile {
@@ -83,7 +87,10 @@ impl StateFile {
     /// What it tells; nothing where it is not there, or is not to be understood.
     pub fn read(&self) -> Remembered {
         match self.content() {
-            Ok(policies) => Remembered { policies },
+            Ok(content) => Remembered {
+                policies: content.policies,
+                failed_backups: content.failed_backups,
+            },
             Err(error) if error.kind() == io::ErrorKind::NotFound => Remembered::default(),
             Err(error) => {
                 let path = self.path.display();
@@ -95,14 +102,14 @@ impl StateFile {
         }
     }
 
-    fn content(&self) -> io::Result<BTreeMap<String, RememberedPolicy>> {
+    fn content(&self) -> io::Result<Content> {
         let size = std::fs::metadata(&self.path)?.len();
         if size > SIZE_LIMIT {
             return Err(io::Error::other(format!("it has {size} bytes")));
         }
         let content: Content = serde_json::from_slice(&std::fs::read(&self.path)?)?;
         match content.format {
-            FORMAT => Ok(content.policies),
+            FORMAT => Ok(content),
             other => Err(io::Error::other(format!("it has format {other}"))),
         }
     }
@@ -112,6 +119,7 @@ impl StateFile {
         let content = Content {
             format: FORMAT,
             policies: remembered.policies.clone(),
+            failed_backups: remembered.failed_backups,
         };
         let new = self.path.with_extension("json.new");
         std::fs::write(&new, serde_json::to_vec_pretty(&content)?)?;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -29,6 +29,36 @@ pub struct Status {
     pub configuration: ConfigurationStatus,
     /// Policies, by name.
     pub policies: Vec<PolicyStatus>,
+    /// Backups that failed on the last day on which any did.
+    pub failed_backups: FailedBackups,
+}
+
+/// Backups that failed on one day (UTC), of policies and of those who asked for one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedBackups {
+    /// The day.
+    pub date: NaiveDate,
+    /// How many.
+    pub count: u64,
+}
+
+impl FailedBackups {
+    /// How many there are of the day of `now`.
+    pub fn today(self, now: DateTime<Utc>) -> u64 {
+        if self.date == now.date_naive() {
+            self.count
+        } else {
+            0
+        }
+    }
+
+    /// One more.
+    pub(super) fn add(&mut self, now: DateTime<Utc>) {
+        *self = Self {
+            date: now.date_naive(),
+            count: self.today(now) + 1,
+        };
+    }
 }
 
 impl Status {
@@ -46,6 +76,7 @@ impl Status {
                 errors: Vec::new(),
             },
             policies: Vec::new(),
+            failed_backups: FailedBackups::default(),
         }
     }
 }
@@ -145,6 +176,16 @@ pub enum Work {
     Backup,
     /// It takes away what its policy does not keep.
     Expire,
+    /// It restores.
+    Restore,
+    /// It verifies a backup.
+    Validate,
+    /// It copies a topic from cluster to cluster, and ends.
+    Migrate,
+    /// It is a mirror.
+    Mirror,
+    /// It watches a group until that has consumed what there is.
+    Drain,
 }
 
 impl Work {
@@ -153,6 +194,11 @@ impl Work {
         match self {
             Self::Backup => "backup",
             Self::Expire => "expire",
+            Self::Restore => "restore",
+            Self::Validate => "validate",
+            Self::Migrate => "migrate",
+            Self::Mirror => "mirror",
+            Self::Drain => "drain",
         }
     }
 }
@@ -174,8 +220,8 @@ pub enum RunState {
 pub struct RunStatus {
     /// Its name.
     pub run_id: RunId,
-    /// What it does: `backup`, `expire` or `mirror`.
-    pub work: &'static str,
+    /// What it does.
+    pub work: Work,
     /// Where it stands.
     pub state: RunState,
     /// The moment that it is for; none when an operator asked for it.

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 
+use crate::api::{Answer, Order, Problem, ProblemKind};
 use crate::engine::EngineError;
 use crate::engine::mirror::MirrorReport;
 use crate::policy::{
@@ -16,14 +17,17 @@ use crate::policy::{
 };
 use crate::schedule::{Alarm, Concurrency, LONGEST_WAIT, Timer, Verdict};
 
+use super::carry_out::OrderJob;
 use super::drains::Drains;
+use super::jobs::{Job, JobState, Jobs, Submission};
 use super::metrics::Metrics;
 use super::mirrors::{MirrorEnded, MirrorJob, Mirrors};
-use super::run::{Job, Tried};
-use super::runs::{Run, Runs};
+use super::run::{PolicyJob, PolicyWork, Tried};
+use super::runs::{Run, Runs, Task};
 use super::state::{Remembered, RememberedPolicy};
 use super::status::{
-    ConfigurationStatus, EndedRun, Expired, Outcome, PolicyStatus, RunId, RunResult, Status, Work,
+    ConfigurationStatus, EndedRun, Expired, FailedBackups, Outcome, PolicyStatus, RunId, RunResult,
+    Status, Work,
 };
 
 /// What others ask of the supervisor.
@@ -32,6 +36,8 @@ pub enum Request {
     Configuration(Result<Box<DaemonConfiguration>, Diagnostics>),
     /// Tell a run to seal what it has and to end; whether there is such a run.
     Cancel(RunId, oneshot::Sender<bool>),
+    /// Accept what somebody asks for, or say why not.
+    Submit(Box<Submission>, oneshot::Sender<Result<Arc<Job>, Problem>>),
     /// Start nothing more, tell what runs to seal what it has, and end; the answer comes when nothing runs.
     Stop(oneshot::Sender<()>),
 }
@@ -39,7 +45,10 @@ pub enum Request {
 /// Runs jobs; a test's runs are its own.
 pub(super) trait Execute: Send + Sync + 'static {
     /// Tries a job once.
-    fn execute(&self, job: Job) -> impl Future<Output = Tried> + Send;
+    fn execute(&self, job: PolicyJob) -> impl Future<Output = Tried> + Send;
+
+    /// Carries out what somebody asked for.
+    fn carry_out(&self, job: OrderJob) -> impl Future<Output = Result<Answer, Problem>> + Send;
 
     /// Mirrors until it fails, or all is there, or it is told to stop.
     fn mirror(
@@ -63,6 +72,8 @@ pub(super) struct Supervisor<E> {
     started_at: DateTime<Utc>,
     policies: BTreeMap<String, Scheduled>,
     runs: Runs,
+    jobs: Jobs,
+    failed_backups: FailedBackups,
     tries: JoinSet<Tried>,
     /// Which run each task of `tries` is for.
     tasks: HashMap<Id, RunId>,
@@ -110,6 +121,7 @@ impl<E: Execute> Supervisor<E> {
         requests: mpsc::Receiver<Request>,
         status: watch::Sender<Arc<Status>>,
         metrics: Arc<Metrics>,
+        jobs: Jobs,
     ) -> Self {
         let now = wall();
         Self {
@@ -127,6 +139,8 @@ impl<E: Execute> Supervisor<E> {
             started_at: now,
             policies: BTreeMap::new(),
             runs: Runs::default(),
+            jobs,
+            failed_backups: FailedBackups::default(),
             tries: JoinSet::new(),
             tasks: HashMap::new(),
             mirrors: Mirrors::default(),
@@ -144,6 +158,7 @@ impl<E: Execute> Supervisor<E> {
 
     /// Takes the first configuration; its policies go on after what is `remembered` of them.
     pub fn begin(&mut self, configuration: DaemonConfiguration, remembered: &Remembered) {
+        self.failed_backups = remembered.failed_backups;
         self.take(configuration, remembered);
         self.publish();
     }
@@ -194,6 +209,10 @@ impl<E: Execute> Supervisor<E> {
                 self.cancel(run_id);
                 // Who asked may be gone.
                 answer.send(is_there).ok();
+            }
+            Request::Submit(submission, answer) => {
+                // Who asked may be gone; what was accepted is done.
+                answer.send(self.submit(*submission)).ok();
             }
             Request::Stop(answer) => {
                 self.stopping = Some(answer);
@@ -251,10 +270,7 @@ impl<E: Execute> Supervisor<E> {
 
     /// What waits for a policy that is gone does not begin any more; what works goes on, unless the policy said otherwise.
     fn policy_is_gone(&mut self, policy: &BackupPolicy) {
-        let of_policy = self
-            .runs
-            .iter()
-            .filter(|run| run.policy.name == policy.name);
+        let of_policy = self.runs.iter().filter(|run| run.is_of(&policy.name));
         let ends =
             of_policy.filter(|run| !run.is_working() || policy.when_removed == WhenRemoved::Cancel);
         let ends: Vec<RunId> = ends.map(|run| run.run_id).collect();
@@ -310,20 +326,23 @@ impl<E: Execute> Supervisor<E> {
         let mut wait = self.look_every;
         let names: Vec<String> = self.policies.keys().cloned().collect();
         for name in names {
-            wait = wait.min(self.look_at(&name, Work::Backup));
-            wait = wait.min(self.look_at(&name, Work::Expire));
+            wait = wait.min(self.look_at(&name, PolicyWork::Backup));
+            wait = wait.min(self.look_at(&name, PolicyWork::Expire));
         }
         let now = Instant::now();
         for run_id in self.runs.too_late(now) {
             if let Some(run) = self.runs.remove(run_id) {
-                let policy = &run.policy.name;
-                tracing::warn!(%policy, "policy {policy}: a run had no place until its start_deadline, and is left out");
-                self.missed(policy, 1);
+                if let Some(policy) = run.task.policy() {
+                    let policy = &policy.name;
+                    tracing::warn!(%policy, "policy {policy}: a run had no place until its start_deadline, and is left out");
+                    self.missed(policy, 1);
+                }
             }
         }
         while let Some(run_id) = self.runs.next(now, &self.configuration.limits) {
             self.start(run_id);
         }
+        self.tell_who_waits();
         let (due, look_again_in) = self.mirrors.look((self.wall)());
         wait = wait.min(look_again_in);
         for (name, job) in due {
@@ -335,15 +354,15 @@ impl<E: Execute> Supervisor<E> {
         wait.min(moment.map_or(LONGEST_WAIT, |moment| moment - now))
     }
 
-    fn look_at(&mut self, name: &str, work: Work) -> Duration {
+    fn look_at(&mut self, name: &str, work: PolicyWork) -> Duration {
         loop {
             let now = (self.wall)();
             let Some(scheduled) = self.policies.get_mut(name) else {
                 return LONGEST_WAIT;
             };
             let due = match work {
-                Work::Backup => &mut scheduled.backups,
-                Work::Expire => &mut scheduled.expiries,
+                PolicyWork::Backup => &mut scheduled.backups,
+                PolicyWork::Expire => &mut scheduled.expiries,
             };
             let monotonic = Instant::now();
             if monotonic < due.look_again_at {
@@ -361,16 +380,16 @@ impl<E: Execute> Supervisor<E> {
                     due.look_again_at = monotonic + look_again_in;
                     return look_again_in;
                 }
-                (Verdict::Skip { last, missed }, Work::Backup) => {
+                (Verdict::Skip { last, missed }, PolicyWork::Backup) => {
                     tracing::warn!(policy = %name, "policy {name}: {missed} due moments until {last} were missed, and are not made up for");
                     self.missed(name, missed);
                 }
-                (Verdict::Run { scheduled, missed }, Work::Backup) => {
+                (Verdict::Run { scheduled, missed }, PolicyWork::Backup) => {
                     self.missed(name, missed);
                     self.backup_is_due(name, scheduled);
                 }
-                (Verdict::Skip { .. }, Work::Expire) => {}
-                (Verdict::Run { scheduled, .. }, Work::Expire) => {
+                (Verdict::Skip { .. }, PolicyWork::Expire) => {}
+                (Verdict::Run { scheduled, .. }, PolicyWork::Expire) => {
                     self.expire_is_due(name, Some(scheduled));
                 }
             }
@@ -407,7 +426,7 @@ impl<E: Execute> Supervisor<E> {
             Concurrency::Replace => others.into_iter().for_each(|run_id| self.cancel(run_id)),
             Concurrency::Forbid | Concurrency::Allow => {}
         }
-        let run = Run::new(Work::Backup, policy, Some(scheduled_at), (self.wall)());
+        let run = Run::new(Task::Backup(policy), Some(scheduled_at), (self.wall)());
         tracing::debug!(policy = %name, run_id = %run.run_id, "policy {name}: run for {scheduled_at} accepted");
         self.runs.accept(run);
     }
@@ -429,7 +448,7 @@ impl<E: Execute> Supervisor<E> {
         match waiting.and_then(|run_id| self.runs.get_mut(run_id)) {
             Some(run) => run.scheduled_at = run.scheduled_at.or(scheduled_at),
             None => {
-                let run = Run::new(Work::Expire, policy, scheduled_at, (self.wall)());
+                let run = Run::new(Task::Expire(policy), scheduled_at, (self.wall)());
                 self.runs.accept(run);
             }
         }
@@ -441,36 +460,126 @@ impl<E: Execute> Supervisor<E> {
             return;
         };
         run.begin();
-        let configuration = &self.configuration;
-        let limits = &configuration.limits;
-        let job = match (
-            configuration.clusters.get(&run.policy.cluster),
-            configuration.repositories.get(&run.policy.repository),
-        ) {
-            (Some(cluster), Some(repository)) => Ok(Job {
-                run_id,
-                work: run.work,
-                policy: Arc::clone(&run.policy),
-                cluster: cluster.clone(),
-                repository: repository.clone(),
-                memory: limits.memory.0 / u64::from(limits.max_concurrent_backups.max(1)),
-                max_backup_size: limits.max_backup_size,
-                progress: Arc::clone(&run.progress),
-                stop: run.stop.clone(),
-            }),
-            // Only a policy that is gone can name what is gone.
-            _ => Err("its cluster or repository is no longer configured".to_owned()),
-        };
+        let (whose, work, tries) = (run.whose(), run.work().name(), run.tries);
         let executor = Arc::clone(&self.executor);
-        let task = self.tries.spawn(async move {
-            match job {
-                Ok(job) => executor.execute(job).await,
-                Err(why) => Tried::Failed(why),
+        let task = match run.task.clone() {
+            Task::Order(order) => {
+                let job = self.order_job(run_id, order);
+                self.jobs.began(run_id, (self.wall)());
+                self.tries.spawn(async move {
+                    match job {
+                        Some(job) => Tried::Answered(Box::new(executor.carry_out(job).await)),
+                        None => Tried::Stopped,
+                    }
+                })
             }
-        });
+            Task::Backup(policy) | Task::Expire(policy) => {
+                let job = self.policy_job(run_id, policy);
+                self.tries.spawn(async move {
+                    match job {
+                        Some(job) => executor.execute(job).await,
+                        None => Tried::Failed(
+                            "its cluster or repository is no longer configured".to_owned(),
+                        ),
+                    }
+                })
+            }
+        };
         self.tasks.insert(task.id(), run_id);
-        let (policy, work, tries) = (&run.policy.name, run.work.name(), run.tries);
-        tracing::info!(%policy, %run_id, work, tries, "policy {policy}: {work} started");
+        match self.runs.get_mut(run_id).and_then(|run| run.task.policy()) {
+            Some(policy) => {
+                tracing::info!(policy = %policy.name, %run_id, work, tries, "{whose}: {work} started");
+            }
+            None => tracing::info!(job_id = %run_id, work, "{whose}: {work} started"),
+        }
+    }
+
+    /// Bytes of records that one run may hold.
+    fn memory_share(&self) -> u64 {
+        let limits = &self.configuration.limits;
+        limits.memory.0 / u64::from(limits.max_concurrent_backups.max(1))
+    }
+
+    /// None where only a policy that is gone can name what is gone.
+    fn policy_job(&mut self, run_id: RunId, policy: Arc<BackupPolicy>) -> Option<PolicyJob> {
+        let memory = self.memory_share();
+        let run = self.runs.get_mut(run_id)?;
+        let configuration = &self.configuration;
+        Some(PolicyJob {
+            run_id,
+            work: match run.task {
+                Task::Expire(_) => PolicyWork::Expire,
+                Task::Backup(_) | Task::Order(_) => PolicyWork::Backup,
+            },
+            cluster: configuration.clusters.get(&policy.cluster)?.clone(),
+            repository: configuration.repositories.get(&policy.repository)?.clone(),
+            policy,
+            memory,
+            max_backup_size: configuration.limits.max_backup_size,
+            progress: Arc::clone(&run.progress),
+            stop: run.stop.clone(),
+        })
+    }
+
+    fn order_job(&mut self, run_id: RunId, order: Arc<Order>) -> Option<OrderJob> {
+        let memory = self.memory_share();
+        let run = self.runs.get_mut(run_id)?;
+        let configuration = &self.configuration;
+        let cluster = |name: &str| configuration.clusters.get(name).cloned();
+        let source = match order.as_ref() {
+            Order::Migrate(order) => cluster(&order.source),
+            _ => None,
+        };
+        let repository = order
+            .repository()
+            .and_then(|name| configuration.repositories.get(name));
+        Some(OrderJob {
+            job_id: run_id,
+            cluster: cluster(order.cluster()),
+            source,
+            repository: repository.cloned(),
+            memory,
+            max_backup_size: configuration.limits.max_backup_size,
+            progress: Arc::clone(&run.progress),
+            stop: run.stop.clone(),
+            order,
+        })
+    }
+
+    /// Accepts what somebody asks for, as far as limits allow.
+    fn submit(&mut self, submission: Submission) -> Result<Arc<Job>, Problem> {
+        if let Some(same) = self.jobs.same(&submission)? {
+            return Ok(same);
+        }
+        if self.stopping.is_some() {
+            let message = "the daemon is stopping: ask again when it is back";
+            return Err(Problem::new(ProblemKind::ServiceUnavailable, message).again_after(10));
+        }
+        self.jobs
+            .has_room_for(&submission.order, &self.configuration.limits)?;
+        let now = (self.wall)();
+        let run = Run::new(Task::Order(Arc::new(submission.order.clone())), None, now);
+        let job = self
+            .jobs
+            .accept(run.run_id, &submission, Arc::clone(&run.progress), now);
+        self.runs.accept(run);
+        Ok(job)
+    }
+
+    /// Says of jobs that wait what they wait for.
+    fn tell_who_waits(&mut self) {
+        let waiting = self.runs.iter().filter(|run| !run.is_working());
+        let orders = waiting.filter(|run| run.task.policy().is_none());
+        let orders: Vec<(RunId, Work)> = orders.map(|run| (run.run_id, run.work())).collect();
+        for (run_id, work) in orders {
+            let waiting_for = match work {
+                Work::Backup => {
+                    "a place: max_concurrent_backups of them run at once, and none while backups are expired in its repository"
+                }
+                _ => "the end of an expiry in its repository",
+            };
+            self.jobs.waits(run_id, waiting_for);
+        }
     }
 
     /// Tells a run to end. One that waits has.
@@ -478,10 +587,12 @@ impl<E: Execute> Supervisor<E> {
         let Some(run) = self.runs.get_mut(run_id) else {
             return;
         };
-        let policy = &run.policy.name;
-        tracing::info!(%policy, %run_id, "policy {policy}: its run is told to stop");
+        let whose = run.whose();
+        tracing::info!(%run_id, "{whose}: its run is told to stop");
         run.stop.cancel();
-        if !run.is_working() {
+        let is_working = run.is_working();
+        self.jobs.stops(run_id);
+        if !is_working {
             self.ended(run_id, Tried::Stopped);
         }
     }
@@ -505,8 +616,8 @@ impl<E: Execute> Supervisor<E> {
             Tried::Again(_) if run.stop.is_cancelled() => self.ended(run_id, Tried::Stopped),
             Tried::Again(error) => match run.again(error.clone()) {
                 Some(pause) => {
-                    let (policy, seconds) = (&run.policy.name, pause.as_secs());
-                    tracing::warn!(%policy, %run_id, "policy {policy}: trying again in {seconds} s: {error}");
+                    let (whose, seconds) = (run.whose(), pause.as_secs());
+                    tracing::warn!(%run_id, "{whose}: trying again in {seconds} s: {error}");
                 }
                 None => self.ended(run_id, Tried::Failed(error)),
             },
@@ -519,13 +630,53 @@ impl<E: Execute> Supervisor<E> {
         let Some(run) = self.runs.remove(run_id) else {
             return;
         };
-        match run.work {
-            Work::Backup => self.backup_ended(&run, outcome(tried)),
-            Work::Expire => self.expire_ended(&run, expired(tried, (self.wall)())),
+        match &run.task {
+            Task::Backup(policy) => self.backup_ended(&run, policy, outcome(tried)),
+            Task::Expire(policy) => self.expire_ended(&run, policy, expired(tried, (self.wall)())),
+            Task::Order(_) => self.order_ended(&run, tried),
         }
     }
 
-    fn backup_ended(&mut self, run: &Run, outcome: Outcome) {
+    /// What somebody asked for is done, or not.
+    fn order_ended(&mut self, run: &Run, tried: Tried) {
+        let job_id = run.run_id;
+        let cancelled = run.stop.is_cancelled();
+        let came_to = match tried {
+            Tried::Answered(came_to) => *came_to,
+            Tried::Stopped => {
+                let message = "the job was cancelled before it began";
+                Err(Problem::new(ProblemKind::Conflict, message))
+            }
+            Tried::Again(_) | Tried::Failed(_) | Tried::BackedUp(_) | Tried::Expired(_) => {
+                Err(Problem::internal())
+            }
+        };
+        let (state, result) = match &came_to {
+            // Whatever was done until then.
+            _ if cancelled => (JobState::Cancelled, RunResult::Cancelled),
+            Ok(_) => (JobState::Completed, RunResult::Success),
+            Err(_) => (JobState::Failed, RunResult::Failed),
+        };
+        let now = (self.wall)();
+        let (work, result) = (run.work().name(), result.name());
+        match &came_to {
+            Err(problem) if state == JobState::Failed => {
+                tracing::error!(%job_id, result, "job {job_id}: {work} failed: {}", problem.message);
+            }
+            _ => tracing::info!(%job_id, result, "job {job_id}: {work} {}", state.name()),
+        }
+        if state == JobState::Failed && run.work() == Work::Backup {
+            self.failed_backups.add(now);
+        }
+        let Task::Order(order) = &run.task else {
+            return;
+        };
+        self.metrics
+            .job_ended(order.kind(), state, came_to.as_ref().ok());
+        self.jobs.ended(job_id, state, came_to, now);
+    }
+
+    fn backup_ended(&mut self, run: &Run, policy: &BackupPolicy, outcome: Outcome) {
         let ended = EndedRun {
             run_id: run.run_id,
             scheduled_at: run.scheduled_at,
@@ -533,13 +684,16 @@ impl<E: Execute> Supervisor<E> {
             finished_at: (self.wall)(),
             outcome,
         };
-        let name = &run.policy.name;
-        tell(name, run.work.name(), &ended);
+        let name = &policy.name;
+        tell(name, run.work().name(), &ended);
         let Some(scheduled) = self.policies.get_mut(name) else {
             // The policy is gone, and its series with it.
             return;
         };
-        self.metrics.run_ended(&run.policy, &ended);
+        self.metrics.run_ended(policy, &ended);
+        if ended.outcome.result == RunResult::Failed {
+            self.failed_backups.add(ended.finished_at);
+        }
         let success = ended.outcome.result == RunResult::Success;
         if success {
             scheduled.last_success_at = Some(ended.finished_at);
@@ -557,8 +711,8 @@ impl<E: Execute> Supervisor<E> {
         }
     }
 
-    fn expire_ended(&mut self, run: &Run, expired: Expired) {
-        let (policy, run_id) = (&run.policy.name, run.run_id);
+    fn expire_ended(&mut self, run: &Run, policy: &BackupPolicy, expired: Expired) {
+        let (policy, run_id) = (&policy.name, run.run_id);
         match &expired.error {
             Some(error) => {
                 tracing::error!(%policy, %run_id, "policy {policy}: old backups could not be expired: {error}");
@@ -588,6 +742,7 @@ impl<E: Execute> Supervisor<E> {
             looked_at: (self.wall)(),
             configuration: self.configuration_status.clone(),
             policies,
+            failed_backups: self.failed_backups,
         };
         self.status.send_replace(Arc::new(status));
     }
@@ -596,7 +751,7 @@ impl<E: Execute> Supervisor<E> {
         let scheduled = self.policies.values().map(|scheduled| {
             let policy = &scheduled.policy;
             let running = self.runs.iter();
-            let running = running.filter(|run| run.policy.name == policy.name);
+            let running = running.filter(|run| run.is_of(&policy.name));
             PolicyStatus {
                 runs: true,
                 next_run_at: scheduled.backups.next,
@@ -622,7 +777,7 @@ fn outcome(tried: Tried) -> Outcome {
         Tried::Again(error) | Tried::Failed(error) => {
             Outcome::without_backup(RunResult::Failed, error)
         }
-        Tried::Stopped | Tried::Expired(_) => {
+        Tried::Stopped | Tried::Expired(_) | Tried::Answered(_) => {
             let why = "stopped; the next run goes on behind what was sealed";
             Outcome::without_backup(RunResult::Cancelled, why)
         }
@@ -633,7 +788,9 @@ fn expired(tried: Tried, now: DateTime<Utc>) -> Expired {
     let error = match tried {
         Tried::Expired(expired) => return expired,
         Tried::Again(error) | Tried::Failed(error) => error,
-        Tried::Stopped | Tried::BackedUp(_) => "it was told to stop".to_owned(),
+        Tried::Stopped | Tried::BackedUp(_) | Tried::Answered(_) => {
+            "it was told to stop".to_owned()
+        }
     };
     Expired {
         finished_at: now,

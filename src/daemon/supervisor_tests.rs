@@ -4,7 +4,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use super::run::PolicyWork;
 use super::state::{Remembered, RememberedPolicy};
+use super::status::FailedBackups;
 use super::supervisor::*;
 use super::*;
 
@@ -27,9 +29,9 @@ struct Pretended {
 }
 
 impl Execute for Pretended {
-    async fn execute(&self, job: Job) -> Tried {
+    async fn execute(&self, job: PolicyJob) -> Tried {
         let name = job.policy.name.clone();
-        if job.work == Work::Expire {
+        if job.work == PolicyWork::Expire {
             assert_eq!(
                 self.now_in(&job.policy.repository),
                 0,
@@ -60,6 +62,16 @@ impl Execute for Pretended {
                 error: None,
                 figures: Figures::default(),
             }),
+        }
+    }
+
+    async fn carry_out(&self, job: OrderJob) -> Result<Answer, Problem> {
+        let kind = job.order.kind().name();
+        self.started.lock().unwrap().push(kind.to_owned());
+        let work = tokio::time::sleep(self.takes);
+        match job.stop.run_until_cancelled(work).await {
+            Some(()) => Err(Problem::internal()),
+            None => Err(Problem::new(ProblemKind::Conflict, "cancelled")),
         }
     }
 
@@ -98,15 +110,20 @@ impl Drop for Entered {
 }
 
 /// A supervisor at work, in paused time.
-struct Play {
+pub(super) struct Play {
     executor: Pretended,
-    requests: mpsc::Sender<Request>,
+    pub requests: mpsc::Sender<Request>,
     status: watch::Receiver<Arc<Status>>,
+    pub jobs: watch::Receiver<JobList>,
     metrics: Arc<Metrics>,
 }
 
 impl Play {
-    fn new(takes: Duration, configuration: DaemonConfiguration, remembered: &Remembered) -> Self {
+    pub fn new(
+        takes: Duration,
+        configuration: DaemonConfiguration,
+        remembered: &Remembered,
+    ) -> Self {
         let executor = Pretended {
             takes,
             expired: Arc::default(),
@@ -120,12 +137,15 @@ impl Play {
         let metrics = Arc::new(Metrics::new().unwrap());
         let (requests, incoming) = mpsc::channel(16);
         let (sender, status) = watch::channel(Arc::new(Status::starting(wall())));
+        let told = watch::Sender::default();
+        let jobs = told.subscribe();
         let mut supervisor = Supervisor::new(
             executor.clone(),
             wall,
             incoming,
             sender,
             Arc::clone(&metrics),
+            Jobs::new(Vec::new(), told),
         );
         supervisor.begin(configuration, remembered);
         tokio::spawn(supervisor.supervise());
@@ -133,6 +153,7 @@ impl Play {
             executor,
             requests,
             status,
+            jobs,
             metrics,
         }
     }
@@ -246,7 +267,10 @@ async fn a_run_that_outlasts_its_period_is_not_joined_by_another_unless_the_poli
     assert_eq!(play.started("allowing"), 6);
     let backups = |name: &str| {
         let running = play.policy(name).running;
-        running.iter().filter(|run| run.work == "backup").count()
+        running
+            .iter()
+            .filter(|run| run.work == Work::Backup)
+            .count()
     };
     assert_eq!(backups("allowing"), 3);
     assert_eq!(play.started("replacing"), 6);
@@ -295,6 +319,7 @@ async fn downtime_is_made_up_for_once() {
     let last_success_at = remembered.last_success_at;
     let remembered = Remembered {
         policies: [("daily".to_owned(), remembered)].into(),
+        failed_backups: FailedBackups::default(),
     };
     let policies = vec![policy("daily", 24 * HOUR)];
     let play = Play::new(Duration::from_secs(1), configuration(policies), &remembered);

@@ -70,7 +70,7 @@ fn policy_row(policy: &PolicyStatus) -> String {
         };
         let error = run.error.as_ref();
         let error = error.map_or(String::new(), |error| format!(": {error}"));
-        escape(&format!("{} {state}{error}", run.work))
+        escape(&format!("{} {state}{error}", run.work.name()))
     });
     let now = now.collect::<Vec<_>>().join("<br>");
     let last_run = policy.last_run.as_ref().map_or("-".to_owned(), |run| {

@@ -129,6 +129,10 @@ pub struct Limits {
     pub restores_per_cluster: u32,
     /// Migrations that are accepted.
     pub migrations: u32,
+    /// Drains that are accepted.
+    pub drains: u32,
+    /// Validations that are accepted.
+    pub validations: u32,
     /// A backup that would add more is refused before it starts.
     pub max_backup_size: Option<Size>,
     /// Bytes of records in memory, shared by all runs.
@@ -142,6 +146,8 @@ impl Default for Limits {
             backups_per_cluster: 10,
             restores_per_cluster: 5,
             migrations: 3,
+            drains: 50,
+            validations: 5,
             max_backup_size: None,
             memory: Size(256 << 20),
         }
@@ -154,14 +160,24 @@ const MAX_CONCURRENT_BACKUPS: Key<Count<1>> = Key::optional(
 );
 const BACKUPS_PER_CLUSTER: Key<Count<1>> = Key::optional(
     "backups_per_cluster",
-    "backups of one cluster that run at the same time; 10 by default",
+    "backups of one cluster that run at the same time, and that are accepted over HTTP; 10 by default",
 );
 const RESTORES_PER_CLUSTER: Key<Count<1>> = Key::optional(
     "restores_per_cluster",
-    "restores into one cluster that are accepted; 5 by default",
+    "restores into one cluster that are accepted over HTTP; 5 by default",
 );
-const MIGRATIONS: Key<Count<1>> =
-    Key::optional("migrations", "migrations that are accepted; 3 by default");
+const MIGRATIONS: Key<Count<1>> = Key::optional(
+    "migrations",
+    "migrations that are accepted over HTTP; 3 by default",
+);
+const DRAINS: Key<Count<1>> = Key::optional(
+    "drains",
+    "drains that are accepted over HTTP; 50 by default",
+);
+const VALIDATIONS: Key<Count<1>> = Key::optional(
+    "validations",
+    "validations that are accepted over HTTP; 5 by default",
+);
 const MAX_BACKUP_SIZE: Key<Size> = Key::optional(
     "max_backup_size",
     "a backup that would add more is refused before it starts; no limit by default",
@@ -175,6 +191,8 @@ const LIMITS_KEYS: Keys = &[
     &BACKUPS_PER_CLUSTER,
     &RESTORES_PER_CLUSTER,
     &MIGRATIONS,
+    &DRAINS,
+    &VALIDATIONS,
     &MAX_BACKUP_SIZE,
     &MEMORY,
 ];
@@ -212,6 +230,8 @@ impl Kind for Limits {
             backups_per_cluster: count(&BACKUPS_PER_CLUSTER, default.backups_per_cluster),
             restores_per_cluster: count(&RESTORES_PER_CLUSTER, default.restores_per_cluster),
             migrations: count(&MIGRATIONS, default.migrations),
+            drains: count(&DRAINS, default.drains),
+            validations: count(&VALIDATIONS, default.validations),
             max_backup_size: section.value(&MAX_BACKUP_SIZE, reader),
             memory: memory.map_or(default.memory, |memory| memory.value),
         })

@@ -1,0 +1,307 @@
+//! Carrying out what somebody asked for, once: a failure is the caller's to hear of at once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::api::{
+    Answer, BackupAnswer, BackupOrder, DrainAnswer, DrainOrder, MigrateOrder, MigrationAnswer,
+    Order, Problem, ProblemKind, RestoreAnswer, RestoreOrder, ValidateOrder, ValidationAnswer,
+};
+use crate::engine::backup::{BackupOptions, backup};
+use crate::engine::drain::{Verdict, Watch, drain};
+use crate::engine::mirror::{self, MirrorOptions, MirrorState, mirror};
+use crate::engine::restore::{self, Offsets, RestoreOptions};
+use crate::engine::size::Size;
+use crate::engine::topics::TopicPatterns;
+use crate::engine::verify::{VerifyOptions, VerifyReport, verify};
+use crate::engine::{EngineError, Stop};
+use crate::kafka::{Client, Cluster, Retry};
+use crate::policy::RepositoryLocation;
+use crate::repository::{BackupId, DirectoryStorage, Repository};
+use tracing::Instrument;
+
+use super::cluster_ids::ClusterIds;
+use super::progress::RunProgress;
+use super::run::{in_a_thread, room};
+use super::status::RunId;
+
+/// An order with all that it needs to know; that does not change while it is carried out.
+#[derive(Debug, Clone)]
+pub(super) struct OrderJob {
+    pub job_id: RunId,
+    pub order: Arc<Order>,
+    pub cluster: Option<Cluster>,
+    /// Of a migration.
+    pub source: Option<Cluster>,
+    pub repository: Option<RepositoryLocation>,
+    /// Bytes of record batches that it may hold in memory.
+    pub memory: u64,
+    /// What a backup may add to the repository at most.
+    pub max_backup_size: Option<Size>,
+    pub progress: Arc<RunProgress>,
+    pub stop: Stop,
+}
+
+/// An order that is being carried out.
+struct Carrying<'a> {
+    job: &'a OrderJob,
+    /// What is learned of clusters on the way.
+    cluster_ids: &'a ClusterIds,
+}
+
+/// How far a migration is is asked so often.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Carries it out. What it logs carries the job's id, and a failure's cause, which the caller is not told in full.
+pub(super) async fn carry_out(job: OrderJob, cluster_ids: &ClusterIds) -> Result<Answer, Problem> {
+    let on = Carrying {
+        job: &job,
+        cluster_ids,
+    };
+    let kind = job.order.kind().name();
+    let span = tracing::info_span!("job", job_id = %job.job_id, kind);
+    let carried_out = async {
+        let came_to = match job.order.as_ref() {
+            Order::Backup(order) => on.back_up(order).await.map(Answer::Backup),
+            Order::Restore(order) => on.restore(order).await.map(Answer::Restore),
+            Order::Migrate(order) => on.migrate(order).await.map(Answer::Migrate),
+            Order::Drain(order) => on.watch(order).await.map(Answer::Drain),
+            Order::Validate(order) => on.validate(order).await.map(Answer::Validate),
+        };
+        came_to.inspect_err(|error| match job.stop.is_cancelled() {
+            true => {}
+            false => tracing::error!("the job failed: {error}"),
+        })
+    };
+    carried_out
+        .instrument(span)
+        .await
+        .map_err(|failure| failure.problem())
+}
+
+/// Why an order was not carried out.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error("{}", .0.message)]
+    Told(Problem),
+}
+
+impl Failure {
+    fn problem(&self) -> Problem {
+        match self {
+            Self::Engine(error) => error.into(),
+            Self::Told(problem) => problem.clone(),
+        }
+    }
+}
+
+impl OrderJob {
+    fn location(&self) -> Result<&RepositoryLocation, Failure> {
+        self.repository.as_ref().ok_or_else(|| gone("repository"))
+    }
+
+    fn repository(&self) -> Result<Arc<Repository>, Failure> {
+        let storage = DirectoryStorage::open(&self.location()?.path).map_err(EngineError::from)?;
+        let repository = Repository::open(Arc::new(storage)).map_err(EngineError::from)?;
+        Ok(Arc::new(repository))
+    }
+}
+
+/// A reload took it away while the order waited.
+fn gone(what: &str) -> Failure {
+    let message = format!("the {what} is no longer configured");
+    Failure::Told(Problem::new(ProblemKind::NotFound, message))
+}
+
+fn refuse_damage(report: &VerifyReport) -> Result<(), Failure> {
+    let Some(first) = report.findings.first() else {
+        return Ok(());
+    };
+    let message = format!(
+        "the backup is damaged in {} places, and nothing was created; the first: {}",
+        report.findings.len(),
+        first.problem
+    );
+    Err(Failure::Told(Problem::new(ProblemKind::Conflict, message)))
+}
+
+fn tell_progress(progress: &RunProgress, state: &MirrorState) {
+    let partitions = state.partitions();
+    let sum = |of: fn(&mirror::PartitionStatus) -> u64| partitions.iter().map(of).sum::<u64>();
+    let done = sum(|partition| partition.records + partition.filtered_records);
+    let ahead = sum(|partition| partition.lag_records);
+    progress.stands_at(done + ahead, done, sum(|partition| partition.bytes));
+}
+
+impl Carrying<'_> {
+    async fn client(&self, name: &str, cluster: &Option<Cluster>) -> Result<Client, Failure> {
+        let Some(cluster) = cluster else {
+            return Err(gone("cluster"));
+        };
+        let connected = Client::connect(cluster.clone(), Retry::default()).await;
+        let client = connected.map_err(EngineError::from)?;
+        self.cluster_ids.learn(name, cluster, client.cluster_id());
+        Ok(client)
+    }
+
+    async fn back_up(&self, order: &BackupOrder) -> Result<BackupAnswer, Failure> {
+        let location = self.job.location()?;
+        let client = self.client(&order.cluster, &self.job.cluster).await?;
+        let storage = DirectoryStorage::create(&location.path).map_err(EngineError::from)?;
+        let repository = Repository::open_or_init(Arc::new(storage)).map_err(EngineError::from)?;
+        let repository = Arc::new(repository);
+        let room = room(self.job.max_backup_size, location, &repository)?;
+        let options = BackupOptions {
+            compression: order.compression,
+            rate_limit: Some(order.rate_limit),
+            selection: order.selection.clone(),
+            memory: self.job.memory,
+            room,
+            stop: self.job.stop.clone(),
+            ..BackupOptions::new(TopicPatterns::literal(&order.topic))
+        };
+        let progress = Arc::clone(&self.job.progress);
+        let report = backup(&client, repository, &options, progress).await?;
+        Ok(BackupAnswer::new(order, report))
+    }
+
+    async fn restore(&self, order: &RestoreOrder) -> Result<RestoreAnswer, Failure> {
+        let repository = self.job.repository()?;
+        let client = self.client(&order.cluster, &self.job.cluster).await?;
+        let rename = format!("{}={}", order.topic, order.target_topic);
+        let rename = rename.parse().map_err(|error: EngineError| error)?;
+        let options = RestoreOptions {
+            topics: TopicPatterns::literal(&order.topic),
+            renames: vec![rename],
+            partition_count: order.target_partitions,
+            replication_factor: order.replication_factor,
+            offsets: match order.preserve_offsets {
+                true => Offsets::Exact,
+                false => Offsets::Mapped,
+            },
+            rate_limit: Some(order.rate_limit),
+            memory: self.job.memory,
+            ..RestoreOptions::default()
+        };
+        let restoring = async {
+            // What can be refused is before a verification that may take hours.
+            let plan =
+                restore::plan(&client, Arc::clone(&repository), &order.backup_id, &options).await?;
+            plan.refuse()?;
+            if order.validate {
+                self.job.progress.verifies(true);
+                let report = self
+                    .verified(Arc::clone(&repository), order.backup_id, false)
+                    .await?;
+                self.job.progress.verifies(false);
+                refuse_damage(&report)?;
+            }
+            let progress = Arc::clone(&self.job.progress);
+            Ok::<_, Failure>(restore::apply(&client, repository, plan, &options, progress).await?)
+        };
+        match self.job.stop.run_until_cancelled(restoring).await {
+            Some(restored) => Ok(RestoreAnswer::new(order, restored?)),
+            None => {
+                let message = format!(
+                    "the restore was cancelled; if topic {} is there, it holds a part: the same restore goes on with it, or delete it",
+                    order.target_topic
+                );
+                Err(Failure::Told(Problem::new(ProblemKind::Conflict, message)))
+            }
+        }
+    }
+
+    async fn verified(
+        &self,
+        repository: Arc<Repository>,
+        backup_id: BackupId,
+        quick: bool,
+    ) -> Result<VerifyReport, EngineError> {
+        let (stop, progress) = (self.job.stop.clone(), Arc::clone(&self.job.progress));
+        in_a_thread("the verifying thread", move || {
+            // Told as damage otherwise.
+            repository.manifest(&backup_id)?;
+            let options = VerifyOptions {
+                backups: vec![backup_id],
+                quick,
+                stop,
+            };
+            verify(&repository, &options, progress.as_ref())
+        })
+        .await
+    }
+
+    async fn validate(&self, order: &ValidateOrder) -> Result<ValidationAnswer, Failure> {
+        let report = self
+            .verified(self.job.repository()?, order.backup_id, order.quick)
+            .await?;
+        Ok(ValidationAnswer::new(order, report))
+    }
+
+    async fn migrate(&self, order: &MigrateOrder) -> Result<MigrationAnswer, Failure> {
+        let source = self.client(&order.source, &self.job.source).await?;
+        let target = self.client(&order.target, &self.job.cluster).await?;
+        let id = format!("migration-{}", self.job.job_id);
+        let rename = order.target_topic.parse().map_err(EngineError::from)?;
+        let options = MirrorOptions {
+            rename,
+            transform: order.transform.clone(),
+            rate_limit: order.rate_limit,
+            memory: self.job.memory,
+            stop: self.job.stop.clone(),
+            ..MirrorOptions::new(&id, TopicPatterns::literal(&order.source_topic))
+        };
+        let plan = mirror::plan(&source, &target, &options).await?;
+        let stands = plan.topics.iter().flat_map(|topic| &topic.partitions);
+        if let Some(problem) = stands
+            .filter_map(|partition| partition.problem.as_ref())
+            .next()
+        {
+            let message = format!(
+                "topic {} cannot be migrated to: {problem}",
+                order.target_topic
+            );
+            return Err(Failure::Told(Problem::of_field(
+                ProblemKind::Conflict,
+                "target_topic",
+                &order.target_topic,
+                message,
+            )));
+        }
+        let state = Arc::new(MirrorState::default());
+        let migrating = mirror(&source, &target, &options, &state);
+        tokio::pin!(migrating);
+        let report = loop {
+            match tokio::time::timeout(LOOK_EVERY, &mut migrating).await {
+                Ok(report) => break report?,
+                Err(_) => tell_progress(&self.job.progress, &state),
+            }
+        };
+        tell_progress(&self.job.progress, &state);
+        Ok(MigrationAnswer::new(order, id, report))
+    }
+
+    async fn watch(&self, order: &DrainOrder) -> Result<DrainAnswer, Failure> {
+        let client = self.client(&order.cluster, &self.job.cluster).await?;
+        // Nobody waits for a group that is not there.
+        let first = Watch::new(order.options.clone()).check(&client).await?;
+        if first.status == Verdict::UnknownGroup {
+            let group = first.groups.first();
+            let reason = group.map(|group| group.reason.clone()).unwrap_or_default();
+            let unknown = Problem::not_found("group_id", &order.group_id, reason);
+            return Err(Failure::Told(unknown));
+        }
+        let mut most = 0;
+        let progress = Arc::clone(&self.job.progress);
+        let draining = drain(&client, order.options.clone(), order.patience, |report| {
+            most = most.max(report.total_lag);
+            progress.stands_at(most, most - report.total_lag, 0);
+        });
+        let Some(report) = self.job.stop.run_until_cancelled(draining).await else {
+            return Err(EngineError::Stopped.into());
+        };
+        Ok(DrainAnswer::new(order, report?))
+    }
+}

@@ -1,0 +1,208 @@
+//! Jobs as a restart finds them: a file each, below the state directory. They may be lost without harm.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tokio::sync::watch;
+
+use crate::api::{OrderKind, Problem, ProblemKind};
+
+use super::jobs::{Idempotency, Job, JobList, JobState, JobTopic};
+use super::progress::RunProgress;
+use super::runs::work_of;
+use super::status::RunId;
+
+const FORMAT: u32 = 1;
+const DIRECTORY: &str = "jobs";
+/// A result of 100,000 partitions takes less.
+const SIZE_LIMIT: u64 = 64 << 20;
+/// Many jobs that change at once are written down together.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// A job in its file.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    format: u32,
+    job_id: RunId,
+    kind: OrderKind,
+    state: JobState,
+    subject: String,
+    cluster: String,
+    topics: Vec<JobTopic>,
+    created_at: DateTime<Utc>,
+    started_at: Option<DateTime<Utc>>,
+    finished_at: Option<DateTime<Utc>>,
+    /// Planned, done, bytes.
+    progress: (u64, u64, u64),
+    result: Option<Box<RawValue>>,
+    error: Option<Problem>,
+    idempotency: Option<Idempotency>,
+}
+
+impl Kept {
+    fn of(job: &Job) -> Self {
+        Self {
+            format: FORMAT,
+            job_id: job.job_id,
+            kind: job.kind,
+            state: job.state,
+            subject: job.subject.clone(),
+            cluster: job.cluster.clone(),
+            topics: job.topics.clone(),
+            created_at: job.created_at,
+            started_at: job.started_at,
+            finished_at: job.finished_at,
+            progress: job.progress.counts(),
+            result: job
+                .result
+                .as_ref()
+                .map(|result| result.to_owned().as_ref().to_owned()),
+            error: job.error.clone(),
+            idempotency: job.idempotency.clone(),
+        }
+    }
+
+    /// What had not ended has now: with the daemon that ran it.
+    fn job(self, now: DateTime<Utc>) -> Job {
+        let (planned, done, bytes) = self.progress;
+        let progress = RunProgress::of(work_of(self.kind));
+        progress.stands_at(planned, done, bytes);
+        let mut job = Job {
+            job_id: self.job_id,
+            kind: self.kind,
+            state: self.state,
+            waiting_for: None,
+            subject: self.subject,
+            cluster: self.cluster,
+            topics: self.topics,
+            created_at: self.created_at,
+            started_at: self.started_at,
+            finished_at: self.finished_at,
+            progress: Arc::new(progress),
+            result: self.result.map(Arc::from),
+            error: self.error,
+            idempotency: self.idempotency,
+        };
+        if !job.state.is_ended() {
+            let message = "the daemon ended before the job did: ask for it again";
+            job.state = JobState::Failed;
+            job.finished_at = Some(now);
+            job.error = Some(Problem::new(ProblemKind::InternalError, message));
+        }
+        job
+    }
+}
+
+/// The directory of the files.
+#[derive(Debug, Clone)]
+pub(super) struct JobFiles {
+    directory: PathBuf,
+}
+
+impl JobFiles {
+    pub fn below(state_directory: &Path) -> Self {
+        Self {
+            directory: state_directory.join(DIRECTORY),
+        }
+    }
+
+    /// All that are there and can be understood, as they stand at `now`.
+    pub fn read(&self, now: DateTime<Utc>) -> Vec<Job> {
+        let entries = match std::fs::read_dir(&self.directory) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
+            Err(error) => {
+                let directory = self.directory.display();
+                tracing::warn!("the jobs in {directory} are not known: {error}");
+                return Vec::new();
+            }
+        };
+        let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+        let paths = paths.filter(|path| path.extension().is_some_and(|kind| kind == "json"));
+        let jobs = paths.filter_map(|path| match read_one(&path) {
+            Ok(kept) => Some(kept.job(now)),
+            Err(error) => {
+                tracing::warn!("the job in {} is not known: {error}", path.display());
+                None
+            }
+        });
+        jobs.collect()
+    }
+
+    fn path(&self, job_id: RunId) -> PathBuf {
+        self.directory.join(format!("{job_id}.json"))
+    }
+
+    fn write(&self, job: &Job) -> io::Result<()> {
+        std::fs::create_dir_all(&self.directory)?;
+        let path = self.path(job.job_id);
+        let new = path.with_extension("json.new");
+        std::fs::write(&new, serde_json::to_vec(&Kept::of(job))?)?;
+        std::fs::rename(&new, path)
+    }
+
+    /// Makes the files be what the list is, given what they were.
+    pub(super) fn update(&self, before: &JobList, now: &JobList) -> io::Result<()> {
+        for (job_id, job) in now.iter() {
+            let is_written = before
+                .get(job_id)
+                .is_some_and(|known| Arc::ptr_eq(known, job));
+            if !is_written {
+                self.write(job)?;
+            }
+        }
+        for job_id in before.keys().filter(|job_id| !now.contains_key(job_id)) {
+            match std::fs::remove_file(self.path(*job_id)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps them up to date until there is no more to come.
+    pub async fn follow(self, mut jobs: watch::Receiver<JobList>) {
+        let mut written: JobList = Arc::new(BTreeMap::new());
+        let mut failing = false;
+        loop {
+            let now = Arc::clone(&jobs.borrow_and_update());
+            let (files, before, after) = (self.clone(), Arc::clone(&written), Arc::clone(&now));
+            let wrote = tokio::task::spawn_blocking(move || files.update(&before, &after)).await;
+            match wrote.unwrap_or_else(|error| Err(io::Error::other(error))) {
+                Ok(()) => {
+                    written = now;
+                    failing = false;
+                }
+                // Once, until they can be written again.
+                Err(error) if !failing => {
+                    let directory = self.directory.display();
+                    tracing::warn!("jobs cannot be written to {directory}: {error}");
+                    failing = true;
+                }
+                Err(_) => {}
+            }
+            if jobs.changed().await.is_err() {
+                return;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+fn read_one(path: &Path) -> io::Result<Kept> {
+    let size = std::fs::metadata(path)?.len();
+    if size > SIZE_LIMIT {
+        return Err(io::Error::other(format!("it has {size} bytes")));
+    }
+    let kept: Kept = serde_json::from_slice(&std::fs::read(path)?)?;
+    match kept.format {
+        FORMAT => Ok(kept),
+        other => Err(io::Error::other(format!("it has format {other}"))),
+    }
+}

@@ -1,0 +1,207 @@
+//! Jobs beside each other, in paused time.
+
+use std::time::Duration;
+
+use super::state::Remembered;
+use super::supervisor::Request;
+use super::supervisor_tests::Play;
+use super::*;
+
+use crate::api::{BackupOrder, DrainRequest, Order};
+use crate::engine::rate::RateLimit;
+use crate::policy::Limits;
+use crate::record::Compression;
+
+const AN_HOUR: Duration = Duration::from_secs(3600);
+
+fn backup_of(cluster: &str) -> Order {
+    Order::Backup(BackupOrder {
+        cluster: cluster.to_owned(),
+        repository: "main".to_owned(),
+        topic: "events".to_owned(),
+        compression: Compression::Gzip,
+        selection: None,
+        rate_limit: RateLimit::Records(1),
+    })
+}
+
+fn drain() -> Order {
+    let body = br#"{"group_id": "g", "topics": ["events"]}"#;
+    let request: DrainRequest = crate::api::read(body).unwrap();
+    Order::Drain(request.order("prod", chrono::Utc::now()).unwrap())
+}
+
+fn play(limits: Limits) -> Play {
+    let configuration = DaemonConfiguration {
+        limits,
+        ..DaemonConfiguration::default()
+    };
+    Play::new(AN_HOUR, configuration, &Remembered::default())
+}
+
+impl Play {
+    async fn submit(&self, order: Order, key: Option<(&str, &str)>) -> Result<Arc<Job>, Problem> {
+        let (answer, answered) = oneshot::channel();
+        let submission = Submission {
+            order,
+            subject: "alice".to_owned(),
+            idempotency: key.map(|(key, digest)| Idempotency {
+                key: key.to_owned(),
+                digest: digest.to_owned(),
+            }),
+        };
+        let request = Request::Submit(Box::new(submission), answer);
+        self.requests.send(request).await.ok().unwrap();
+        let accepted = answered.await.unwrap();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        accepted
+    }
+
+    fn job(&self, job_id: RunId) -> Arc<Job> {
+        Arc::clone(&self.jobs.borrow()[&job_id])
+    }
+
+    fn states(&self) -> Vec<JobState> {
+        self.jobs.borrow().values().map(|job| job.state).collect()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn backups_that_are_accepted_wait_for_a_place_and_say_so() {
+    let play = play(Limits {
+        max_concurrent_backups: 2,
+        ..Limits::default()
+    });
+    for _ in 0..3 {
+        play.submit(backup_of("prod"), None).await.unwrap();
+    }
+    use JobState::{Failed, Running, Waiting};
+    assert_eq!(play.states(), [Running, Running, Waiting]);
+    let last = Arc::clone(play.jobs.borrow().values().last().unwrap());
+    assert!(
+        last.waiting_for
+            .as_ref()
+            .unwrap()
+            .contains("max_concurrent_backups")
+    );
+    // What needs no place is not kept waiting.
+    play.submit(drain(), None).await.unwrap();
+    assert_eq!(play.states(), [Running, Running, Waiting, Running]);
+    tokio::time::sleep(AN_HOUR).await;
+    assert_eq!(play.states(), [Failed, Failed, Running, Failed]);
+    assert_eq!(play.job(last.job_id).waiting_for, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_than_are_accepted_are_refused_cluster_by_cluster() {
+    let play = play(Limits {
+        backups_per_cluster: 2,
+        ..Limits::default()
+    });
+    let mut accepted = Vec::new();
+    for _ in 0..2 {
+        accepted.push(play.submit(backup_of("prod"), None).await.unwrap());
+    }
+    let refused = play.submit(backup_of("prod"), None).await.unwrap_err();
+    assert_eq!(
+        (refused.kind, refused.retry_after),
+        (ProblemKind::TooManyRequests, Some(5))
+    );
+    play.submit(backup_of("dr"), None).await.unwrap();
+    let (answer, answered) = oneshot::channel();
+    let cancel = Request::Cancel(accepted[0].job_id, answer);
+    play.requests.send(cancel).await.ok().unwrap();
+    assert!(answered.await.unwrap());
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    assert_eq!(play.job(accepted[0].job_id).state, JobState::Cancelled);
+    play.submit(backup_of("prod"), None).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_call_gives_the_same_job_and_its_key_no_other() {
+    let play = play(Limits::default());
+    let first = play.submit(drain(), Some(("k", "1"))).await.unwrap();
+    let again = play.submit(drain(), Some(("k", "1"))).await.unwrap();
+    assert_eq!(first.job_id, again.job_id);
+    let other = play.submit(drain(), Some(("k", "2"))).await.unwrap_err();
+    assert_eq!(other.kind, ProblemKind::Conflict);
+    tokio::time::sleep(AN_HOUR).await;
+    let ended = play.submit(drain(), Some(("k", "1"))).await.unwrap();
+    assert_eq!(
+        (ended.job_id, ended.state),
+        (first.job_id, JobState::Failed)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_daemon_that_stops_cancels_jobs_and_accepts_none() {
+    let play = play(Limits::default());
+    let job = play.submit(drain(), None).await.unwrap();
+    let (answer, stopped) = oneshot::channel();
+    play.requests
+        .send(Request::Stop(answer))
+        .await
+        .ok()
+        .unwrap();
+    stopped.await.unwrap();
+    assert_eq!(play.job(job.job_id).state, JobState::Cancelled);
+}
+
+#[test]
+fn jobs_are_found_again_after_a_restart_and_those_that_ran_have_failed() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = JobFiles::below(directory.path());
+    assert!(files.read(Utc::now()).is_empty());
+    let told = watch::Sender::default();
+    let list = told.subscribe();
+    let mut jobs = Jobs::new(Vec::new(), told);
+    let submission = |key: &str| Submission {
+        order: drain(),
+        subject: "alice".to_owned(),
+        idempotency: Some(Idempotency {
+            key: key.to_owned(),
+            digest: "1".to_owned(),
+        }),
+    };
+    let now = Utc::now();
+    let progress = || Arc::new(RunProgress::of(Work::Drain));
+    let (done, running) = (RunId::now(), RunId::now());
+    jobs.accept(done, &submission("a"), progress(), now);
+    jobs.accept(running, &submission("b"), progress(), now);
+    jobs.began(running, now);
+    let answer = crate::api::Answer::Validate(crate::api::ValidationAnswer {
+        backup_id: "b".to_owned(),
+        repository: "main".to_owned(),
+        status: "sound".to_owned(),
+        depth: "full".to_owned(),
+        packs: 1,
+        blocks: 2,
+        batches: 3,
+        bytes: 4,
+        findings: Vec::new(),
+        findings_count: 0,
+    });
+    jobs.ended(done, JobState::Completed, Ok(answer), now);
+    let empty = JobList::default();
+    files.update(&empty, &list.borrow()).unwrap();
+    let told = watch::Sender::default();
+    let again = told.subscribe();
+    let jobs = Jobs::new(files.read(now), told);
+    let (before, after) = (list.borrow(), again.borrow());
+    let result = |job: &Job| job.result.as_ref().unwrap().get().to_owned();
+    assert_eq!(result(&after[&done]), result(&before[&done]));
+    assert_eq!(after[&done].state, JobState::Completed);
+    assert_eq!(after[&running].state, JobState::Failed);
+    assert!(
+        after[&running]
+            .error
+            .as_ref()
+            .unwrap()
+            .message
+            .contains("the daemon ended")
+    );
+    assert_eq!(jobs.same(&submission("a")).unwrap().unwrap().job_id, done);
+    // One that is forgotten leaves no file.
+    files.update(&before, &empty).unwrap();
+    assert!(files.read(now).is_empty());
+}

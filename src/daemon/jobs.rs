@@ -1,0 +1,351 @@
+//! What was asked for over HTTP: the orders that were accepted, and what became of them.
+//!
+//! The supervisor owns them and runs them beside the policies' runs. Everybody else sees snapshots.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tokio::sync::watch;
+
+use crate::api::{Answer, Order, OrderKind, Problem, ProblemKind};
+use crate::policy::Limits;
+
+use super::progress::RunProgress;
+use super::status::RunId;
+
+/// Ended jobs that are remembered, and the bytes of their results: the oldest are forgotten first.
+const ENDED_LIMIT: usize = 1000;
+const RESULTS_LIMIT: usize = 16 << 20;
+
+/// Where a job stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum JobState {
+    /// For a place among those that may run at once.
+    Waiting,
+    /// It works.
+    Running,
+    /// It was told to stop, and seals what it has.
+    Stopping,
+    /// It is done; there is a result.
+    Completed,
+    /// It could not be done; there is an error.
+    Failed,
+    /// It was cancelled.
+    Cancelled,
+}
+
+impl JobState {
+    /// In a word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// Whether nothing more will happen.
+    pub fn is_ended(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
+    }
+}
+
+/// One job at one moment. Its progress alone is as fresh as the moment of asking.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// Its name.
+    pub job_id: RunId,
+    /// What it does.
+    pub kind: OrderKind,
+    /// Where it stands.
+    pub state: JobState,
+    /// For what it waits.
+    pub waiting_for: Option<String>,
+    /// Who asked for it.
+    pub subject: String,
+    /// The cluster that it is about: of a migration the target.
+    pub cluster: String,
+    /// The topics that it touches, with their clusters.
+    pub topics: Vec<JobTopic>,
+    /// When it was accepted.
+    pub created_at: DateTime<Utc>,
+    /// When it began to work.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it ended.
+    pub finished_at: Option<DateTime<Utc>>,
+    /// How far it is.
+    pub progress: Arc<RunProgress>,
+    /// What it came to, as JSON.
+    pub result: Option<Arc<RawValue>>,
+    /// Why it failed.
+    pub error: Option<Problem>,
+    /// The key under which the same call gives the same job.
+    pub idempotency: Option<Idempotency>,
+}
+
+/// A topic of a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct JobTopic {
+    /// The cluster's name in the configuration.
+    pub cluster: String,
+    /// The topic.
+    pub topic: String,
+}
+
+/// What makes two calls the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Idempotency {
+    /// The key that the client chose.
+    pub key: String,
+    /// A digest of what was asked for with it.
+    pub digest: String,
+}
+
+impl Job {
+    /// The key by which it is found again: of its subject alone.
+    fn known_as(&self) -> Option<(String, String)> {
+        let idempotency = self.idempotency.as_ref()?;
+        Some((self.subject.clone(), idempotency.key.clone()))
+    }
+}
+
+/// A job that is to be accepted.
+#[derive(Debug)]
+pub struct Submission {
+    /// What is to be done.
+    pub order: Order,
+    /// Who asks.
+    pub subject: String,
+    /// The key that the client chose.
+    pub idempotency: Option<Idempotency>,
+}
+
+/// All jobs, by name: the newest are the last.
+pub type JobList = Arc<BTreeMap<RunId, Arc<Job>>>;
+
+/// The jobs that run, and those that are remembered.
+pub(super) struct Jobs {
+    all: BTreeMap<RunId, Arc<Job>>,
+    keys: HashMap<(String, String), RunId>,
+    told: watch::Sender<JobList>,
+}
+
+impl Jobs {
+    /// With those that ended before the daemon started.
+    pub fn new(remembered: Vec<Job>, told: watch::Sender<JobList>) -> Self {
+        let mut jobs = Self {
+            all: BTreeMap::new(),
+            keys: HashMap::new(),
+            told,
+        };
+        for job in remembered {
+            jobs.put(job);
+        }
+        jobs.forget_old();
+        jobs.tell();
+        jobs
+    }
+
+    /// The job that the same call was answered with before.
+    ///
+    /// # Errors
+    ///
+    /// 409 when the key was used for another call.
+    pub fn same(&self, submission: &Submission) -> Result<Option<Arc<Job>>, Problem> {
+        let Some(idempotency) = &submission.idempotency else {
+            return Ok(None);
+        };
+        let key = (submission.subject.clone(), idempotency.key.clone());
+        let job = self.keys.get(&key).and_then(|id| self.all.get(id));
+        match job {
+            Some(job) if job.idempotency.as_ref() == Some(idempotency) => Ok(Some(Arc::clone(job))),
+            Some(job) => Err(Problem::of_field(
+                ProblemKind::Conflict,
+                "Idempotency-Key",
+                &idempotency.key,
+                format!(
+                    "this key was used for another call, which is job {}",
+                    job.job_id
+                ),
+            )),
+            None => Ok(None),
+        }
+    }
+
+    /// Whether another one may be accepted.
+    ///
+    /// # Errors
+    ///
+    /// 429 when there are as many as may be.
+    pub fn has_room_for(&self, order: &Order, limits: &Limits) -> Result<(), Problem> {
+        let alive = self
+            .all
+            .values()
+            .filter(|job| !job.state.is_ended() && job.kind == order.kind());
+        let of_cluster = alive
+            .clone()
+            .filter(|job| job.cluster == order.cluster())
+            .count();
+        let (count, limit, of) = match order.kind() {
+            OrderKind::Backup => (
+                of_cluster,
+                limits.backups_per_cluster,
+                "backups of this cluster",
+            ),
+            OrderKind::Restore => (
+                of_cluster,
+                limits.restores_per_cluster,
+                "restores into this cluster",
+            ),
+            OrderKind::Migrate => (alive.count(), limits.migrations, "migrations"),
+            OrderKind::Drain => (alive.count(), limits.drains, "drains"),
+            OrderKind::Validate => (alive.count(), limits.validations, "validations"),
+        };
+        if count < limit as usize {
+            return Ok(());
+        }
+        let message = format!(
+            "there are {count} {of} already, and no more than {limit} are accepted: try again when one has ended"
+        );
+        Err(Problem::new(ProblemKind::TooManyRequests, message).again_after(5))
+    }
+
+    /// Takes one in.
+    pub fn accept(
+        &mut self,
+        job_id: RunId,
+        submission: &Submission,
+        progress: Arc<RunProgress>,
+        now: DateTime<Utc>,
+    ) -> Arc<Job> {
+        let order = &submission.order;
+        let topics = order
+            .touches()
+            .into_iter()
+            .map(|(cluster, topic)| JobTopic {
+                cluster: cluster.to_owned(),
+                topic: topic.to_owned(),
+            });
+        let job = Job {
+            job_id,
+            kind: order.kind(),
+            state: JobState::Waiting,
+            waiting_for: None,
+            subject: submission.subject.clone(),
+            cluster: order.cluster().to_owned(),
+            topics: topics.collect(),
+            created_at: now,
+            started_at: None,
+            finished_at: None,
+            progress,
+            result: None,
+            error: None,
+            idempotency: submission.idempotency.clone(),
+        };
+        let job = self.put(job);
+        self.forget_old();
+        self.tell();
+        job
+    }
+
+    /// Changes what is known of one.
+    fn change(&mut self, job_id: RunId, change: impl FnOnce(&mut Job)) {
+        if let Some(job) = self.all.get_mut(&job_id) {
+            change(Arc::make_mut(job));
+            self.tell();
+        }
+    }
+
+    /// It works now.
+    pub fn began(&mut self, job_id: RunId, now: DateTime<Utc>) {
+        self.change(job_id, |job| {
+            job.state = JobState::Running;
+            job.waiting_for = None;
+            job.started_at = Some(now);
+        });
+    }
+
+    /// It has no place yet.
+    pub fn waits(&mut self, job_id: RunId, waiting_for: &str) {
+        let known = self
+            .all
+            .get(&job_id)
+            .and_then(|job| job.waiting_for.as_deref());
+        if known != Some(waiting_for) {
+            self.change(job_id, |job| job.waiting_for = Some(waiting_for.to_owned()));
+        }
+    }
+
+    /// It was told to stop.
+    pub fn stops(&mut self, job_id: RunId) {
+        self.change(job_id, |job| {
+            if !job.state.is_ended() {
+                job.state = JobState::Stopping;
+            }
+        });
+    }
+
+    /// It ended.
+    pub fn ended(
+        &mut self,
+        job_id: RunId,
+        state: JobState,
+        came_to: Result<Answer, Problem>,
+        now: DateTime<Utc>,
+    ) {
+        self.change(job_id, |job| {
+            job.state = state;
+            job.waiting_for = None;
+            job.finished_at = Some(now);
+            match came_to.map(|answer| serde_json::value::to_raw_value(&answer)) {
+                Ok(Ok(result)) => job.result = Some(Arc::from(result)),
+                Ok(Err(error)) => {
+                    tracing::error!("the result of job {job_id} cannot be told; this is a bug in kafkeep: {error}");
+                    job.error = Some(Problem::internal());
+                }
+                Err(problem) => job.error = Some(problem),
+            }
+        });
+        self.forget_old();
+        self.tell();
+    }
+
+    fn put(&mut self, job: Job) -> Arc<Job> {
+        let job = Arc::new(job);
+        if let Some(key) = job.known_as() {
+            self.keys.insert(key, job.job_id);
+        }
+        self.all.insert(job.job_id, Arc::clone(&job));
+        job
+    }
+
+    fn forget_old(&mut self) {
+        let (mut ended, mut bytes) = (0, 0);
+        let newest_first = self.all.values().rev().filter(|job| job.state.is_ended());
+        let old: Vec<RunId> = newest_first
+            .filter(|job| {
+                ended += 1;
+                bytes += job.result.as_ref().map_or(0, |result| result.get().len());
+                // The newest one is there for who waits for it, however large it is.
+                ended > 1 && (ended > ENDED_LIMIT || bytes > RESULTS_LIMIT)
+            })
+            .map(|job| job.job_id)
+            .collect();
+        for job_id in old {
+            if let Some(key) = self.all.remove(&job_id).and_then(|job| job.known_as()) {
+                self.keys.remove(&key);
+            }
+        }
+    }
+
+    fn tell(&self) {
+        self.told.send_replace(Arc::new(self.all.clone()));
+    }
+}
