@@ -11,6 +11,7 @@
 //! - [`kafka`]: the wire: connections, security, metadata, fetch, produce, administration
 //! - [`engine`]: the verbs (backup, restore, verify, export), each *plan, then apply*
 //! - [`schedule`]: when: cron expressions, time zones, what is due and what was missed
+//! - [`auth`]: who asks over HTTP, and what that one may do
 //! - [`policy`]: what operators write in TOML, every error in it, and what a reload changes
 //! - [`api`]: what the HTTP API is asked and answers: bodies, their bounds, what they mean to the engine
 //! - [`daemon`]: policies on their schedules: what runs, when configurations change, signals, systemd
@@ -28,6 +29,7 @@
 //! There is no unsafe code here: `unsafe_code = "forbid"` in `Cargo.toml` holds for every target.
 
 pub mod api;
+pub mod auth;
 pub mod cli;
 pub mod daemon;
 pub mod engine;

@@ -7,12 +7,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Lowest first.
-const ROOMS: [&str; 10] = [
+const ROOMS: [&str; 11] = [
     "record",
     "repository",
     "kafka",
     "engine",
     "schedule",
+    "auth",
     "policy",
     "api",
     "daemon",

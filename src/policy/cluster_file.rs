@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::kafka::{Address, ClientCredentials, Cluster, Sasl, Secret, Tls, TokenSource};
+use crate::kafka::{Address, ClientCredentials, Cluster, Sasl, Tls, TokenSource};
 
 use super::key::{At, Key, Keys, Kind, Node};
 use super::kinds::{Choice, OneOf, Text};
 use super::reader::Reader;
-use super::secret::SecretReference;
+use super::secret::{SecretReference, fetched};
 use super::section::Section;
 use super::source::Place;
 use super::{PolicyError, schema};
@@ -273,7 +273,7 @@ impl SaslFile {
             return None;
         };
         let username = username.value.0.clone();
-        let password = fetch(password, reader)?;
+        let password = fetched(password, reader)?;
         Some(match mechanism {
             Mechanism::Plain | Mechanism::OauthBearer => Sasl::Plain { username, password },
             Mechanism::ScramSha256 => Sasl::ScramSha256 { username, password },
@@ -309,7 +309,7 @@ impl SaslFile {
                     return Some(TokenSource::ClientCredentials(ClientCredentials {
                         token_endpoint: endpoint.value.0.clone(),
                         client_id: client_id.value.0.clone(),
-                        client_secret: fetch(secret, reader)?,
+                        client_secret: fetched(secret, reader)?,
                         scope: self.scope.as_ref().map(|scope| scope.value.0.clone()),
                         ca_file: self
                             .token_endpoint_ca_file
@@ -322,21 +322,6 @@ impl SaslFile {
         }
         reader.problem(self.place, FOR_TOKENS, "");
         None
-    }
-}
-
-/// Fetches a secret. What others can read is none, where that is looked at.
-fn fetch(reference: &At<SecretReference>, reader: &mut Reader) -> Option<Secret> {
-    let exposed = reader
-        .looks_at_modes
-        .then(|| reference.value.exposed())
-        .flatten();
-    match exposed.map_or_else(|| reference.value.fetch(), Err) {
-        Ok(secret) => Some(secret),
-        Err(refused) => {
-            reader.problem(reference.place, refused.problem, refused.help);
-            None
-        }
     }
 }
 

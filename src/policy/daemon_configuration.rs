@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::engine::size::Size;
 use crate::kafka::Cluster;
 
+use super::api_file::Api;
 use super::backup_policy::BackupPolicy;
 use super::checks;
 use super::diagnostic::Diagnostics;
@@ -29,6 +30,8 @@ const POLICIES: &str = "policies.d";
 pub struct DaemonConfiguration {
     /// The daemon's port.
     pub http: Http,
+    /// The API on it; none where no key is configured.
+    pub api: Option<Api>,
     /// Clusters by name, with their secrets fetched.
     pub clusters: BTreeMap<String, Cluster>,
     /// Repositories by name.
@@ -71,7 +74,7 @@ pub struct Checked {
     pub configuration: DaemonConfiguration,
     /// The files that were read.
     pub files: Vec<PathBuf>,
-    /// Clusters whose credentials only the service has.
+    /// Clusters and keys whose credentials only the service has.
     pub out_of_reach: Vec<String>,
 }
 
@@ -127,6 +130,8 @@ fn read(directory: &Path, from_outside: bool) -> Result<Checked, Diagnostics> {
             clusters.insert(name.clone(), cluster);
         }
     }
+    let file = kafkeep.api.as_ref();
+    let api = file.and_then(|file| file.api(&mut reader, from_outside, &mut out_of_reach));
     checks::repositories(&kafkeep.repositories, &mut reader);
     let policies = read_policies(directory, &mut reader);
     checks::names(&policies, &mut reader);
@@ -135,6 +140,7 @@ fn read(directory: &Path, from_outside: bool) -> Result<Checked, Diagnostics> {
     Ok(Checked {
         configuration: DaemonConfiguration {
             http: kafkeep.http,
+            api,
             clusters,
             repositories: values(kafkeep.repositories)
                 .map(|(name, repository)| (name, repository.location()))

@@ -505,15 +505,40 @@ fn an_address_beyond_loopback_is_told() {
     assert_told(
         &told_of_kafkeep("[http]\nlisten = \"0.0.0.0:9644\"\n"),
         "
-error: 0.0.0.0 is beyond this machine, and nobody is asked who they are
+error: 0.0.0.0 is beyond this machine, where all could be read on the way
   --> DIR/kafkeep.toml:10:10
    |
 10 | listen = \"0.0.0.0:9644\"
    |          ^^^^^^^^^^^^^^
-   = help: listen on 127.0.0.1:9644, behind a proxy that asks
+   = help: listen on 127.0.0.1:9644, give tls = { cert_file = …, key_file = … }, or say allow_plaintext = true
 
 1 error",
     );
+}
+
+#[test]
+fn keys_of_the_api_that_let_nobody_in_or_everybody_are_told() {
+    let told = |text: &str| told_of_kafkeep(text);
+    let all = told("[api.keys.a]\nalgorithm = 'HS256'\n[api.keys.b]\nalgorithm = 'ES512'\n");
+    for words in [
+        "`issuer` is missing",
+        "`audience` is missing",
+        "HS256 goes by a secret, and by that alone",
+        "one of HS256, RS256, ES256, EdDSA",
+    ] {
+        assert!(all.contains(words), "{all}");
+    }
+    let api = "[api]\nissuer = 'i'\naudience = 'a'\nrepository = 'mian'\nleeway = '1h'\n\
+               [api.keys.sso]\nalgorithm = 'RS256'\njwks_file = '/none.json'\n";
+    let told = told(api);
+    for words in [
+        "/none.json cannot be read",
+        "clocks are not that far apart",
+        "no repository is called `mian`",
+        "did you mean `main`?",
+    ] {
+        assert!(told.contains(words), "{told}");
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::engine::size::Size;
 
+use super::api_file::ApiFile;
 use super::cluster_file::ClusterFile;
 use super::key::{At, Key, Keys, Kind, Node};
 use super::kinds::{Count, Named, Text};
@@ -18,17 +19,22 @@ use super::section::Section;
 #[derive(Debug, Default)]
 pub(super) struct KafkeepFile {
     pub http: Http,
+    pub api: Option<ApiFile>,
     pub clusters: Named<ClusterFile>,
     pub repositories: Named<RepositoryFile>,
     pub limits: Limits,
 }
 
 const HTTP: Key<Http> = Key::optional("http", "the daemon's port: metrics, health, status");
+const API: Key<ApiFile> = Key::optional(
+    "api",
+    "the HTTP API: whose tokens it takes; without it there is none",
+);
 const CLUSTERS: Key<Named<ClusterFile>> = Key::optional("clusters", "Kafka clusters, by name");
 const REPOSITORIES: Key<Named<RepositoryFile>> =
     Key::optional("repositories", "where backups lie, by name");
 const LIMITS: Key<Limits> = Key::optional("limits", "how much at once");
-const KEYS: Keys = &[&HTTP, &CLUSTERS, &REPOSITORIES, &LIMITS];
+const KEYS: Keys = &[&HTTP, &API, &CLUSTERS, &REPOSITORIES, &LIMITS];
 
 const ELSEWHERE: &[(&str, &str)] = &[
     ("backup", "policies belong into policies.d/*.toml"),
@@ -50,6 +56,7 @@ impl Kind for KafkeepFile {
         let section = section?;
         Some(Self {
             http: section.value(&HTTP, reader).unwrap_or_default(),
+            api: section.value(&API, reader),
             clusters: section.value(&CLUSTERS, reader).unwrap_or_default(),
             repositories: section.value(&REPOSITORIES, reader).unwrap_or_default(),
             limits: section.value(&LIMITS, reader).unwrap_or_default(),
@@ -60,23 +67,63 @@ impl Kind for KafkeepFile {
 /// The daemon's HTTP port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Http {
-    /// Where it listens. Nobody is asked who they are there, so it is on this machine.
+    /// Where it listens.
     pub listen: SocketAddr,
+    /// What it shows to prove who it is; without it nothing is encrypted.
+    pub tls: Option<HttpTls>,
+}
+
+/// The port's certificate. Its files are read again when they change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpTls {
+    /// PEM: the certificate, and those that lead to an authority.
+    pub cert_file: PathBuf,
+    /// PEM: its key.
+    pub key_file: PathBuf,
 }
 
 impl Default for Http {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 9644)),
+            tls: None,
         }
     }
 }
 
-const LISTEN: Key<Text> = Key::optional(
-    "listen",
-    "ADDRESS:PORT on loopback; 127.0.0.1:9644 by default",
+const LISTEN: Key<Text> = Key::optional("listen", "ADDRESS:PORT; 127.0.0.1:9644 by default");
+const HTTP_TLS: Key<HttpTls> =
+    Key::optional("tls", "the port's certificate: HTTPS alone is spoken then");
+const ALLOW_PLAINTEXT: Key<bool> = Key::optional(
+    "allow_plaintext",
+    "whether to listen beyond this machine without TLS; false by default",
 );
-const HTTP_KEYS: Keys = &[&LISTEN];
+const HTTP_KEYS: Keys = &[&LISTEN, &HTTP_TLS, &ALLOW_PLAINTEXT];
+
+const HTTP_CERT_FILE: Key<PathBuf> = Key::required(
+    "cert_file",
+    "PEM: the certificate, and those that lead to an authority",
+);
+const HTTP_KEY_FILE: Key<PathBuf> = Key::required("key_file", "PEM: its key");
+const HTTP_TLS_KEYS: Keys = &[&HTTP_CERT_FILE, &HTTP_KEY_FILE];
+
+impl Kind for HttpTls {
+    const WANTS: &'static str = "a table such as { cert_file = …, key_file = … }";
+
+    fn schema() -> Value {
+        schema::table(HTTP_TLS_KEYS)
+    }
+
+    fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
+        let section = Section::open::<Self>(node, HTTP_TLS_KEYS, reader)?;
+        let cert_file = section.value(&HTTP_CERT_FILE, reader);
+        let key_file = section.value(&HTTP_KEY_FILE, reader);
+        Some(Self {
+            cert_file: cert_file?,
+            key_file: key_file?,
+        })
+    }
+}
 
 impl Kind for Http {
     const WANTS: &'static str = "a table such as { listen = \"127.0.0.1:9644\" }";
@@ -87,22 +134,34 @@ impl Kind for Http {
 
     fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
         let section = Section::open::<Self>(node, HTTP_KEYS, reader)?;
-        let listen = section.get(&LISTEN, reader)?;
+        let tls = section.value(&HTTP_TLS, reader);
+        let allow_plaintext = section.value(&ALLOW_PLAINTEXT, reader).unwrap_or(false);
+        let Some(listen) = section.get(&LISTEN, reader) else {
+            return Some(Self {
+                tls,
+                ..Self::default()
+            });
+        };
         let Text(text) = listen.value;
         match text.parse::<SocketAddr>() {
-            Ok(address) if address.ip().is_loopback() => Some(Self { listen: address }),
+            Ok(address)
+                if address.ip().is_loopback() || section.has(&HTTP_TLS) || allow_plaintext =>
+            {
+                Some(Self {
+                    listen: address,
+                    tls,
+                })
+            }
             Ok(address) => {
-                reader.problem(
-                    listen.place,
-                    format!(
-                        "{} is beyond this machine, and nobody is asked who they are",
-                        address.ip()
-                    ),
-                    format!(
-                        "listen on 127.0.0.1:{}, behind a proxy that asks",
-                        address.port()
-                    ),
+                let message = format!(
+                    "{} is beyond this machine, where all could be read on the way",
+                    address.ip()
                 );
+                let help = format!(
+                    "listen on 127.0.0.1:{}, give tls = {{ cert_file = …, key_file = … }}, or say allow_plaintext = true",
+                    address.port()
+                );
+                reader.problem(listen.place, message, help);
                 None
             }
             Err(_) => {
@@ -133,6 +192,8 @@ pub struct Limits {
     pub drains: u32,
     /// Validations that are accepted.
     pub validations: u32,
+    /// Calls of the API that a user may make in a minute.
+    pub calls_per_minute: u32,
     /// A backup that would add more is refused before it starts.
     pub max_backup_size: Option<Size>,
     /// Bytes of records in memory, shared by all runs.
@@ -148,6 +209,7 @@ impl Default for Limits {
             migrations: 3,
             drains: 50,
             validations: 5,
+            calls_per_minute: 100,
             max_backup_size: None,
             memory: Size(256 << 20),
         }
@@ -178,6 +240,10 @@ const VALIDATIONS: Key<Count<1>> = Key::optional(
     "validations",
     "validations that are accepted over HTTP; 5 by default",
 );
+const CALLS_PER_MINUTE: Key<Count<1>> = Key::optional(
+    "calls_per_minute",
+    "calls of the API that a user may make in a minute; 100 by default",
+);
 const MAX_BACKUP_SIZE: Key<Size> = Key::optional(
     "max_backup_size",
     "a backup that would add more is refused before it starts; no limit by default",
@@ -193,6 +259,7 @@ const LIMITS_KEYS: Keys = &[
     &MIGRATIONS,
     &DRAINS,
     &VALIDATIONS,
+    &CALLS_PER_MINUTE,
     &MAX_BACKUP_SIZE,
     &MEMORY,
 ];
@@ -232,6 +299,7 @@ impl Kind for Limits {
             migrations: count(&MIGRATIONS, default.migrations),
             drains: count(&DRAINS, default.drains),
             validations: count(&VALIDATIONS, default.validations),
+            calls_per_minute: count(&CALLS_PER_MINUTE, default.calls_per_minute),
             max_backup_size: section.value(&MAX_BACKUP_SIZE, reader),
             memory: memory.map_or(default.memory, |memory| memory.value),
         })

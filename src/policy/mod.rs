@@ -10,6 +10,7 @@
 //!
 //! What leaves the room are its domain types, [`Diagnostics`], and the [`Difference`] between two configurations.
 
+mod api_file;
 mod backup_policy;
 mod checks;
 mod cluster_file;
@@ -37,6 +38,7 @@ mod diagnostics_tests;
 #[cfg(test)]
 mod property_tests;
 
+pub use api_file::Api;
 pub use backup_policy::{BackupPolicy, Verification, WhenRemoved};
 pub use cluster_file::load_cluster;
 pub use configuration::Configuration;
@@ -45,6 +47,6 @@ pub use diagnostic::{Diagnostic, Diagnostics, Related, Spot};
 pub use difference::{Difference, PolicyId, PolicyKind};
 pub use drain_policy::{DrainPolicy, DrainStrategy};
 pub use error::PolicyError;
-pub use kafkeep_file::{Http, Limits};
+pub use kafkeep_file::{Http, HttpTls, Limits};
 pub use mirror_policy::{MirrorMode, MirrorPolicy};
 pub use schema::{kafkeep_schema, policy_schema};

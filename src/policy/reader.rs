@@ -255,6 +255,17 @@ impl Reader {
         name: &str,
         of: impl Fn(&Known) -> &BTreeSet<String>,
     ) {
+        self.known_at(what, self.place(node.span()), name, of);
+    }
+
+    /// The same for what stands at a place.
+    pub fn known_at(
+        &mut self,
+        what: &str,
+        place: Place,
+        name: &str,
+        of: impl Fn(&Known) -> &BTreeSet<String>,
+    ) {
         let Some(known) = &self.known else { return };
         let names = of(known);
         if names.contains(name) {
@@ -268,7 +279,6 @@ impl Reader {
                 format!("kafkeep.toml has: {}", names.join(", "))
             }
         };
-        let place = self.place(node.span());
         self.problem(place, format!("no {what} is called `{name}`"), help);
     }
 

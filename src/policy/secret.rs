@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::kafka::Secret;
 
-use super::key::{AnyKey, Key, Keys, Kind, Node};
+use super::key::{AnyKey, At, Key, Keys, Kind, Node};
 use super::kinds::Text;
 use super::reader::Reader;
 use super::section::Section;
@@ -158,6 +158,21 @@ fn read(path: &Path) -> Result<Secret, NoSecret> {
         return Err(refuse("is no secret: larger than 1MiB".to_owned()));
     }
     Secret::in_file(path).map_err(|error| refuse(error.to_string()))
+}
+
+/// Fetches a secret. What others can read is none, where that is looked at.
+pub(super) fn fetched(reference: &At<SecretReference>, reader: &mut Reader) -> Option<Secret> {
+    let exposed = reader
+        .looks_at_modes
+        .then(|| reference.value.exposed())
+        .flatten();
+    match exposed.map_or_else(|| reference.value.fetch(), Err) {
+        Ok(secret) => Some(secret),
+        Err(refused) => {
+            reader.problem(reference.place, refused.problem, refused.help);
+            None
+        }
+    }
 }
 
 #[cfg(test)]

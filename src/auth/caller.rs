@@ -1,0 +1,153 @@
+//! Who asks, and what that one may do.
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::topics::{Candidate, TopicPattern, TopicPatterns};
+
+/// What somebody may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// See backups, jobs and figures.
+    Read,
+    /// Make and validate backups.
+    Backup,
+    /// Restore them.
+    Restore,
+    /// Copy topics between clusters.
+    Migrate,
+    /// Watch groups.
+    Drain,
+    /// All of it, and delete backups.
+    Admin,
+}
+
+impl Scope {
+    /// All there are.
+    pub const ALL: [Self; 6] = [
+        Self::Read,
+        Self::Backup,
+        Self::Restore,
+        Self::Migrate,
+        Self::Drain,
+        Self::Admin,
+    ];
+
+    /// As tokens say it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Backup => "backup",
+            Self::Restore => "restore",
+            Self::Migrate => "migrate",
+            Self::Drain => "drain",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// The bearer of a token.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// Who.
+    pub subject: String,
+    /// What that one may do.
+    pub(super) scopes: Vec<Scope>,
+    /// Where; everywhere when none is said.
+    pub(super) clusters: Option<Patterns>,
+    /// With which topics; with all when none is said.
+    pub(super) topics: Option<Patterns>,
+}
+
+/// Names that a token allows. None of them allow nothing.
+#[derive(Debug, Clone)]
+pub(super) struct Patterns(Vec<TopicPattern>);
+
+impl Patterns {
+    /// None where one is no pattern: then the token is refused, and not read as if it said less.
+    pub fn of(texts: &[String]) -> Option<Self> {
+        let patterns = texts.iter().map(|text| text.parse().ok());
+        patterns.collect::<Option<Vec<_>>>().map(Self)
+    }
+
+    fn allow(&self, name: &str) -> bool {
+        let only_excludes = self.0.iter().all(TopicPattern::is_exclusion);
+        let candidate = Candidate {
+            name,
+            is_internal: false,
+        };
+        !only_excludes && TopicPatterns::new(self.0.clone()).chooses(candidate)
+    }
+}
+
+impl Caller {
+    /// Whether the scope is held at all.
+    pub fn has(&self, scope: Scope) -> bool {
+        self.scopes.contains(&scope) || self.scopes.contains(&Scope::Admin)
+    }
+
+    /// Whether the scope is held for a cluster, by its name in the configuration. One that has no name is nobody's who is limited.
+    pub fn may_in(&self, scope: Scope, cluster: Option<&str>) -> bool {
+        let where_allowed = match (&self.clusters, cluster) {
+            (None, _) => true,
+            (Some(allowed), Some(cluster)) => allowed.allow(cluster),
+            (Some(_), None) => false,
+        };
+        self.has(scope) && where_allowed
+    }
+
+    /// Whether the scope is held for a topic of a cluster.
+    pub fn may(&self, scope: Scope, cluster: Option<&str>, topic: &str) -> bool {
+        let allowed = self
+            .topics
+            .as_ref()
+            .is_none_or(|allowed| allowed.allow(topic));
+        allowed && self.may_in(scope, cluster)
+    }
+
+    /// Whether clusters are all the same to it.
+    pub fn is_everywhere(&self) -> bool {
+        self.clusters.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caller(scopes: &[Scope], clusters: Option<&[&str]>, topics: Option<&[&str]>) -> Caller {
+        let patterns = |texts: &[&str]| {
+            let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
+            Patterns::of(&texts).unwrap()
+        };
+        Caller {
+            subject: "alice".to_owned(),
+            scopes: scopes.to_vec(),
+            clusters: clusters.map(patterns),
+            topics: topics.map(patterns),
+        }
+    }
+
+    #[test]
+    fn scopes_hold_where_the_token_says_and_admin_is_all_of_them() {
+        use Scope::{Admin, Backup, Read};
+        let anywhere = caller(&[Read], None, None);
+        assert!(anywhere.may(Read, None, "orders"));
+        assert!(!anywhere.may(Backup, Some("prod"), "orders"));
+        let admin = caller(&[Admin], Some(&["prod"]), None);
+        assert!(admin.may(Backup, Some("prod"), "orders"));
+        assert!(!admin.may(Backup, Some("dr"), "orders"));
+        assert!(!admin.may(Backup, None, "orders"));
+        let limited = caller(
+            &[Backup],
+            Some(&["prod*"]),
+            Some(&["orders.*", "!orders.secret"]),
+        );
+        assert!(limited.may(Backup, Some("prod-eu"), "orders.new"));
+        assert!(!limited.may(Backup, Some("prod-eu"), "orders.secret"));
+        assert!(!limited.may(Backup, Some("prod-eu"), "payments"));
+        // Nothing is allowed by saying nothing, or only what is not.
+        assert!(!caller(&[Backup], Some(&[]), None).may_in(Backup, Some("prod")));
+        assert!(!caller(&[Backup], None, Some(&["!a"])).may(Backup, None, "b"));
+    }
+}

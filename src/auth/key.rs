@@ -1,0 +1,183 @@
+//! Keys: each is bound to one algorithm.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind};
+
+use crate::kafka::Secret;
+
+use super::error::KeyError;
+use super::jwks::JwksFile;
+
+/// What a key is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyAlgorithm {
+    /// HMAC with SHA-256, by a shared secret.
+    Hs256,
+    /// RSA PKCS #1 v1.5 with SHA-256, by a public key of 2048 to 8192 bits.
+    Rs256,
+    /// ECDSA on P-256 with SHA-256.
+    Es256,
+    /// Ed25519.
+    EdDsa,
+}
+
+impl KeyAlgorithm {
+    pub(super) fn of_tokens(self) -> Algorithm {
+        match self {
+            Self::Hs256 => Algorithm::HS256,
+            Self::Rs256 => Algorithm::RS256,
+            Self::Es256 => Algorithm::ES256,
+            Self::EdDsa => Algorithm::EdDSA,
+        }
+    }
+
+    /// As RFC 7518 and 8037 name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hs256 => "HS256",
+            Self::Rs256 => "RS256",
+            Self::Es256 => "ES256",
+            Self::EdDsa => "EdDSA",
+        }
+    }
+}
+
+/// A shared secret must have as many bits as the hash (RFC 7518, section 3.2).
+const LEAST_SECRET: usize = 32;
+/// Public keys and key sets are small.
+const FILE_LIMIT: u64 = 1 << 20;
+
+/// A key that is configured.
+#[derive(Debug, Clone)]
+pub struct Key {
+    /// Its name, by which tokens name it (`kid`); of a set the keys in it have their own.
+    pub name: String,
+    /// The one algorithm under which it is used.
+    pub algorithm: KeyAlgorithm,
+    pub(super) material: Material,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Material {
+    Secret(Secret),
+    Public(PathBuf, DecodingKey),
+    Set(Arc<JwksFile>),
+}
+
+impl Key {
+    /// A shared secret, for HS256.
+    ///
+    /// # Errors
+    ///
+    /// When it has less than 32 bytes.
+    pub fn shared(name: &str, secret: Secret) -> Result<Self, KeyError> {
+        let length = secret.reveal().len();
+        if length < LEAST_SECRET {
+            let message =
+                format!("the secret has {length} bytes, and HS256 needs {LEAST_SECRET} or more");
+            return Err(KeyError::Unusable(message));
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            algorithm: KeyAlgorithm::Hs256,
+            material: Material::Secret(secret),
+        })
+    }
+
+    /// A public key in a PEM file.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read, or holds no public key for the algorithm.
+    pub fn public(name: &str, algorithm: KeyAlgorithm, path: &Path) -> Result<Self, KeyError> {
+        let pem = read(path)?;
+        let key = match algorithm {
+            KeyAlgorithm::Rs256 => DecodingKey::from_rsa_pem(&pem),
+            KeyAlgorithm::Es256 => DecodingKey::from_ec_pem(&pem),
+            KeyAlgorithm::EdDsa => DecodingKey::from_ed_pem(&pem),
+            KeyAlgorithm::Hs256 => {
+                let message = "HS256 goes by a shared secret, not by a public key";
+                return Err(KeyError::Unusable(message.to_owned()));
+            }
+        };
+        let unusable = || {
+            let message = format!(
+                "{} holds no public key for {} in PEM",
+                path.display(),
+                algorithm.name()
+            );
+            KeyError::Unusable(message)
+        };
+        let key = key.map_err(|_| unusable())?;
+        if !is_for(&key, algorithm) {
+            return Err(unusable());
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            algorithm,
+            material: Material::Public(path.to_owned(), key),
+        })
+    }
+
+    /// A key set (RFC 7517) in a file, which is read again when it changes.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read, or holds no key for the algorithm.
+    pub fn set(name: &str, algorithm: KeyAlgorithm, path: &Path) -> Result<Self, KeyError> {
+        Ok(Self {
+            name: name.to_owned(),
+            algorithm,
+            material: Material::Set(Arc::new(JwksFile::open(path, algorithm)?)),
+        })
+    }
+}
+
+/// Configurations are compared: the same are those that would be read alike.
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        let same = match (&self.material, &other.material) {
+            (Material::Secret(own), Material::Secret(other)) => own == other,
+            (Material::Public(path, own), Material::Public(other_path, other)) => {
+                path == other_path && bytes(own) == bytes(other)
+            }
+            (Material::Set(own), Material::Set(other)) => own.path() == other.path(),
+            _ => false,
+        };
+        same && self.name == other.name && self.algorithm == other.algorithm
+    }
+}
+
+fn bytes(key: &DecodingKey) -> (&[u8], &[u8]) {
+    match key.kind() {
+        DecodingKeyKind::SecretOrDer(bytes) => (bytes, &[]),
+        DecodingKeyKind::RsaModulusExponent { n, e } => (n, e),
+    }
+}
+
+/// Whether a public key has the shape that its algorithm wants: the point of P-256, or of Ed25519.
+pub(super) fn is_for(key: &DecodingKey, algorithm: KeyAlgorithm) -> bool {
+    let (first, _) = bytes(key);
+    let shape = match algorithm {
+        KeyAlgorithm::Hs256 => false,
+        KeyAlgorithm::Rs256 => first.len() >= 256,
+        KeyAlgorithm::Es256 => first.len() == 65,
+        KeyAlgorithm::EdDsa => first.len() == 32,
+    };
+    shape && key.family() == algorithm.of_tokens().family()
+}
+
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, KeyError> {
+    let read = std::fs::metadata(path).and_then(|found| match found.len() {
+        length if length > FILE_LIMIT => {
+            Err(std::io::Error::other(format!("it has {length} bytes")))
+        }
+        _ => std::fs::read(path),
+    });
+    read.map_err(|source| KeyError::Unreadable {
+        path: path.to_owned(),
+        source,
+    })
+}

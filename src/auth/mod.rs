@@ -1,0 +1,17 @@
+//! Who asks: JSON Web Tokens (RFC 7519), taken as RFC 8725 says, and what their bearers may do.
+//!
+//! A key is bound to one algorithm, which its configuration says and no token. What a token does not say does not widen what it allows.
+
+mod authority;
+mod caller;
+mod crypto;
+mod error;
+mod jwks;
+mod key;
+#[cfg(test)]
+mod tests;
+
+pub use authority::{Authority, Grant};
+pub use caller::{Caller, Scope};
+pub use error::{AuthError, KeyError};
+pub use key::{Key, KeyAlgorithm};

@@ -1,0 +1,230 @@
+//! Tokens of an independent maker (`tests/golden/tokens/make.py`), and what becomes of them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use chrono::{TimeDelta, Utc};
+use proptest::prelude::*;
+
+use crate::kafka::Secret;
+
+use super::*;
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden/tokens")
+        .join(name)
+}
+
+fn authority() -> Authority {
+    let public = |name: &str, algorithm| {
+        Key::public(name, algorithm, &golden(&format!("{name}.pem"))).unwrap()
+    };
+    let set = |name: &str, algorithm| Key::set(name, algorithm, &golden("jwks.json")).unwrap();
+    use KeyAlgorithm::{EdDsa, Es256, Rs256};
+    Authority {
+        issuer: "https://sso.example".to_owned(),
+        audience: "kafkeep".to_owned(),
+        leeway: Duration::from_secs(30),
+        keys: vec![
+            Key::shared("hs", Secret::new(SECRET)).unwrap(),
+            public("rsa", Rs256),
+            public("ec", Es256),
+            public("ed", EdDsa),
+            set("sets-rsa", Rs256),
+            set("sets-ec", Es256),
+            set("sets-ed", EdDsa),
+        ],
+    }
+}
+
+fn tokens() -> BTreeMap<String, (String, String)> {
+    serde_json::from_slice(&std::fs::read(golden("tokens.json")).unwrap()).unwrap()
+}
+
+fn bearing(token: &str) -> Result<Caller, AuthError> {
+    authority().verify(Some(&format!("Bearer {token}")))
+}
+
+#[test]
+fn tokens_of_another_maker_are_taken_or_refused_each_for_its_reason() {
+    let tokens = tokens();
+    assert!(tokens.len() > 25);
+    for (name, (token, expected)) in tokens {
+        match (bearing(&token), expected.as_str()) {
+            (Ok(caller), "ok") => {
+                assert_eq!(caller.subject, "alice", "{name}");
+                assert!(
+                    caller.has(Scope::Read) && caller.has(Scope::Backup),
+                    "{name}"
+                );
+                assert!(
+                    !caller.has(Scope::Restore) && !caller.has(Scope::Admin),
+                    "{name}"
+                );
+            }
+            (Err(AuthError::Refused(why)), expected) => {
+                assert!(
+                    why.starts_with(expected),
+                    "{name}: {why}, and not {expected}"
+                );
+            }
+            (other, expected) => panic!("{name}: {other:?}, and not {expected}"),
+        }
+    }
+}
+
+#[test]
+fn without_a_bearer_token_nobody_is_asked_for_what_is_wrong_with_it() {
+    let authority = authority();
+    for missing in [
+        None,
+        Some(""),
+        Some("Bearer"),
+        Some("Bearer "),
+        Some("Basic YTpi"),
+        Some("x"),
+    ] {
+        assert_eq!(
+            authority.verify(missing).unwrap_err(),
+            AuthError::Missing,
+            "{missing:?}"
+        );
+    }
+    let challenge = AuthError::Refused("it has expired").challenge();
+    assert!(
+        challenge.contains(r#"error="invalid_token""#),
+        "{challenge}"
+    );
+    let endless = format!("Bearer {}", "x".repeat(9000));
+    assert_eq!(
+        authority.verify(Some(&endless)).unwrap_err(),
+        AuthError::Refused("it is too long")
+    );
+}
+
+#[test]
+fn a_minted_token_allows_what_was_granted_until_it_expires() {
+    let now = Utc::now();
+    let grant = |lasts: TimeDelta| Grant {
+        subject: "bob".to_owned(),
+        scopes: vec![Scope::Backup],
+        clusters: vec!["prod".to_owned()],
+        topics: vec!["orders.*".to_owned()],
+        expires_at: now + lasts,
+    };
+    let authority = authority();
+    let caller = bearing(
+        &authority
+            .mint("hs", &grant(TimeDelta::hours(1)), now)
+            .unwrap(),
+    )
+    .unwrap();
+    assert!(caller.may(Scope::Backup, Some("prod"), "orders.new"));
+    assert!(!caller.may(Scope::Backup, Some("dr"), "orders.new"));
+    assert!(!caller.may(Scope::Backup, Some("prod"), "payments"));
+    assert!(!caller.has(Scope::Read));
+    // Within the leeway, and beyond it.
+    bearing(
+        &authority
+            .mint("hs", &grant(TimeDelta::seconds(-20)), now)
+            .unwrap(),
+    )
+    .unwrap();
+    let old = authority
+        .mint("hs", &grant(TimeDelta::seconds(-40)), now)
+        .unwrap();
+    assert_eq!(
+        bearing(&old).unwrap_err(),
+        AuthError::Refused("it has expired")
+    );
+    for (key, says) in [("rsa", "verifies only"), ("nobody", "there are hs")] {
+        let error = authority
+            .mint(key, &grant(TimeDelta::hours(1)), now)
+            .unwrap_err();
+        assert!(error.to_string().contains(says), "{error}");
+    }
+}
+
+#[test]
+fn the_only_key_needs_no_name() {
+    let mut authority = authority();
+    authority.keys.truncate(1);
+    let (token, _) = &tokens()["no-key"];
+    authority.verify(Some(&format!("bearer {token}"))).unwrap();
+}
+
+#[test]
+fn keys_that_are_too_small_or_of_another_kind_are_refused() {
+    let refused = |key: Result<Key, KeyError>| key.unwrap_err().to_string();
+    assert!(refused(Key::shared("x", Secret::new("short"))).contains("32 or more"));
+    for (file, algorithm) in [
+        ("ec.pem", KeyAlgorithm::Rs256),
+        ("rsa.pem", KeyAlgorithm::Es256),
+        ("ec.pem", KeyAlgorithm::EdDsa),
+        ("ed.pem", KeyAlgorithm::Es256),
+        ("p384.pem", KeyAlgorithm::Es256),
+        ("small.pem", KeyAlgorithm::Rs256),
+        ("jwks.json", KeyAlgorithm::Rs256),
+    ] {
+        let refused = refused(Key::public("x", algorithm, &golden(file)));
+        assert!(refused.contains("holds no public key"), "{file}: {refused}");
+    }
+    assert!(refused(Key::set("x", KeyAlgorithm::Rs256, &golden("rsa.pem"))).contains("no key set"));
+    assert!(
+        refused(Key::set("x", KeyAlgorithm::Rs256, &golden("none.json")))
+            .contains("cannot be read")
+    );
+}
+
+#[test]
+fn a_key_set_is_read_again_when_it_changes_and_a_broken_one_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("jwks.json");
+    let all: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(golden("jwks.json")).unwrap()).unwrap();
+    let write = |kid: &str| {
+        let mut key = all["keys"][1].clone();
+        key["kid"] = kid.into();
+        let new = directory.path().join("new");
+        std::fs::write(&new, serde_json::json!({ "keys": [key] }).to_string()).unwrap();
+        std::fs::rename(&new, &path).unwrap();
+    };
+    write("set-ec");
+    let mut authority = authority();
+    authority.keys = vec![Key::set("sso", KeyAlgorithm::Es256, &path).unwrap()];
+    let (token, _) = &tokens()["set-ec"];
+    let verify = || authority.verify(Some(&format!("Bearer {token}")));
+    verify().unwrap();
+    let wait = || std::thread::sleep(Duration::from_millis(1100));
+    write("renewed");
+    wait();
+    assert_eq!(
+        verify().unwrap_err(),
+        AuthError::Refused("its key is not known here")
+    );
+    write("set-ec");
+    wait();
+    verify().unwrap();
+    std::fs::write(&path, "{").unwrap();
+    wait();
+    verify().unwrap();
+}
+
+proptest! {
+    #[test]
+    fn a_token_with_anything_changed_is_refused(name in prop::sample::select(vec!["hs", "rsa", "ec", "ed"]), at in any::<prop::sample::Index>(), to in any::<u8>()) {
+        let (token, _) = &tokens()[name];
+        let mut bytes = token.clone().into_bytes();
+        let at = at.index(bytes.len());
+        prop_assume!(to.is_ascii() && bytes[at] != to && !to.is_ascii_whitespace());
+        // The last letter of a part holds bits that mean nothing.
+        let is_last = at + 1 == bytes.len() || bytes[at + 1] == b'.';
+        prop_assume!(!is_last);
+        bytes[at] = to;
+        prop_assert!(bearing(std::str::from_utf8(&bytes).unwrap()).is_err());
+    }
+}
