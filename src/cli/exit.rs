@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use crate::daemon::DaemonError;
 use crate::engine::EngineError;
+use crate::http::CertificateError;
 use crate::kafka::KafkaError;
 use crate::policy::PolicyError;
 use crate::repository::RepositoryError;
@@ -71,6 +72,9 @@ pub enum CliError {
         /// Why it is none.
         why: String,
     },
+    /// The daemon's port could not prove who it is.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// The daemon's port could not be opened.
     #[error("cannot listen on {listen}: {source}; set another address with [http] listen")]
     Listen {
@@ -97,6 +101,7 @@ impl CliError {
             | Self::Output(_)
             | Self::Daemon(_)
             | Self::Listen { .. } => Exit::Failed,
+            Self::Certificate(_) => Exit::Configuration,
             Self::Damaged(_) => Exit::Incomplete,
             Self::Policy(_) => Exit::Configuration,
             Self::Usage(_) => Exit::Usage,

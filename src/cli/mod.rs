@@ -21,6 +21,7 @@ mod run;
 mod show;
 mod status;
 mod stop;
+mod token;
 mod verify;
 
 use std::path::PathBuf;
@@ -100,6 +101,7 @@ enum Verb {
     Drain(drain::DrainArgs),
     Check(check::CheckArgs),
     Status(status::StatusArgs),
+    Token(token::TokenArgs),
     Demo(demo::DemoArgs),
 }
 
@@ -159,6 +161,7 @@ fn run(cli: &Cli) -> Result<Exit, CliError> {
             Verb::Drain(args) => drain::run(args, &cli.global).await,
             Verb::Check(args) => check::run(args, &cli.global),
             Verb::Status(args) => status::run(args, &cli.global).await,
+            Verb::Token(args) => token::run(args, &cli.global),
             Verb::Demo(args) => demo::run(args, &cli.global).await,
         }
     });

@@ -32,6 +32,7 @@ pub async fn run(args: &RunArgs, global: &Global) -> Result<Exit, CliError> {
     let server = Server::bind(listen, view)
         .await
         .map_err(|source| CliError::Listen { listen, source })?;
+    server.check_certificate()?;
     tracing::info!("serving on {listen}");
     let serving = tokio::spawn(server.serve());
     daemon.run().await;

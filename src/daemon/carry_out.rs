@@ -12,7 +12,7 @@ use crate::engine::drain::{Verdict, Watch, drain};
 use crate::engine::mirror::{self, MirrorOptions, MirrorState, mirror};
 use crate::engine::restore::{self, Offsets, RestoreOptions};
 use crate::engine::size::Size;
-use crate::engine::topics::TopicPatterns;
+use crate::engine::topics::{NameTemplate, Rename, TopicPatterns};
 use crate::engine::verify::{VerifyOptions, VerifyReport, verify};
 use crate::engine::{EngineError, Stop};
 use crate::kafka::{Client, Cluster, Retry};
@@ -171,7 +171,7 @@ impl Carrying<'_> {
         let repository = self.job.repository()?;
         let client = self.client(&order.cluster, &self.job.cluster).await?;
         let rename = format!("{}={}", order.topic, order.target_topic);
-        let rename = rename.parse().map_err(|error: EngineError| error)?;
+        let rename: Rename = rename.parse()?;
         let options = RestoreOptions {
             topics: TopicPatterns::literal(&order.topic),
             renames: vec![rename],
@@ -244,7 +244,7 @@ impl Carrying<'_> {
         let source = self.client(&order.source, &self.job.source).await?;
         let target = self.client(&order.target, &self.job.cluster).await?;
         let id = format!("migration-{}", self.job.job_id);
-        let rename = order.target_topic.parse().map_err(EngineError::from)?;
+        let rename: NameTemplate = order.target_topic.parse()?;
         let options = MirrorOptions {
             rename,
             transform: order.transform.clone(),

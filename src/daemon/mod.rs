@@ -39,10 +39,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use crate::api::{Answer, Problem, ProblemKind};
+use crate::api::{Answer, BackupSummary, Problem, ProblemKind};
 use crate::engine::EngineError;
+use crate::engine::expire;
 use crate::engine::mirror::MirrorReport;
 use crate::policy::{DaemonConfiguration, Diagnostics};
+use crate::repository::{Manifest, Repository};
 
 pub use catalogue::Catalogued;
 pub use cluster_ids::ClusterIds;
@@ -140,6 +142,63 @@ impl View {
         let is_over = |jobs: &JobList| jobs.get(&job_id).is_none_or(|job| job.state.is_ended());
         let jobs = jobs.wait_for(is_over).await.ok()?;
         jobs.get(&job_id).cloned()
+    }
+
+    /// A backup's manifest.
+    pub async fn manifest(&self, backup: &BackupSummary) -> Result<Manifest, Problem> {
+        let id = backup.backup_id;
+        self.in_repository(backup, move |repository| Ok(repository.manifest(&id)?))
+            .await
+    }
+
+    /// Takes a backup away; the bytes that became free.
+    ///
+    /// # Errors
+    ///
+    /// 409 when fewer than `min_backups` of its policy would be left, or a restore may need it; 503 while the repository is in use.
+    pub async fn delete_backup(&self, backup: &BackupSummary) -> Result<u64, Problem> {
+        let id = backup.backup_id;
+        let min_backups = self.min_backups(backup.policy.as_deref());
+        self.in_repository(backup, move |repository| {
+            expire::remove_one(repository, id, min_backups, Utc::now())
+        })
+        .await
+    }
+
+    /// How many of a policy's backups stay in any case.
+    fn min_backups(&self, policy: Option<&str>) -> u32 {
+        let configuration = self.configuration.borrow();
+        let mut policies = configuration.backups.iter();
+        let policy = policies.find(|known| Some(known.name.as_str()) == policy);
+        policy.map_or(1, |policy| policy.retention.min_backups)
+    }
+
+    async fn in_repository<T: Send + 'static>(
+        &self,
+        backup: &BackupSummary,
+        work: impl FnOnce(&Repository) -> Result<T, EngineError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let location = self
+            .configuration
+            .borrow()
+            .repositories
+            .get(&backup.repository)
+            .cloned();
+        let gone = || Problem::not_found("backup_id", backup.backup_id, "there is no such backup");
+        let location = location.ok_or_else(gone)?;
+        let done = run::in_a_thread("a thread at a repository", move || {
+            run::open_existing(&location)?
+                .map(|repository| work(&repository))
+                .transpose()
+        });
+        let done = done.await.map_err(|error| {
+            let problem = Problem::from(&error);
+            if problem.kind == ProblemKind::InternalError {
+                tracing::error!("a repository failed a call: {error}");
+            }
+            problem
+        });
+        done?.ok_or_else(gone)
     }
 
     /// The backups that are there now.

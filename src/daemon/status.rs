@@ -1,6 +1,7 @@
 //! What the daemon does, as one immutable value that everybody may read.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDate, Utc};
@@ -159,6 +160,14 @@ impl RunId {
     /// A new one, greater than those before.
     pub(super) fn now() -> Self {
         Self(Uuid::now_v7())
+    }
+}
+
+impl FromStr for RunId {
+    type Err = uuid::Error;
+
+    fn from_str(text: &str) -> Result<Self, uuid::Error> {
+        text.parse().map(Self)
     }
 }
 

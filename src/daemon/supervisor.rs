@@ -331,12 +331,12 @@ impl<E: Execute> Supervisor<E> {
         }
         let now = Instant::now();
         for run_id in self.runs.too_late(now) {
-            if let Some(run) = self.runs.remove(run_id) {
-                if let Some(policy) = run.task.policy() {
-                    let policy = &policy.name;
-                    tracing::warn!(%policy, "policy {policy}: a run had no place until its start_deadline, and is left out");
-                    self.missed(policy, 1);
-                }
+            if let Some(run) = self.runs.remove(run_id)
+                && let Some(policy) = run.task.policy()
+            {
+                let policy = &policy.name;
+                tracing::warn!(%policy, "policy {policy}: a run had no place until its start_deadline, and is left out");
+                self.missed(policy, 1);
             }
         }
         while let Some(run_id) = self.runs.next(now, &self.configuration.limits) {

@@ -1,10 +1,11 @@
-//! The daemon's port: health, metrics and status, read from its snapshots.
+//! The daemon's port: health, metrics and status, read from its snapshots; and the API, which sends it requests.
 
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -15,34 +16,72 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use crate::daemon::{RepositoryStatus, Status, View};
 
+mod api;
 mod health;
 mod page;
+mod tls;
+
+use api::Calls;
+pub use api::openapi;
+pub use tls::CertificateError;
+use tls::Certificates;
 
 /// Connections at once; more wait in the kernel's queue.
-const CONNECTIONS: usize = 64;
+const CONNECTIONS: usize = 1024;
 /// How long a client may take for its headers.
 const HEADERS_WITHIN: Duration = Duration::from_secs(10);
 /// What a request's headers may take.
 const HEADER_BYTES: usize = 16 << 10;
-/// A connection is not kept for longer, be it that its client takes nothing of its answer.
+/// A client must have shaken hands within this.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+/// A connection on which nothing is being answered is not kept for longer, be it that its client takes nothing of its answer.
 const CONNECTION_FOR: Duration = Duration::from_secs(300);
 
 /// The port, open.
 pub struct Server {
     listener: TcpListener,
+    shared: Arc<Shared>,
+}
+
+/// What connections share.
+struct Shared {
     view: View,
+    certificates: Certificates,
+    calls: Calls,
 }
 
 impl Server {
     /// Opens the port.
     pub async fn bind(address: SocketAddr, view: View) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
-        Ok(Self { listener, view })
+        let shared = Shared {
+            view,
+            certificates: Certificates::default(),
+            calls: Calls::default(),
+        };
+        Ok(Self {
+            listener,
+            shared: Arc::new(shared),
+        })
+    }
+
+    /// Whether it could prove who it is, where it is to.
+    ///
+    /// # Errors
+    ///
+    /// When the certificate or its key cannot be used.
+    pub fn check_certificate(&self) -> Result<(), CertificateError> {
+        let tls = self.shared.view.configuration.borrow().http.tls.clone();
+        match tls {
+            Some(tls) => self.shared.certificates.acceptor(&tls).map(drop),
+            None => Ok(()),
+        }
     }
 
     /// Where it listens; another port than asked for when that was 0.
@@ -53,7 +92,7 @@ impl Server {
     /// Serves for ever; elsewhere when the configuration says so.
     pub async fn serve(mut self) {
         let places = Arc::new(Semaphore::new(CONNECTIONS));
-        let mut configuration = self.view.configuration.clone();
+        let mut configuration = self.shared.view.configuration.clone();
         let mut listen = configuration.borrow().http.listen;
         loop {
             let accepted = async {
@@ -74,9 +113,9 @@ impl Server {
             };
             match (place, accepted) {
                 (Ok(place), Ok((stream, _))) => {
-                    let view = self.view.clone();
+                    let shared = Arc::clone(&self.shared);
                     tokio::spawn(async move {
-                        converse(stream, view).await;
+                        welcome(stream, shared).await;
                         drop(place);
                     });
                 }
@@ -105,34 +144,99 @@ impl Server {
     }
 }
 
-async fn converse(stream: TcpStream, view: View) {
+/// Speaks TLS where that is configured, and plain HTTP elsewhere.
+async fn welcome(stream: TcpStream, shared: Arc<Shared>) {
+    let tls = shared.view.configuration.borrow().http.tls.clone();
+    let Some(tls) = tls else {
+        return converse(stream, shared).await;
+    };
+    let acceptor = match shared.certificates.acceptor(&tls) {
+        Ok(acceptor) => acceptor,
+        Err(error) => return tracing::error!("{error}"),
+    };
+    match tokio::time::timeout(HANDSHAKE_WITHIN, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => converse(stream, shared).await,
+        Ok(Err(error)) => tracing::debug!("a client did not shake hands: {error}"),
+        Err(_) => tracing::debug!("a client took too long to shake hands"),
+    }
+}
+
+async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, shared: Arc<Shared>) {
+    let answering = Arc::new(AtomicUsize::new(0));
     let service = service_fn(|request| {
-        let response = answer(&request, &view);
-        async move { Ok::<_, Infallible>(response) }
+        let (shared, answering) = (Arc::clone(&shared), Answering::begin(&answering));
+        async move {
+            let response = answer(request, &shared).await;
+            drop(answering);
+            Ok::<_, Infallible>(response)
+        }
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADERS_WITHIN)
         .max_buf_size(HEADER_BYTES)
         .serve_connection(TokioIo::new(stream), service);
-    match tokio::time::timeout(CONNECTION_FOR, serving).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!("a connection ended: {error}"),
-        Err(_) => tracing::debug!("a connection took too long"),
+    tokio::pin!(serving);
+    loop {
+        match tokio::time::timeout(CONNECTION_FOR, &mut serving).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => return tracing::debug!("a connection ended: {error}"),
+            // Who waits for a job may wait for as long as that takes.
+            Err(_) if answering.load(Ordering::Relaxed) > 0 => {}
+            Err(_) => return tracing::debug!("a connection took too long"),
+        }
     }
 }
 
-fn answer(request: &Request<Incoming>, view: &View) -> Response<Full<Bytes>> {
-    let response = match request.uri().path() {
-        "/" | "/livez" | "/health" | "/readyz" | "/metrics" | "/status"
-            if ![Method::GET, Method::HEAD].contains(request.method()) =>
-        {
-            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
-            response
-                .headers_mut()
-                .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-            response
-        }
+/// Counts a request while it is being answered, however that ends.
+struct Answering(Arc<AtomicUsize>);
+
+impl Answering {
+    fn begin(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn answer(request: Request<Incoming>, shared: &Shared) -> Response<Full<Bytes>> {
+    let began = Instant::now();
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let (route, response) = if path == "/api" || path.starts_with("/api/") {
+        api::answer(request, &shared.view, &shared.calls).await
+    } else {
+        page_answer(&request, &shared.view)
+    };
+    let code = response.status().as_u16();
+    shared
+        .view
+        .metrics
+        .http_answered(route, code, began.elapsed());
+    tracing::debug!(%method, %path, code, "answered");
+    response
+}
+
+/// What is there without asking who asks.
+const PAGES: [&str; 6] = ["/", "/livez", "/health", "/readyz", "/metrics", "/status"];
+
+fn page_answer(request: &Request<Incoming>, view: &View) -> (&'static str, Response<Full<Bytes>>) {
+    let path = request.uri().path();
+    let Some(route) = PAGES.into_iter().find(|page| *page == path) else {
+        return ("none", text(StatusCode::NOT_FOUND, "nothing is here\n"));
+    };
+    if ![Method::GET, Method::HEAD].contains(request.method()) {
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
+        response
+            .headers_mut()
+            .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return (route, response);
+    }
+    let response = match route {
         "/livez" => text(StatusCode::OK, "ok\n"),
         "/readyz" | "/health" => {
             let verbose = request.uri().query() == Some("verbose");
@@ -144,17 +248,13 @@ fn answer(request: &Request<Incoming>, view: &View) -> Response<Full<Bytes>> {
             view.metrics.render(&view.status.borrow()),
         ),
         "/status" => status(view),
-        "/" => typed(
+        _ => typed(
             StatusCode::OK,
             "text/html; charset=utf-8",
             page::page(&view.status.borrow(), &view.repositories.borrow()).into_bytes(),
         ),
-        _ => text(StatusCode::NOT_FOUND, "nothing is here\n"),
     };
-    tracing::debug!(
-        method = %request.method(), path = request.uri().path(), code = response.status().as_u16(), "answered",
-    );
-    response
+    (route, response)
 }
 
 /// What `/status` shows.

@@ -3,10 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod access;
+mod api;
+mod api_abuse;
+mod api_documentation;
 mod backup;
 mod backup_and_restore;
 mod bad_input;
 mod byte_for_byte;
+mod called;
 mod check;
 mod cluster;
 mod compaction;

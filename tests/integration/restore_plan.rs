@@ -165,7 +165,7 @@ fn offsets_are_kept_exactly_or_refused_before_anything_is_created() {
     scene
         .run(
             "backup",
-            "--topic exact --topic exact.txn --start-offset earliest",
+            "--json --topic exact --topic exact.txn --start-offset earliest",
         )
         .done();
     scene

@@ -39,8 +39,18 @@ impl<'a> Daemon<'a> {
 
     /// The same with a directory for its state.
     pub fn start_remembering(scene: &'a Scene<'a>, policies: &str, state: &Path) -> Self {
+        Self::start_remembering_with(scene, "", policies, state)
+    }
+
+    /// The same with more in `kafkeep.toml`.
+    pub fn start_remembering_with(
+        scene: &'a Scene<'a>,
+        more: &str,
+        policies: &str,
+        state: &Path,
+    ) -> Self {
         let state = ["--state-directory", state.to_str().unwrap()];
-        Self::launch(scene, "", policies, &state, true)
+        Self::launch(scene, more, policies, &state, true)
     }
 
     /// The same under a systemd that reads nothing of what it is told.

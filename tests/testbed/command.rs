@@ -33,6 +33,13 @@ impl Outcome {
         self.json()
     }
 
+    /// What was printed for people, when it went well.
+    #[track_caller]
+    pub fn done_plain(&self) -> String {
+        assert_eq!(self.code, 0, "{self}");
+        self.stdout.trim_end().to_owned()
+    }
+
     /// Of a run that must have ended with this exit code, and said all this on standard error.
     #[track_caller]
     pub fn refused(&self, code: i32, said: &[&str]) {

@@ -1,0 +1,103 @@
+//! `kafkeep token`
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use clap::Args;
+use serde::Serialize;
+
+use crate::auth::{Grant, Scope};
+use crate::engine::topics::TopicPattern;
+use crate::policy::DaemonConfiguration;
+
+use super::{CliError, Exit, Global, output};
+
+/// Mint a token for the API, by a configured key with algorithm HS256
+#[derive(Debug, Args)]
+#[command(after_help = "\
+For development and first steps: in production, tokens come from who knows who people are, by RS256, ES256 or EdDSA.
+Without --cluster and --topic a token allows its scopes everywhere. A PATTERN is a name, a glob (orders.*) or a regular expression
+between slashes; ! excludes.
+
+Examples:
+  kafkeep token --subject alice --scope read
+  kafkeep token --key ops --subject ci --scope backup --scope read --cluster prod --topic 'orders.*' --expires 15m
+  curl -H \"Authorization: Bearer $(kafkeep token --subject alice --scope read)\" http://127.0.0.1:9644/api/kafka/backups")]
+pub struct TokenArgs {
+    /// The key, as it is called under [api.keys]; needless where there is one
+    #[arg(long, value_name = "NAME")]
+    key: Option<String>,
+    /// Whom the token is for: audit lines and limits go by it
+    #[arg(long, value_name = "NAME")]
+    subject: String,
+    /// What it allows: read, backup, restore, migrate, drain or admin; may be repeated
+    #[arg(long = "scope", value_name = "SCOPE", required = true, value_parser = scope)]
+    scopes: Vec<Scope>,
+    /// Only with these clusters; may be repeated
+    #[arg(long = "cluster", value_name = "PATTERN")]
+    clusters: Vec<TopicPattern>,
+    /// Only with these topics; may be repeated
+    #[arg(long = "topic", value_name = "PATTERN")]
+    topics: Vec<TopicPattern>,
+    /// For how long
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = humantime::parse_duration)]
+    expires: Duration,
+}
+
+#[derive(Serialize)]
+struct Report {
+    token: String,
+    expires_at: DateTime<Utc>,
+}
+
+fn scope(text: &str) -> Result<Scope, String> {
+    let known = Scope::ALL.into_iter().find(|scope| scope.name() == text);
+    known.ok_or_else(|| "write read, backup, restore, migrate, drain or admin".to_owned())
+}
+
+pub fn run(args: &TokenArgs, global: &Global) -> Result<Exit, CliError> {
+    let checked = match DaemonConfiguration::check(&global.config) {
+        Ok(checked) => checked,
+        Err(wrong) => {
+            output::complaint(&wrong);
+            return Ok(Exit::Configuration);
+        }
+    };
+    let Some(api) = checked.configuration.api else {
+        let directory = global.config.display();
+        return Err(CliError::Usage(format!(
+            "no key is configured under [api.keys] in {directory}/kafkeep.toml"
+        )));
+    };
+    let now = Utc::now();
+    let expires_at = chrono::TimeDelta::from_std(args.expires)
+        .ok()
+        .and_then(|expires| now.checked_add_signed(expires));
+    let expires_at =
+        expires_at.ok_or_else(|| CliError::Usage("--expires: that is too far away".to_owned()))?;
+    let key = match (&args.key, api.authority.keys.as_slice()) {
+        (Some(key), _) => key.clone(),
+        (None, [only]) => only.name.clone(),
+        (None, _) => {
+            return Err(CliError::Usage(
+                "several keys are configured: name one with --key".to_owned(),
+            ));
+        }
+    };
+    let texts = |patterns: &[TopicPattern]| patterns.iter().map(ToString::to_string).collect();
+    let grant = Grant {
+        subject: args.subject.clone(),
+        scopes: args.scopes.clone(),
+        clusters: texts(&args.clusters),
+        topics: texts(&args.topics),
+        expires_at,
+    };
+    let token = api
+        .authority
+        .mint(&key, &grant, now)
+        .map_err(|error| CliError::Usage(error.to_string()))?;
+    output::report(&Report { token, expires_at }, global, |report| {
+        output::line(&report.token)
+    })?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,104 @@
+//! `/api/kafka/backups`: what there is, and taking it away.
+
+use crate::api::{BackupDetails, BackupPage, DeletedBackup, Problem};
+use crate::auth::Scope;
+use crate::engine::topics::{Candidate, TopicPattern, TopicPatterns};
+use crate::repository::BackupId;
+
+use super::openapi::Failures;
+use super::query::Query;
+use super::{Answered, Call};
+
+const PARAMETERS: &[&str] = &[
+    "cluster",
+    "topic",
+    "repository",
+    "policy",
+    "status",
+    "limit",
+    "after",
+];
+
+/// The backups, newest first.
+#[utoipa::path(
+    get, path = "/api/kafka/backups", operation_id = "list_backups", tag = "backups",
+    params(
+        ("cluster" = Option<String>, Query, description = "only those of this cluster: its name, or Kafka's own id"),
+        ("topic" = Option<String>, Query, description = "only those with such a topic: a name or a pattern"),
+        ("repository" = Option<String>, Query, description = "only those in this repository"),
+        ("policy" = Option<String>, Query, description = "only those of this policy"),
+        ("status" = Option<String>, Query, description = "only those that are completed, or incomplete"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "how many at once; 100 by default"),
+        ("after" = Option<String>, Query, description = "the next of the page before"),
+    ),
+    responses((status = 200, description = "A page of them.", body = BackupPage), Failures),
+)]
+pub(super) async fn list(call: Call<'_>) -> Result<Answered, Problem> {
+    call.needs(Scope::Read)?;
+    let query = Query::read(call.request.uri().query(), PARAMETERS)?;
+    let limit = query.limit()?;
+    let after: Option<BackupId> = query.value("after", "the id of a backup")?;
+    let topic: Option<TopicPattern> = query.value("topic", "a pattern")?;
+    let topic = topic.map(|pattern| TopicPatterns::new(vec![pattern]));
+    let (backups, damaged) = call.backups(Scope::Read).await;
+    let same = |wanted: Option<&str>, is: Option<&str>| wanted.is_none() || wanted == is;
+    let wanted = backups.iter().rev().filter(|backup| {
+        let summary = &backup.summary;
+        let has_topic = topic.as_ref().is_none_or(|patterns| {
+            summary.topics.iter().any(|name| {
+                patterns.chooses(Candidate {
+                    name,
+                    is_internal: false,
+                })
+            })
+        });
+        let cluster = query.text("cluster");
+        (same(cluster, backup.cluster.as_deref()) || cluster == Some(&summary.kafka_cluster_id))
+            && same(query.text("repository"), Some(&summary.repository))
+            && same(query.text("policy"), summary.policy.as_deref())
+            && same(query.text("status"), Some(&summary.status.to_string()))
+            && after.is_none_or(|after| summary.backup_id < after)
+            && has_topic
+    });
+    // One more tells whether there is another page.
+    let mut page: Vec<_> = wanted
+        .take(limit + 1)
+        .map(|backup| backup.shown())
+        .collect();
+    let is_last = page.len() <= limit;
+    page.truncate(limit);
+    let last = page.last().map(|backup| backup.backup_id.to_string());
+    Answered::ok(&BackupPage {
+        backups: page,
+        next: last.filter(|_| !is_last),
+        damaged: damaged.iter().map(BackupId::to_string).collect(),
+    })
+}
+
+/// A backup, in full.
+#[utoipa::path(
+    get, path = "/api/kafka/backups/{backup_id}", operation_id = "show_backup", tag = "backups",
+    params(("backup_id" = String, Path, description = "the backup")),
+    responses((status = 200, description = "The backup.", body = BackupDetails), Failures),
+)]
+pub(super) async fn show(call: Call<'_>, id: &str) -> Result<Answered, Problem> {
+    let backup = call.backup(id, Scope::Read).await?;
+    let manifest = call.view.manifest(&backup.summary).await?;
+    Answered::ok(&BackupDetails::new(backup.shown(), &manifest))
+}
+
+/// Takes a backup away, unless fewer than `min_backups` would be left.
+#[utoipa::path(
+    delete, path = "/api/kafka/backups/{backup_id}", operation_id = "delete_backup", tag = "backups",
+    params(("backup_id" = String, Path, description = "the backup")),
+    responses((status = 200, description = "It is gone.", body = DeletedBackup), Failures),
+)]
+pub(super) async fn delete(call: Call<'_>, id: &str) -> Result<Answered, Problem> {
+    let backup = call.backup(id, Scope::Admin).await?;
+    let freed_bytes = call.view.delete_backup(&backup.summary).await?;
+    Answered::ok(&DeletedBackup {
+        backup_id: backup.summary.backup_id,
+        status: "deleted",
+        freed_bytes,
+    })
+}

@@ -1,0 +1,45 @@
+//! `/api/kafka/metrics`: the documented figures.
+
+use chrono::Utc;
+
+use crate::api::{BackupMetrics, OrderKind, Problem};
+use crate::auth::Scope;
+use crate::daemon::{JobState, RunState, Work};
+
+use super::openapi::Failures;
+use super::{Answered, Call};
+
+/// Figures of the backups.
+#[utoipa::path(
+    get, path = "/api/kafka/metrics", operation_id = "metrics", tag = "backups",
+    responses((status = 200, description = "The figures.", body = BackupMetrics), Failures),
+)]
+pub(super) async fn answer(call: Call<'_>) -> Result<Answered, Problem> {
+    call.needs(Scope::Read)?;
+    let now = Utc::now();
+    let (backups, _) = call.backups(Scope::Read).await;
+    let status = call.view.status.borrow().clone();
+    let of_policies = status.policies.iter().flat_map(|policy| &policy.running);
+    let of_policies =
+        of_policies.filter(|run| run.work == Work::Backup && run.state != RunState::Waiting);
+    let jobs = call.view.jobs.borrow().clone();
+    let of_jobs = jobs.values().filter(|job| {
+        let works = matches!(job.state, JobState::Running | JobState::Stopping);
+        job.kind == OrderKind::Backup && works
+    });
+    let active = of_policies.count() + of_jobs.count();
+    let repositories = call.view.repositories.borrow().clone();
+    let size = repositories
+        .iter()
+        .map(|repository| repository.size_bytes)
+        .sum();
+    let summaries = backups.iter().map(|backup| backup.summary.as_ref());
+    let failed_today = status.failed_backups.today(now);
+    Answered::ok(&BackupMetrics::new(
+        summaries,
+        size,
+        active as u64,
+        failed_today,
+        now,
+    ))
+}

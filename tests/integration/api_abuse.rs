@@ -1,0 +1,160 @@
+//! Clients that mean no good: the daemon's memory stays what it is, its backups go on, and it answers others.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::called::{Answer, Called};
+use crate::scene::{Scene, numbered};
+use crate::served::policy;
+use crate::testbed::Compression;
+
+/// What the daemon holds in memory now, in bytes.
+fn resident(called: &Called<'_>) -> u64 {
+    let status =
+        fs::read_to_string(format!("/proc/{}/status", called.daemon.process.id())).unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .unwrap();
+    line.trim()
+        .trim_end_matches(" kB")
+        .trim()
+        .parse::<u64>()
+        .unwrap()
+        * 1024
+}
+
+fn connect(port: u16) -> TcpStream {
+    let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .unwrap();
+    stream
+        .set_write_timeout(Some(Duration::from_secs(60)))
+        .unwrap();
+    stream
+}
+
+/// A gigabyte in chunks, as far as it is taken; what was answered.
+fn pour(port: u16, token: &str) -> String {
+    let mut stream = connect(port);
+    let head = format!(
+        "POST /api/kafka/migrate HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\
+         Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
+    for _ in 0..(1 << 30) / 0x10000 {
+        if stream.write_all(chunk.as_bytes()).is_err() {
+            break;
+        }
+    }
+    let mut answer = [0; 4096];
+    let length = stream.read(&mut answer).unwrap_or(0);
+    String::from_utf8_lossy(&answer[..length]).into_owned()
+}
+
+#[test]
+fn abuse_costs_neither_memory_nor_backups_nor_answers() {
+    let scene = Scene::shared();
+    let topic = "abuse";
+    scene.client.create_topic(topic, 1, &[]);
+    scene
+        .client
+        .produce(topic, 0, Compression::None, numbered(0, 100));
+    let called = Called::start(&scene);
+    called
+        .daemon
+        .write_policies(&policy("abused", topic, "1s", ""));
+    let succeeded = || {
+        let series = "kafkeep_policy_runs_total{policy=\"abused\",result=\"success\"}";
+        called.daemon.metric(series).unwrap_or(0.0)
+    };
+    called
+        .daemon
+        .wait_until("backups run", |_| succeeded() >= 1.0);
+    // What all of it takes once is there before it is measured.
+    called.get("/api/kafka/backups").ok();
+    called.get("/api/openapi.json").ok();
+    let port = called.daemon.port;
+    let (before, runs_before) = (resident(&called), succeeded());
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let watching = scope.spawn(|| {
+            let mut slowest = Duration::ZERO;
+            while !over.load(Ordering::Relaxed) {
+                let began = Instant::now();
+                assert_eq!(called.daemon.get("/livez").0, 200);
+                slowest = slowest.max(began.elapsed());
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            slowest
+        });
+        // Five hundred that never end their headers.
+        let mut slow: Vec<TcpStream> = (0..500).map(|_| connect(port)).collect();
+        for stream in &mut slow {
+            stream
+                .write_all(b"GET /api/kafka/backups HTTP/1.1\r\nX-Slow: ")
+                .unwrap();
+        }
+        // Ten thousand tokens that nobody signed.
+        let forging = scope.spawn(|| {
+            let token = called.token("--subject eve --scope admin");
+            let (head, _) = token.rsplit_once('.').unwrap();
+            let mut stream = connect(port);
+            let mut answer = vec![0; 1 << 16];
+            for number in 0..10_000 {
+                let request = format!(
+                    "GET /api/kafka/backups HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {head}.{number:043}\r\n\r\n"
+                );
+                stream.write_all(request.as_bytes()).unwrap();
+                let length = stream.read(&mut answer).unwrap();
+                assert!(answer[..length].starts_with(b"HTTP/1.1 401"), "{number}");
+            }
+        });
+        for stream in &mut slow {
+            stream.write_all(b"x").unwrap();
+        }
+        let token = called.token("--subject mallory --scope admin");
+        let poured = pour(port, &token);
+        assert!(
+            poured.is_empty() || poured.starts_with("HTTP/1.1 413"),
+            "{poured}"
+        );
+        let said = "POST /api/kafka/migrate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000000000\r\n";
+        let said = format!("{said}Connection: close\r\nAuthorization: Bearer {token}\r\n\r\n{{");
+        assert_eq!(Answer::to(port, &said).code, 413);
+        for nested in ["[", "{\"a\":"] {
+            let body = nested.repeat((1 << 20) / nested.len() - 1);
+            let answer = called.call("POST", "/api/kafka/migrate", &[], &body);
+            assert_eq!(answer.code, 400, "{answer:?}");
+        }
+        let endless = format!(
+            "GET /livez HTTP/1.1\r\nX-Long: {}\r\n\r\n",
+            "x".repeat(1 << 20)
+        );
+        let mut stream = connect(port);
+        stream.write_all(endless.as_bytes()).ok();
+        forging.join().unwrap();
+        called
+            .daemon
+            .wait_until("backups go on", |_| succeeded() > runs_before + 2.0);
+        called
+            .post(
+                "/api/kafka/clusters/prod/backup",
+                &json!({ "topic": topic }),
+            )
+            .ok();
+        over.store(true, Ordering::Relaxed);
+        let slowest = watching.join().unwrap();
+        // It hangs for nobody; how fast it is is not for a test to say.
+        assert!(slowest < Duration::from_secs(10), "{slowest:?}");
+    });
+    let grown = resident(&called).saturating_sub(before);
+    assert!(grown < 32 << 20, "{grown} bytes more are in memory");
+}
