@@ -26,26 +26,30 @@ fn session() -> Vec<(String, String)> {
 
 /// Whether a text is what is shown, where `…` stands for whatever there is.
 fn is_shown(text: &str, shown: &str) -> bool {
-    let mut parts = shown.split('…');
-    let first = parts.next().unwrap();
-    let Some(mut rest) = text.strip_prefix(first) else {
+    let Some((first, parts)) = shown.split_once('…') else {
+        return text == shown;
+    };
+    let (parts, last) = parts.rsplit_once('…').unwrap_or(("", parts));
+    let ends = text
+        .strip_prefix(first)
+        .and_then(|rest| rest.strip_suffix(last));
+    let Some(mut rest) = ends else {
         return false;
     };
-    let mut last = first;
-    for part in parts {
-        let Some(at) = rest.find(part) else {
-            return false;
-        };
-        rest = &rest[at + part.len()..];
-        last = part;
-    }
-    rest.is_empty() || (last.is_empty() && shown.ends_with('…'))
+    parts.split('…').all(|part| match rest.split_once(part) {
+        Some((_, behind)) => {
+            rest = behind;
+            true
+        }
+        None => false,
+    })
 }
 
 #[test]
 fn what_is_left_out_of_a_shown_answer_is_only_what_it_says() {
     assert!(is_shown("{\"a\":1,\"b\":2}", "{\"a\":…,\"b\":2}"));
     assert!(is_shown("abc", "abc"));
+    assert!(is_shown("{{}}", "{…}"));
     assert!(!is_shown("abcd", "abc"));
     assert!(!is_shown("{\"a\":1,\"b\":3}", "{\"a\":…,\"b\":2}"));
 }
