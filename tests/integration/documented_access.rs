@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::scene::{Scene, numbered};
 use crate::testbed::acl::{self, Acl};
-use crate::testbed::group::Group;
+use crate::testbed::group::{Group, transaction};
 use crate::testbed::{Broker, Compression, Outcome, Properties, Release};
 
 const PASSWORD: &str = "secret";
@@ -307,6 +307,35 @@ fn prove_restore(command: &Command) {
     }
 }
 
+fn prove_drain(command: &Command) {
+    for case in cases(command) {
+        let scene = Scene::on(guarded());
+        scene.client.create_topic(&case.name, 1, &[]);
+        let values: Vec<String> = (0..RECORDS).map(|n| n.to_string()).collect();
+        let address = scene.broker.address();
+        transaction(&address, &case.name, &case.name, &values, true);
+        // Behind the last record: the marker of the transaction is left.
+        Group::new(&address, &case.name).commit(&case.name, 0, RECORDS, "");
+        let arguments = command.arguments.replace("NAME", &case.name);
+        let arguments = format!("--json --stable-checks 1 --topic {} {arguments}", case.name);
+        let outcome = run_as(&scene, &case.user, "drain", &arguments);
+        case.judge(&outcome);
+        if case.lacks.is_none() {
+            assert_eq!(outcome.json()["status"], "drained", "{outcome}");
+            continue;
+        }
+        assert_eq!(outcome.code, 1, "{outcome}");
+        if case.lacks.as_ref().is_some_and(is_read) {
+            // Where to describe is all that one may do, a marker is as good as a record.
+            let right = Acl::allow(&case.user, "Describe", "topic", &case.name);
+            acl::add(&address, &[right]);
+            let outcome = run_as(&scene, &case.user, "drain", &arguments);
+            assert_eq!(outcome.code, 2, "{outcome}");
+            case.judge(&outcome);
+        }
+    }
+}
+
 fn is_read(right: &Right) -> bool {
     right.operation == "Read"
 }
@@ -314,12 +343,13 @@ fn is_read(right: &Right) -> bool {
 #[test]
 fn the_documented_acls_are_enough_and_one_less_is_an_error_that_names_it() {
     let commands = documented();
-    assert!(commands.len() >= 8);
+    assert!(commands.len() >= 9);
     std::thread::scope(|scope| {
         for command in &commands {
             let prove = match command.verb.as_str() {
                 "backup" => prove_backup,
                 "restore" => prove_restore,
+                "drain" => prove_drain,
                 verb => panic!("nothing is known of {verb}"),
             };
             scope.spawn(move || prove(command));

@@ -1,7 +1,9 @@
 //! Whether a group is drained: what a check says of logs of every kind.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -47,10 +49,13 @@ fn commit(broker: &Broker, group: &str, topic: &str, partition: i32, offset: i64
     Group::new(&broker.address(), group).commit(topic, partition, offset, "");
 }
 
+/// A line that a watch is to show comes within this, or never.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// `kafkeep drain --watch`, whose lines are read one by one.
 pub struct Watching {
     process: Child,
-    lines: std::io::Lines<BufReader<ChildStdout>>,
+    lines: Receiver<String>,
 }
 
 impl Watching {
@@ -69,16 +74,22 @@ impl Watching {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let shown = BufReader::new(process.stdout.take().unwrap());
+        let (sender, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            shown
+                .lines()
+                .map_while(Result::ok)
+                .try_for_each(|line| sender.send(line))
+        });
         Self { process, lines }
     }
 
     /// The next line that has this text.
     #[track_caller]
     pub fn shows(&mut self, text: &str) -> String {
-        let mut shown = String::new();
-        for line in self.lines.by_ref() {
-            let line = line.unwrap();
+        let (mut shown, deadline) = (String::new(), Instant::now() + PATIENCE);
+        while let Some(line) = self.next(deadline) {
             if line.contains(text) {
                 return line;
             }
@@ -88,11 +99,25 @@ impl Watching {
         panic!("{text:?} is not in:\n{shown}");
     }
 
+    fn next(&self, deadline: Instant) -> Option<String> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        self.lines.recv_timeout(left).ok()
+    }
+
+    /// Sends it a signal: `STOP` and `CONT` let it miss what happens in between.
+    fn signal(&self, name: &str) {
+        let pid = self.process.id().to_string();
+        let sent = Command::new("kill")
+            .args([format!("-{name}"), pid])
+            .status();
+        assert!(sent.unwrap().success());
+    }
+
     /// The exit code at the end.
     pub fn ends(mut self) -> i32 {
-        for line in self.lines.by_ref() {
-            line.unwrap();
-        }
+        let deadline = Instant::now() + PATIENCE;
+        while self.next(deadline).is_some() {}
+        assert!(Instant::now() < deadline, "the watch does not end");
         self.process.wait().unwrap().code().unwrap()
     }
 }
@@ -463,6 +488,33 @@ fn a_recreated_topic_is_another_log_whatever_was_committed() {
 }
 
 #[test]
+fn a_topic_that_is_recreated_while_it_is_watched_is_told_by_its_id() {
+    let scene = Scene::shared();
+    let (broker, topic, group) = (scene.broker, "drain.reborn", "drain.reborn.g");
+    let address = broker.address();
+    let create = || {
+        scene.client.create_topic(topic, 1, &[]);
+        scene
+            .client
+            .produce(topic, 0, Compression::None, numbered(0, 9));
+        commit(broker, group, topic, 0, 5);
+    };
+    create();
+    let mut watching = Watching::start(&address, &format!("--group {group}"));
+    watching.shows("stopped, 4 left");
+    // All happens between two checks.
+    watching.signal("STOP");
+    scene.client.delete_topic(topic);
+    let is_gone = |client: &Client| !client.topics().contains(&topic.to_owned());
+    scene.client.wait_until("the deletion", is_gone);
+    create();
+    watching.signal("CONT");
+    watching.shows("recreated, 9 left");
+    commit(broker, group, topic, 0, 7);
+    watching.shows("2 left");
+}
+
+#[test]
 fn a_watch_sees_commits_go_back_and_ends_when_all_is_consumed() {
     let scene = Scene::shared();
     let (broker, topic, group) = (scene.broker, "drain.rewound", "drain.rewound.g");
@@ -503,33 +555,30 @@ fn by_time_what_was_produced_before_a_moment_must_be_consumed() {
     };
     commit(broker, group, topic, 0, 5);
     expect(&at("2023-11-14T22:13:26Z"), "stopped", &[0]);
+    // What is of 22:13:25 may be left, but without members nobody will consume it.
+    let report = at("2023-11-14T22:13:25Z");
+    expect(&report, "stopped", &[0]);
+    let oldest = |report: &Value| report["partition_details"][0]["oldest_unconsumed"].clone();
+    assert_eq!(oldest(&report), "2023-11-14T22:13:25Z");
+    let member = Group::new(&address, group).join(topic);
+    let report = at("2023-11-14T22:13:25Z");
+    expect(&report, "drained", &[]);
+    assert_eq!(
+        (&report["total_lag"], oldest(&report)),
+        (&json!(5), json!("2023-11-14T22:13:25Z"))
+    );
+    expect(&at("2023-11-14T22:13:26Z"), "draining", &[0]);
+    let aged = |age: &str| {
+        check(
+            &address,
+            &format!("--group {group} --strategy time_based --max-age {age}"),
+        )
+    };
+    expect(&aged("1h"), "draining", &[0]);
+    expect(&aged("1000years"), "drained", &[]);
+    drop(member);
     commit(broker, group, topic, 0, 10);
     expect(&at("2023-11-14T22:13:26Z"), "drained", &[]);
-    // Somebody lives: with a member, what is younger may be left.
-    let member = Group::new(&address, group)
-        .with("session.timeout.ms", "10000")
-        .join(topic);
-    commit(broker, "drain.time.other", topic, 0, 5);
-    drop(member);
-    let report = check(
-        &address,
-        "--group drain.time.other --strategy time --before 2023-11-14T22:13:25Z",
-    );
-    // 22:13:25 is the first that may be left, but nobody will consume it.
-    expect(&report, "stopped", &[0]);
-    assert_eq!(
-        report["partition_details"][0]["oldest_unconsumed"],
-        "2023-11-14T22:13:25Z"
-    );
-    let report = check(
-        &address,
-        "--group drain.time.other --strategy time_based --max-age 1h",
-    );
-    expect(&report, "stopped", &[0]);
-    assert_eq!(
-        report["partition_details"][0]["oldest_unconsumed"],
-        Value::Null
-    );
 }
 
 #[test]

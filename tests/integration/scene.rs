@@ -68,8 +68,8 @@ impl<'a> Scene<'a> {
         self.directory.path().join(name)
     }
 
-    /// `kafkeep VERB --repository … ARGUMENTS`, with the cluster where the verb takes one; words are separated by
-    /// spaces.
+    /// `kafkeep VERB --repository … ARGUMENTS`, with the repository and the cluster where the verb takes one; words are
+    /// separated by spaces.
     pub fn run(&self, verb: &str, arguments: &str) -> Outcome {
         kafkeep(self.command_line(verb, arguments))
     }
@@ -86,8 +86,13 @@ impl<'a> Scene<'a> {
     }
 
     fn command_line(&self, verb: &str, arguments: &str) -> Vec<String> {
-        let mut all = vec![verb.to_owned(), "--repository".to_owned()];
-        all.push(self.repository().display().to_string());
+        let mut all = vec![verb.to_owned()];
+        if verb != "drain" {
+            all.extend([
+                "--repository".to_owned(),
+                self.repository().display().to_string(),
+            ]);
+        }
         if ["backup", "restore"].contains(&verb) && !arguments.contains("--bootstrap-servers") {
             all.extend(["--bootstrap-servers".to_owned(), self.servers.clone()]);
         }

@@ -84,9 +84,15 @@ fn a_range_is_clear_exactly_where_no_record_lies_in_it() {
 }
 
 #[test]
-fn the_first_records_timestamp_is_told_also_where_the_header_has_a_delete_horizon() {
+fn the_first_records_timestamp_is_told_wherever_it_stands() {
     let bytes = golden("compacted-none");
     for (offset, timestamp) in records(&bytes).into_iter().take(4) {
+        let walked = look(&bytes, offset, offset + 1, &[]);
+        assert_eq!(walked, Walked::Record(timestamp), "{offset}");
+    }
+    // Within a batch without holes, too.
+    let bytes = golden("shapes-gzip");
+    for (offset, timestamp) in records(&bytes) {
         let walked = look(&bytes, offset, offset + 1, &[]);
         assert_eq!(walked, Walked::Record(timestamp), "{offset}");
     }
