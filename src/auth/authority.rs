@@ -48,7 +48,7 @@ pub struct Grant {
 /// What is read of a token; `exp`, `nbf`, `iss` and `aud` are judged by the library.
 #[derive(Debug, Deserialize)]
 struct Claims {
-    sub: String,
+    sub: Option<String>,
     #[serde(default)]
     scope: Words,
     #[serde(default)]
@@ -110,7 +110,7 @@ impl Authority {
         let claims = decoded
             .map_err(|error| AuthError::Refused(reason(error.kind())))?
             .claims;
-        caller(&claims)
+        caller(key, &claims)
     }
 
     fn validation(&self, key: &Key) -> Validation {
@@ -213,8 +213,9 @@ struct Minted<'a> {
     topics: Option<Vec<String>>,
 }
 
-fn caller(claims: &Claims) -> Result<Caller, AuthError> {
-    if claims.sub.is_empty() || claims.sub.len() > SUBJECT_LIMIT {
+fn caller(key: &Key, claims: &Claims) -> Result<Caller, AuthError> {
+    let subject = claims.sub.as_deref().unwrap_or_default();
+    if subject.is_empty() || subject.len() > SUBJECT_LIMIT {
         return Err(AuthError::Refused("its subject is no name"));
     }
     let patterns = |texts: &Option<Vec<String>>| match texts {
@@ -226,7 +227,8 @@ fn caller(claims: &Claims) -> Result<Caller, AuthError> {
     let words = claims.scope.iter().chain(claims.scopes.iter());
     let scopes = words.filter_map(|word| Scope::ALL.into_iter().find(|scope| scope.name() == word));
     Ok(Caller {
-        subject: claims.sub.clone(),
+        subject: subject.to_owned(),
+        key: key.name.clone(),
         scopes: scopes.collect(),
         clusters: patterns(&claims.clusters)?,
         topics: patterns(&claims.topics)?,

@@ -51,6 +51,8 @@ impl Scope {
 pub struct Caller {
     /// Who.
     pub subject: String,
+    /// The key, as it is called in the configuration, that vouches for it: whoever signs by it may say any subject.
+    pub key: String,
     /// What that one may do.
     pub(super) scopes: Vec<Scope>,
     /// Where; everywhere when none is said.
@@ -122,6 +124,7 @@ mod tests {
         };
         Caller {
             subject: "alice".to_owned(),
+            key: "ops".to_owned(),
             scopes: scopes.to_vec(),
             clusters: clusters.map(patterns),
             topics: topics.map(patterns),

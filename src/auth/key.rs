@@ -90,9 +90,16 @@ impl Key {
     ///
     /// # Errors
     ///
-    /// When the file cannot be read, or holds no public key for the algorithm.
+    /// When the file cannot be read, or holds no public key for the algorithm. A private key is refused: who verifies needs none.
     pub fn public(name: &str, algorithm: KeyAlgorithm, path: &Path) -> Result<Self, KeyError> {
         let pem = read(path)?;
+        if String::from_utf8_lossy(&pem).contains("PRIVATE KEY-----") {
+            let message = format!(
+                "{} holds a private key, which is for those who make tokens: give the public one (openssl pkey -pubout)",
+                path.display()
+            );
+            return Err(KeyError::Unusable(message));
+        }
         let key = match algorithm {
             KeyAlgorithm::Rs256 => DecodingKey::from_rsa_pem(&pem),
             KeyAlgorithm::Es256 => DecodingKey::from_ec_pem(&pem),

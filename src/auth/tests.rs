@@ -57,6 +57,9 @@ fn tokens_of_another_maker_are_taken_or_refused_each_for_its_reason() {
         match (bearing(&token), expected.as_str()) {
             (Ok(caller), "ok") => {
                 assert_eq!(caller.subject, "alice", "{name}");
+                let of_set = caller.key.strip_prefix("sets-");
+                let kid = of_set.map_or(caller.key.clone(), |key| format!("set-{key}"));
+                assert!(kid == name || caller.key == "hs", "{name} by {kid}");
                 assert!(
                     caller.has(Scope::Read) && caller.has(Scope::Backup),
                     "{name}"
@@ -173,6 +176,15 @@ fn keys_that_are_too_small_or_of_another_kind_are_refused() {
         let refused = refused(Key::public("x", algorithm, &golden(file)));
         assert!(refused.contains("holds no public key"), "{file}: {refused}");
     }
+    // Who verifies needs no private key, and has none lie about.
+    let directory = tempfile::tempdir().unwrap();
+    let private = directory.path().join("private.pem");
+    let pem = std::fs::read_to_string(golden("rsa.pem")).unwrap();
+    for kind in ["PRIVATE KEY", "RSA PRIVATE KEY"] {
+        std::fs::write(&private, pem.replace("PUBLIC KEY", kind)).unwrap();
+        let refused = refused(Key::public("x", KeyAlgorithm::Rs256, &private));
+        assert!(refused.contains("holds a private key"), "{refused}");
+    }
     assert!(refused(Key::set("x", KeyAlgorithm::Rs256, &golden("rsa.pem"))).contains("no key set"));
     assert!(
         refused(Key::set("x", KeyAlgorithm::Rs256, &golden("none.json")))
@@ -214,17 +226,83 @@ fn a_key_set_is_read_again_when_it_changes_and_a_broken_one_changes_nothing() {
     verify().unwrap();
 }
 
+#[test]
+fn a_key_set_may_hold_keys_that_are_not_known_here() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("jwks.json");
+    let mut all: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(golden("jwks.json")).unwrap()).unwrap();
+    let known = all["keys"].as_array_mut().unwrap();
+    let mut for_encryption = known[0].clone();
+    for_encryption["use"] = "enc".into();
+    for_encryption["alg"] = "RSA-OAEP-512".into();
+    let others = [
+        for_encryption,
+        serde_json::json!({ "kty": "AKP", "alg": "ML-DSA-44", "pub": "AAAA", "kid": "set-rsa" }),
+        serde_json::json!({ "kty": "OKP", "crv": "X25519", "x": "AAAA", "kid": "set-rsa", "use": "enc" }),
+        serde_json::json!({ "kty": "EC", "crv": "secp256k1", "x": "AAAA", "y": "AAAA", "kid": "set-rsa" }),
+        // Symmetric keys do not belong into a set, and are none here.
+        serde_json::json!({ "kty": "oct", "k": "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY", "kid": "hs", "alg": "HS256" }),
+    ];
+    known.extend(others);
+    std::fs::write(&path, all.to_string()).unwrap();
+    let mut authority = authority();
+    authority.keys = vec![Key::set("sso", KeyAlgorithm::Rs256, &path).unwrap()];
+    let bearing = |name: &str| authority.verify(Some(&format!("Bearer {}", tokens()[name].0)));
+    assert_eq!(bearing("set-rsa").unwrap().key, "sso");
+    for other in ["set-ec", "set-ed", "hs", "rsa"] {
+        assert!(bearing(other).is_err(), "{other}");
+    }
+}
+
+#[test]
+fn the_parts_of_different_tokens_make_no_other() {
+    let (authority, tokens) = (authority(), tokens());
+    let made: Vec<&str> = tokens.values().map(|(token, _)| token.as_str()).collect();
+    let parts: Vec<Vec<&str>> = made
+        .iter()
+        .map(|token| token.split('.').collect())
+        .collect();
+    for header in &parts {
+        for claims in &parts {
+            for signature in &parts {
+                let token = [header[0], claims[1], signature[2]].join(".");
+                let verified = authority.verify(Some(&format!("Bearer {token}")));
+                assert!(
+                    verified.is_err() || made.contains(&token.as_str()),
+                    "{token}"
+                );
+            }
+        }
+    }
+}
+
+/// A letter exchanged, put in, or taken out; two exchanged for each other; the rest cut off.
+fn changed(token: &str, how: usize, at: usize, letter: char) -> String {
+    let mut letters: Vec<char> = token.chars().collect();
+    match how {
+        0 => letters[at] = letter,
+        1 => letters.insert(at, letter),
+        2 => drop(letters.remove(at)),
+        3 => letters.swap(at, (at + 1) % token.len()),
+        _ => letters.truncate(at),
+    }
+    letters.into_iter().collect()
+}
+
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1024))]
+
     #[test]
-    fn a_token_with_anything_changed_is_refused(name in prop::sample::select(vec!["hs", "rsa", "ec", "ed"]), at in any::<prop::sample::Index>(), to in any::<u8>()) {
+    fn a_token_with_anything_changed_is_refused(
+        name in prop::sample::select(vec!["hs", "rsa", "ec", "ed", "set-rsa", "set-ec", "set-ed"]),
+        how in 0..5_usize,
+        at in any::<prop::sample::Index>(),
+        letter in "[!-~]|[A-Za-z0-9_.-]",
+    ) {
         let (token, _) = &tokens()[name];
-        let mut bytes = token.clone().into_bytes();
-        let at = at.index(bytes.len());
-        prop_assume!(to.is_ascii() && bytes[at] != to && !to.is_ascii_whitespace());
-        // The last letter of a part holds bits that mean nothing.
-        let is_last = at + 1 == bytes.len() || bytes[at + 1] == b'.';
-        prop_assume!(!is_last);
-        bytes[at] = to;
-        prop_assert!(bearing(std::str::from_utf8(&bytes).unwrap()).is_err());
+        let other = changed(token, how, at.index(token.len()), letter.chars().next().unwrap());
+        prop_assume!(other != *token);
+        prop_assert!(bearing(&other).is_err(), "{other}");
     }
 }

@@ -542,6 +542,62 @@ fn keys_of_the_api_that_let_nobody_in_or_everybody_are_told() {
 }
 
 #[test]
+fn keys_of_the_api_that_do_not_fit_their_algorithm_are_told() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tokens");
+    let ec = golden.join("ec.pem").display().to_string();
+    let directory = directory(&[("short.key", "0123456789\n")]);
+    let short = directory.path().join("short.key");
+    std::fs::set_permissions(&short, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let secret = format!("secret = {{ file = '{}' }}", short.display());
+    let told = |key: &str| {
+        let told = told_of_kafkeep(&format!(
+            "[api]\nissuer = 'i'\naudience = 'a'\n[api.keys.ops]\n{key}\n"
+        ));
+        assert!(told.contains("DIR/kafkeep.toml:1"), "{told}");
+        told
+    };
+    for (key, words) in [
+        (
+            format!("algorithm = 'HS256'\n{secret}"),
+            "the secret has 10 bytes, and HS256 needs 32 or more",
+        ),
+        (
+            format!("algorithm = 'HS256'\npublic_key_file = '{ec}'"),
+            "HS256 goes by a secret, and by that alone",
+        ),
+        (
+            format!("algorithm = 'HS256'\n{secret}\njwks_file = '/x'"),
+            "HS256 goes by a secret, and by that alone",
+        ),
+        (
+            format!("algorithm = 'ES256'\n{secret}"),
+            "this algorithm goes by either public_key_file or jwks_file",
+        ),
+        (
+            format!("algorithm = 'ES256'\npublic_key_file = '{ec}'\njwks_file = '/x'"),
+            "this algorithm goes by either public_key_file or jwks_file",
+        ),
+        (
+            format!("algorithm = 'RS256'\npublic_key_file = '{ec}'"),
+            "holds no public key for RS256 in PEM",
+        ),
+        (
+            "algorithm = 'EdDSA'\njwks_file = '/none.json'".to_owned(),
+            "/none.json cannot be read",
+        ),
+        (secret.clone(), "`algorithm` is missing"),
+        (
+            "algorithm = 'HS256'\nsecret = '0123456789abcdef0123456789abcdef'".to_owned(),
+            "a secret does not belong into this file",
+        ),
+    ] {
+        let told = told(&key);
+        assert!(told.contains(words), "{words} is not in\n{told}");
+        assert!(!told.contains("0123456789"), "{told}");
+    }
+}
+
+#[test]
 fn object_storage_is_not_built_yet() {
     let told = told_of_kafkeep("[repositories.far]\nurl = \"s3://bucket/prefix\"\n");
     assert!(
