@@ -177,7 +177,7 @@ async fn judged(
     let method = request.method().clone();
     let found = route::find(&path);
     let route = found.as_ref().map_or("api", |resource| resource.name());
-    let subject = caller.subject.clone();
+    let who = (caller.subject.clone(), caller.key.clone());
     let answered = match found {
         None => Err(Problem::new(ProblemKind::NotFound, "nothing is here")),
         Some(resource) if !resource.methods().contains(&method) => {
@@ -204,7 +204,7 @@ async fn judged(
             resource_answer(call, resource).await
         }
     };
-    audit(&subject, &method, &path, &answered);
+    audit(&who, &method, &path, &answered);
     let mut response = match answered {
         Ok(answered) => succeeded(answered),
         Err(problem) => failed(&problem),
@@ -234,8 +234,13 @@ async fn resource_answer(call: Call<'_>, resource: Resource) -> Result<Answered,
     }
 }
 
-/// Who did what, for calls that change something, and what came of it. A job's end is logged by the supervisor.
-fn audit(subject: &str, method: &hyper::Method, path: &str, answered: &Result<Answered, Problem>) {
+/// Who (by which key) did what, for calls that change something, and what came of it. A job's end is logged by the supervisor.
+fn audit(
+    (subject, key): &(String, String),
+    method: &hyper::Method,
+    path: &str,
+    answered: &Result<Answered, Problem>,
+) {
     if method.is_safe() {
         return;
     }
@@ -245,7 +250,7 @@ fn audit(subject: &str, method: &hyper::Method, path: &str, answered: &Result<An
     };
     let job_id = job_id.map(|id| id.to_string()).unwrap_or_default();
     // Debug: neither a subject nor a path breaks the line.
-    tracing::info!(target: "kafkeep::audit", ?subject, %method, ?path, code, job_id, why, "{subject:?} called {method} {path:?}: {code}");
+    tracing::info!(target: "kafkeep::audit", ?subject, %key, %method, ?path, code, job_id, why, "{subject:?} called {method} {path:?} by key {key}: {code}");
 }
 
 fn unauthorized(error: &AuthError) -> Response<Full<Bytes>> {
