@@ -150,16 +150,21 @@ fn print(report: &Report<'_>, checked: &Checked) -> Result<(), CliError> {
         }
         output::line(format_args!("{}\n", table.trim_fmt()))?;
     }
-    for cluster in &checked.out_of_reach {
+    let clusters = checked.clusters_out_of_reach.iter();
+    let keys = checked.keys_out_of_reach.iter();
+    for place in clusters
+        .map(|name| format!("cluster {name}"))
+        .chain(keys.map(|name| format!("key {name} of the API")))
+    {
         output::line(format_args!(
-            "cluster {cluster}: its credential is there for the service alone, and was not looked at"
+            "{place}: its credential is there for the service alone, and was not looked at"
         ))?;
     }
     let configuration = &checked.configuration;
     output::line(format_args!(
         "nothing is wrong: {} file(s), {} cluster(s), {} repositories, {} policies",
         report.files.len(),
-        configuration.clusters.len() + checked.out_of_reach.len(),
+        configuration.clusters.len() + checked.clusters_out_of_reach.len(),
         configuration.repositories.len(),
         report.policies.len()
     ))

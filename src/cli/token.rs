@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use clap::Args;
 use serde::Serialize;
 
-use crate::auth::{Grant, Scope};
+use crate::auth::{Authority, Grant, Scope};
 use crate::engine::topics::TopicPattern;
 use crate::policy::DaemonConfiguration;
 
@@ -75,15 +75,7 @@ pub fn run(args: &TokenArgs, global: &Global) -> Result<Exit, CliError> {
         .and_then(|expires| now.checked_add_signed(expires));
     let expires_at =
         expires_at.ok_or_else(|| CliError::Usage("--expires: that is too far away".to_owned()))?;
-    let key = match (&args.key, api.authority.keys.as_slice()) {
-        (Some(key), _) => key.clone(),
-        (None, [only]) => only.name.clone(),
-        (None, _) => {
-            return Err(CliError::Usage(
-                "several keys are configured: name one with --key".to_owned(),
-            ));
-        }
-    };
+    let key = key(args, &api.authority, &checked.keys_out_of_reach)?;
     let texts = |patterns: &[TopicPattern]| patterns.iter().map(ToString::to_string).collect();
     let grant = Grant {
         subject: args.subject.clone(),
@@ -94,10 +86,38 @@ pub fn run(args: &TokenArgs, global: &Global) -> Result<Exit, CliError> {
     };
     let token = api
         .authority
-        .mint(&key, &grant, now)
+        .mint(key, &grant, now)
+        .map_err(|error| CliError::Usage(error.to_string()))?;
+    // A subject that is no name, topics without end: what the daemon would refuse is of no use.
+    api.authority
+        .verify(Some(&format!("Bearer {token}")))
         .map_err(|error| CliError::Usage(error.to_string()))?;
     output::report(&Report { token, expires_at }, global, |report| {
         output::line(&report.token)
     })?;
     Ok(Exit::Done)
+}
+
+/// The key that is meant.
+fn key<'a>(
+    args: &'a TokenArgs,
+    authority: &'a Authority,
+    out_of_reach: &'a [String],
+) -> Result<&'a String, CliError> {
+    let usable = authority.keys.iter().map(|key| &key.name);
+    let known: Vec<&String> = usable.chain(out_of_reach).collect();
+    let key = match (&args.key, known.as_slice()) {
+        (Some(key), _) => key,
+        (None, [only]) => only,
+        (None, _) => {
+            let several = "several keys are configured: name one with --key";
+            return Err(CliError::Usage(several.to_owned()));
+        }
+    };
+    match out_of_reach.contains(key) {
+        true => Err(CliError::Usage(format!(
+            "the secret of key {key} is a credential that only the service has: put it into a file to mint tokens by it"
+        ))),
+        false => Ok(key),
+    }
 }

@@ -196,7 +196,7 @@ impl ApiFile {
             let Some(file) = &entry.value else { continue };
             let secret = file.secret.as_ref();
             if from_outside && secret.is_some_and(|secret| secret.value.is_out_of_reach()) {
-                out_of_reach.push(format!("api.keys.{}", entry.name.value));
+                out_of_reach.push(entry.name.value.clone());
             } else {
                 keys.extend(file.key(&entry.name.value, reader));
             }

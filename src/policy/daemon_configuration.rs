@@ -70,12 +70,14 @@ impl RepositoryFile {
 /// A configuration that is right, as far as can be told from outside of the service.
 #[derive(Debug)]
 pub struct Checked {
-    /// The configuration; clusters whose credentials only the service has are not in it.
+    /// The configuration; clusters and keys whose credentials only the service has are not in it.
     pub configuration: DaemonConfiguration,
     /// The files that were read.
     pub files: Vec<PathBuf>,
-    /// Clusters and keys whose credentials only the service has.
-    pub out_of_reach: Vec<String>,
+    /// Clusters whose credentials only the service has.
+    pub clusters_out_of_reach: Vec<String>,
+    /// Keys of the API of which the same is true.
+    pub keys_out_of_reach: Vec<String>,
 }
 
 impl DaemonConfiguration {
@@ -119,19 +121,19 @@ fn read(directory: &Path, from_outside: bool) -> Result<Checked, Diagnostics> {
         repositories: file.repositories.names().map(str::to_owned).collect(),
     });
     let kafkeep = kafkeep.unwrap_or_default();
-    let mut out_of_reach = Vec::new();
+    let (mut clusters_out_of_reach, mut keys_out_of_reach) = (Vec::new(), Vec::new());
     let mut clusters = BTreeMap::new();
     for entry in &kafkeep.clusters.0 {
         let Some(file) = &entry.value else { continue };
         let name = &entry.name.value;
         if from_outside && file.secrets().any(|secret| secret.value.is_out_of_reach()) {
-            out_of_reach.push(name.clone());
+            clusters_out_of_reach.push(name.clone());
         } else if let Some(cluster) = file.cluster(&mut reader) {
             clusters.insert(name.clone(), cluster);
         }
     }
     let file = kafkeep.api.as_ref();
-    let api = file.and_then(|file| file.api(&mut reader, from_outside, &mut out_of_reach));
+    let api = file.and_then(|file| file.api(&mut reader, from_outside, &mut keys_out_of_reach));
     checks::repositories(&kafkeep.repositories, &mut reader);
     let policies = read_policies(directory, &mut reader);
     checks::names(&policies, &mut reader);
@@ -151,7 +153,8 @@ fn read(directory: &Path, from_outside: bool) -> Result<Checked, Diagnostics> {
             drains: values(policies.drains).map(|(_, policy)| policy).collect(),
         },
         files: reader.paths().map(Path::to_owned).collect(),
-        out_of_reach,
+        clusters_out_of_reach,
+        keys_out_of_reach,
     })
 }
 

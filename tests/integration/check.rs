@@ -89,17 +89,21 @@ fn errors_of_all_files_are_told_and_listed_in_json() {
 #[test]
 fn credentials_of_the_service_are_not_missed_outside_of_it() {
     let sasl = "sasl = { mechanism = 'PLAIN', username = 'u', password = { credential = 'pw' } }\n";
-    let kafkeep_toml = KAFKEEP.replace("[repositories", &format!("{sasl}[repositories"));
+    let api = "[api]\nissuer = 'i'\naudience = 'a'\n[api.keys.ops]\nalgorithm = 'HS256'\nsecret = { credential = 'key' }\n";
+    let kafkeep_toml = KAFKEEP.replace("[repositories", &format!("{sasl}{api}[repositories"));
     let directory = directory(&[
         ("kafkeep.toml", &kafkeep_toml),
         ("policies.d/a.toml", ORDERS),
     ]);
     let outcome = check(directory.path(), &[]);
     assert_eq!(outcome.code, 0, "{outcome}");
-    assert!(
-        outcome.stdout.contains("cluster prod: its credential"),
-        "{outcome}"
-    );
+    for said in [
+        "cluster prod: its credential",
+        "key ops of the API: its credential",
+        "1 cluster(s)",
+    ] {
+        assert!(outcome.stdout.contains(said), "{outcome}");
+    }
 }
 
 #[test]

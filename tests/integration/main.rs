@@ -46,6 +46,7 @@ mod storage;
 mod storage_faults;
 #[path = "../testbed/mod.rs"]
 mod testbed;
+mod token;
 mod transactions;
 mod verify;
 
