@@ -147,8 +147,8 @@ fn configuration(page: &str) -> TempDir {
     let directory = TempDir::new().unwrap();
     let path = directory.path();
     fs::create_dir(path.join("policies.d")).unwrap();
-    for name in ["prod.password", "ca.pem"] {
-        fs::write(path.join(name), "swordfish").unwrap();
+    for name in ["prod.password", "ca.pem", "api.key"] {
+        fs::write(path.join(name), "swordfish-swordfish-swordfish-swordfish").unwrap();
         fs::set_permissions(path.join(name), fs::Permissions::from_mode(0o600)).unwrap();
     }
     let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page)).unwrap();
