@@ -111,7 +111,10 @@ fn records_of_all_codecs_are_mirrored_with_their_settings_and_a_second_run_adds_
     assert_eq!(setting("segment.bytes").as_deref(), Some("1048576"));
 
     client.produce("mirror.codecs", 1, Compression::Zstd, numbered(0, 50));
-    client.change_settings("mirror.codecs", &[("segment.bytes", "2097152")]);
+    client.change_settings(
+        "mirror.codecs",
+        &[("retention.ms", "-1"), ("segment.bytes", "2097152")],
+    );
     client.add_partitions("mirror.codecs", 5);
     client.produce("mirror.codecs", 4, Compression::None, numbered(0, 7));
     let report = mirrored.done("--topic mirror.codecs --rename dr.{topic}");
