@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets up what the tests need: a C compiler and make (librdkafka), python3 with zstd (the format's other reader), Prometheus, Java and
+# Sets up what the tests need: a C compiler and make (librdkafka), python3 with zstd (the format's other reader), Prometheus, curl, Java and
 # Maven (Apache Kafka and its tools). Installs with apt-get where it may, else says what to install. Fetches the Kafka
 # releases pinned in tests/kafka/pom.xml into a cache, once.
 set -euo pipefail
@@ -13,6 +13,7 @@ command -v zstd >/dev/null || missing+=(zstd)
 command -v promtool >/dev/null || missing+=(prometheus)
 command -v javac >/dev/null || missing+=(default-jdk-headless)
 command -v mvn >/dev/null || missing+=(maven)
+command -v curl >/dev/null || missing+=(curl)
 
 if [ ${#missing[@]} -gt 0 ]; then
     if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then

@@ -418,7 +418,14 @@ impl MigrateRequest {
             return Err(Problem::invalid("target_topic", target_topic, message));
         }
         if let Some(max_messages) = self.max_messages {
-            within("max_messages", max_messages, 1..=u64::MAX)?;
+            let max_messages = within("max_messages", max_messages, 1..=u64::MAX)?;
+            let message = "max_messages of a migration is not built yet";
+            return Err(Problem::of_field(
+                ProblemKind::NotImplemented,
+                "max_messages",
+                max_messages,
+                message,
+            ));
         }
         let transformation = self.transformation.as_ref();
         Ok(MigrateOrder {
