@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 
 use crate::scene::{Scene, awkward, entry, numbered, values};
-use crate::testbed::{Client, Compression, Message, Record};
+use crate::testbed::{Broker, Client, Compression, Message, Properties, Record, Release};
 
 /// High watermarks of a partition at moments of a run.
 fn watch(client: &Client, topic: &str, stop: &AtomicBool) -> Vec<(DateTime<Utc>, i64)> {
@@ -118,7 +118,9 @@ fn the_settings_of_topics_and_where_they_were_made_belong_to_a_backup() {
 
 #[test]
 fn a_backup_leaves_no_trace_in_the_source() {
-    let scene = Scene::shared();
+    // Its own broker: others' tests have groups.
+    let broker = Broker::start(Release::V4_1, Properties::default());
+    let scene = Scene::on(&broker);
     scene
         .client
         .create_topic("untouched", 2, &[("retention.ms", "-1")]);
