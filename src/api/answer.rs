@@ -1,5 +1,7 @@
 //! The documented answers, made from the engine's reports.
 
+use std::ops::Range;
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -9,6 +11,8 @@ use crate::engine::drain::DrainReport;
 use crate::engine::mirror::MirrorReport;
 use crate::engine::restore::RestoreReport;
 use crate::engine::verify::VerifyReport;
+use crate::record::{Offset, PartitionId};
+use crate::repository::Gap;
 
 use super::order::{BackupOrder, DrainOrder, MigrateOrder, RestoreOrder, ValidateOrder};
 
@@ -82,20 +86,36 @@ pub struct BackedUpPartition {
     pub gap_offsets: u64,
 }
 
+impl BackedUpPartition {
+    /// With so many records and these gaps between its bounds.
+    pub(super) fn new(
+        partition: PartitionId,
+        records: u64,
+        bounds: Range<Offset>,
+        gaps: &[Gap],
+    ) -> Self {
+        Self {
+            partition: partition.0,
+            messages_count: records,
+            start_offset: bounds.start.0,
+            end_offset: bounds.end.0,
+            gap_offsets: gaps.iter().map(Gap::offsets).sum(),
+        }
+    }
+}
+
 impl BackupAnswer {
     /// Of a backup of one topic.
     pub fn new(order: &BackupOrder, report: BackupReport) -> Self {
         let partitions = report.topics.iter().flat_map(|topic| &topic.partitions);
-        let partitions = partitions.map(|partition| BackedUpPartition {
-            partition: partition.partition.0,
-            messages_count: partition.records,
-            start_offset: partition.start_offset.0,
-            end_offset: partition.end_offset.0,
-            gap_offsets: partition
-                .gaps
-                .iter()
-                .map(|gap| gap.end_offset.0.abs_diff(gap.start_offset.0))
-                .sum(),
+        let partitions = partitions.map(|partition| {
+            let bounds = partition.start_offset..partition.end_offset;
+            BackedUpPartition::new(
+                partition.partition,
+                partition.records,
+                bounds,
+                &partition.gaps,
+            )
         });
         Self {
             backup_id: report.backup_id.to_string(),

@@ -124,16 +124,10 @@ impl BackupDetails {
             partitions: topic
                 .partitions
                 .iter()
-                .map(|partition| BackedUpPartition {
-                    partition: partition.partition.0,
-                    messages_count: partition.records,
-                    start_offset: partition.start_offset.0,
-                    end_offset: partition.end_offset.0,
-                    gap_offsets: partition
-                        .gaps
-                        .iter()
-                        .map(|gap| gap.end_offset.0.abs_diff(gap.start_offset.0))
-                        .sum(),
+                .map(|partition| {
+                    let bounds = partition.start_offset..partition.end_offset;
+                    let (id, records) = (partition.partition, partition.records);
+                    BackedUpPartition::new(id, records, bounds, &partition.gaps)
                 })
                 .collect(),
         });

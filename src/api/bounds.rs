@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 
 use crate::engine::rate::RateLimit;
+use crate::record::is_topic_name;
 
 use super::Problem;
 
@@ -29,13 +30,7 @@ pub(super) fn within<T: PartialOrd + Display + Copy>(
 
 /// A legal name of a topic (`org.apache.kafka.common.internals.Topic`).
 pub(super) fn topic(field: &str, name: &str) -> Result<String, Problem> {
-    let is_legal = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    let is_name = !name.is_empty()
-        && name.len() <= 249
-        && name.chars().all(is_legal)
-        && name != "."
-        && name != "..";
-    if is_name {
+    if is_topic_name(name) {
         return Ok(name.to_owned());
     }
     Err(Problem::invalid(

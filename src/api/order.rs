@@ -43,6 +43,15 @@ pub enum OrderKind {
 }
 
 impl OrderKind {
+    /// All there are.
+    pub const ALL: [Self; 5] = [
+        Self::Backup,
+        Self::Restore,
+        Self::Migrate,
+        Self::Drain,
+        Self::Validate,
+    ];
+
     /// In a word.
     pub fn name(self) -> &'static str {
         match self {

@@ -8,6 +8,7 @@ mod crypto;
 mod error;
 mod jwks;
 mod key;
+mod renewed;
 #[cfg(test)]
 mod tests;
 
@@ -15,3 +16,4 @@ pub use authority::{Authority, Grant};
 pub use caller::{Caller, Scope};
 pub use error::{AuthError, KeyError};
 pub use key::{Key, KeyAlgorithm};
+pub use renewed::Renewed;

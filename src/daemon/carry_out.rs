@@ -22,7 +22,7 @@ use tracing::Instrument;
 
 use super::cluster_ids::ClusterIds;
 use super::progress::RunProgress;
-use super::run::{in_a_thread, room};
+use super::run::{in_a_thread, open_or_init, room};
 use super::status::RunId;
 
 /// An order with all that it needs to know; that does not change while it is carried out.
@@ -149,9 +149,7 @@ impl Carrying<'_> {
     async fn back_up(&self, order: &BackupOrder) -> Result<BackupAnswer, Failure> {
         let location = self.job.location()?;
         let client = self.client(&order.cluster, &self.job.cluster).await?;
-        let storage = DirectoryStorage::create(&location.path).map_err(EngineError::from)?;
-        let repository = Repository::open_or_init(Arc::new(storage)).map_err(EngineError::from)?;
-        let repository = Arc::new(repository);
+        let repository = open_or_init(location).map_err(EngineError::from)?;
         let room = room(self.job.max_backup_size, location, &repository)?;
         let options = BackupOptions {
             compression: order.compression,

@@ -14,14 +14,13 @@ use tokio::sync::watch;
 use crate::api::{OrderKind, Problem, ProblemKind};
 
 use super::jobs::{Idempotency, Job, JobList, JobState, JobTopic};
+use super::kept_file;
 use super::progress::RunProgress;
 use super::runs::work_of;
 use super::status::RunId;
 
 const FORMAT: u32 = 1;
 const DIRECTORY: &str = "jobs";
-/// A result of 100,000 partitions takes less.
-const SIZE_LIMIT: u64 = 64 << 20;
 /// Many jobs that change at once are written down together.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -59,10 +58,7 @@ impl Kept {
             started_at: job.started_at,
             finished_at: job.finished_at,
             progress: job.progress.counts(),
-            result: job
-                .result
-                .as_ref()
-                .map(|result| result.to_owned().as_ref().to_owned()),
+            result: job.result.as_deref().map(ToOwned::to_owned),
             error: job.error.clone(),
             idempotency: job.idempotency.clone(),
         }
@@ -141,10 +137,8 @@ impl JobFiles {
 
     fn write(&self, job: &Job) -> io::Result<()> {
         std::fs::create_dir_all(&self.directory)?;
-        let path = self.path(job.job_id);
-        let new = path.with_extension("json.new");
-        std::fs::write(&new, serde_json::to_vec(&Kept::of(job))?)?;
-        std::fs::rename(&new, path)
+        let json = serde_json::to_vec(&Kept::of(job))?;
+        kept_file::replace(&self.path(job.job_id), &json)
     }
 
     /// Makes the files be what the list is, given what they were.
@@ -196,11 +190,7 @@ impl JobFiles {
 }
 
 fn read_one(path: &Path) -> io::Result<Kept> {
-    let size = std::fs::metadata(path)?.len();
-    if size > SIZE_LIMIT {
-        return Err(io::Error::other(format!("it has {size} bytes")));
-    }
-    let kept: Kept = serde_json::from_slice(&std::fs::read(path)?)?;
+    let kept: Kept = kept_file::read(path)?;
     match kept.format {
         FORMAT => Ok(kept),
         other => Err(io::Error::other(format!("it has format {other}"))),

@@ -39,6 +39,16 @@ pub enum JobState {
 }
 
 impl JobState {
+    /// All there are.
+    pub const ALL: [Self; 6] = [
+        Self::Waiting,
+        Self::Running,
+        Self::Stopping,
+        Self::Completed,
+        Self::Failed,
+        Self::Cancelled,
+    ];
+
     /// In a word.
     pub fn name(self) -> &'static str {
         match self {
@@ -259,6 +269,7 @@ impl Jobs {
     fn change(&mut self, job_id: RunId, change: impl FnOnce(&mut Job)) {
         if let Some(job) = self.all.get_mut(&job_id) {
             change(Arc::make_mut(job));
+            self.forget_old();
             self.tell();
         }
     }
@@ -313,8 +324,6 @@ impl Jobs {
                 Err(problem) => job.error = Some(problem),
             }
         });
-        self.forget_old();
-        self.tell();
     }
 
     fn put(&mut self, job: Job) -> Arc<Job> {

@@ -16,6 +16,7 @@ mod job_files;
 #[cfg(test)]
 mod job_tests;
 mod jobs;
+mod kept_file;
 mod metrics;
 mod mirrors;
 mod progress;

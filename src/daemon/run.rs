@@ -12,7 +12,7 @@ use crate::engine::verify::{VerifyOptions, verify};
 use crate::engine::{EngineError, Stop};
 use crate::kafka::{Client, Cluster, Retry};
 use crate::policy::{BackupPolicy, RepositoryLocation, Verification};
-use crate::repository::{BackupStatus, DirectoryStorage, Repository, RepositoryError};
+use crate::repository::{BackupStatus, DirectoryStorage, Gap, Repository, RepositoryError};
 
 use super::cluster_ids::ClusterIds;
 use super::progress::RunProgress;
@@ -90,8 +90,7 @@ async fn back_up(job: &PolicyJob, cluster_ids: &ClusterIds) -> Result<Outcome, E
         deadline: policy.deadline,
         ..Retry::default()
     };
-    let storage = DirectoryStorage::create(&job.repository.path)?;
-    let repository = Arc::new(Repository::open_or_init(Arc::new(storage))?);
+    let repository = open_or_init(&job.repository)?;
     let room = room(job.max_backup_size, &job.repository, &repository)?;
     let client = Client::connect(job.cluster.clone(), retry).await?;
     cluster_ids.learn(&policy.cluster, &job.cluster, client.cluster_id());
@@ -214,6 +213,14 @@ async fn apply_retention(job: &PolicyJob) -> Result<Expired, EngineError> {
     .await
 }
 
+/// Made when nothing is there yet.
+pub(super) fn open_or_init(
+    location: &RepositoryLocation,
+) -> Result<Arc<Repository>, RepositoryError> {
+    let storage = DirectoryStorage::create(&location.path)?;
+    Ok(Arc::new(Repository::open_or_init(Arc::new(storage))?))
+}
+
 /// None when nothing is there yet: the first backup makes it.
 pub(super) fn open_existing(
     location: &RepositoryLocation,
@@ -232,7 +239,7 @@ pub(super) fn open_existing(
 fn outcome(report: &BackupReport) -> Outcome {
     let partitions = || report.topics.iter().flat_map(|topic| &topic.partitions);
     let gaps = partitions().flat_map(|partition| &partition.gaps);
-    let gap_offsets = gaps.map(|gap| gap.end_offset.0.abs_diff(gap.start_offset.0));
+    let gap_offsets = gaps.map(Gap::offsets);
     Outcome {
         result: match report.status {
             BackupStatus::Completed => RunResult::Success,

@@ -11,12 +11,11 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use super::kept_file;
 use super::status::{EndedRun, FailedBackups, Status};
 
 const FORMAT: u32 = 1;
 const FILE: &str = "state.json";
-/// Thousands of policies take less.
-const SIZE_LIMIT: u64 = 64 << 20;
 /// Many runs that end at once are written down together.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -103,11 +102,7 @@ impl StateFile {
     }
 
     fn content(&self) -> io::Result<Content> {
-        let size = std::fs::metadata(&self.path)?.len();
-        if size > SIZE_LIMIT {
-            return Err(io::Error::other(format!("it has {size} bytes")));
-        }
-        let content: Content = serde_json::from_slice(&std::fs::read(&self.path)?)?;
+        let content: Content = kept_file::read(&self.path)?;
         match content.format {
             FORMAT => Ok(content),
             other => Err(io::Error::other(format!("it has format {other}"))),
@@ -121,9 +116,7 @@ impl StateFile {
             policies: remembered.policies.clone(),
             failed_backups: remembered.failed_backups,
         };
-        let new = self.path.with_extension("json.new");
-        std::fs::write(&new, serde_json::to_vec_pretty(&content)?)?;
-        std::fs::rename(&new, &self.path)
+        kept_file::replace(&self.path, &serde_json::to_vec_pretty(&content)?)
     }
 
     /// Keeps it up to date until there is no more to come.

@@ -1,9 +1,7 @@
 //! The port's certificate, read again when its files change.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
@@ -11,10 +9,8 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::auth::Renewed;
 use crate::policy::HttpTls;
-
-/// The files are looked at so often at most.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Why the port cannot prove who it is.
 #[derive(Debug, thiserror::Error)]
@@ -24,64 +20,29 @@ pub struct CertificateError(String);
 /// What is shown to clients at the moment.
 #[derive(Default)]
 pub(super) struct Certificates {
-    shown: Mutex<Option<Shown>>,
-}
-
-struct Shown {
-    of: HttpTls,
-    looked_at: Instant,
-    mark: Mark,
-    acceptor: TlsAcceptor,
-}
-
-/// Another one, and a file is another.
-type Mark = [Option<(u64, i64, i64)>; 2];
-
-fn mark(tls: &HttpTls) -> Mark {
-    [&tls.cert_file, &tls.key_file].map(|path| {
-        let found = std::fs::metadata(path).ok()?;
-        Some((found.ino(), found.ctime(), found.ctime_nsec()))
-    })
+    shown: Mutex<Option<(HttpTls, Arc<Renewed<TlsAcceptor>>)>>,
 }
 
 impl Certificates {
     /// How to speak TLS with the next client. New files that cannot be used are logged, and the old ones stay.
     pub fn acceptor(&self, tls: &HttpTls) -> Result<TlsAcceptor, CertificateError> {
-        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(shown) = shown.as_mut().filter(|shown| shown.of == *tls) {
-            if shown.looked_at.elapsed() >= LOOK_EVERY {
-                shown.look();
-            }
-            return Ok(shown.acceptor.clone());
-        }
-        // Before they are read: what changes meanwhile is read again.
-        let mark = mark(tls);
-        let acceptor = read(tls)?;
-        *shown = Some(Shown {
-            of: tls.clone(),
-            looked_at: Instant::now(),
-            mark,
-            acceptor: acceptor.clone(),
-        });
-        Ok(acceptor)
+        let renewed = self.of(tls)?;
+        Ok(renewed.now("the certificate", || {
+            let acceptor = read(tls)?;
+            tracing::info!("the certificate of the port is renewed");
+            Ok::<_, CertificateError>(acceptor)
+        }))
     }
-}
 
-impl Shown {
-    fn look(&mut self) {
-        self.looked_at = Instant::now();
-        let now = mark(&self.of);
-        if now == self.mark {
-            return;
+    fn of(&self, tls: &HttpTls) -> Result<Arc<Renewed<TlsAcceptor>>, CertificateError> {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, renewed)) = shown.as_ref().filter(|(of, _)| of == tls) {
+            return Ok(Arc::clone(renewed));
         }
-        self.mark = now;
-        match read(&self.of) {
-            Ok(acceptor) => {
-                self.acceptor = acceptor;
-                tracing::info!("the certificate of the port is renewed");
-            }
-            Err(error) => tracing::error!("the certificate stays what it was: {error}"),
-        }
+        let files = [tls.cert_file.as_path(), tls.key_file.as_path()];
+        let renewed = Arc::new(Renewed::open(&files, || read(tls))?);
+        *shown = Some((tls.clone(), Arc::clone(&renewed)));
+        Ok(renewed)
     }
 }
 

@@ -157,6 +157,13 @@ pub struct Gap {
     pub reason: String,
 }
 
+impl Gap {
+    /// How many offsets are missing.
+    pub fn offsets(&self) -> u64 {
+        self.end_offset.0.abs_diff(self.start_offset.0)
+    }
+}
+
 /// Sums over a backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Totals {

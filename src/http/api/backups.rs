@@ -6,7 +6,7 @@ use crate::engine::topics::{Candidate, TopicPattern, TopicPatterns};
 use crate::repository::BackupId;
 
 use super::openapi::Failures;
-use super::query::Query;
+use super::query::{Query, page};
 use super::{Answered, Call};
 
 const PARAMETERS: &[&str] = &[
@@ -60,17 +60,11 @@ pub(super) async fn list(call: Call<'_>) -> Result<Answered, Problem> {
             && after.is_none_or(|after| summary.backup_id < after)
             && has_topic
     });
-    // One more tells whether there is another page.
-    let mut page: Vec<_> = wanted
-        .take(limit + 1)
-        .map(|backup| backup.shown())
-        .collect();
-    let is_last = page.len() <= limit;
-    page.truncate(limit);
+    let (page, has_more) = page(wanted.map(|backup| backup.shown()), limit);
     let last = page.last().map(|backup| backup.backup_id.to_string());
     Answered::ok(&BackupPage {
         backups: page,
-        next: last.filter(|_| !is_last),
+        next: last.filter(|_| has_more),
         damaged: damaged.iter().map(BackupId::to_string).collect(),
     })
 }

@@ -11,7 +11,7 @@ use crate::auth::{Caller, Scope};
 use crate::daemon::{Job, JobState, JobTopic, RunId};
 
 use super::openapi::Failures;
-use super::query::Query;
+use super::query::{Query, page};
 use super::{Answered, Call, forbidden};
 
 /// A job, as it is shown.
@@ -142,22 +142,6 @@ fn may_see(caller: &Caller, job: &Job) -> bool {
 }
 
 const PARAMETERS: &[&str] = &["kind", "state", "cluster", "limit", "after"];
-const KINDS: [OrderKind; 5] = [
-    OrderKind::Backup,
-    OrderKind::Restore,
-    OrderKind::Migrate,
-    OrderKind::Drain,
-    OrderKind::Validate,
-];
-const STATES: [JobState; 6] = [
-    JobState::Waiting,
-    JobState::Running,
-    JobState::Stopping,
-    JobState::Completed,
-    JobState::Failed,
-    JobState::Cancelled,
-];
-
 /// The jobs, newest first.
 #[utoipa::path(
     get, path = "/api/kafka/jobs", operation_id = "list_jobs", tag = "jobs",
@@ -183,8 +167,8 @@ pub(super) fn list(call: &Call<'_>) -> Result<Answered, Problem> {
         )),
         word => Ok(word),
     };
-    let kind = one_of("kind", &KINDS.map(OrderKind::name))?;
-    let state = one_of("state", &STATES.map(JobState::name))?;
+    let kind = one_of("kind", &OrderKind::ALL.map(OrderKind::name))?;
+    let state = one_of("state", &JobState::ALL.map(JobState::name))?;
     let all = call.view.jobs.borrow().clone();
     let wanted = all.values().rev().filter(|job| {
         kind.is_none_or(|kind| job.kind.name() == kind)
@@ -195,10 +179,8 @@ pub(super) fn list(call: &Call<'_>) -> Result<Answered, Problem> {
             && after.is_none_or(|after| job.job_id < after)
             && may_see(&call.caller, job)
     });
-    let mut page: Vec<&Job> = wanted.take(limit + 1).map(AsRef::as_ref).collect();
-    let is_last = page.len() <= limit;
-    page.truncate(limit);
-    let next = page.last().map(|job| job.job_id).filter(|_| !is_last);
+    let (page, has_more) = page(wanted, limit);
+    let next = page.last().map(|job| job.job_id).filter(|_| has_more);
     Answered::ok(&JobPage {
         jobs: page
             .into_iter()

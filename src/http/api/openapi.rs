@@ -7,7 +7,7 @@ use http_body_util::Full;
 use hyper::header::ALLOW;
 use hyper::{Method, Response, StatusCode};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
-use utoipa::{IntoResponses, Modify, OpenApi};
+use utoipa::{IntoParams, IntoResponses, Modify, OpenApi};
 
 use crate::api::{Problem, ProblemKind};
 
@@ -52,6 +52,19 @@ pub(super) enum Failures {
     /// It cannot be done now; later it may.
     #[response(status = 503, headers(("Retry-After" = u64)))]
     ServiceUnavailable(Problem),
+}
+
+/// What a call that makes a job may say of itself.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[allow(dead_code, reason = "only its schema is used")]
+pub(super) struct JobHeaders {
+    /// respond-async: be answered at once, with a job
+    #[param(rename = "Prefer")]
+    prefer: Option<String>,
+    /// a repeated call with the same key is answered by the first one's job
+    #[param(rename = "Idempotency-Key")]
+    idempotency_key: Option<String>,
 }
 
 #[derive(OpenApi)]

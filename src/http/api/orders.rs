@@ -15,7 +15,7 @@ use crate::auth::Scope;
 use crate::daemon::{Idempotency, Job, JobState, Submission};
 
 use super::jobs::ShownJob;
-use super::openapi::Failures;
+use super::openapi::{Failures, JobHeaders};
 use super::{Answered, Call, body};
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
@@ -29,8 +29,7 @@ const KEY_LIMIT: usize = 255;
     post, path = "/api/kafka/clusters/{cluster_id}/backup", operation_id = "backup", tag = "backups",
     params(
         ("cluster_id" = String, Path, description = "its name in the configuration, or Kafka's own id"),
-        ("Prefer" = Option<String>, Header, description = "respond-async: be answered at once, with a job"),
-        ("Idempotency-Key" = Option<String>, Header, description = "a repeated call with the same key is answered by the first one's job"),
+        JobHeaders,
     ),
     request_body = BackupRequest,
     responses((status = 200, description = "Done.", body = BackupAnswer), (status = 202, description = "Accepted, as a job.", body = ShownJob), Failures),
@@ -49,8 +48,7 @@ pub(super) async fn backup(mut call: Call<'_>, cluster: &str) -> Result<Answered
     post, path = "/api/kafka/clusters/{cluster_id}/restore", operation_id = "restore", tag = "backups",
     params(
         ("cluster_id" = String, Path, description = "its name in the configuration, or Kafka's own id"),
-        ("Prefer" = Option<String>, Header, description = "respond-async: be answered at once, with a job"),
-        ("Idempotency-Key" = Option<String>, Header, description = "a repeated call with the same key is answered by the first one's job"),
+        JobHeaders,
     ),
     request_body = RestoreRequest,
     responses((status = 200, description = "Done.", body = RestoreAnswer), (status = 202, description = "Accepted, as a job.", body = ShownJob), Failures),
@@ -70,8 +68,7 @@ pub(super) async fn restore(mut call: Call<'_>, cluster: &str) -> Result<Answere
 #[utoipa::path(
     post, path = "/api/kafka/migrate", operation_id = "migrate", tag = "clusters",
     params(
-        ("Prefer" = Option<String>, Header, description = "respond-async: be answered at once, with a job"),
-        ("Idempotency-Key" = Option<String>, Header, description = "a repeated call with the same key is answered by the first one's job"),
+        JobHeaders,
     ),
     request_body = MigrateRequest,
     responses((status = 200, description = "Done.", body = MigrationAnswer), (status = 202, description = "Accepted, as a job.", body = ShownJob), Failures),
@@ -97,8 +94,7 @@ pub(super) async fn migrate(mut call: Call<'_>) -> Result<Answered, Problem> {
     post, path = "/api/kafka/clusters/{cluster_id}/drain", operation_id = "drain", tag = "clusters",
     params(
         ("cluster_id" = String, Path, description = "its name in the configuration, or Kafka's own id"),
-        ("Prefer" = Option<String>, Header, description = "respond-async: be answered at once, with a job"),
-        ("Idempotency-Key" = Option<String>, Header, description = "a repeated call with the same key is answered by the first one's job"),
+        JobHeaders,
     ),
     request_body = DrainRequest,
     responses((status = 200, description = "Done.", body = DrainAnswer), (status = 202, description = "Accepted, as a job.", body = ShownJob), Failures),
@@ -118,8 +114,7 @@ pub(super) async fn drain(mut call: Call<'_>, cluster: &str) -> Result<Answered,
     post, path = "/api/kafka/backups/{backup_id}/validate", operation_id = "validate", tag = "backups",
     params(
         ("backup_id" = String, Path, description = "the backup"),
-        ("Prefer" = Option<String>, Header, description = "respond-async: be answered at once, with a job"),
-        ("Idempotency-Key" = Option<String>, Header, description = "a repeated call with the same key is answered by the first one's job"),
+        JobHeaders,
     ),
     request_body = Option<ValidateRequest>,
     responses((status = 200, description = "Done.", body = ValidationAnswer), (status = 202, description = "Accepted, as a job.", body = ShownJob), Failures),

@@ -54,3 +54,9 @@ impl Query {
         }
     }
 }
+
+/// The first `limit` of what there is, and whether there is more.
+pub(super) fn page<T>(mut all: impl Iterator<Item = T>, limit: usize) -> (Vec<T>, bool) {
+    let page = all.by_ref().take(limit).collect();
+    (page, all.next().is_some())
+}
