@@ -102,7 +102,7 @@ pub struct View {
     /// The repositories, when they were last looked at.
     pub repositories: watch::Receiver<Arc<Vec<RepositoryStatus>>>,
     /// What it goes by.
-    pub configuration: watch::Receiver<DaemonConfiguration>,
+    pub configuration: watch::Receiver<Arc<DaemonConfiguration>>,
     /// What Prometheus scrapes.
     pub metrics: Arc<Metrics>,
     /// What was asked for over HTTP.
@@ -214,7 +214,7 @@ impl View {
 /// A daemon that is ready to work.
 pub struct Daemon {
     directory: PathBuf,
-    configuration: watch::Sender<DaemonConfiguration>,
+    configuration: watch::Sender<Arc<DaemonConfiguration>>,
     requests: mpsc::Sender<Request>,
     supervisor: Supervisor<Backups>,
     observer: Observer,
@@ -293,7 +293,7 @@ impl Daemon {
         let mut observer = Observer::default();
         let repositories = watch::Sender::default();
         observer.look(&configuration, &metrics, &repositories);
-        let configuration = watch::Sender::new(configuration);
+        let configuration = watch::Sender::new(Arc::new(configuration));
         let view = View {
             status: seen,
             repositories: repositories.subscribe(),
@@ -433,13 +433,13 @@ async fn stop(requests: &mpsc::Sender<Request>, view: &View) {
 /// Reads the files anew; a configuration that is wrong changes nothing.
 async fn reload(
     directory: &Path,
-    configuration: &watch::Sender<DaemonConfiguration>,
+    configuration: &watch::Sender<Arc<DaemonConfiguration>>,
     requests: &mpsc::Sender<Request>,
 ) {
     let read = DaemonConfiguration::load(directory);
     match &read {
         Ok(read) => {
-            configuration.send_replace(read.clone());
+            configuration.send_replace(Arc::new(read.clone()));
             tracing::info!("configuration loaded: {} policies", read.policies());
         }
         Err(diagnostics) => tracing::error!(

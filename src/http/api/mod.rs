@@ -142,8 +142,8 @@ async fn judged(
     view: &View,
     calls: &Calls,
 ) -> (&'static str, Response<Full<Bytes>>) {
-    let configuration = Arc::new(view.configuration.borrow().clone());
-    let Some(api) = configuration.api.clone() else {
+    let configuration = Arc::clone(&view.configuration.borrow());
+    let Some(api) = &configuration.api else {
         let off = "the API is off: no key is configured under [api.keys]";
         return ("api", failed(&Problem::new(ProblemKind::NotFound, off)));
     };
@@ -197,7 +197,7 @@ async fn judged(
             let call = Call {
                 view,
                 configuration: Arc::clone(&configuration),
-                api: &api,
+                api,
                 caller,
                 request,
             };
