@@ -150,7 +150,7 @@ inside apt-get purge -yq kafkeep
 rm -rf "$box/etc/kafkeep"
 
 step "the rpm installs, upgrades and erases"
-rpm -qlp "$work"/kafkeep-*.rpm | grep -qx /usr/lib/systemd/system/kafkeep.service
+rpm -qlp "$work"/kafkeep-*.rpm | grep -x /usr/lib/systemd/system/kafkeep.service >/dev/null || fail "the rpm has no unit"
 rpm --root "$box" --dbpath /var/lib/rpm --nodeps --noplugins -U "$work"/kafkeep-*.rpm
 chroot "$box" kafkeep --version
 chroot "$box" id kafkeep
