@@ -73,9 +73,16 @@ pub struct MirrorArgs {
     /// Go on until stopped, with topics and partitions that come; without it, to where the logs end now
     #[arg(long)]
     continuous: bool,
-    /// Where partitions begin that were not mirrored before
-    #[arg(long, value_enum, default_value_t = Start::Earliest)]
-    from: Start,
+    /// Where partitions begin that were not mirrored before: earliest (the default), latest, an offset or a time
+    #[arg(long, value_name = "earliest|latest|OFFSET|TIME")]
+    from: Option<From>,
+    /// Where partitions end: latest, which is where their logs end now (the default), or before that an offset or the first record
+    /// of a time, which is not copied any more
+    #[arg(long, value_name = "latest|OFFSET|TIME", conflicts_with = "continuous")]
+    until: Option<Until>,
+    /// End when so many records came into the target, all partitions together
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    max_messages: Option<u64>,
     /// What to do where a partition of the target holds records, and no progress of this mirror is known
     #[arg(long, value_enum, default_value_t = Existing::Fail)]
     if_exists: Existing,
@@ -104,14 +111,6 @@ pub struct MirrorArgs {
     /// Give up when nothing has moved for so many seconds, unless it goes on until stopped
     #[arg(long, value_name = "SECONDS", default_value_t = Retry::DEADLINE.as_secs())]
     deadline: u64,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Start {
-    /// With the oldest record
-    Earliest,
-    /// With what comes from now on
-    Latest,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -279,12 +278,10 @@ fn with_choices(args: &MirrorArgs, options: MirrorOptions) -> MirrorOptions {
         allow_empty: args.allow_empty || options.allow_empty,
         until: match args.continuous {
             true => Until::Stopped,
-            false => options.until,
+            false => args.until.unwrap_or(options.until),
         },
-        from: match args.from {
-            Start::Earliest => options.from,
-            Start::Latest => From::Latest,
-        },
+        from: args.from.unwrap_or(options.from),
+        max_messages: args.max_messages.or(options.max_messages),
         append: args.if_exists == Existing::Append,
         rate_limit: args.rate_limit.or(options.rate_limit),
         ..options
@@ -419,6 +416,14 @@ fn print(report: &MirrorReport) -> Result<(), CliError> {
         ))?;
     }
     for partition in &report.partitions {
+        if partition.held_back > 0 {
+            output::line(format_args!(
+                "{}-{}: {} offsets lie behind a transaction that is open in the source, and are not copied until it ends",
+                partition.topic,
+                partition.partition,
+                output::count(partition.held_back),
+            ))?;
+        }
         if let Some(problem) = &partition.problem {
             output::line(format_args!(
                 "{}-{} stands still: {}",

@@ -19,6 +19,7 @@ mod landmarks;
 mod plan;
 mod prepare;
 mod progress;
+mod range;
 mod read;
 mod scan;
 mod state;
@@ -43,6 +44,7 @@ pub use compare::{Compared, Comparison, RecordDifference, compare};
 pub use expression::{Expression, InvalidExpression};
 pub use groups::GroupStatus;
 pub use plan::{MirrorPlan, PartitionPlan, TopicPlan};
+pub use range::{From, Until};
 pub use state::{MirrorState, PartitionState, PartitionStatus};
 pub use transform::{OnError, Transform};
 
@@ -63,6 +65,8 @@ pub struct MirrorOptions {
     pub until: Until,
     /// Where partitions begin that were not mirrored before.
     pub from: From,
+    /// How many records at most come into the target's topics, all partitions together; it ends when they are there.
+    pub max_messages: Option<u64>,
     /// Whether partitions of the target that hold records, of which nothing is known, are appended to.
     pub append: bool,
     /// The consumer groups whose offsets follow.
@@ -73,25 +77,6 @@ pub struct MirrorOptions {
     pub memory: u64,
     /// Ends it behind what it has read; committed is committed.
     pub stop: Stop,
-}
-
-/// How long a mirror goes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Until {
-    /// To where the source's logs end when it begins.
-    EndsAtStart,
-    /// Until it is told to stop.
-    Stopped,
-}
-
-/// Where partitions begin that were not mirrored before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum From {
-    /// With the oldest record.
-    Earliest,
-    /// With what comes from now on.
-    Latest,
 }
 
 impl MirrorOptions {
@@ -105,6 +90,7 @@ impl MirrorOptions {
             transform: None,
             until: Until::EndsAtStart,
             from: From::Earliest,
+            max_messages: None,
             append: false,
             groups: GroupSelection::None,
             rate_limit: None,
@@ -169,7 +155,10 @@ pub async fn mirror(
     let mut bounds = plan::Bounds::default();
     let mut attempts = 0;
     let mut moved = (state.moved(), Instant::now());
+    let copied_before = state.copied();
     let warnings = loop {
+        let copied = state.copied() - copied_before;
+        bounds.left = options.max_messages.map(|most| most.saturating_sub(copied));
         let session = write::session(source, target, options, &mut bounds, state);
         let error = match session.await {
             Ok(write::Ended::Finished(warnings)) => break warnings,
@@ -192,8 +181,7 @@ pub async fn mirror(
             moved = (state.moved(), Instant::now());
             attempts = 0;
         }
-        let is_bounded = options.until == Until::EndsAtStart;
-        if is_bounded && moved.1.elapsed() > target.retry().deadline {
+        if options.until.is_bounded() && moved.1.elapsed() > target.retry().deadline {
             return Err(error);
         }
         state.interrupted(&error.to_string());

@@ -10,11 +10,11 @@ use crate::kafka::{
     BrokerId, Client, KafkaError, ListedOffset, Metadata, NewTopic, OffsetSpec, TopicMetadata,
     TopicPartition, Topics,
 };
-use crate::record::{LeaderEpoch, Offset, PartitionId, TopicId};
+use crate::record::{LeaderEpoch, Offset, PartitionId, Timestamp, TopicId};
 
 use super::configuration::{SettingChanges, Settings, changes, followed};
 use super::progress::{self, Note, Progress};
-use super::state::{PartitionState, PartitionStatus};
+use super::state::{Advance, PartitionState, PartitionStatus};
 use super::{From, MirrorOptions, Until};
 
 /// What a mirror is going to do.
@@ -63,7 +63,7 @@ pub struct PartitionPlan {
     pub partition: PartitionId,
     /// The first offset to be copied.
     pub start_offset: Offset,
-    /// Where the source's log ends now, for readers of what was committed.
+    /// Where it ends: where the source's log ends now for readers of what was committed, or before, when a bound says so.
     pub end_offset: Offset,
     /// Offsets that the source deleted before they were copied.
     pub lost_offsets: u64,
@@ -75,6 +75,9 @@ pub struct PartitionPlan {
     pub(super) leader: Option<BrokerId>,
     #[serde(skip)]
     pub(super) leader_epoch: LeaderEpoch,
+    /// How far it was mirrored, as the target says.
+    #[serde(skip)]
+    pub(super) committed_offset: Option<Offset>,
     /// The epoch of the last batch that was copied.
     #[serde(skip)]
     pub(super) last_epoch: Option<LeaderEpoch>,
@@ -91,6 +94,10 @@ pub(super) struct Bounds {
     pub settings: BTreeMap<String, Settings>,
     /// Partitions of which the target does not take a batch.
     pub refused: BTreeMap<TopicPartition, String>,
+    /// How many records may still come into the target; none when there is no limit.
+    pub left: Option<u64>,
+    /// What a transaction held, by partition of the source, of which is not known whether it was committed.
+    pub unconfirmed: BTreeMap<TopicPartition, Advance>,
 }
 
 impl MirrorPlan {
@@ -161,7 +168,7 @@ pub(super) async fn plan_within(
     let planner = Planner {
         options,
         to: &to,
-        offsets: Offsets::read(source, &chosen).await?,
+        offsets: Offsets::read(source, &chosen, options).await?,
         filled: filled(target, &to, &chosen).await?,
         progress,
         from: &from,
@@ -211,7 +218,7 @@ fn choose<'a>(
         is_internal: topic.is_internal,
     });
     // Topics may come later to a mirror that goes on.
-    let allow_empty = options.allow_empty || options.until == Until::Stopped;
+    let allow_empty = options.allow_empty || !options.until.is_bounded();
     let place = format!("cluster {}", from.cluster_id);
     let mut names = options.topics.choose(candidates, allow_empty, &place)?;
     let is_same = from.cluster_id == to.cluster_id;
@@ -259,14 +266,25 @@ async fn described(
     Ok(followed.collect())
 }
 
-/// Where the source's logs begin and end.
+/// Where the source's logs begin and end, and where the mirror does.
 struct Offsets {
     starts: BTreeMap<TopicPartition, Offset>,
     ends: BTreeMap<TopicPartition, Offset>,
+    /// The high watermarks, where a beginning may lie behind the end for readers of what was committed.
+    latest: BTreeMap<TopicPartition, Offset>,
+    begins: From,
+    ends_at: Until,
+    /// By the times of the two bounds; -1 where no record is as late.
+    from: BTreeMap<TopicPartition, Offset>,
+    until: BTreeMap<TopicPartition, Offset>,
 }
 
 impl Offsets {
-    async fn read(source: &Client, chosen: &[Chosen<'_>]) -> Result<Self, EngineError> {
+    async fn read(
+        source: &Client,
+        chosen: &[Chosen<'_>],
+        options: &MirrorOptions,
+    ) -> Result<Self, EngineError> {
         let partitions: Vec<TopicPartition> = chosen
             .iter()
             .flat_map(|topic| {
@@ -274,11 +292,67 @@ impl Offsets {
                 partitions.map(|partition| key(topic.name, *partition))
             })
             .collect();
+        let at = async |time: Option<Timestamp>| match time {
+            Some(time) => listed(source, &partitions, OffsetSpec::Timestamp(time)).await,
+            None => Ok(BTreeMap::new()),
+        };
+        let from = match options.from {
+            From::Time(time) => Some(time),
+            _ => None,
+        };
+        let until = match options.until {
+            Until::Time(time) => Some(time),
+            _ => None,
+        };
+        // Before the times: where none is found, all that is later lies behind the end.
+        let starts = listed(source, &partitions, OffsetSpec::Earliest).await?;
+        let ends = listed(source, &partitions, OffsetSpec::LastStable).await?;
+        let latest = match options.from {
+            From::Offset(_) | From::Time(_) => {
+                listed(source, &partitions, OffsetSpec::Latest).await?
+            }
+            From::Earliest | From::Latest => BTreeMap::new(),
+        };
         Ok(Self {
-            starts: listed(source, &partitions, OffsetSpec::Earliest).await?,
-            ends: listed(source, &partitions, OffsetSpec::LastStable).await?,
+            starts,
+            ends,
+            latest,
+            from: at(from).await?,
+            until: at(until).await?,
+            begins: options.from,
+            ends_at: options.until,
         })
     }
+
+    /// Where a partition ends that is known to begin and to end there.
+    fn end(&self, key: &TopicPartition, end: Offset) -> Offset {
+        match self.ends_at {
+            Until::EndsAtStart | Until::Stopped => end,
+            Until::Offset(until) => until.min(end),
+            Until::Time(_) => at_or(&self.until, key, end).min(end),
+        }
+    }
+
+    /// Where a partition begins that was not mirrored before.
+    fn first(&self, key: &TopicPartition, start: Offset, end: Offset) -> Offset {
+        let latest = at_or(&self.latest, key, end);
+        let first = match self.begins {
+            From::Earliest => start,
+            From::Latest => end,
+            From::Offset(from) => from.min(latest),
+            From::Time(_) => at_or(&self.from, key, end).min(latest),
+        };
+        first.max(start)
+    }
+}
+
+/// What was found for a time, or `end` when no record is as late.
+fn at_or(found: &BTreeMap<TopicPartition, Offset>, key: &TopicPartition, end: Offset) -> Offset {
+    found
+        .get(key)
+        .copied()
+        .filter(|offset| offset.0 >= 0)
+        .unwrap_or(end)
 }
 
 async fn listed(
@@ -382,7 +456,7 @@ impl Planner<'_> {
         let mut plan = PartitionPlan {
             partition: id,
             start_offset: start.unwrap_or_default(),
-            end_offset: end.unwrap_or_default(),
+            end_offset: self.offsets.end(&source_key, end.unwrap_or_default()),
             lost_offsets: 0,
             state: PartitionState::Mirroring,
             problem: None,
@@ -390,6 +464,7 @@ impl Planner<'_> {
                 .and_then(|partition| partition.leader)
                 .filter(|_| start.is_some() && end.is_some()),
             leader_epoch: known.map_or(LeaderEpoch(-1), |partition| partition.leader_epoch),
+            committed_offset: None,
             last_epoch: None,
             note: Note::new(&self.from.cluster_id, topic.metadata.topic_id),
         };
@@ -401,8 +476,10 @@ impl Planner<'_> {
                     "{target_key} of the target holds records, and no progress of this mirror: delete the topic there, or append to it (--if-exists append)"
                 ));
             }
-            None if self.options.from == From::Latest => plan.start_offset = plan.end_offset,
-            None => {}
+            None => {
+                let (start, end) = (start.unwrap_or_default(), end.unwrap_or_default());
+                plan.start_offset = self.offsets.first(&source_key, start, end);
+            }
         }
         Ok(plan)
     }
@@ -427,6 +504,7 @@ impl Planner<'_> {
             ));
         }
         plan.note.producers.clone_from(&progress.note.producers);
+        plan.committed_offset = Some(progress.next);
         let lost = plan.start_offset.0.saturating_sub(progress.next.0);
         if lost > 0 && plan.leader.is_some() {
             plan.lost_offsets = u64::try_from(lost).unwrap_or(0);

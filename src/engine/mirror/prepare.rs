@@ -47,6 +47,73 @@ pub(super) struct Prepared {
     pub timestamp: Option<Timestamp>,
 }
 
+impl Prepared {
+    /// How many records there are.
+    pub fn records(&self) -> u64 {
+        self.ready
+            .iter()
+            .map(|ready| u64::from(ready.records))
+            .sum()
+    }
+
+    /// Leaves the first `most` records, in the source's order; the offset behind the last of them.
+    pub fn cut(&mut self, most: u64) -> Result<Offset, RecordError> {
+        let mut stretches: Vec<(Offset, u32)> = self
+            .ready
+            .iter()
+            .flat_map(|ready| ready.stretches.iter().copied())
+            .collect();
+        stretches.sort_unstable();
+        let (mut behind, mut left) = (Offset(0), most);
+        for (first, count) in stretches {
+            let taken = left.min(count.into());
+            if taken == 0 {
+                break;
+            }
+            behind = Offset(first.0 + i64::try_from(taken).unwrap_or(i64::MAX));
+            left -= taken;
+        }
+        let mut kept = Vec::with_capacity(self.ready.len());
+        for ready in self.ready.drain(..) {
+            kept.extend(ready.before(behind)?);
+        }
+        self.ready = kept;
+        Ok(behind)
+    }
+}
+
+impl Ready {
+    /// The records that had offsets below `end`; none when none had.
+    fn before(self, end: Offset) -> Result<Option<Self>, RecordError> {
+        let mut stretches = Vec::with_capacity(self.stretches.len());
+        let mut records = 0;
+        for &(first, count) in &self.stretches {
+            let below = u32::try_from(end.0.saturating_sub(first.0)).unwrap_or(0);
+            let count = count.min(below);
+            if count > 0 {
+                stretches.push((first, count));
+                records += count;
+            }
+        }
+        if records == self.records {
+            return Ok(Some(self));
+        }
+        let (batch, _) = BatchRef::parse(&self.bytes)?;
+        let base = batch.base_offset();
+        let options = Rebuild {
+            offsets: Some(base..Offset(base.0 + i64::from(records))),
+            numbering: Numbering::Renumber,
+            ..Rebuild::default()
+        };
+        let bytes = rebuild(&batch, &options, OPEN_LIMIT)?;
+        Ok(bytes.map(|bytes| Self {
+            bytes,
+            records,
+            stretches,
+        }))
+    }
+}
+
 /// Prepares the whole batches of `records` that have offsets in `wanted`. Batches of `returning` producers came from the target.
 pub(super) fn prepare(
     records: &Bytes,
@@ -140,4 +207,73 @@ fn must_be_opened(batch: &BatchRef<'_>, wanted: &Range<Offset>) -> bool {
         || batch.next_offset() > wanted.end
         || batch.has_holes()
         || batch.attributes().timestamp_type == TimestampType::LogAppendTime
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{BatchBuilder, Compression, Headers};
+
+    /// A batch whose records have the values of the offsets that they had.
+    fn ready(stretches: &[(i64, u32)]) -> Ready {
+        let mut builder = BatchBuilder::new(Compression::Lz4);
+        let offsets = |&(first, count): &(i64, u32)| first..first + i64::from(count);
+        for offset in stretches.iter().flat_map(offsets) {
+            let value = offset.to_string();
+            builder.push_parts(
+                Timestamp(7),
+                None,
+                Some(value.as_bytes()),
+                Headers::default(),
+            );
+        }
+        Ready {
+            bytes: builder.finish().unwrap().unwrap(),
+            records: stretches.iter().map(|(_, count)| count).sum(),
+            stretches: stretches
+                .iter()
+                .map(|&(first, count)| (Offset(first), count))
+                .collect(),
+        }
+    }
+
+    fn values(ready: &Ready) -> Vec<String> {
+        let (batch, _) = BatchRef::parse(&ready.bytes).unwrap();
+        assert_eq!(batch.record_count(), ready.records);
+        let opened = batch.open(OPEN_LIMIT).unwrap();
+        let values = opened
+            .records()
+            .map(|record| record.unwrap().value.unwrap().to_vec());
+        values
+            .map(|value| String::from_utf8(value).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn a_cut_leaves_the_first_records_of_the_source_wherever_they_go() {
+        let two = || Prepared {
+            ready: vec![ready(&[(10, 2), (14, 2)]), ready(&[(12, 2), (20, 3)])],
+            ..Prepared::default()
+        };
+        let cut = |most| {
+            let mut prepared = two();
+            let behind = prepared.cut(most).unwrap();
+            assert_eq!(prepared.records(), most);
+            (
+                behind.0,
+                prepared.ready.iter().map(values).collect::<Vec<_>>(),
+            )
+        };
+        assert_eq!(cut(1), (11, vec![vec!["10".to_owned()]]));
+        let texts = |texts: &[&str]| {
+            texts
+                .iter()
+                .map(|text| (*text).to_owned())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(cut(3), (13, vec![texts(&["10", "11"]), texts(&["12"])]));
+        let (first, second) = (texts(&["10", "11", "14", "15"]), texts(&["12", "13", "20"]));
+        assert_eq!(cut(7), (21, vec![first, second]));
+        assert_eq!(cut(9).0, 23);
+    }
 }

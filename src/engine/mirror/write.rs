@@ -18,10 +18,11 @@ use crate::kafka::{
     ProducedPartition, TopicPartition, Topics, TransactionalProducer,
 };
 use crate::record::{
-    BatchRef, HEADER_LEN, LeaderEpoch, Offset, ProducerId, ProducerStamp, next_sequence,
-    restamp_in_transaction,
+    BatchRef, HEADER_LEN, LeaderEpoch, Offset, ProducerId, ProducerStamp, RecordError,
+    next_sequence, restamp_in_transaction,
 };
 
+use super::MirrorOptions;
 use super::groups::{self, Positions};
 use super::landmarks::Landmarks;
 use super::plan::{Bounds, MirrorPlan, plan_within};
@@ -29,7 +30,6 @@ use super::prepare::Ready;
 use super::progress::{self, Note, Progress};
 use super::read::{Cursor, Event, Piece, Route, Source, read_all};
 use super::state::{Advance, MirrorState, PartitionState};
-use super::{MirrorOptions, Until};
 
 /// A cluster aborts a transaction that is open for longer: then the mirror is gone.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
@@ -88,6 +88,7 @@ pub(super) async fn session(
             partition.problem = Some(why.clone());
         }
     }
+    confirm(bounds, &plan, state);
     make_ready(target, &plan).await?;
     remember_settings(bounds, &plan);
     let returning = progress::returning(source, &plan.target_cluster_id).await?;
@@ -107,15 +108,30 @@ pub(super) async fn session(
     let reading = Source::new(source, options.memory, limiter, events, returning, route);
     let cursors = cursors(&plan, options, bounds);
     let positions = Positions::default();
-    let mut writer = Writer::new(target, producer, options, &plan, state, &positions).await?;
+    let mut writer = Writer::new(
+        target,
+        producer,
+        options,
+        &plan,
+        state,
+        &positions,
+        bounds.left,
+    )
+    .await?;
     // Ends the reading alone: what was read is still written.
     let enough = options.stop.child_token();
+    // Nobody writes what is read.
+    let written_all = Stop::new();
     let read = async {
-        let read = enough
-            .run_until_cancelled(read_all(&reading, cursors))
-            .await;
+        let read = enough.run_until_cancelled(read_all(&reading, cursors));
+        let read = written_all.run_until_cancelled(read).await;
         drop(reading);
-        read.unwrap_or(Ok(()))
+        read.flatten().unwrap_or(Ok(()))
+    };
+    let write = async {
+        let written = writer.run(incoming).await;
+        written_all.cancel();
+        written
     };
     let mut changes = Changes {
         source,
@@ -127,7 +143,7 @@ pub(super) async fn session(
         positions: &positions,
     };
     let (read, written) = tokio::select! {
-        ended = async { tokio::join!(read, writer.run(incoming)) } => ended,
+        ended = async { tokio::join!(read, write) } => ended,
         never = changes.follow(&plan) => match never {},
     };
     if written.is_ok() {
@@ -144,8 +160,29 @@ pub(super) async fn session(
             Ok(Ended::TopicsChanged)
         }
         Err(error) => {
+            bounds.unconfirmed = writer.unconfirmed();
             writer.abort().await;
             Err(error)
+        }
+    }
+}
+
+/// Counts what the transaction held with which the session before broke off, when the target has it.
+fn confirm(bounds: &mut Bounds, plan: &MirrorPlan, state: &MirrorState) {
+    let unconfirmed = std::mem::take(&mut bounds.unconfirmed);
+    let is_there = plan.partitions().any(|(topic, partition)| {
+        let held = unconfirmed.get(&TopicPartition {
+            topic: topic.topic.clone(),
+            partition: partition.partition,
+        });
+        held.is_some_and(|advance| {
+            advance.records > 0 && partition.committed_offset == Some(advance.next)
+        })
+    });
+    if is_there {
+        for (partition, advance) in &unconfirmed {
+            state.committed(partition, advance);
+            bounds.left = bounds.left.map(|left| left.saturating_sub(advance.records));
         }
     }
 }
@@ -205,7 +242,7 @@ fn cursors(plan: &MirrorPlan, options: &MirrorOptions, bounds: &Bounds) -> Vec<C
             leader: partition.leader,
             leader_epoch: partition.leader_epoch,
             next: partition.start_offset,
-            end: end.filter(|_| options.until == Until::EndsAtStart),
+            end: end.filter(|_| options.until.is_bounded()),
             last_epoch: partition.last_epoch,
             key,
         }
@@ -227,7 +264,7 @@ struct Changes<'a> {
 impl Changes<'_> {
     /// Follows settings; ends the session when there are other topics or partitions.
     async fn follow(&mut self, plan: &MirrorPlan) -> std::convert::Infallible {
-        if self.options.until == Until::Stopped {
+        if !self.options.until.is_bounded() {
             loop {
                 tokio::time::sleep(LOOK_EVERY).await;
                 match self.look(plan).await {
@@ -301,6 +338,19 @@ struct Target {
     acknowledged: Vec<(Offset, Offset, u32)>,
 }
 
+impl Target {
+    fn wrong_batch(&self, source: RecordError) -> EngineError {
+        EngineError::Batch {
+            topic: self.source.topic.clone(),
+            partition: self.source.partition,
+            offset: self
+                .advance
+                .map_or_else(Offset::default, |advance| advance.next),
+            source,
+        }
+    }
+}
+
 struct Queued {
     ready: Ready,
     memory: Arc<OwnedSemaphorePermit>,
@@ -330,6 +380,10 @@ struct Writer<'a> {
     began_at: Option<Instant>,
     bytes: u64,
     is_open: bool,
+    /// Whether it is not known if the transaction was committed.
+    is_ending: bool,
+    /// How many records may still come into the target; none when there is no limit.
+    left: Option<u64>,
     recommit_at: Instant,
 }
 
@@ -341,6 +395,7 @@ impl<'a> Writer<'a> {
         plan: &MirrorPlan,
         state: &'a MirrorState,
         positions: &'a Positions,
+        left: Option<u64>,
     ) -> Result<Self, EngineError> {
         let mut writer = Self {
             client,
@@ -355,6 +410,8 @@ impl<'a> Writer<'a> {
             began_at: None,
             bytes: 0,
             is_open: false,
+            is_ending: false,
+            left,
             recommit_at: Instant::now(),
         };
         let producer_id = writer.producer.identity().producer_id;
@@ -386,6 +443,8 @@ impl<'a> Writer<'a> {
         self.commit().await?;
         let mut open = true;
         loop {
+            // Nothing more may come into the target: what was read beyond is left.
+            open &= self.left != Some(0);
             self.send_all().await?;
             let is_due = self.is_due() || !open;
             if is_due && self.is_settled() {
@@ -406,7 +465,7 @@ impl<'a> Writer<'a> {
                     }
                 }
                 event = incoming.recv(), if open && !is_due => match event {
-                    Some(event) => self.hear(event),
+                    Some(event) => self.hear(event)?,
                     None => open = false,
                 },
                 () = tokio::time::sleep_until(due_at), if !is_due => {
@@ -444,10 +503,13 @@ impl<'a> Writer<'a> {
         self.began_at = Some(Instant::now());
     }
 
-    fn hear(&mut self, event: Event) {
+    fn hear(&mut self, event: Event) -> Result<(), EngineError> {
         match event {
-            Event::Piece(piece) => self.enqueue(*piece),
-            Event::End(slot, end) => self.change(slot, |status| status.end_offset = end),
+            Event::Piece(piece) => self.enqueue(*piece)?,
+            Event::End(slot, stable, end) => self.change(slot, |status| {
+                status.end_offset = stable;
+                status.held_back = u64::try_from(end.0 - stable.0).unwrap_or(0);
+            }),
             Event::Lost(slot, lost) => self.change(slot, |status| status.lost_offsets += lost),
             Event::Finished(slot) => self.change(slot, |status| {
                 if !status.state.is_stopped() {
@@ -464,6 +526,7 @@ impl<'a> Writer<'a> {
                 });
             }
         }
+        Ok(())
     }
 
     fn change(&self, slot: usize, change: impl FnOnce(&mut super::PartitionStatus)) {
@@ -472,10 +535,17 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn enqueue(&mut self, piece: Piece) {
+    fn enqueue(&mut self, mut piece: Piece) -> Result<(), EngineError> {
         let Some(Some(target)) = self.targets.get_mut(piece.slot) else {
-            return;
+            return Ok(());
         };
+        if let Some(left) = &mut self.left {
+            if piece.prepared.records() > *left {
+                let cut = piece.prepared.cut(*left);
+                piece.next = cut.map_err(|source| target.wrong_batch(source))?;
+            }
+            *left -= piece.prepared.records();
+        }
         self.began_at.get_or_insert_with(Instant::now);
         let advance = target.advance.get_or_insert_default();
         advance.next = piece.next;
@@ -494,6 +564,7 @@ impl<'a> Writer<'a> {
                 memory: Arc::clone(&piece.memory),
             });
         }
+        Ok(())
     }
 
     /// Sends as long as some leader may have another request.
@@ -631,7 +702,9 @@ impl<'a> Writer<'a> {
                 let offsets = offsets.iter().cloned().collect();
                 self.producer.commit_offsets(&self.group, &offsets).await?;
             }
+            self.is_ending = true;
             self.producer.end(true).await?;
+            self.is_ending = false;
         }
         self.is_open = false;
         self.began_at = None;
@@ -653,6 +726,13 @@ impl<'a> Writer<'a> {
             }
         }
         Ok(())
+    }
+
+    /// What the transaction held, when it is not known whether it was committed.
+    fn unconfirmed(&self) -> BTreeMap<TopicPartition, Advance> {
+        let targets = self.targets.iter().flatten().filter(|_| self.is_ending);
+        let advances = targets.filter_map(|target| Some((target.source.clone(), target.advance?)));
+        advances.collect()
     }
 
     /// Ends what was begun, so that readers of the target need not wait for a timeout.
@@ -723,14 +803,7 @@ fn stamped(
 ) -> Result<ProduceBatch, EngineError> {
     let stamped =
         BatchRef::parse(&ready.bytes).and_then(|(view, _)| restamp_in_transaction(&view, stamp));
-    let header = stamped.map_err(|source| EngineError::Batch {
-        topic: target.source.topic.clone(),
-        partition: target.source.partition,
-        offset: target
-            .advance
-            .map_or_else(Default::default, |advance| advance.next),
-        source,
-    })?;
+    let header = stamped.map_err(|source| target.wrong_batch(source))?;
     Ok(ProduceBatch {
         topic: target.key.topic.clone(),
         partition: target.key.partition,
