@@ -559,3 +559,76 @@ fn a_record_over_which_the_filter_fails_stops_its_partition_or_is_left_out() {
     wrong.push("valu.contains('x')".to_owned());
     crate::kafkeep(wrong).refused(64, &["a record has no `valu`"]);
 }
+
+#[test]
+fn a_mirror_ends_at_so_many_records_and_goes_on_behind_them() {
+    let mirrored = Mirrored::new("limited");
+    let client = &mirrored.source.client;
+    client.create_topic("mirror.limited", 2, &[]);
+    for partition in 0..2 {
+        for codec in [Compression::Lz4, Compression::None] {
+            client.produce("mirror.limited", partition, codec, numbered(0, 50));
+        }
+    }
+    let began = std::time::Instant::now();
+    let limit = "--rate-limit 40_records/s";
+    let mut arguments = mirrored.arguments("--json --topic mirror.limited --max-messages 70");
+    arguments.extend(limit.split(' ').map(|word| word.replace('_', " ")));
+    let report = crate::kafkeep(arguments).done();
+    assert_eq!(
+        (&report["records"], &report["status"]),
+        (&70.into(), &"completed".into())
+    );
+    assert!(began.elapsed() > Duration::from_millis(1300), "40 a second");
+    let there = || {
+        let partitions = mirrored.target.client.read("mirror.limited");
+        partitions.iter().map(Vec::len).sum::<usize>()
+    };
+    assert_eq!(there(), 70);
+    for (copied, in_all) in [(70, 140), (60, 200), (0, 200)] {
+        let report = mirrored.done("--topic mirror.limited --max-messages 70");
+        assert_eq!((&report["records"], there()), (&copied.into(), in_all));
+    }
+    mirrored.is_same("mirror.limited", "mirror.limited");
+}
+
+#[test]
+fn a_mirror_begins_and_ends_at_offsets_and_times() {
+    let mirrored = Mirrored::new("ranged");
+    let client = &mirrored.source.client;
+    client.create_topic("mirror.ranged", 1, &[("retention.ms", "-1")]);
+    // A record a second of some hour.
+    let at = |second: u32| 1_700_000_000_000 + i64::from(second) * 1000;
+    let hour = (0..60).map(|n| Message::new(n.to_string(), n.to_string()).at(at(n)));
+    client.produce("mirror.ranged", 0, Compression::Zstd, hour);
+    let time = |second: u32| {
+        let time = chrono::DateTime::from_timestamp_millis(at(second)).unwrap();
+        time.format("%Y-%m-%dT%H:%M:%SZ").to_string()
+    };
+    let mut copied = |name: &'static str, bounds: &str| {
+        let mirrored = Mirrored::new(name);
+        mirrored.done(&format!(
+            "--topic mirror.ranged --rename {name}.{{topic}} {bounds}"
+        ));
+        let there = mirrored
+            .target
+            .client
+            .read(&format!("{name}.mirror.ranged"));
+        let values = there[0].iter().map(|record| record.value.clone().unwrap());
+        let values: Vec<u32> = values
+            .map(|value| String::from_utf8(value).unwrap().parse().unwrap())
+            .collect();
+        (values.first().copied(), values.len())
+    };
+    assert_eq!(copied("r1", "--from 10 --until 20"), (Some(10), 10));
+    let times = format!("--from {} --until {}", time(30), time(45));
+    assert_eq!(copied("r2", &times), (Some(30), 15));
+    assert_eq!(copied("r3", "--from latest"), (None, 0));
+    assert_eq!(copied("r4", "--from 1000 --until 2000"), (None, 0));
+    assert_eq!(copied("r5", "--from 58 --until 2000"), (Some(58), 2));
+    let later = format!("--from {} --until {}", time(50), "2200-01-01T00:00:00Z");
+    assert_eq!(copied("r6", &later), (Some(50), 10));
+    mirrored
+        .run("--topic mirror.ranged --from yesterday")
+        .refused(64, &["an offset such as 1500"]);
+}
