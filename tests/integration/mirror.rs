@@ -13,14 +13,14 @@ use crate::testbed::group::Group;
 use crate::testbed::{Broker, Cluster, Compression, Message, Outcome, TransactionEnd};
 
 /// A mirror from the shared broker to another one.
-struct Mirrored<'a> {
-    source: Scene<'a>,
-    target: Scene<'static>,
-    name: &'static str,
+pub struct Mirrored<'a> {
+    pub source: Scene<'a>,
+    pub target: Scene<'static>,
+    pub name: &'static str,
 }
 
 impl Mirrored<'_> {
-    fn new(name: &'static str) -> Mirrored<'static> {
+    pub fn new(name: &'static str) -> Mirrored<'static> {
         Mirrored {
             source: Scene::shared(),
             target: Scene::elsewhere(),
@@ -28,7 +28,7 @@ impl Mirrored<'_> {
         }
     }
 
-    fn arguments(&self, more: &str) -> Vec<String> {
+    pub fn arguments(&self, more: &str) -> Vec<String> {
         let mut all = ["mirror", "--name", self.name, "--bootstrap-servers"]
             .map(str::to_owned)
             .to_vec();
@@ -41,17 +41,24 @@ impl Mirrored<'_> {
         all
     }
 
-    fn run(&self, more: &str) -> Outcome {
+    pub fn run(&self, more: &str) -> Outcome {
         crate::kafkeep(self.arguments(more))
     }
 
     #[track_caller]
-    fn done(&self, more: &str) -> Value {
+    pub fn done(&self, more: &str) -> Value {
         self.run(&format!("--json {more}")).done()
     }
 
+    /// With arguments that have blanks in them.
+    pub fn run_with(&self, more: &str, words: &[&str]) -> Outcome {
+        let mut arguments = self.arguments(&format!("--json {more}"));
+        arguments.extend(words.iter().map(|word| (*word).to_owned()));
+        crate::kafkeep(arguments)
+    }
+
     /// To be killed.
-    fn start(&self, more: &str) -> Child {
+    pub fn start(&self, more: &str) -> Child {
         Command::new(env!("CARGO_BIN_EXE_kafkeep"))
             .args(self.arguments(more))
             .stdin(Stdio::null())
@@ -63,7 +70,7 @@ impl Mirrored<'_> {
 
     /// The target has what the source has, in its order; offsets differ.
     #[track_caller]
-    fn is_same(&self, topic: &str, target: &str) {
+    pub fn is_same(&self, topic: &str, target: &str) {
         let source = without_offsets(self.source.client.read(topic));
         let target = without_offsets(self.target.client.read(target));
         assert_same_records(&source, &target, topic);
@@ -475,160 +482,4 @@ fn mirrored_with_one_other_record() -> Mirrored<'static> {
     records[7].value = Some(b"other".to_vec());
     client.produce("mirror.forged", 0, Compression::None, records);
     forged
-}
-
-#[test]
-fn a_filter_keeps_what_satisfies_it_and_headers_are_added() {
-    let mirrored = Mirrored::new("filtered");
-    let client = &mirrored.source.client;
-    client.create_topic("mirror.filtered", 2, &[]);
-    for codec in [Compression::None, Compression::Zstd] {
-        for partition in 0..2 {
-            client.produce("mirror.filtered", partition, codec, numbered(0, 30));
-        }
-    }
-    let mut arguments = mirrored.arguments(
-        "--json --topic mirror.filtered --header migrated-from=prod --groups followed --filter",
-    );
-    arguments.push("value.endsWith('7') || offset == 0".to_owned());
-    Group::new(&mirrored.source.servers, "followed").commit("mirror.filtered", 0, 1, "");
-    let report = crate::kafkeep(arguments).done();
-    // Of thirty, three end with a 7; twice in each partition, and there the first one.
-    assert_eq!(report["records"], 14, "{report}");
-    assert_eq!(report["partitions"][0]["filtered_records"], 53);
-    let there = mirrored.target.client.read("mirror.filtered");
-    let text = |bytes: &Option<Vec<u8>>| String::from_utf8(bytes.clone().unwrap()).unwrap();
-    for records in there {
-        let values: Vec<String> = records.iter().map(|record| text(&record.value)).collect();
-        let seven = ["value-7", "value-17", "value-27"];
-        assert_eq!(values, [&["value-0"], &seven[..], &seven[..]].concat());
-        for record in records {
-            let names: Vec<&str> = record
-                .headers
-                .iter()
-                .map(|(name, _)| name.as_str())
-                .collect();
-            assert_eq!(names, ["migrated-from", "kafkeep-origin"]);
-            assert_eq!(text(&record.headers[0].1), "prod");
-        }
-    }
-    let next = Group::new(&mirrored.target.servers, "followed").next("mirror.filtered", 0);
-    assert_eq!(
-        next.as_deref(),
-        Some(&b"value-7"[..]),
-        "a group goes on with the next record that was kept"
-    );
-}
-
-#[test]
-fn a_record_over_which_the_filter_fails_stops_its_partition_or_is_left_out() {
-    let mirrored = Mirrored::new("poisoned");
-    let client = &mirrored.source.client;
-    client.create_topic("mirror.poisoned", 1, &[]);
-    let values = [r#"{"n": 1}"#, "poison", r#"{"n": 3}"#];
-    client.produce(
-        "mirror.poisoned",
-        0,
-        Compression::None,
-        values.map(|value| Message::new("k", value)),
-    );
-    let run = |more: &str| {
-        let mut arguments =
-            mirrored.arguments(&format!("--json --topic mirror.poisoned {more} --filter"));
-        arguments.push("json(value).n > 0".to_owned());
-        crate::kafkeep(arguments)
-    };
-    let stopped = run("");
-    assert_eq!(stopped.code, 2, "{stopped}");
-    assert!(
-        stopped
-            .stdout
-            .contains("the filter fails over the record at offset 1"),
-        "{stopped}"
-    );
-    let report = run("--on-error skip").done();
-    assert_eq!(
-        (
-            &report["records"],
-            &report["partitions"][0]["error_records"]
-        ),
-        (&2.into(), &1.into()),
-        "{report}"
-    );
-    let mut wrong = mirrored.arguments("--topic mirror.poisoned --filter");
-    wrong.push("valu.contains('x')".to_owned());
-    crate::kafkeep(wrong).refused(64, &["a record has no `valu`"]);
-}
-
-#[test]
-fn a_mirror_ends_at_so_many_records_and_goes_on_behind_them() {
-    let mirrored = Mirrored::new("limited");
-    let client = &mirrored.source.client;
-    client.create_topic("mirror.limited", 2, &[]);
-    for partition in 0..2 {
-        for codec in [Compression::Lz4, Compression::None] {
-            client.produce("mirror.limited", partition, codec, numbered(0, 50));
-        }
-    }
-    let began = std::time::Instant::now();
-    let limit = "--rate-limit 40_records/s";
-    let mut arguments = mirrored.arguments("--json --topic mirror.limited --max-messages 70");
-    arguments.extend(limit.split(' ').map(|word| word.replace('_', " ")));
-    let report = crate::kafkeep(arguments).done();
-    assert_eq!(
-        (&report["records"], &report["status"]),
-        (&70.into(), &"completed".into())
-    );
-    assert!(began.elapsed() > Duration::from_millis(1300), "40 a second");
-    let there = || {
-        let partitions = mirrored.target.client.read("mirror.limited");
-        partitions.iter().map(Vec::len).sum::<usize>()
-    };
-    assert_eq!(there(), 70);
-    for (copied, in_all) in [(70, 140), (60, 200), (0, 200)] {
-        let report = mirrored.done("--topic mirror.limited --max-messages 70");
-        assert_eq!((&report["records"], there()), (&copied.into(), in_all));
-    }
-    mirrored.is_same("mirror.limited", "mirror.limited");
-}
-
-#[test]
-fn a_mirror_begins_and_ends_at_offsets_and_times() {
-    let mirrored = Mirrored::new("ranged");
-    let client = &mirrored.source.client;
-    client.create_topic("mirror.ranged", 1, &[("retention.ms", "-1")]);
-    // A record a second of some hour.
-    let at = |second: u32| 1_700_000_000_000 + i64::from(second) * 1000;
-    let hour = (0..60).map(|n| Message::new(n.to_string(), n.to_string()).at(at(n)));
-    client.produce("mirror.ranged", 0, Compression::Zstd, hour);
-    let time = |second: u32| {
-        let time = chrono::DateTime::from_timestamp_millis(at(second)).unwrap();
-        time.format("%Y-%m-%dT%H:%M:%SZ").to_string()
-    };
-    let mut copied = |name: &'static str, bounds: &str| {
-        let mirrored = Mirrored::new(name);
-        mirrored.done(&format!(
-            "--topic mirror.ranged --rename {name}.{{topic}} {bounds}"
-        ));
-        let there = mirrored
-            .target
-            .client
-            .read(&format!("{name}.mirror.ranged"));
-        let values = there[0].iter().map(|record| record.value.clone().unwrap());
-        let values: Vec<u32> = values
-            .map(|value| String::from_utf8(value).unwrap().parse().unwrap())
-            .collect();
-        (values.first().copied(), values.len())
-    };
-    assert_eq!(copied("r1", "--from 10 --until 20"), (Some(10), 10));
-    let times = format!("--from {} --until {}", time(30), time(45));
-    assert_eq!(copied("r2", &times), (Some(30), 15));
-    assert_eq!(copied("r3", "--from latest"), (None, 0));
-    assert_eq!(copied("r4", "--from 1000 --until 2000"), (None, 0));
-    assert_eq!(copied("r5", "--from 58 --until 2000"), (Some(58), 2));
-    let later = format!("--from {} --until {}", time(50), "2200-01-01T00:00:00Z");
-    assert_eq!(copied("r6", &later), (Some(50), 10));
-    mirrored
-        .run("--topic mirror.ranged --from yesterday")
-        .refused(64, &["an offset such as 1500"]);
 }

@@ -10,6 +10,7 @@
 //! Progress lies in the target alone, as offsets of a group that are committed in the same transaction as the records. So a mirror
 //! that fails in any way is begun anew from there, and nothing else has to be known.
 
+mod backfill;
 mod committed;
 mod compare;
 mod configuration;
@@ -22,7 +23,9 @@ mod progress;
 mod range;
 mod read;
 mod scan;
+mod session;
 mod state;
+mod targets;
 mod transform;
 mod write;
 
@@ -99,6 +102,19 @@ impl MirrorOptions {
         }
     }
 
+    /// How records change, if they do.
+    pub(super) fn transform(&self) -> Option<&Transform> {
+        self.transform
+            .as_ref()
+            .filter(|transform| !transform.is_identity())
+    }
+
+    /// Whether records get new keys.
+    pub(super) fn changes_keys(&self) -> bool {
+        self.transform()
+            .is_some_and(|transform| transform.key_transformation.is_some())
+    }
+
     /// The group that holds its progress, which is its transactional id too.
     pub(super) fn id(&self) -> String {
         format!("kafkeep.{}", self.name)
@@ -159,10 +175,10 @@ pub async fn mirror(
     let warnings = loop {
         let copied = state.copied() - copied_before;
         bounds.left = options.max_messages.map(|most| most.saturating_sub(copied));
-        let session = write::session(source, target, options, &mut bounds, state);
+        let session = session::session(source, target, options, &mut bounds, state);
         let error = match session.await {
-            Ok(write::Ended::Finished(warnings)) => break warnings,
-            Ok(write::Ended::TopicsChanged) => {
+            Ok(session::Ended::Finished(warnings)) => break warnings,
+            Ok(session::Ended::TopicsChanged) => {
                 attempts = 0;
                 continue;
             }

@@ -5,17 +5,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use crate::engine::EngineError;
+use crate::engine::backup::GroupSelection;
 use crate::engine::topics::Candidate;
 use crate::kafka::{
-    BrokerId, Client, KafkaError, ListedOffset, Metadata, NewTopic, OffsetSpec, TopicMetadata,
-    TopicPartition, Topics,
+    BrokerId, Client, KafkaError, Metadata, NewTopic, OffsetSpec, TopicMetadata, TopicPartition,
+    Topics,
 };
-use crate::record::{LeaderEpoch, Offset, PartitionId, Timestamp, TopicId};
+use crate::record::{LeaderEpoch, Offset, PartitionId, TopicId};
 
 use super::configuration::{SettingChanges, Settings, changes, followed};
 use super::progress::{self, Note, Progress};
+use super::range::{Offsets, listed};
 use super::state::{Advance, PartitionState, PartitionStatus};
-use super::{From, MirrorOptions, Until};
+use super::{MirrorOptions, OnError};
 
 /// What a mirror is going to do.
 #[derive(Debug, Clone, Serialize)]
@@ -24,8 +26,15 @@ pub struct MirrorPlan {
     pub source_cluster_id: String,
     /// The target.
     pub target_cluster_id: String,
-    /// How records go: `batches`, as they lie in the source, or `records`, one by one, where they are filtered or get headers.
+    /// How records go: `batches`, as they lie in the source, or `records`, one by one, where they change on their way.
     pub path: &'static str,
+    /// The topic of the target for dead letters, if there is one.
+    pub dead_letter_topic: Option<String>,
+    /// Whether that is to be created.
+    pub create_dead_letter_topic: bool,
+    /// Whether records get new keys, and so may go to other partitions.
+    #[serde(skip)]
+    pub(super) changes_keys: bool,
     /// The topics, by name.
     pub topics: Vec<TopicPlan>,
     /// What should be looked at.
@@ -45,6 +54,8 @@ pub struct TopicPlan {
     pub add_partitions: u32,
     /// Settings of the target that are to follow the source's.
     pub settings: SettingChanges,
+    /// How many it has there then.
+    pub target_partitions: u32,
     /// Its partitions.
     pub partitions: Vec<PartitionPlan>,
     #[serde(skip)]
@@ -65,6 +76,8 @@ pub struct PartitionPlan {
     pub start_offset: Offset,
     /// Where it ends: where the source's log ends now for readers of what was committed, or before, when a bound says so.
     pub end_offset: Offset,
+    /// Offsets behind the source's end, which a transaction that is open there holds back.
+    pub held_back: u64,
     /// Offsets that the source deleted before they were copied.
     pub lost_offsets: u64,
     /// Whether it goes on.
@@ -113,11 +126,13 @@ impl MirrorPlan {
     }
 
     /// Topics and partitions as far as a session depends on them: when they are others, it is begun anew.
-    pub(super) fn shape(&self) -> Vec<(&str, TopicId, usize)> {
+    pub(super) fn shape(&self) -> Vec<(&str, TopicId, usize, u32)> {
         let topics = self.topics.iter();
-        topics
-            .map(|topic| (topic.topic.as_str(), topic.topic_id, topic.partitions.len()))
-            .collect()
+        let shapes = topics.map(|topic| {
+            let (name, partitions) = (topic.topic.as_str(), topic.partitions.len());
+            (name, topic.topic_id, partitions, topic.target_partitions)
+        });
+        shapes.collect()
     }
 
     pub(super) fn statuses(&self) -> Vec<PartitionStatus> {
@@ -128,6 +143,7 @@ impl MirrorPlan {
             status.problem = partition.problem.clone();
             status.next_offset = partition.start_offset;
             status.end_offset = partition.end_offset;
+            status.held_back = partition.held_back;
             status.lost_offsets = partition.lost_offsets;
             status
         });
@@ -142,7 +158,16 @@ impl MirrorPlan {
             replication_factor: topic.replication_factor,
             configs: topic.source_settings.clone(),
         });
-        new.collect()
+        let replicas = self.topics.iter().map(|topic| topic.replication_factor);
+        let dead_letter_topic = self.dead_letter_topic.as_ref();
+        let dead_letter_topic = dead_letter_topic.filter(|_| self.create_dead_letter_topic);
+        let dead_letter_topic = dead_letter_topic.map(|topic| NewTopic {
+            name: topic.clone(),
+            partitions: 1,
+            replication_factor: replicas.max().unwrap_or(1),
+            configs: Settings::new(),
+        });
+        new.chain(dead_letter_topic).collect()
     }
 }
 
@@ -164,11 +189,22 @@ pub(super) async fn plan_within(
     let from = source.metadata(Topics::All).await?;
     let to = target.metadata(Topics::All).await?;
     let chosen = choose(&from, &to, options)?;
+    let dead_letter_topic = dead_letter_topic(options, &chosen)?;
+    if options.changes_keys() && options.groups != GroupSelection::None {
+        return Err(EngineError::Refused(
+            "groups cannot follow where key_transformation puts records into other partitions: leave groups out".into(),
+        ));
+    }
     let progress = progress::read(target, &options.id()).await?;
+    let partitions = chosen.iter().flat_map(|topic| {
+        let partitions = topic.metadata.partitions.keys();
+        partitions.map(|partition| key(topic.name, *partition))
+    });
+    let partitions: Vec<TopicPartition> = partitions.collect();
     let planner = Planner {
         options,
         to: &to,
-        offsets: Offsets::read(source, &chosen, options).await?,
+        offsets: Offsets::read(source, &partitions, options).await?,
         filled: filled(target, &to, &chosen).await?,
         progress,
         from: &from,
@@ -192,10 +228,15 @@ pub(super) async fn plan_within(
     Ok(MirrorPlan {
         source_cluster_id: from.cluster_id.clone(),
         target_cluster_id: to.cluster_id.clone(),
-        path: match options.transform {
+        path: match options.transform() {
             None => "batches",
             Some(_) => "records",
         },
+        create_dead_letter_topic: dead_letter_topic
+            .as_ref()
+            .is_some_and(|topic| !to.topics.contains_key(topic)),
+        dead_letter_topic,
+        changes_keys: options.changes_keys(),
         topics,
         warnings,
     })
@@ -224,9 +265,12 @@ fn choose<'a>(
     let is_same = from.cluster_id == to.cluster_id;
     if is_same {
         // What the mirror itself makes is nothing for it to copy.
+        let dead_letters = options.transform();
+        let dead_letters = dead_letters.and_then(|it| it.dead_letter_topic.clone());
         let made: BTreeSet<String> = names
             .iter()
             .map(|name| options.rename.apply(name))
+            .chain(dead_letters)
             .collect();
         if names.iter().any(|name| options.rename.apply(name) == *name) {
             return Err(EngineError::Refused(
@@ -255,6 +299,28 @@ fn choose<'a>(
     Ok(chosen)
 }
 
+/// The topic for dead letters, when they go there.
+fn dead_letter_topic(
+    options: &MirrorOptions,
+    chosen: &[Chosen<'_>],
+) -> Result<Option<String>, EngineError> {
+    let transform = options.transform();
+    let Some(transform) = transform.filter(|it| it.on_error == OnError::DeadLetter) else {
+        return Ok(None);
+    };
+    let Some(topic) = &transform.dead_letter_topic else {
+        return Err(EngineError::Refused(
+            "on_error = \"dead_letter\" needs a dead_letter_topic".into(),
+        ));
+    };
+    if chosen.iter().any(|chosen| chosen.target == *topic) {
+        return Err(EngineError::Refused(format!(
+            "{topic} is a topic that the mirror writes: give dead letters another one"
+        )));
+    }
+    Ok(Some(topic.clone()))
+}
+
 async fn described(
     client: &Client,
     topics: &[String],
@@ -264,116 +330,6 @@ async fn described(
         .into_iter()
         .map(|(topic, entries)| (topic, followed(&entries)));
     Ok(followed.collect())
-}
-
-/// Where the source's logs begin and end, and where the mirror does.
-struct Offsets {
-    starts: BTreeMap<TopicPartition, Offset>,
-    ends: BTreeMap<TopicPartition, Offset>,
-    /// The high watermarks, where a beginning may lie behind the end for readers of what was committed.
-    latest: BTreeMap<TopicPartition, Offset>,
-    begins: From,
-    ends_at: Until,
-    /// By the times of the two bounds; -1 where no record is as late.
-    from: BTreeMap<TopicPartition, Offset>,
-    until: BTreeMap<TopicPartition, Offset>,
-}
-
-impl Offsets {
-    async fn read(
-        source: &Client,
-        chosen: &[Chosen<'_>],
-        options: &MirrorOptions,
-    ) -> Result<Self, EngineError> {
-        let partitions: Vec<TopicPartition> = chosen
-            .iter()
-            .flat_map(|topic| {
-                let partitions = topic.metadata.partitions.keys();
-                partitions.map(|partition| key(topic.name, *partition))
-            })
-            .collect();
-        let at = async |time: Option<Timestamp>| match time {
-            Some(time) => listed(source, &partitions, OffsetSpec::Timestamp(time)).await,
-            None => Ok(BTreeMap::new()),
-        };
-        let from = match options.from {
-            From::Time(time) => Some(time),
-            _ => None,
-        };
-        let until = match options.until {
-            Until::Time(time) => Some(time),
-            _ => None,
-        };
-        // Before the times: where none is found, all that is later lies behind the end.
-        let starts = listed(source, &partitions, OffsetSpec::Earliest).await?;
-        let ends = listed(source, &partitions, OffsetSpec::LastStable).await?;
-        let latest = match options.from {
-            From::Offset(_) | From::Time(_) => {
-                listed(source, &partitions, OffsetSpec::Latest).await?
-            }
-            From::Earliest | From::Latest => BTreeMap::new(),
-        };
-        Ok(Self {
-            starts,
-            ends,
-            latest,
-            from: at(from).await?,
-            until: at(until).await?,
-            begins: options.from,
-            ends_at: options.until,
-        })
-    }
-
-    /// Where a partition ends that is known to begin and to end there.
-    fn end(&self, key: &TopicPartition, end: Offset) -> Offset {
-        match self.ends_at {
-            Until::EndsAtStart | Until::Stopped => end,
-            Until::Offset(until) => until.min(end),
-            Until::Time(_) => at_or(&self.until, key, end).min(end),
-        }
-    }
-
-    /// Where a partition begins that was not mirrored before.
-    fn first(&self, key: &TopicPartition, start: Offset, end: Offset) -> Offset {
-        let latest = at_or(&self.latest, key, end);
-        let first = match self.begins {
-            From::Earliest => start,
-            From::Latest => end,
-            From::Offset(from) => from.min(latest),
-            From::Time(_) => at_or(&self.from, key, end).min(latest),
-        };
-        first.max(start)
-    }
-}
-
-/// What was found for a time, or `end` when no record is as late.
-fn at_or(found: &BTreeMap<TopicPartition, Offset>, key: &TopicPartition, end: Offset) -> Offset {
-    found
-        .get(key)
-        .copied()
-        .filter(|offset| offset.0 >= 0)
-        .unwrap_or(end)
-}
-
-async fn listed(
-    client: &Client,
-    partitions: &[TopicPartition],
-    spec: OffsetSpec,
-) -> Result<BTreeMap<TopicPartition, Offset>, EngineError> {
-    let wanted: Vec<_> = partitions
-        .iter()
-        .map(|partition| (partition.clone(), spec))
-        .collect();
-    let mut offsets = BTreeMap::new();
-    for (partition, answer) in client.list_offsets(&wanted).await? {
-        match answer {
-            Ok(ListedOffset { offset, .. }) => drop(offsets.insert(partition, offset)),
-            // Nobody leads it at present: it is planned when somebody does.
-            Err(error) if error.is_transient() => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(offsets)
 }
 
 /// Which of the target's partitions have ever held records.
@@ -440,6 +396,10 @@ impl Planner<'_> {
             create: there.is_none(),
             add_partitions: u32::try_from(missing).unwrap_or(u32::MAX),
             settings: changes.unwrap_or_default(),
+            target_partitions: u32::try_from(
+                wanted.max(there.map_or(0, |there| there.partitions.len())),
+            )
+            .unwrap_or(u32::MAX),
             partitions,
             topic_id: topic.metadata.topic_id,
             replication_factor: i16::try_from(replication_factor).unwrap_or(1),
@@ -457,6 +417,7 @@ impl Planner<'_> {
             partition: id,
             start_offset: start.unwrap_or_default(),
             end_offset: self.offsets.end(&source_key, end.unwrap_or_default()),
+            held_back: self.offsets.held_back(&source_key, end.unwrap_or_default()),
             lost_offsets: 0,
             state: PartitionState::Mirroring,
             problem: None,
@@ -470,7 +431,7 @@ impl Planner<'_> {
         };
         match self.progress.get(&target_key) {
             Some(progress) => self.resume(&mut plan, progress, &target_key)?,
-            None if self.filled.contains(&target_key) && !self.options.append => {
+            None if self.holds_others(&target_key) => {
                 plan.state = PartitionState::Unknown;
                 plan.problem = Some(format!(
                     "{target_key} of the target holds records, and no progress of this mirror: delete the topic there, or append to it (--if-exists append)"
@@ -482,6 +443,14 @@ impl Planner<'_> {
             }
         }
         Ok(plan)
+    }
+
+    /// Whether a partition of the target, of which no progress is known, holds records that are not of this mirror.
+    fn holds_others(&self, key: &TopicPartition) -> bool {
+        // With new keys the records of one partition go to all of the topic.
+        let is_own = self.options.changes_keys()
+            && self.progress.keys().any(|known| known.topic == key.topic);
+        self.filled.contains(key) && !self.options.append && !is_own
     }
 
     /// Goes on behind what is committed.

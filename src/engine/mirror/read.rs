@@ -20,7 +20,7 @@ use crate::record::{LeaderEpoch, Offset, ProducerId, RecordError, TopicId, batch
 use super::expression::Evaluation;
 use super::prepare::{Prepared, prepare};
 use super::state::PartitionState;
-use super::transform::{Transform, Transformer};
+use super::transform::{Route, Transformer};
 
 /// What one request asks for in all, and of one partition.
 const REQUEST_BYTES: u64 = 8 << 20;
@@ -87,13 +87,6 @@ impl Cursor {
             max_bytes: i32::try_from(max_bytes).unwrap_or(i32::MAX),
         }
     }
-}
-
-/// A transformation, and between which clusters.
-pub(super) struct Route {
-    pub transform: Transform,
-    pub source_id: String,
-    pub target_id: String,
 }
 
 /// What all workers share.
@@ -555,15 +548,10 @@ impl Worker<'_> {
         let prepared = tokio::task::spawn_blocking(move || {
             let evaluation = Evaluation::new();
             let prepare = |walked: Walked| {
-                let transformer = route.as_ref().map(|route| Transformer {
-                    transform: &route.transform,
-                    evaluation: &evaluation,
-                    partition: &walked.key,
-                    source_id: &route.source_id,
-                    target_id: &route.target_id,
-                });
+                let transformer = route.as_ref();
+                let transformer =
+                    transformer.map(|route| Transformer::new(route, &evaluation, &walked.key));
                 let (records, aborted) = (&walked.records, walked.aborted);
-                let transformer = transformer.as_ref();
                 let prepared = prepare(records, aborted, &walked.wanted, &returning, transformer);
                 (walked.slot, walked.next, walked.leader_epoch, prepared)
             };

@@ -73,8 +73,10 @@ pub struct PartitionStatus {
     pub returning_records: u64,
     /// Records that the filter left out.
     pub filtered_records: u64,
-    /// Records over which the filter failed, and which were left out.
+    /// Records over which an expression failed, and which were left out.
     pub error_records: u64,
+    /// Records over which an expression failed, and which went to the topic for dead letters.
+    pub dead_letter_records: u64,
     #[serde(skip)]
     pub(super) timestamp: Option<Timestamp>,
 }
@@ -99,6 +101,7 @@ impl PartitionStatus {
             returning_records: 0,
             filtered_records: 0,
             error_records: 0,
+            dead_letter_records: 0,
             timestamp: None,
         }
     }
@@ -213,6 +216,7 @@ impl MirrorState {
                 status.returning_records = before.returning_records;
                 status.filtered_records = before.filtered_records;
                 status.error_records = before.error_records;
+                status.dead_letter_records = before.dead_letter_records;
                 status.timestamp = before.timestamp;
             }
             inner.partitions.insert(key, status);
@@ -242,6 +246,7 @@ impl MirrorState {
             status.returning_records += advance.skipped.returning;
             status.filtered_records += advance.skipped.filtered;
             status.error_records += advance.skipped.errors;
+            status.dead_letter_records += advance.skipped.dead_letters;
             status.timestamp = status.timestamp.max(advance.timestamp);
         }
     }
