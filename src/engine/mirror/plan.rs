@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::engine::EngineError;
 use crate::engine::backup::GroupSelection;
-use crate::engine::topics::Candidate;
+use crate::engine::topics::{Candidate, refuse_unseen};
 use crate::kafka::{
     BrokerId, Client, KafkaError, Metadata, NewTopic, OffsetSpec, TopicMetadata, TopicPartition,
     Topics,
@@ -188,6 +188,7 @@ pub(super) async fn plan_within(
 ) -> Result<MirrorPlan, EngineError> {
     let from = source.metadata(Topics::All).await?;
     let to = target.metadata(Topics::All).await?;
+    refuse_unseen(source, &from, &options.topics).await?;
     let chosen = choose(&from, &to, options)?;
     let dead_letter_topic = dead_letter_topic(options, &chosen)?;
     if options.changes_keys() && options.groups != GroupSelection::None {
