@@ -15,7 +15,7 @@ use crate::testbed::{Broker, Cluster, Compression, Message, Outcome, Transaction
 /// A mirror from the shared broker to another one.
 pub struct Mirrored<'a> {
     pub source: Scene<'a>,
-    pub target: Scene<'static>,
+    pub target: Scene<'a>,
     pub name: &'static str,
 }
 

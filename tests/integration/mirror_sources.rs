@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use crate::mirror::Mirrored;
-use crate::scene::{EAGER, numbered};
+use crate::scene::{EAGER, Scene, numbered};
 use crate::testbed::group::{Group, keep_as_compacted};
-use crate::testbed::{Client, Compression, Message, TransactionEnd};
+use crate::testbed::{Client, Cluster, Compression, Message, TransactionEnd};
 
 #[test]
 fn a_mirror_ends_at_so_many_records_and_goes_on_behind_them() {
@@ -37,6 +37,43 @@ fn a_mirror_ends_at_so_many_records_and_goes_on_behind_them() {
         assert_eq!((&report["records"], there()), (&copied.into(), in_all));
     }
     mirrored.is_same("mirror.limited", "mirror.limited");
+}
+
+#[test]
+fn a_limit_is_kept_though_brokers_of_the_target_are_killed() {
+    let three = Cluster::taken();
+    let mirrored = Mirrored {
+        source: Scene::shared(),
+        target: Scene::across(&three),
+        name: "limited.killed",
+    };
+    let (client, topic) = (&mirrored.source.client, "mirror.limited.killed");
+    client.create_topic(topic, 2, &[]);
+    for partition in 0..2 {
+        client.produce(topic, partition, Compression::None, numbered(0, 10_000));
+    }
+    mirrored
+        .target
+        .client
+        .create_on(topic, &[&[1, 2, 3], &[2, 3, 1]], &[]);
+    mirrored.target.client.wait_for_leaders(topic, 2);
+    let mut run = mirrored.start(&format!(
+        "--topic {topic} --max-messages 15000 --rate-limit 60KiB/s"
+    ));
+    for broker in [1, 2] {
+        std::thread::sleep(Duration::from_secs(2));
+        three.broker(broker).kill();
+        std::thread::sleep(Duration::from_secs(1));
+        three.broker(broker).start_again();
+    }
+    assert!(run.wait().unwrap().success());
+    let there = mirrored.target.client.read(topic);
+    assert_eq!(there.iter().map(Vec::len).sum::<usize>(), 15_000);
+    for records in there {
+        for (record, wanted) in records.iter().zip(numbered(0, 10_000)) {
+            assert_eq!(record.value, wanted.value);
+        }
+    }
 }
 
 #[test]
