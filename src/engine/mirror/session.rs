@@ -47,26 +47,7 @@ pub(super) async fn session(
         .transactional_producer(&options.id(), TRANSACTION_TIMEOUT)
         .await?;
     let mut plan = plan_within(source, target, options, bounds).await?;
-    for (topic, partition) in plan.topics.iter_mut().flat_map(|topic| {
-        let name = topic.topic.clone();
-        topic
-            .partitions
-            .iter_mut()
-            .map(move |partition| (name.clone(), partition))
-    }) {
-        let key = TopicPartition {
-            topic,
-            partition: partition.partition,
-        };
-        bounds
-            .ends
-            .entry(key.clone())
-            .or_insert(partition.end_offset);
-        if let Some(why) = bounds.refused.get(&key) {
-            partition.state = PartitionState::Refused;
-            partition.problem = Some(why.clone());
-        }
-    }
+    keep_bounds(bounds, &mut plan);
     confirm(bounds, &plan, state);
     make_ready(target, &plan).await?;
     remember_settings(bounds, &plan);
@@ -153,6 +134,23 @@ pub(super) async fn session(
             bounds.unconfirmed = writer.unconfirmed();
             writer.abort().await;
             Err(error)
+        }
+    }
+}
+
+/// A bounded mirror ends where it first saw partitions end, and those that are refused stay so.
+fn keep_bounds(bounds: &mut Bounds, plan: &mut MirrorPlan) {
+    for topic in &mut plan.topics {
+        for partition in &mut topic.partitions {
+            let key = TopicPartition {
+                topic: topic.topic.clone(),
+                partition: partition.partition,
+            };
+            if let Some(why) = bounds.refused.get(&key) {
+                partition.state = PartitionState::Refused;
+                partition.problem = Some(why.clone());
+            }
+            bounds.ends.entry(key).or_insert(partition.end_offset);
         }
     }
 }
