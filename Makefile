@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: demo test test-system bench fuzz lint setup package deb rpm
+.PHONY: demo test test-system bench bench-peers fuzz lint setup package deb rpm
 
 # Tools that are built once, of these versions.
 TOOLS ?= $(or $(KAFKEEP_TEST_CACHE),$(HOME)/.cache/kafkeep-tests)/tools
@@ -20,6 +20,10 @@ test-system: ## The package in a booted Debian: install, reload, stop, kill, upg
 
 bench: setup ## kafkeep beside the limits of what it does, as ratios; BENCH="--size 2048 --runs 5" or "--help"
 	$(CARGO) bench --locked --bench ratios -- $(BENCH)
+
+bench-peers: ## MirrorMaker 2 beside kafkeep mirror, in one run; BENCH="--size 2048"
+	bash tests/setup.sh peers
+	$(CARGO) bench --locked --bench ratios -- --only peers $(BENCH)
 
 fuzz: ## Throw bytes at everything that reads bytes; FUZZ="600 batches" for ten minutes of one target
 	bash fuzz/run.sh $(FUZZ)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sets up what the tests need: a C compiler and make (librdkafka), python3 with zstd (the format's other reader), Prometheus, curl, Java and
 # Maven (Apache Kafka and its tools). Installs with apt-get where it may, else says what to install. Fetches the Kafka
-# releases pinned in tests/kafka/pom.xml into a cache, once.
+# releases pinned in tests/kafka/pom.xml into a cache, once; with the word "peers", what benchmarks run beside kafkeep too.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -37,3 +37,12 @@ for version in 2.8.2 4.1.0 4.4.0; do
         touch "$jars/.complete"
     fi
 done
+
+[ "${1:-}" = peers ] || exit 0
+jars="$cache/mirror-maker-4.1.0"
+if [ ! -e "$jars/.complete" ]; then
+    echo "fetching MirrorMaker 4.1.0 into $jars"
+    rm -rf "$jars"
+    mvn -q -B -f kafka/mirror-maker/pom.xml dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$jars"
+    touch "$jars/.complete"
+fi

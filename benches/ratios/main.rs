@@ -17,6 +17,7 @@
 
 mod limits;
 mod measure;
+mod peers;
 mod table;
 #[path = "../../tests/testbed/mod.rs"]
 mod testbed;
@@ -47,7 +48,7 @@ pub struct Arguments {
     /// How many small incremental runs are made one after the other, to compare the last with the 5th
     #[arg(long, default_value_t = 60)]
     increments: usize,
-    /// Measure only these: large, compressed, small, partitions, increments
+    /// Measure only these: large, compressed, small, partitions, increments; peers, which is MirrorMaker 2, only when it is named
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// What cargo says to every benchmark
@@ -97,6 +98,9 @@ fn main() {
     }
     if arguments.wants("increments") {
         missed += upkeep::small_increments(&broker, arguments.increments);
+    }
+    if arguments.only.iter().any(|only| only == "peers") {
+        missed += peers::measure(&broker, &arguments);
     }
     println!(
         "\n{}",

@@ -31,7 +31,7 @@ pub fn kafkeep() -> &'static Path {
 pub fn measure(broker: &Broker, arguments: &[&OsStr]) -> Figures {
     // What earlier works left for the disk is not this one's.
     assert!(Command::new("sync").status().unwrap().success());
-    let before = cpu_seconds(broker);
+    let before = cpu_seconds(broker.pid());
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/ratios/measure.py");
     let output = Command::new("python3")
         .arg(script)
@@ -44,12 +44,13 @@ pub fn measure(broker: &Broker, arguments: &[&OsStr]) -> Figures {
         String::from_utf8_lossy(&output.stderr)
     );
     let mut figures: Figures = serde_json::from_slice(&output.stdout).unwrap();
-    figures.broker_cpu = cpu_seconds(broker) - before;
+    figures.broker_cpu = cpu_seconds(broker.pid()) - before;
     figures
 }
 
-fn cpu_seconds(broker: &Broker) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", broker.pid())).unwrap();
+/// Seconds that a process has worked so far.
+pub fn cpu_seconds(pid: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
     let ticks = |at: usize| fields[at].parse::<f64>().unwrap();
     (ticks(11) + ticks(12)) / 100.0

@@ -207,21 +207,8 @@ impl Bench<'_> {
         )
     }
 
-    /// Within the broker; `name` has no progress there.
     fn mirror(&self, name: &str, more: &[&str]) -> Figures {
-        let (address, target) = (self.broker.address(), format!("{}.{name}", self.topic));
-        let mut all: Vec<&OsStr> = vec![kafkeep().as_ref()];
-        let arguments = [
-            "mirror", "--name", name, "--topic", self.topic, "--rename", &target,
-        ];
-        all.extend(arguments.iter().chain(more).map(OsStr::new));
-        for option in ["--bootstrap-servers", "--to-bootstrap-servers"] {
-            all.extend([OsStr::new(option), address.as_ref()]);
-        }
-        let figures = run(self.broker, &all);
-        // The group's offsets go with the topic.
-        Client::new(&address).delete_topic(&target);
-        figures
+        mirror(self.broker, self.topic, name, more)
     }
 
     fn restore(&self) -> Figures {
@@ -233,4 +220,21 @@ impl Bench<'_> {
         Client::new(&self.broker.address()).delete_topic(&format!("{}.restored", self.topic));
         figures
     }
+}
+
+/// Mirrors a topic within the broker; `name` has no progress there.
+pub fn mirror(broker: &Broker, topic: &str, name: &str, more: &[&str]) -> Figures {
+    let (address, target) = (broker.address(), format!("{topic}.{name}"));
+    let mut all: Vec<&OsStr> = vec![kafkeep().as_ref()];
+    let arguments = [
+        "mirror", "--name", name, "--topic", topic, "--rename", &target,
+    ];
+    all.extend(arguments.iter().chain(more).map(OsStr::new));
+    for option in ["--bootstrap-servers", "--to-bootstrap-servers"] {
+        all.extend([OsStr::new(option), address.as_ref()]);
+    }
+    let figures = run(broker, &all);
+    // The group's offsets go with the topic.
+    Client::new(&address).delete_topic(&target);
+    figures
 }

@@ -9,8 +9,8 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::engine::mirror::{
-    self, Comparison, Expression, From, MirrorOptions, MirrorPlan, MirrorReport, MirrorState,
-    OnError, PartitionStatus, Transform, Until,
+    self, Comparison, Expression, From, InvalidExpression, MirrorOptions, MirrorPlan, MirrorReport,
+    MirrorState, OnError, PartitionStatus, Transform, Until,
 };
 use crate::engine::rate::RateLimit;
 use crate::engine::topics::{NameTemplate, TopicPattern, TopicPatterns};
@@ -73,9 +73,16 @@ pub struct MirrorArgs {
     /// Go on until stopped, with topics and partitions that come; without it, to where the logs end now
     #[arg(long)]
     continuous: bool,
-    /// Where partitions begin that were not mirrored before
-    #[arg(long, value_enum, default_value_t = Start::Earliest)]
-    from: Start,
+    /// Where partitions begin that were not mirrored before: earliest (the default), latest, an offset or a time
+    #[arg(long, value_name = "earliest|latest|OFFSET|TIME")]
+    from: Option<From>,
+    /// Where partitions end: latest, which is where their logs end now (the default), or before that an offset or the first record
+    /// of a time, which is not copied any more
+    #[arg(long, value_name = "latest|OFFSET|TIME", conflicts_with = "continuous")]
+    until: Option<Until>,
+    /// End when so many records came into the target, all partitions together
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    max_messages: Option<u64>,
     /// What to do where a partition of the target holds records, and no progress of this mirror is known
     #[arg(long, value_enum, default_value_t = Existing::Fail)]
     if_exists: Existing,
@@ -88,9 +95,24 @@ pub struct MirrorArgs {
     /// A header that every record gets; may be repeated
     #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header, conflicts_with = "policy")]
     headers: Vec<(String, String)>,
-    /// What becomes of a record over which the filter fails
-    #[arg(long, value_enum, default_value_t = Failing::Fail)]
+    /// A header whose value is what this CEL expression comes to over the record; null is no header; may be repeated
+    #[arg(long = "header-cel", value_name = "NAME=EXPRESSION", value_parser = computed_header, conflicts_with = "policy")]
+    computed_headers: Vec<(String, Expression)>,
+    /// The new key is what this CEL expression comes to over the record, text, bytes, or null for none; the record goes to the
+    /// partition of that key
+    #[arg(long, value_name = "EXPRESSION", conflicts_with = "policy")]
+    key_transformation: Option<Expression>,
+    /// What becomes of a record over which an expression fails
+    #[arg(long, value_enum, default_value_t = Failing::Fail, conflicts_with = "policy")]
     on_error: Failing,
+    /// The topic of the target for records over which an expression fails
+    #[arg(
+        long,
+        value_name = "TOPIC",
+        required_if_eq("on_error", "dead-letter"),
+        conflicts_with = "policy"
+    )]
+    dead_letter_topic: Option<String>,
     /// Consumer groups whose offsets follow, translated to where their next records went: all, none or a pattern; may be
     /// repeated
     #[arg(long, value_name = "all|none|PATTERN", default_value = "none")]
@@ -104,14 +126,6 @@ pub struct MirrorArgs {
     /// Give up when nothing has moved for so many seconds, unless it goes on until stopped
     #[arg(long, value_name = "SECONDS", default_value_t = Retry::DEADLINE.as_secs())]
     deadline: u64,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Start {
-    /// With the oldest record
-    Earliest,
-    /// With what comes from now on
-    Latest,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -128,6 +142,9 @@ enum Failing {
     Fail,
     /// It is left out, and counted
     Skip,
+    /// It goes to --dead-letter-topic, with headers that say where it was and why
+    #[value(alias = "dead_letter")]
+    DeadLetter,
 }
 
 fn header(text: &str) -> Result<(String, String), String> {
@@ -137,17 +154,28 @@ fn header(text: &str) -> Result<(String, String), String> {
     }
 }
 
+fn computed_header(text: &str) -> Result<(String, Expression), String> {
+    let (name, source) = header(text).map_err(|_| "write NAME=EXPRESSION".to_owned())?;
+    let expression: Result<Expression, InvalidExpression> = source.parse();
+    let expression = expression.map_err(|wrong| format!("{wrong}; {}", wrong.help))?;
+    Ok((name, expression))
+}
+
 impl MirrorArgs {
     fn transform(&self) -> Option<Transform> {
-        let changes = self.filter.is_some() || !self.headers.is_empty();
-        changes.then(|| Transform {
+        let transform = Transform {
             filter: self.filter.clone(),
             headers: self.headers.clone(),
+            header_expressions: self.computed_headers.clone(),
+            key_transformation: self.key_transformation.clone(),
             on_error: match self.on_error {
                 Failing::Fail => OnError::Fail,
                 Failing::Skip => OnError::Skip,
+                Failing::DeadLetter => OnError::DeadLetter,
             },
-        })
+            dead_letter_topic: self.dead_letter_topic.clone(),
+        };
+        Some(transform).filter(|transform| !transform.is_identity())
     }
 }
 
@@ -177,7 +205,7 @@ pub async fn run(args: &MirrorArgs, global: &Global) -> Result<Exit, CliError> {
     }
     if args.compare && chosen.options.transform.is_some() {
         return Err(CliError::Usage(
-            "--compare: a mirror that filters or adds headers is not the same on both sides".into(),
+            "--compare: a mirror that changes records is not the same on both sides".into(),
         ));
     }
     if args.compare {
@@ -279,13 +307,11 @@ fn with_choices(args: &MirrorArgs, options: MirrorOptions) -> MirrorOptions {
         allow_empty: args.allow_empty || options.allow_empty,
         until: match args.continuous {
             true => Until::Stopped,
-            false => options.until,
+            false => args.until.unwrap_or(options.until),
         },
-        from: match args.from {
-            Start::Earliest => options.from,
-            Start::Latest => From::Latest,
-        },
-        append: args.if_exists == Existing::Append,
+        from: args.from.unwrap_or(options.from),
+        max_messages: args.max_messages.or(options.max_messages),
+        append: args.if_exists == Existing::Append || options.append,
         rate_limit: args.rate_limit.or(options.rate_limit),
         ..options
     }
@@ -336,9 +362,12 @@ fn print_plan(plan: &MirrorPlan) -> Result<(), CliError> {
         plan.target_cluster_id,
         match plan.path {
             "batches" => "batches as they are",
-            _ => "record by record, since they are filtered or get headers",
+            _ => "record by record, since they change on their way",
         }
     ))?;
+    if let Some(topic) = &plan.dead_letter_topic {
+        output::line(format_args!("dead letters go to {topic}\n"))?;
+    }
     let mut table = output::table(
         ["topic", "becomes", "partitions", "offsets", "target"],
         &[2, 3],
@@ -406,19 +435,29 @@ fn print(report: &MirrorReport) -> Result<(), CliError> {
     }
     output::line(table.trim_fmt())?;
     for group in &report.groups {
+        let waits = group.waits.as_ref().map(|waits| format!(": {waits}"));
         let refused = group
             .refused
             .as_ref()
             .map(|refused| format!("; refused: {refused}"));
         output::line(format_args!(
-            "group {}: {} offsets follow, {} wait{}",
+            "group {}: {} offsets follow, {} wait{}{}",
             output::plain(&group.group),
             group.offsets,
             group.waiting,
+            output::plain(&waits.unwrap_or_default()),
             output::plain(&refused.unwrap_or_default()),
         ))?;
     }
     for partition in &report.partitions {
+        if partition.held_back > 0 {
+            output::line(format_args!(
+                "{}-{}: {} offsets lie behind a transaction that is open in the source, and are not copied until it ends",
+                partition.topic,
+                partition.partition,
+                output::count(partition.held_back),
+            ))?;
+        }
         if let Some(problem) = &partition.problem {
             output::line(format_args!(
                 "{}-{} stands still: {}",

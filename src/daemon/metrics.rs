@@ -27,7 +27,14 @@ const DURATIONS: [f64; 10] = [
 ];
 
 /// What becomes of the records that a mirror reads.
-const MIRROR_RESULTS: [&str; 5] = ["copied", "aborted", "returning", "filtered", "error"];
+const MIRROR_RESULTS: [&str; 6] = [
+    "copied",
+    "aborted",
+    "returning",
+    "filtered",
+    "error",
+    "dead_letter",
+];
 /// What the partitions of a mirror do.
 const MIRROR_STATES: [&str; 2] = ["mirroring", "stopped"];
 /// How applying a retention ends.
@@ -434,6 +441,7 @@ impl Metrics {
                 sum(|partition| partition.returning_records),
                 sum(|partition| partition.filtered_records),
                 sum(|partition| partition.error_records),
+                sum(|partition| partition.dead_letter_records),
             ];
             for (result, count) in MIRROR_RESULTS.iter().zip(counts) {
                 let counter = self.mirror_records.with_label_values(&[name, result]);

@@ -89,6 +89,14 @@ impl RateLimiter {
         }
     }
 
+    /// How many records are worth one stretch.
+    pub fn request_records(&self) -> u64 {
+        match self.limit {
+            Some(RateLimit::Records(rate)) => (rate / 4).max(1),
+            Some(RateLimit::Bytes(_)) | None => u64::MAX,
+        }
+    }
+
     /// Accounts for what was moved, and sleeps until the rate is kept again.
     pub async fn moved(&self, bytes: u64, records: u64) {
         let Some(limit) = self.limit else { return };

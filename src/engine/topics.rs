@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use globset::{Glob, GlobBuilder, GlobMatcher};
 use regex::Regex;
 
+use crate::kafka::{Client, ErrorCode, KafkaError, Metadata, Topics};
 use crate::repository::{Manifest, TopicEntry};
 
 use super::EngineError;
@@ -383,6 +384,30 @@ pub fn renamed(topic: &str, renames: &[Rename]) -> String {
         .iter()
         .find(|rename| rename.pattern.matches(topic))
         .map_or_else(|| topic.to_owned(), |rename| rename.template.apply(topic))
+}
+
+/// A topic that is named but not listed may be there all the same, for others to see: asked for by its name, the
+/// brokers say so.
+pub(super) async fn refuse_unseen(
+    client: &Client,
+    metadata: &Metadata,
+    patterns: &TopicPatterns,
+) -> Result<(), EngineError> {
+    let unseen: Vec<String> = patterns
+        .literals()
+        .filter(|name| !metadata.topics.contains_key(*name))
+        .map(str::to_owned)
+        .collect();
+    if unseen.is_empty() {
+        return Ok(());
+    }
+    for (name, topic) in client.metadata(Topics::Named(&unseen)).await?.topics {
+        if topic.error == Some(ErrorCode::TopicAuthorizationFailed) {
+            let code = ErrorCode::TopicAuthorizationFailed;
+            return Err(KafkaError::for_topic(code, "READ", &name).into());
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

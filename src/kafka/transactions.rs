@@ -186,8 +186,15 @@ impl TransactionalProducer {
             let response = connection
                 .call_at_most(request.clone(), OFFSET_COMMIT)
                 .await?;
-            for partition in response.topics.iter().flat_map(|topic| &topic.partitions) {
-                refuse(partition.error_code, group)?;
+            for topic in &response.topics {
+                for partition in &topic.partitions {
+                    match partition.error_code.err() {
+                        Some(code @ ErrorCode::TopicAuthorizationFailed) => {
+                            return Err(KafkaError::for_topic(code, "READ", &topic.name));
+                        }
+                        _ => refuse(partition.error_code, group)?,
+                    }
+                }
             }
             Ok(())
         };

@@ -217,6 +217,91 @@ error: duplicate key
 }
 
 #[test]
+fn what_a_mirror_cannot_do_to_records_is_told_where_it_is_written() {
+    let mirror = "\
+[mirror.orders]
+source = \"prod\"
+target = \"dr\"
+topics = [\"a\"]
+key_transformation = \"json(value\"
+headers = { env = \"prod\", region = { cel = \"valu.region\" }, wrong = 1 }
+on_error = \"dead_letter\"
+from = \"yesterday\"
+max_messages = 10
+";
+    assert_told(
+        &told_of_policies(mirror),
+        "
+error: the expression is wrong at 1:11: Syntax error: missing ')' at '<EOF>'
+ --> DIR/policies.d/a.toml:5:22
+  |
+5 | key_transformation = \"json(value\"
+  |                      ^^^^^^^^^^^^
+  = help: for example value.contains('important'), or json(value).amount > 100
+
+error: a record has no `valu`
+ --> DIR/policies.d/a.toml:6:44
+  |
+6 | headers = { env = \"prod\", region = { cel = \"valu.region\" }, wrong = 1 }
+  |                                            ^^^^^^^^^^^^^
+  = help: it has key, value, headers, timestamp, partition, offset, topic
+
+error: `headers` takes a table of texts and of { cel = \"…\" }, not an integer
+ --> DIR/policies.d/a.toml:6:69
+  |
+6 | headers = { env = \"prod\", region = { cel = \"valu.region\" }, wrong = 1 }
+  |                                                                     ^
+
+error: dead letters have no topic
+ --> DIR/policies.d/a.toml:7:12
+  |
+7 | on_error = \"dead_letter\"
+  |            ^^^^^^^^^^^^^
+  = help: give dead_letter_topic = \"…\", a topic of the target
+
+error: `yesterday` is not earliest, latest, an offset or a time
+ --> DIR/policies.d/a.toml:8:8
+  |
+8 | from = \"yesterday\"
+  |        ^^^^^^^^^^^
+  = help: times are written as \"2026-11-24T09:00:00Z\"
+
+error: a mirror that is continuous has no runs to be limited
+ --> DIR/policies.d/a.toml:9:16
+  |
+9 | max_messages = 10
+  |                ^^
+  = help: give it a schedule as mode, or leave max_messages out
+
+6 errors",
+    );
+    let groups = "[mirror.orders]\nsource = \"prod\"\ntarget = \"dr\"\ntopics = [\"a\"]\nkey_transformation = \"value\"\ngroups = true\ndead_letter_topic = \"dead\"\n";
+    assert_told(
+        &told_of_policies(groups),
+        "
+error: groups cannot follow: their records go to other partitions
+ --> DIR/policies.d/a.toml:6:10
+  |
+6 | groups = true
+  |          ^^^^
+ ::: DIR/policies.d/a.toml:5:22
+  |
+5 | key_transformation = \"value\"
+  |                      ------- by this
+  = help: leave groups out, or key_transformation
+
+error: no record becomes a dead letter
+ --> DIR/policies.d/a.toml:7:21
+  |
+7 | dead_letter_topic = \"dead\"
+  |                     ^^^^^^
+  = help: set on_error = \"dead_letter\", or leave it out
+
+2 errors",
+    );
+}
+
+#[test]
 fn two_mirrors_that_write_one_topic_are_told() {
     let mirror = |name: &str, topics: &str, rename: &str| {
         format!(

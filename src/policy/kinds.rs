@@ -1,11 +1,9 @@
 //! What keys take: texts, numbers, sizes, durations, lists, named tables.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use toml::de::DeValue;
 
 use crate::engine::rate::RateLimit;
 use crate::engine::size::Size;
@@ -292,32 +290,6 @@ impl Kind for TopicPatterns {
             return None;
         }
         Some(Self::new(patterns.into_iter().map(|at| at.value).collect()))
-    }
-}
-
-/// Names with a text each.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Texts(pub BTreeMap<String, String>);
-
-impl Kind for Texts {
-    const WANTS: &'static str = "a table of texts";
-
-    fn schema() -> Value {
-        json!({ "type": "object", "additionalProperties": { "type": "string" } })
-    }
-
-    fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
-        let DeValue::Table(table) = node.get_ref() else {
-            reader.wrong_type::<Self>(node);
-            return None;
-        };
-        let mut texts = BTreeMap::new();
-        for (name, value) in table {
-            if let Some(text) = text::<Self>(value, reader) {
-                texts.insert(name.get_ref().to_string(), text.to_owned());
-            }
-        }
-        Some(Self(texts))
     }
 }
 

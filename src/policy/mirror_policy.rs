@@ -6,13 +6,15 @@ use chrono_tz::Tz;
 use serde_json::{Value, json};
 
 use crate::engine::backup::GroupSelection;
-use crate::engine::mirror::{Expression, MirrorOptions, OnError, Transform};
+use crate::engine::mirror::{
+    Expression, From, InvalidExpression, MirrorOptions, OnError, Transform,
+};
 use crate::engine::rate::RateLimit;
 use crate::engine::topics::{NameTemplate, TopicPatterns};
 use crate::schedule::Timetable;
 
 use super::key::{At, Key, Keys, Kind, Node};
-use super::kinds::{Choice, OneOf, Text, Texts};
+use super::kinds::{Choice, Count, OneOf, Text};
 use super::policy_file::ClusterName;
 use super::reader::Reader;
 use super::section::Section;
@@ -34,15 +36,36 @@ pub struct MirrorPolicy {
     /// What a record must satisfy to be copied.
     pub filter: Option<Expression>,
     /// Headers that are added to every record.
-    pub headers: BTreeMap<String, String>,
-    /// What becomes of a record over which the filter fails.
+    pub headers: BTreeMap<String, HeaderValue>,
+    /// The new key of every record.
+    pub key_transformation: Option<Expression>,
+    /// What becomes of a record over which an expression fails.
     pub on_error: OnError,
+    /// The topic of the target for dead letters.
+    pub dead_letter_topic: Option<String>,
+    /// Where partitions begin that were not mirrored before.
+    pub from: From,
+    /// How many records one run copies at most.
+    pub max_messages: Option<u64>,
+    /// Whether partitions of the target that hold records, of which nothing is known, are appended to.
+    pub append: bool,
+    /// Whether patterns that match nothing are fine.
+    pub allow_empty: bool,
     /// The consumer groups whose offsets follow.
     pub groups: GroupSelection,
     /// How fast to read at most.
     pub rate_limit: Option<RateLimit>,
     /// When.
     pub mode: MirrorMode,
+}
+
+/// What a header holds that is added.
+#[derive(Debug, Clone, PartialEq)]
+pub enum HeaderValue {
+    /// This.
+    Text(String),
+    /// What it comes to over each record.
+    Expression(Expression),
 }
 
 /// When a mirror copies.
@@ -66,14 +89,40 @@ const RENAME: Key<NameTemplate> = Key::optional(
     "rename",
     "the topics' names in the target, where {topic} stands for the old one; {topic} by default",
 );
-const FILTER: Key<Text> = Key::optional(
+const FILTER: Key<Expression> = Key::optional(
     "filter",
     "CEL expression: only records that satisfy it are copied",
 );
-const HEADERS: Key<Texts> = Key::optional("headers", "headers that are added to every record");
+const HEADERS: Key<Headers> = Key::optional(
+    "headers",
+    "headers that are added to every record: a text, or { cel = \"…\" } for an expression",
+);
+const CEL: Key<Expression> = Key::required("cel", "CEL expression that gives the value");
+const KEY_TRANSFORMATION: Key<Expression> = Key::optional(
+    "key_transformation",
+    "CEL expression that gives the new key, and so the partition: text, bytes, or null for no key",
+);
 const ON_ERROR: Key<OneOf<OnError>> = Key::optional(
     "on_error",
-    "a record over which the filter fails: fail (the default) lets its partition stand still, skip leaves it out",
+    "a record over which an expression fails: fail (the default) lets its partition stand still, skip leaves it out, dead_letter puts it into dead_letter_topic",
+);
+const DEAD_LETTER_TOPIC: Key<Text> = Key::optional(
+    "dead_letter_topic",
+    "the topic of the target for records over which an expression fails",
+);
+const FROM: Key<From> = Key::optional(
+    "from",
+    "where partitions begin that were not mirrored before: earliest (the default), latest, an offset or a time",
+);
+const MAX_MESSAGES: Key<Count<1>> =
+    Key::optional("max_messages", "how many records one run copies at most");
+const IF_EXISTS: Key<OneOf<Existing>> = Key::optional(
+    "if_exists",
+    "a partition of the target that holds records, of which nothing is known: fail (the default) leaves it alone, append writes behind them",
+);
+const ALLOW_EMPTY: Key<bool> = Key::optional(
+    "allow_empty",
+    "whether patterns that match nothing are fine; true for a mirror that is continuous",
 );
 const GROUPS: Key<GroupSelection> = Key::optional(
     "groups",
@@ -94,7 +143,13 @@ const KEYS: Keys = &[
     &RENAME,
     &FILTER,
     &HEADERS,
+    &KEY_TRANSFORMATION,
     &ON_ERROR,
+    &DEAD_LETTER_TOPIC,
+    &FROM,
+    &MAX_MESSAGES,
+    &IF_EXISTS,
+    &ALLOW_EMPTY,
     &GROUPS,
     &RATE_LIMIT,
     &MODE,
@@ -104,27 +159,57 @@ const KEYS: Keys = &[
 impl MirrorPolicy {
     /// What the engine is to do.
     pub fn options(&self) -> MirrorOptions {
-        let changes = self.filter.is_some() || !self.headers.is_empty();
         let headers = self.headers.iter();
+        let literal = headers.clone().filter_map(|(name, value)| match value {
+            HeaderValue::Text(text) => Some((name.clone(), text.clone())),
+            HeaderValue::Expression(_) => None,
+        });
+        let computed = headers.filter_map(|(name, value)| match value {
+            HeaderValue::Text(_) => None,
+            HeaderValue::Expression(expression) => Some((name.clone(), expression.clone())),
+        });
+        let transform = Transform {
+            filter: self.filter.clone(),
+            headers: literal.collect(),
+            header_expressions: computed.collect(),
+            key_transformation: self.key_transformation.clone(),
+            on_error: self.on_error,
+            dead_letter_topic: self.dead_letter_topic.clone(),
+        };
         MirrorOptions {
             rename: self.rename.clone(),
             groups: self.groups.clone(),
             rate_limit: self.rate_limit,
-            transform: changes.then(|| Transform {
-                filter: self.filter.clone(),
-                headers: headers
-                    .map(|(name, value)| (name.clone(), value.clone()))
-                    .collect(),
-                on_error: self.on_error,
-            }),
+            from: self.from,
+            max_messages: self.max_messages,
+            append: self.append,
+            allow_empty: self.allow_empty,
+            transform: Some(transform).filter(|transform| !transform.is_identity()),
             ..MirrorOptions::new(&self.name, self.topics.clone())
         }
     }
 }
 
+/// What to do where the target holds records, and no progress is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Existing {
+    Fail,
+    Append,
+}
+
+impl Choice for Existing {
+    const WANTS: &'static str = "fail or append";
+    const CHOICES: &'static [(&'static str, Self)] =
+        &[("fail", Self::Fail), ("append", Self::Append)];
+}
+
 impl Choice for OnError {
-    const WANTS: &'static str = "fail or skip";
-    const CHOICES: &'static [(&'static str, Self)] = &[("fail", Self::Fail), ("skip", Self::Skip)];
+    const WANTS: &'static str = "fail, skip or dead_letter";
+    const CHOICES: &'static [(&'static str, Self)] = &[
+        ("fail", Self::Fail),
+        ("skip", Self::Skip),
+        ("dead_letter", Self::DeadLetter),
+    ];
 }
 
 impl Kind for MirrorPolicy {
@@ -140,14 +225,34 @@ impl Kind for MirrorPolicy {
         let target = section.get(&TARGET, reader);
         let topics = section.value(&TOPICS, reader);
         let rename = section.value(&RENAME, reader);
-        let filter = section
-            .get(&FILTER, reader)
-            .and_then(|filter| compiled(&filter, reader));
+        let filter = section.value(&FILTER, reader);
         let headers = section.value(&HEADERS, reader).unwrap_or_default();
-        let on_error = section.value(&ON_ERROR, reader);
-        let groups = section.value(&GROUPS, reader);
+        let key_transformation = section.get(&KEY_TRANSFORMATION, reader);
+        let on_error = section.get(&ON_ERROR, reader);
+        let dead_letter_topic = section.get(&DEAD_LETTER_TOPIC, reader);
+        check_dead_letters(on_error.as_ref(), dead_letter_topic.as_ref(), reader);
+        let from = section.value(&FROM, reader);
+        let max_messages = section.get(&MAX_MESSAGES, reader);
+        let if_exists = section.value(&IF_EXISTS, reader);
+        let allow_empty = section.value(&ALLOW_EMPTY, reader);
+        let groups = section.get(&GROUPS, reader);
+        if let (Some(key), Some(groups)) = (&key_transformation, &groups)
+            && groups.value != GroupSelection::None
+        {
+            reader.conflict(
+                groups.place,
+                "groups cannot follow: their records go to other partitions",
+                "leave groups out, or key_transformation",
+                (key.place, "by this"),
+            );
+        }
         let rate_limit = section.value(&RATE_LIMIT, reader);
         let mode = mode(&section, reader);
+        if let (Some(most), Some(MirrorMode::Continuous)) = (&max_messages, &mode) {
+            let help = "give it a schedule as mode, or leave max_messages out";
+            let message = "a mirror that is continuous has no runs to be limited";
+            reader.problem(most.place, message, help);
+        }
         let (source, target) = (source?, target?);
         let rename = rename.unwrap_or_default();
         if source == target.value && rename.is_same() {
@@ -162,21 +267,109 @@ impl Kind for MirrorPolicy {
             rename,
             filter,
             headers: headers.0,
-            on_error: on_error.map_or(OnError::Fail, |OneOf(on_error)| on_error),
-            groups: groups.unwrap_or(GroupSelection::None),
+            key_transformation: key_transformation.map(|at| at.value),
+            on_error: on_error.map_or(OnError::Fail, |at| at.value.0),
+            dead_letter_topic: dead_letter_topic.map(|at| at.value.0),
+            from: from.unwrap_or(From::Earliest),
+            max_messages: max_messages.map(|at| at.value.0.into()),
+            append: if_exists == Some(OneOf(Existing::Append)),
+            allow_empty: allow_empty.unwrap_or(false),
+            groups: groups.map_or(GroupSelection::None, |at| at.value),
             rate_limit,
             mode: mode?,
         })
     }
 }
 
-fn compiled(filter: &At<Text>, reader: &mut Reader) -> Option<Expression> {
-    match filter.value.0.parse::<Expression>() {
-        Ok(expression) => Some(expression),
-        Err(error) => {
-            reader.problem(filter.place, error.message, error.help);
-            None
+fn check_dead_letters(
+    on_error: Option<&At<OneOf<OnError>>>,
+    topic: Option<&At<Text>>,
+    reader: &mut Reader,
+) {
+    let wanted = on_error.filter(|at| at.value.0 == OnError::DeadLetter);
+    match (wanted, topic) {
+        (Some(wanted), None) => {
+            let help = "give dead_letter_topic = \"…\", a topic of the target";
+            reader.problem(wanted.place, "dead letters have no topic", help);
         }
+        (None, Some(topic)) => {
+            let help = "set on_error = \"dead_letter\", or leave it out";
+            reader.problem(topic.place, "no record becomes a dead letter", help);
+        }
+        _ => {}
+    }
+}
+
+impl Kind for Expression {
+    const WANTS: &'static str = "a CEL expression";
+
+    fn schema() -> Value {
+        Text::schema()
+    }
+
+    fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
+        let Text(text) = Text::read(node, reader)?;
+        match text.parse() {
+            Ok(expression) => Some(expression),
+            Err(InvalidExpression { message, help }) => {
+                let place = reader.place(node.span());
+                reader.problem(place, message, help);
+                None
+            }
+        }
+    }
+}
+
+/// Headers by name.
+#[derive(Debug, Default)]
+struct Headers(BTreeMap<String, HeaderValue>);
+
+impl Kind for Headers {
+    const WANTS: &'static str = "a table of texts and of { cel = \"…\" }";
+
+    fn schema() -> Value {
+        let value = json!({ "anyOf": [{ "type": "string" }, schema::table(&[&CEL])] });
+        json!({ "type": "object", "additionalProperties": value })
+    }
+
+    fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
+        let Some(table) = node.get_ref().as_table() else {
+            reader.wrong_type::<Self>(node);
+            return None;
+        };
+        let mut headers = BTreeMap::new();
+        for (name, node) in table {
+            let value = match node.get_ref().as_str() {
+                Some(text) => Some(HeaderValue::Text(text.to_owned())),
+                None => Section::open::<Self>(node, &[&CEL], reader)
+                    .and_then(|section| section.value(&CEL, reader))
+                    .map(HeaderValue::Expression),
+            };
+            headers.extend(value.map(|value| (name.get_ref().to_string(), value)));
+        }
+        Some(Self(headers))
+    }
+}
+
+impl Kind for From {
+    const WANTS: &'static str = "earliest, latest, an offset or a time";
+
+    fn schema() -> Value {
+        json!({ "anyOf": [{ "type": "integer", "minimum": 0 }, Text::schema()] })
+    }
+
+    fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
+        let number = node.get_ref().as_integer();
+        let text = match number {
+            Some(number) => number.as_str().to_owned(),
+            None => Text::read(node, reader)?.0,
+        };
+        let from = text.parse().ok();
+        if from.is_none() {
+            let help = "times are written as \"2026-11-24T09:00:00Z\"";
+            reader.wrong_text::<Self>(node, &text, help);
+        }
+        from
     }
 }
 

@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 
 use super::varint::{read_varint, read_varlong, write_varlong};
-use super::{BatchRef, Compression, Offset, RecordError, Timestamp, TimestampType, decompress};
+use super::{
+    BatchRef, Compression, HEADER_LEN, Offset, RecordError, Timestamp, TimestampType, decompress,
+};
 
 /// One record, borrowed from its batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +64,11 @@ impl<'a> Headers<'a> {
         self.count == 0
     }
 
+    /// Their bytes in a batch, without their count.
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// As they lie in the batch, without their count.
     pub(super) fn as_bytes(&self) -> &'a [u8] {
         self.bytes
@@ -107,7 +114,21 @@ impl<'a> BatchRef<'a> {
     }
 }
 
+impl RecordRef<'_> {
+    /// Bytes that it takes in a batch at most.
+    pub fn largest_size(&self) -> usize {
+        // A byte of attributes, two lengths, a count and two deltas of five bytes at most, and one of ten.
+        let parts = [self.key, self.value].into_iter().flatten();
+        36 + self.headers.size() + parts.map(<[u8]>::len).sum::<usize>()
+    }
+}
+
 impl OpenBatch<'_> {
+    /// The bytes of the batch when it is not compressed.
+    pub fn size(&self) -> usize {
+        HEADER_LEN + self.payload.len()
+    }
+
     /// The records, in order. Ends with an error when they are not as many as the header says, or malformed.
     pub fn records(&self) -> Records<'_> {
         Records {

@@ -52,6 +52,12 @@ fn nobody() -> String {
 
 /// The command, as this user.
 fn run_as(scene: &Scene<'_>, user: &str, verb: &str, arguments: &str) -> Outcome {
+    let signed_in = sign_in(scene, user);
+    scene.run(verb, &format!("{signed_in} {arguments}"))
+}
+
+/// Where the broker is, and who this user is.
+fn sign_in(scene: &Scene<'_>, user: &str) -> String {
     let address = scene.broker.listener("PLAIN");
     let file = scene.beside(user);
     let text = format!(
@@ -61,11 +67,10 @@ fn run_as(scene: &Scene<'_>, user: &str, verb: &str, arguments: &str) -> Outcome
     );
     std::fs::write(scene.beside("password"), PASSWORD).unwrap();
     std::fs::write(&file, text).unwrap();
-    let signed_in = format!(
+    format!(
         "--bootstrap-servers {address} --kafka-config {}",
         file.display()
-    );
-    scene.run(verb, &format!("{signed_in} {arguments}"))
+    )
 }
 
 fn page() -> String {
@@ -105,6 +110,8 @@ struct Command {
     arguments: String,
     /// Whether it goes on with a restore that was interrupted.
     goes_on: bool,
+    /// Of a mirror: on which side.
+    remark: String,
     rights: Vec<Right>,
 }
 
@@ -112,12 +119,21 @@ impl Command {
     fn of(cell: &str) -> Self {
         let cell = cell.replace('`', "");
         let (line, remark) = cell.split_once(", ").unwrap_or((&cell, ""));
+        let remark = remark.strip_prefix("in the ").unwrap_or(remark);
         let (verb, arguments) = line.split_once(' ').unwrap_or((line, ""));
-        assert!(["", "again after an interruption"].contains(&remark));
+        let known = [
+            "",
+            "again after an interruption",
+            "source",
+            "target",
+            "target, again",
+        ];
+        assert!(known.contains(&remark), "{remark}");
         Self {
             verb: verb.to_owned(),
             arguments: arguments.to_owned(),
-            goes_on: !remark.is_empty(),
+            goes_on: remark.starts_with("again"),
+            remark: remark.to_owned(),
             rights: Vec::new(),
         }
     }
@@ -129,6 +145,11 @@ impl Command {
     /// What its topics and groups are called in this test.
     fn name(&self) -> String {
         let mut words = vec![self.verb.as_str()];
+        if self.verb == "mirror" {
+            // Its group and its transactional id are called so, and so is its topic here.
+            words = vec!["kafkeep.mirror"];
+            words.extend(self.remark.split(", "));
+        }
         words.extend(self.arguments.split_whitespace());
         words.extend(self.goes_on.then_some("goes-on"));
         words.join(".").replace("--", "")
@@ -336,6 +357,42 @@ fn prove_drain(command: &Command) {
     }
 }
 
+/// On the side that is not looked at, everything is allowed.
+fn prove_mirror(command: &Command) {
+    let elsewhere = Scene::elsewhere();
+    for case in cases(command) {
+        let scene = Scene::on(guarded());
+        let signed_in = sign_in(&scene, &case.user);
+        let (from, to) = match command.remark.as_str() {
+            "source" => {
+                fill(&scene, &case.name);
+                let to = format!("--to-bootstrap-servers {}", elsewhere.servers);
+                (signed_in, to)
+            }
+            remark => {
+                fill(&elsewhere, &case.name);
+                if remark.ends_with("again") {
+                    scene.client.create_topic(&case.name, 1, &[]);
+                }
+                let to = signed_in.replace("--", "--to-");
+                (format!("--bootstrap-servers {}", elsewhere.servers), to)
+            }
+        };
+        let name = case.name.trim_start_matches("kafkeep.");
+        let arguments = format!(
+            "mirror --json --name {name} --topic {} {from} {to}",
+            case.name
+        );
+        let outcome = crate::kafkeep(arguments.split_whitespace());
+        case.judge(&outcome);
+        if case.lacks.is_none() {
+            assert_eq!(outcome.json()["records"], RECORDS, "{outcome}");
+        } else {
+            assert_eq!(outcome.code, 1, "{outcome}");
+        }
+    }
+}
+
 fn is_read(right: &Right) -> bool {
     right.operation == "Read"
 }
@@ -350,6 +407,7 @@ fn the_documented_acls_are_enough_and_one_less_is_an_error_that_names_it() {
                 "backup" => prove_backup,
                 "restore" => prove_restore,
                 "drain" => prove_drain,
+                "mirror" => prove_mirror,
                 verb => panic!("nothing is known of {verb}"),
             };
             scope.spawn(move || prove(command));

@@ -32,6 +32,8 @@ mod incremental;
 mod interrupted;
 mod interrupted_restore;
 mod mirror;
+mod mirror_records;
+mod mirror_sources;
 mod model;
 mod observability;
 mod rebuilt_batches;

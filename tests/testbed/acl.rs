@@ -30,7 +30,12 @@ const OPERATIONS: [(&str, i8); 10] = [
     ("AlterConfigs", 11),
     ("IdempotentWrite", 12),
 ];
-const RESOURCES: [(&str, i8); 3] = [("topic", 2), ("group", 3), ("cluster", 4)];
+const RESOURCES: [(&str, i8); 4] = [
+    ("topic", 2),
+    ("group", 3),
+    ("cluster", 4),
+    ("transactional id", 5),
+];
 
 /// What one principal may, or may not, do to one resource. Names are those of `kafka-acls.sh`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,7 +52,7 @@ fn number(names: &[(&str, i8)], name: &str) -> i8 {
 }
 
 impl Acl {
-    /// Lets the user of this name do `operation` to a `topic`, a `group` or the `cluster`.
+    /// Lets the user of this name do `operation` to a `topic`, a `group`, a `transactional id` or the `cluster`.
     pub fn allow(user: &str, operation: &str, resource: &str, name: &str) -> Self {
         let name = match resource {
             "cluster" => "kafka-cluster",

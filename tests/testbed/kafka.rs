@@ -33,20 +33,25 @@ impl Release {
 
     /// Where `tests/setup.sh` put its jars.
     pub fn class_path(self) -> String {
-        let cache = std::env::var_os("KAFKEEP_TEST_CACHE").map(PathBuf::from);
-        let cache = cache.unwrap_or_else(|| {
-            let home = || PathBuf::from(std::env::var_os("HOME").expect("HOME")).join(".cache");
-            let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from);
-            cache.join("kafkeep-tests")
-        });
-        let jars = cache.join(format!("kafka-{}", self.version()));
-        assert!(
-            jars.join(".complete").exists(),
-            "no Apache Kafka in {}: run `bash tests/setup.sh`",
-            jars.display()
-        );
-        format!("{}/*", jars.display())
+        jars(&format!("kafka-{}", self.version()))
     }
+}
+
+/// The class path of what `tests/setup.sh` put into its cache under this name.
+pub fn jars(name: &str) -> String {
+    let cache = std::env::var_os("KAFKEEP_TEST_CACHE").map(PathBuf::from);
+    let cache = cache.unwrap_or_else(|| {
+        let home = || PathBuf::from(std::env::var_os("HOME").expect("HOME")).join(".cache");
+        let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from);
+        cache.join("kafkeep-tests")
+    });
+    let jars = cache.join(name);
+    assert!(
+        jars.join(".complete").exists(),
+        "no Apache Kafka in {}: run `bash tests/setup.sh`",
+        jars.display()
+    );
+    format!("{}/*", jars.display())
 }
 
 /// Lines of a `server.properties` beyond those that every broker of the tests has; they win over them.

@@ -21,4 +21,4 @@ pub use certificates::Authority;
 pub use client::{Client, Compression, Message, Placement, Record, TestProducer, TransactionEnd};
 pub use cluster::{Cluster, Taken, ask, wait_for};
 pub use command::{Outcome, kafkeep};
-pub use kafka::{Broker, Properties, Release, free_port};
+pub use kafka::{Broker, Properties, Release, free_port, jars};

@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use crate::engine::EngineError;
 use crate::engine::chain::{ChainEnd, Generation, find_chains};
 use crate::engine::groups::GroupsState;
-use crate::engine::topics::Candidate;
+use crate::engine::topics::{Candidate, refuse_unseen};
 use crate::engine::transactions::OpenTransactions;
 use crate::kafka::{
-    BrokerId, Client, ConfigEntry, ErrorCode, KafkaError, ListedOffset, Metadata, OffsetSpec,
-    TopicMetadata, TopicPartition, Topics,
+    BrokerId, Client, ConfigEntry, KafkaError, ListedOffset, Metadata, OffsetSpec, TopicMetadata,
+    TopicPartition, Topics,
 };
 use crate::record::{LeaderEpoch, Offset, PartitionId, TopicId};
 use crate::repository::{Gap, Repository};
@@ -130,7 +130,7 @@ pub(super) async fn plan(
     forked: &BTreeSet<Generation>,
 ) -> Result<BackupPlan, EngineError> {
     let metadata = client.metadata(Topics::All).await?;
-    refuse_unseen(client, &metadata, options).await?;
+    refuse_unseen(client, &metadata, &options.topics).await?;
     let chosen = choose(&metadata, options)?;
     let partitions = chosen_partitions(&chosen, options.selection.as_ref())?;
     let mut warnings = Vec::new();
@@ -281,32 +281,6 @@ fn gap(held: Option<Offset>, log_start: Offset) -> Option<Gap> {
         reason: "the source deleted them before they were backed up (retention or DeleteRecords)"
             .to_owned(),
     })
-}
-
-/// A topic that is named but not listed may be there all the same, for others to see: asked for by its name, the
-/// brokers say so.
-async fn refuse_unseen(
-    client: &Client,
-    metadata: &Metadata,
-    options: &BackupOptions,
-) -> Result<(), EngineError> {
-    let unseen: Vec<String> = options
-        .topics
-        .literals()
-        .filter(|name| !metadata.topics.contains_key(*name))
-        .map(str::to_owned)
-        .collect();
-    if unseen.is_empty() {
-        return Ok(());
-    }
-    for (name, topic) in client.metadata(Topics::Named(&unseen)).await?.topics {
-        if topic.error == Some(ErrorCode::TopicAuthorizationFailed) {
-            return Err(
-                KafkaError::for_topic(ErrorCode::TopicAuthorizationFailed, "READ", &name).into(),
-            );
-        }
-    }
-    Ok(())
 }
 
 fn choose<'a>(

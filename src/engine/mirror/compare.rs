@@ -10,13 +10,14 @@ use serde::Serialize;
 
 use crate::engine::EngineError;
 use crate::engine::extents::OPEN_LIMIT;
-use crate::kafka::{Client, ListedOffset, OffsetSpec, TopicPartition};
+use crate::kafka::{Client, OffsetSpec, TopicPartition};
 use crate::record::{Offset, PartitionId, RecordError, Timestamp, TimestampType, TopicId};
 use crate::repository::Sha256;
 
 use super::MirrorOptions;
 use super::plan::{Bounds, MirrorPlan, PartitionPlan, TopicPlan, plan_within};
 use super::progress;
+use super::range::offset;
 use super::scan::{Scan, Scanned, Whose};
 
 /// What a comparison found.
@@ -187,22 +188,6 @@ impl<'a> Pair<'a> {
     }
 }
 
-async fn offset(
-    client: &Client,
-    key: &TopicPartition,
-    spec: OffsetSpec,
-) -> Result<Offset, EngineError> {
-    let listed = client
-        .list_offsets(&[(key.clone(), spec)])
-        .await?
-        .remove(key);
-    match listed {
-        Some(Ok(ListedOffset { offset, .. })) => Ok(offset),
-        Some(Err(error)) => Err(error.into()),
-        None => Err(crate::kafka::KafkaError::leaderless(&key.topic, key.partition).into()),
-    }
-}
-
 impl Side<'_> {
     fn scan(&self) -> Scan<'_> {
         let (key, range) = (self.key.clone(), self.range.clone());
@@ -284,8 +269,8 @@ impl<'a> Reader<'a> {
 
 /// A record, to be compared.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Fingerprint {
-    offset: Offset,
+pub(super) struct Fingerprint {
+    pub offset: Offset,
     timestamp: Timestamp,
     key: Option<Sha256>,
     value: Option<Sha256>,
@@ -295,6 +280,22 @@ struct Fingerprint {
 impl Fingerprint {
     fn is_same(&self, other: &Self) -> bool {
         self.differs(other).is_empty()
+    }
+
+    /// All but its place, as a number that no other record has.
+    pub fn digest(&self) -> u128 {
+        let absent = [0; 32];
+        let mut bytes = self.timestamp.0.to_be_bytes().to_vec();
+        for part in [&self.key, &self.value] {
+            bytes.push(u8::from(part.is_some()));
+            bytes.extend(part.as_ref().map_or(absent, |part| part.0));
+        }
+        bytes.extend(self.headers.0);
+        let digest = Sha256::of(&bytes).0;
+        digest
+            .iter()
+            .take(16)
+            .fold(0, |number, byte| number << 8 | u128::from(*byte))
     }
 
     fn differs(&self, other: &Self) -> Vec<&'static str> {
@@ -323,7 +324,8 @@ fn difference(source: Option<&Fingerprint>, target: Option<&Fingerprint>) -> Rec
     }
 }
 
-fn fingerprints(
+/// The records of a batch in `range`.
+pub(super) fn fingerprints(
     batch: &crate::record::BatchRef<'_>,
     range: &Range<Offset>,
 ) -> Result<Vec<Fingerprint>, RecordError> {

@@ -182,6 +182,46 @@ impl Evaluation {
         }
     }
 
+    /// A key: text or bytes; null is none.
+    pub fn key(
+        &self,
+        expression: &Expression,
+        partition: &TopicPartition,
+        record: &RecordRef<'_>,
+    ) -> Result<Option<Vec<u8>>, String> {
+        match self.value(expression, partition, record)? {
+            Value::Null => Ok(None),
+            Value::String(text) => Ok(Some(text.as_bytes().to_vec())),
+            Value::Bytes(bytes) => Ok(Some(bytes.to_vec())),
+            other => Err(format!(
+                "it is {}, not text, bytes or null: string(…) makes text of a number",
+                other.type_of()
+            )),
+        }
+    }
+
+    /// The value of a header: as a key, or a number, true or false as text.
+    pub fn header(
+        &self,
+        expression: &Expression,
+        partition: &TopicPartition,
+        record: &RecordRef<'_>,
+    ) -> Result<Option<Vec<u8>>, String> {
+        match self.value(expression, partition, record)? {
+            Value::Null => Ok(None),
+            Value::String(text) => Ok(Some(text.as_bytes().to_vec())),
+            Value::Bytes(bytes) => Ok(Some(bytes.to_vec())),
+            Value::Bool(holds) => Ok(Some(holds.to_string().into_bytes())),
+            Value::Int(number) => Ok(Some(number.to_string().into_bytes())),
+            Value::UInt(number) => Ok(Some(number.to_string().into_bytes())),
+            Value::Float(number) => Ok(Some(number.to_string().into_bytes())),
+            other => Err(format!(
+                "it is {}, not text, bytes, a number, true, false or null",
+                other.type_of()
+            )),
+        }
+    }
+
     fn value(
         &self,
         expression: &Expression,

@@ -1,22 +1,29 @@
 //! Consumer groups follow to the target: their offsets, translated exactly, while nobody is in the group there.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
 use crate::engine::EngineError;
 use crate::engine::backup::GroupSelection;
-use crate::kafka::{Client, CommittedOffset, KafkaError, TopicPartition};
-use crate::record::{LeaderEpoch, Offset};
+use crate::kafka::{Client, CommittedOffset, KafkaError, OffsetSpec, TopicPartition, Topics};
+use crate::record::{LeaderEpoch, Offset, ProducerId};
 
+use super::backfill::{Before, FARTHEST, Places};
 use super::landmarks::Landmarks;
 use super::plan::MirrorPlan;
 use super::progress::PREFIX;
+use super::range::offset;
 
 /// Where records went, of all partitions of a session: the writer tells, and groups ask.
 #[derive(Debug, Default)]
-pub(super) struct Positions(Mutex<HashMap<TopicPartition, Landmarks>>);
+pub(super) struct Positions {
+    landmarks: Mutex<HashMap<TopicPartition, Landmarks>>,
+    /// Why nothing is known of what was copied before the session, where that was looked for.
+    unknown: Mutex<HashMap<TopicPartition, &'static str>>,
+}
 
 impl Positions {
     pub fn begin(&self, partition: TopicPartition, landmarks: Landmarks) {
@@ -34,8 +41,34 @@ impl Positions {
         self.lock().get(partition)?.translate(offset)
     }
 
+    /// Where the session began, when nothing is known of before, and nobody has looked.
+    fn began(&self, partition: &TopicPartition) -> Option<(Offset, Offset)> {
+        let began = self.lock().get(partition)?.began();
+        began.filter(|_| !self.lock_unknown().contains_key(partition))
+    }
+
+    /// Why an offset cannot be translated.
+    fn waits(&self, partition: &TopicPartition, offset: Offset) -> String {
+        let end = self.lock().get(partition).and_then(Landmarks::end);
+        let why = self.lock_unknown().get(partition).copied();
+        match end {
+            None => format!("{partition} stands still"),
+            Some(end) if offset > end => format!("{partition} is copied up to {end} only"),
+            Some(_) => format!(
+                "offset {offset} of {partition} was copied before this mirror last began, and where it went is not known: {}",
+                why.unwrap_or("it lies too far back")
+            ),
+        }
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TopicPartition, Landmarks>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.landmarks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_unknown(&self) -> std::sync::MutexGuard<'_, HashMap<TopicPartition, &'static str>> {
+        self.unknown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -48,18 +81,35 @@ pub struct GroupStatus {
     pub offsets: u64,
     /// Offsets that cannot be translated yet: their records are not copied, or were before this mirror last began.
     pub waiting: u64,
+    /// Why the first of them waits.
+    pub waits: Option<String>,
     /// Why nothing could be committed: somebody is in the group there.
     pub refused: Option<String>,
 }
 
+/// What groups follow by.
+pub(super) struct Following<'a> {
+    pub source: &'a Client,
+    pub target: &'a Client,
+    pub plan: &'a MirrorPlan,
+    pub chosen: &'a GroupSelection,
+    pub positions: &'a Positions,
+    /// Under which ids others have written into the source what came from the target.
+    pub returning: &'a BTreeSet<ProducerId>,
+    /// Whether records are not the same on both sides.
+    pub is_transformed: bool,
+}
+
 /// Sets the offsets of the chosen groups in the target to where their next records are there; none goes back.
-pub(super) async fn follow(
-    source: &Client,
-    target: &Client,
-    plan: &MirrorPlan,
-    chosen: &GroupSelection,
-    positions: &Positions,
-) -> Result<Vec<GroupStatus>, EngineError> {
+pub(super) async fn follow(following: &Following<'_>) -> Result<Vec<GroupStatus>, EngineError> {
+    let Following {
+        source,
+        target,
+        plan,
+        chosen,
+        positions,
+        ..
+    } = *following;
     let names: HashMap<&str, &str> = plan
         .topics
         .iter()
@@ -74,14 +124,21 @@ pub(super) async fn follow(
         .filter(|group| !group.starts_with(PREFIX) && chosen.chooses(group))
         .collect();
     let there = target.committed_offsets(&groups).await?;
+    let here = source.committed_offsets(&groups).await?;
+    let committed = here.values().filter_map(|known| known.as_ref().ok());
+    let committed = committed.flat_map(|known| &known.offsets);
+    following
+        .look_back(committed.map(|(partition, committed)| (partition, committed.offset)))
+        .await?;
     let mut statuses = Vec::new();
-    for (group, offsets) in source.committed_offsets(&groups).await? {
+    for (group, offsets) in here {
         let offsets = offsets?.offsets;
         let known = there.get(&group).and_then(|known| known.as_ref().ok());
         let mut status = GroupStatus {
             group,
             offsets: 0,
             waiting: 0,
+            waits: None,
             refused: None,
         };
         let mut ahead = BTreeMap::new();
@@ -91,6 +148,8 @@ pub(super) async fn follow(
             };
             let Some(offset) = positions.translate(&partition, committed.offset) else {
                 status.waiting += 1;
+                let why = || positions.waits(&partition, committed.offset);
+                status.waits.get_or_insert_with(why);
                 continue;
             };
             status.offsets += 1;
@@ -117,6 +176,80 @@ pub(super) async fn follow(
         }
     }
     Ok(statuses)
+}
+
+impl Following<'_> {
+    /// Looks for what was copied before the session, where groups stand there.
+    async fn look_back(
+        &self,
+        committed: impl Iterator<Item = (&TopicPartition, Offset)>,
+    ) -> Result<(), EngineError> {
+        let mut lowest: BTreeMap<&TopicPartition, Offset> = BTreeMap::new();
+        for (partition, offset) in committed {
+            let began = self.positions.began(partition);
+            let is_near = |(start, _): &(Offset, Offset)| {
+                (start.0.saturating_sub(FARTHEST)..start.0).contains(&offset.0)
+            };
+            if began.is_some_and(|began| is_near(&began)) {
+                let known = lowest.entry(partition).or_insert(offset);
+                *known = offset.min(*known);
+            }
+        }
+        for (partition, lowest) in lowest {
+            let Some((start, target_end)) = self.positions.began(partition) else {
+                continue;
+            };
+            let found = match self.is_transformed {
+                true => Err("its records were changed or filtered"),
+                false => self.places(partition, lowest..start, target_end).await?,
+            };
+            match found {
+                Ok(places) => self.positions.committed(partition, |landmarks| {
+                    landmarks.lay_before(lowest, &places);
+                }),
+                Err(why) => drop(self.positions.lock_unknown().insert(partition.clone(), why)),
+            }
+        }
+        Ok(())
+    }
+
+    async fn places(
+        &self,
+        partition: &TopicPartition,
+        wanted: Range<Offset>,
+        target_end: Offset,
+    ) -> Result<Result<Places, &'static str>, EngineError> {
+        let found = self.plan.partitions().find(|(topic, planned)| {
+            topic.topic == partition.topic && planned.partition == partition.partition
+        });
+        let Some((topic, planned)) = found else {
+            return Ok(Err("it is not mirrored"));
+        };
+        let target_key = TopicPartition {
+            topic: topic.target_topic.clone(),
+            partition: partition.partition,
+        };
+        let start = offset(self.source, partition, OffsetSpec::Earliest).await?;
+        if start > wanted.start {
+            return Ok(Err("the source has deleted what follows"));
+        }
+        let names = [topic.target_topic.clone()];
+        let metadata = self.target.metadata(Topics::Named(&names)).await?;
+        let target_id = metadata.topics.get(&topic.target_topic);
+        let before = Before {
+            source: self.source,
+            target: self.target,
+            source_key: partition.clone(),
+            target_key,
+            source_id: topic.topic_id,
+            target_id: target_id.map(|topic| topic.topic_id).unwrap_or_default(),
+            producers: planned.note.producers.iter().copied().collect(),
+            returning: self.returning.clone(),
+            wanted,
+            target_end,
+        };
+        before.places().await
+    }
 }
 
 /// Why a commit was refused, when that is the group's own matter.

@@ -13,6 +13,8 @@ const REMEMBERED: usize = 4096;
 pub(super) struct Landmarks {
     runs: VecDeque<Run>,
     known: Option<Known>,
+    /// Where the session began: in the source, and where the target ended then.
+    began: Option<(Offset, Offset)>,
 }
 
 /// Of which offsets of the source something is known.
@@ -44,7 +46,40 @@ impl Landmarks {
                 end: source,
                 behind: target_end,
             }),
+            began: Some((source, target_end)),
         }
+    }
+
+    /// Where the session began, in the source and in the target, when all is known from there on, and nothing of before.
+    pub fn began(&self) -> Option<(Offset, Offset)> {
+        let start = self.known?.start;
+        self.began.filter(|(source, _)| *source == start)
+    }
+
+    /// Records of before the session, from `start` on, lie at these places.
+    pub fn lay_before(&mut self, start: Offset, places: &[(Offset, Offset)]) {
+        let (Some(known), Some(_)) = (self.known, self.began()) else {
+            return;
+        };
+        let mut before = Self {
+            known: Some(Known { start, ..known }),
+            ..Self::default()
+        };
+        for (source, target) in places {
+            before.add(*source, *target, 1);
+        }
+        for run in std::mem::take(&mut self.runs) {
+            before.add(run.source, run.target, run.count);
+        }
+        *self = Self {
+            began: self.began,
+            ..before
+        };
+    }
+
+    /// Up to where in the source all is copied.
+    pub fn end(&self) -> Option<Offset> {
+        self.known.map(|known| known.end)
     }
 
     /// `count` records from `source` on, without a hole, lie from `target` on.
@@ -134,5 +169,28 @@ mod tests {
         }
         assert_eq!(translated(&landmarks, 127), None);
         assert_eq!(landmarks.runs.len(), 2);
+    }
+
+    #[test]
+    fn what_was_found_of_before_the_session_is_known_too() {
+        let mut landmarks = Landmarks::begin(Offset(100), Offset(40));
+        landmarks.add(Offset(100), Offset(41), 10);
+        landmarks.reached(Offset(110));
+        assert_eq!(landmarks.began(), Some((Offset(100), Offset(40))));
+        let places = [(92, 30), (93, 31), (98, 37)].map(|(a, b)| (Offset(a), Offset(b)));
+        landmarks.lay_before(Offset(91), &places);
+        for (source, target) in [
+            (91, 30),
+            (92, 30),
+            (93, 31),
+            (94, 37),
+            (99, 41),
+            (105, 46),
+            (110, 51),
+        ] {
+            assert_eq!(translated(&landmarks, source), Some(target), "{source}");
+        }
+        assert_eq!(translated(&landmarks, 90), None);
+        assert_eq!(landmarks.began(), None, "once is enough");
     }
 }

@@ -10,6 +10,7 @@
 //! Progress lies in the target alone, as offsets of a group that are committed in the same transaction as the records. So a mirror
 //! that fails in any way is begun anew from there, and nothing else has to be known.
 
+mod backfill;
 mod committed;
 mod compare;
 mod configuration;
@@ -19,9 +20,12 @@ mod landmarks;
 mod plan;
 mod prepare;
 mod progress;
+mod range;
 mod read;
 mod scan;
+mod session;
 mod state;
+mod targets;
 mod transform;
 mod write;
 
@@ -43,6 +47,7 @@ pub use compare::{Compared, Comparison, RecordDifference, compare};
 pub use expression::{Expression, InvalidExpression};
 pub use groups::GroupStatus;
 pub use plan::{MirrorPlan, PartitionPlan, TopicPlan};
+pub use range::{From, Until};
 pub use state::{MirrorState, PartitionState, PartitionStatus};
 pub use transform::{OnError, Transform};
 
@@ -63,6 +68,8 @@ pub struct MirrorOptions {
     pub until: Until,
     /// Where partitions begin that were not mirrored before.
     pub from: From,
+    /// How many records at most come into the target's topics, all partitions together; it ends when they are there.
+    pub max_messages: Option<u64>,
     /// Whether partitions of the target that hold records, of which nothing is known, are appended to.
     pub append: bool,
     /// The consumer groups whose offsets follow.
@@ -73,25 +80,6 @@ pub struct MirrorOptions {
     pub memory: u64,
     /// Ends it behind what it has read; committed is committed.
     pub stop: Stop,
-}
-
-/// How long a mirror goes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Until {
-    /// To where the source's logs end when it begins.
-    EndsAtStart,
-    /// Until it is told to stop.
-    Stopped,
-}
-
-/// Where partitions begin that were not mirrored before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum From {
-    /// With the oldest record.
-    Earliest,
-    /// With what comes from now on.
-    Latest,
 }
 
 impl MirrorOptions {
@@ -105,12 +93,26 @@ impl MirrorOptions {
             transform: None,
             until: Until::EndsAtStart,
             from: From::Earliest,
+            max_messages: None,
             append: false,
             groups: GroupSelection::None,
             rate_limit: None,
             memory: 64 << 20,
             stop: Stop::new(),
         }
+    }
+
+    /// How records change, if they do.
+    pub(super) fn transform(&self) -> Option<&Transform> {
+        self.transform
+            .as_ref()
+            .filter(|transform| !transform.is_identity())
+    }
+
+    /// Whether records get new keys.
+    pub(super) fn changes_keys(&self) -> bool {
+        self.transform()
+            .is_some_and(|transform| transform.key_transformation.is_some())
     }
 
     /// The group that holds its progress, which is its transactional id too.
@@ -169,11 +171,14 @@ pub async fn mirror(
     let mut bounds = plan::Bounds::default();
     let mut attempts = 0;
     let mut moved = (state.moved(), Instant::now());
+    let copied_before = state.copied();
     let warnings = loop {
-        let session = write::session(source, target, options, &mut bounds, state);
+        let copied = state.copied() - copied_before;
+        bounds.left = options.max_messages.map(|most| most.saturating_sub(copied));
+        let session = session::session(source, target, options, &mut bounds, state);
         let error = match session.await {
-            Ok(write::Ended::Finished(warnings)) => break warnings,
-            Ok(write::Ended::TopicsChanged) => {
+            Ok(session::Ended::Finished(warnings)) => break warnings,
+            Ok(session::Ended::TopicsChanged) => {
                 attempts = 0;
                 continue;
             }
@@ -192,8 +197,7 @@ pub async fn mirror(
             moved = (state.moved(), Instant::now());
             attempts = 0;
         }
-        let is_bounded = options.until == Until::EndsAtStart;
-        if is_bounded && moved.1.elapsed() > target.retry().deadline {
+        if options.until.is_bounded() && moved.1.elapsed() > target.retry().deadline {
             return Err(error);
         }
         state.interrupted(&error.to_string());

@@ -5,17 +5,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use crate::engine::EngineError;
-use crate::engine::topics::Candidate;
+use crate::engine::backup::GroupSelection;
+use crate::engine::topics::{Candidate, refuse_unseen};
 use crate::kafka::{
-    BrokerId, Client, KafkaError, ListedOffset, Metadata, NewTopic, OffsetSpec, TopicMetadata,
-    TopicPartition, Topics,
+    BrokerId, Client, KafkaError, Metadata, NewTopic, OffsetSpec, TopicMetadata, TopicPartition,
+    Topics,
 };
 use crate::record::{LeaderEpoch, Offset, PartitionId, TopicId};
 
 use super::configuration::{SettingChanges, Settings, changes, followed};
 use super::progress::{self, Note, Progress};
-use super::state::{PartitionState, PartitionStatus};
-use super::{From, MirrorOptions, Until};
+use super::range::{Offsets, listed};
+use super::state::{Advance, PartitionState, PartitionStatus};
+use super::{MirrorOptions, OnError};
 
 /// What a mirror is going to do.
 #[derive(Debug, Clone, Serialize)]
@@ -24,8 +26,15 @@ pub struct MirrorPlan {
     pub source_cluster_id: String,
     /// The target.
     pub target_cluster_id: String,
-    /// How records go: `batches`, as they lie in the source, or `records`, one by one, where they are filtered or get headers.
+    /// How records go: `batches`, as they lie in the source, or `records`, one by one, where they change on their way.
     pub path: &'static str,
+    /// The topic of the target for dead letters, if there is one.
+    pub dead_letter_topic: Option<String>,
+    /// Whether that is to be created.
+    pub create_dead_letter_topic: bool,
+    /// Whether records get new keys, and so may go to other partitions.
+    #[serde(skip)]
+    pub(super) changes_keys: bool,
     /// The topics, by name.
     pub topics: Vec<TopicPlan>,
     /// What should be looked at.
@@ -45,6 +54,8 @@ pub struct TopicPlan {
     pub add_partitions: u32,
     /// Settings of the target that are to follow the source's.
     pub settings: SettingChanges,
+    /// How many it has there then.
+    pub target_partitions: u32,
     /// Its partitions.
     pub partitions: Vec<PartitionPlan>,
     #[serde(skip)]
@@ -63,8 +74,10 @@ pub struct PartitionPlan {
     pub partition: PartitionId,
     /// The first offset to be copied.
     pub start_offset: Offset,
-    /// Where the source's log ends now, for readers of what was committed.
+    /// Where it ends: where the source's log ends now for readers of what was committed, or before, when a bound says so.
     pub end_offset: Offset,
+    /// Offsets behind the source's end, which a transaction that is open there holds back.
+    pub held_back: u64,
     /// Offsets that the source deleted before they were copied.
     pub lost_offsets: u64,
     /// Whether it goes on.
@@ -75,6 +88,9 @@ pub struct PartitionPlan {
     pub(super) leader: Option<BrokerId>,
     #[serde(skip)]
     pub(super) leader_epoch: LeaderEpoch,
+    /// How far it was mirrored, as the target says.
+    #[serde(skip)]
+    pub(super) committed_offset: Option<Offset>,
     /// The epoch of the last batch that was copied.
     #[serde(skip)]
     pub(super) last_epoch: Option<LeaderEpoch>,
@@ -91,6 +107,10 @@ pub(super) struct Bounds {
     pub settings: BTreeMap<String, Settings>,
     /// Partitions of which the target does not take a batch.
     pub refused: BTreeMap<TopicPartition, String>,
+    /// How many records may still come into the target; none when there is no limit.
+    pub left: Option<u64>,
+    /// What a transaction held, by partition of the source, of which is not known whether it was committed.
+    pub unconfirmed: BTreeMap<TopicPartition, Advance>,
 }
 
 impl MirrorPlan {
@@ -106,11 +126,13 @@ impl MirrorPlan {
     }
 
     /// Topics and partitions as far as a session depends on them: when they are others, it is begun anew.
-    pub(super) fn shape(&self) -> Vec<(&str, TopicId, usize)> {
+    pub(super) fn shape(&self) -> Vec<(&str, TopicId, usize, u32)> {
         let topics = self.topics.iter();
-        topics
-            .map(|topic| (topic.topic.as_str(), topic.topic_id, topic.partitions.len()))
-            .collect()
+        let shapes = topics.map(|topic| {
+            let (name, partitions) = (topic.topic.as_str(), topic.partitions.len());
+            (name, topic.topic_id, partitions, topic.target_partitions)
+        });
+        shapes.collect()
     }
 
     pub(super) fn statuses(&self) -> Vec<PartitionStatus> {
@@ -121,6 +143,7 @@ impl MirrorPlan {
             status.problem = partition.problem.clone();
             status.next_offset = partition.start_offset;
             status.end_offset = partition.end_offset;
+            status.held_back = partition.held_back;
             status.lost_offsets = partition.lost_offsets;
             status
         });
@@ -135,7 +158,16 @@ impl MirrorPlan {
             replication_factor: topic.replication_factor,
             configs: topic.source_settings.clone(),
         });
-        new.collect()
+        let replicas = self.topics.iter().map(|topic| topic.replication_factor);
+        let dead_letter_topic = self.dead_letter_topic.as_ref();
+        let dead_letter_topic = dead_letter_topic.filter(|_| self.create_dead_letter_topic);
+        let dead_letter_topic = dead_letter_topic.map(|topic| NewTopic {
+            name: topic.clone(),
+            partitions: 1,
+            replication_factor: replicas.max().unwrap_or(1),
+            configs: Settings::new(),
+        });
+        new.chain(dead_letter_topic).collect()
     }
 }
 
@@ -156,12 +188,24 @@ pub(super) async fn plan_within(
 ) -> Result<MirrorPlan, EngineError> {
     let from = source.metadata(Topics::All).await?;
     let to = target.metadata(Topics::All).await?;
+    refuse_unseen(source, &from, &options.topics).await?;
     let chosen = choose(&from, &to, options)?;
+    let dead_letter_topic = dead_letter_topic(options, &chosen)?;
+    if options.changes_keys() && options.groups != GroupSelection::None {
+        return Err(EngineError::Refused(
+            "groups cannot follow where key_transformation puts records into other partitions: leave groups out".into(),
+        ));
+    }
     let progress = progress::read(target, &options.id()).await?;
+    let partitions = chosen.iter().flat_map(|topic| {
+        let partitions = topic.metadata.partitions.keys();
+        partitions.map(|partition| key(topic.name, *partition))
+    });
+    let partitions: Vec<TopicPartition> = partitions.collect();
     let planner = Planner {
         options,
         to: &to,
-        offsets: Offsets::read(source, &chosen).await?,
+        offsets: Offsets::read(source, &partitions, options).await?,
         filled: filled(target, &to, &chosen).await?,
         progress,
         from: &from,
@@ -185,10 +229,15 @@ pub(super) async fn plan_within(
     Ok(MirrorPlan {
         source_cluster_id: from.cluster_id.clone(),
         target_cluster_id: to.cluster_id.clone(),
-        path: match options.transform {
+        path: match options.transform() {
             None => "batches",
             Some(_) => "records",
         },
+        create_dead_letter_topic: dead_letter_topic
+            .as_ref()
+            .is_some_and(|topic| !to.topics.contains_key(topic)),
+        dead_letter_topic,
+        changes_keys: options.changes_keys(),
         topics,
         warnings,
     })
@@ -211,15 +260,18 @@ fn choose<'a>(
         is_internal: topic.is_internal,
     });
     // Topics may come later to a mirror that goes on.
-    let allow_empty = options.allow_empty || options.until == Until::Stopped;
+    let allow_empty = options.allow_empty || !options.until.is_bounded();
     let place = format!("cluster {}", from.cluster_id);
     let mut names = options.topics.choose(candidates, allow_empty, &place)?;
     let is_same = from.cluster_id == to.cluster_id;
     if is_same {
         // What the mirror itself makes is nothing for it to copy.
+        let dead_letters = options.transform();
+        let dead_letters = dead_letters.and_then(|it| it.dead_letter_topic.clone());
         let made: BTreeSet<String> = names
             .iter()
             .map(|name| options.rename.apply(name))
+            .chain(dead_letters)
             .collect();
         if names.iter().any(|name| options.rename.apply(name) == *name) {
             return Err(EngineError::Refused(
@@ -248,6 +300,28 @@ fn choose<'a>(
     Ok(chosen)
 }
 
+/// The topic for dead letters, when they go there.
+fn dead_letter_topic(
+    options: &MirrorOptions,
+    chosen: &[Chosen<'_>],
+) -> Result<Option<String>, EngineError> {
+    let transform = options.transform();
+    let Some(transform) = transform.filter(|it| it.on_error == OnError::DeadLetter) else {
+        return Ok(None);
+    };
+    let Some(topic) = &transform.dead_letter_topic else {
+        return Err(EngineError::Refused(
+            "on_error = \"dead_letter\" needs a dead_letter_topic".into(),
+        ));
+    };
+    if chosen.iter().any(|chosen| chosen.target == *topic) {
+        return Err(EngineError::Refused(format!(
+            "{topic} is a topic that the mirror writes: give dead letters another one"
+        )));
+    }
+    Ok(Some(topic.clone()))
+}
+
 async fn described(
     client: &Client,
     topics: &[String],
@@ -257,49 +331,6 @@ async fn described(
         .into_iter()
         .map(|(topic, entries)| (topic, followed(&entries)));
     Ok(followed.collect())
-}
-
-/// Where the source's logs begin and end.
-struct Offsets {
-    starts: BTreeMap<TopicPartition, Offset>,
-    ends: BTreeMap<TopicPartition, Offset>,
-}
-
-impl Offsets {
-    async fn read(source: &Client, chosen: &[Chosen<'_>]) -> Result<Self, EngineError> {
-        let partitions: Vec<TopicPartition> = chosen
-            .iter()
-            .flat_map(|topic| {
-                let partitions = topic.metadata.partitions.keys();
-                partitions.map(|partition| key(topic.name, *partition))
-            })
-            .collect();
-        Ok(Self {
-            starts: listed(source, &partitions, OffsetSpec::Earliest).await?,
-            ends: listed(source, &partitions, OffsetSpec::LastStable).await?,
-        })
-    }
-}
-
-async fn listed(
-    client: &Client,
-    partitions: &[TopicPartition],
-    spec: OffsetSpec,
-) -> Result<BTreeMap<TopicPartition, Offset>, EngineError> {
-    let wanted: Vec<_> = partitions
-        .iter()
-        .map(|partition| (partition.clone(), spec))
-        .collect();
-    let mut offsets = BTreeMap::new();
-    for (partition, answer) in client.list_offsets(&wanted).await? {
-        match answer {
-            Ok(ListedOffset { offset, .. }) => drop(offsets.insert(partition, offset)),
-            // Nobody leads it at present: it is planned when somebody does.
-            Err(error) if error.is_transient() => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(offsets)
 }
 
 /// Which of the target's partitions have ever held records.
@@ -366,6 +397,10 @@ impl Planner<'_> {
             create: there.is_none(),
             add_partitions: u32::try_from(missing).unwrap_or(u32::MAX),
             settings: changes.unwrap_or_default(),
+            target_partitions: u32::try_from(
+                wanted.max(there.map_or(0, |there| there.partitions.len())),
+            )
+            .unwrap_or(u32::MAX),
             partitions,
             topic_id: topic.metadata.topic_id,
             replication_factor: i16::try_from(replication_factor).unwrap_or(1),
@@ -382,7 +417,8 @@ impl Planner<'_> {
         let mut plan = PartitionPlan {
             partition: id,
             start_offset: start.unwrap_or_default(),
-            end_offset: end.unwrap_or_default(),
+            end_offset: self.offsets.end(&source_key, end.unwrap_or_default()),
+            held_back: self.offsets.held_back(&source_key, end.unwrap_or_default()),
             lost_offsets: 0,
             state: PartitionState::Mirroring,
             problem: None,
@@ -390,21 +426,32 @@ impl Planner<'_> {
                 .and_then(|partition| partition.leader)
                 .filter(|_| start.is_some() && end.is_some()),
             leader_epoch: known.map_or(LeaderEpoch(-1), |partition| partition.leader_epoch),
+            committed_offset: None,
             last_epoch: None,
             note: Note::new(&self.from.cluster_id, topic.metadata.topic_id),
         };
         match self.progress.get(&target_key) {
             Some(progress) => self.resume(&mut plan, progress, &target_key)?,
-            None if self.filled.contains(&target_key) && !self.options.append => {
+            None if self.holds_others(&target_key) => {
                 plan.state = PartitionState::Unknown;
                 plan.problem = Some(format!(
                     "{target_key} of the target holds records, and no progress of this mirror: delete the topic there, or append to it (--if-exists append)"
                 ));
             }
-            None if self.options.from == From::Latest => plan.start_offset = plan.end_offset,
-            None => {}
+            None => {
+                let (start, end) = (start.unwrap_or_default(), end.unwrap_or_default());
+                plan.start_offset = self.offsets.first(&source_key, start, end);
+            }
         }
         Ok(plan)
+    }
+
+    /// Whether a partition of the target, of which no progress is known, holds records that are not of this mirror.
+    fn holds_others(&self, key: &TopicPartition) -> bool {
+        // With new keys the records of one partition go to all of the topic.
+        let is_own = self.options.changes_keys()
+            && self.progress.keys().any(|known| known.topic == key.topic);
+        self.filled.contains(key) && !self.options.append && !is_own
     }
 
     /// Goes on behind what is committed.
@@ -427,6 +474,7 @@ impl Planner<'_> {
             ));
         }
         plan.note.producers.clone_from(&progress.note.producers);
+        plan.committed_offset = Some(progress.next);
         let lost = plan.start_offset.0.saturating_sub(progress.next.0);
         if lost > 0 && plan.leader.is_some() {
             plan.lost_offsets = u64::try_from(lost).unwrap_or(0);

@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use crate::engine::extents::OPEN_LIMIT;
 use crate::record::{
-    BatchRef, Numbering, Offset, ProducerId, Rebuild, RecordError, Timestamp, TimestampType,
-    batches, rebuild,
+    BatchRef, Numbering, Offset, PartitionId, ProducerId, Rebuild, RecordError, Timestamp,
+    TimestampType, batches, rebuild,
 };
 
 use super::committed::{CommittedView, Seen};
@@ -23,6 +23,19 @@ pub(super) struct Ready {
     pub records: u32,
     /// Offsets of the source that its records had, one behind the other: the first, and how many.
     pub stretches: Vec<(Offset, u32)>,
+    /// Where it goes.
+    pub destination: Destination,
+}
+
+/// Where a batch goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Destination {
+    /// To the partition of the same number.
+    Same,
+    /// To this partition of the topic.
+    Partition(PartitionId),
+    /// To the topic for dead letters.
+    DeadLetter,
 }
 
 /// What was not copied of an answer.
@@ -34,8 +47,20 @@ pub(super) struct Skipped {
     pub returning: u64,
     /// Records that the filter leaves out.
     pub filtered: u64,
-    /// Records over which the filter fails.
+    /// Records over which an expression fails, and which are left out.
     pub errors: u64,
+    /// Records over which an expression fails, and which become dead letters.
+    pub dead_letters: u64,
+}
+
+impl std::ops::AddAssign for Skipped {
+    fn add_assign(&mut self, more: Self) {
+        self.aborted += more.aborted;
+        self.returning += more.returning;
+        self.filtered += more.filtered;
+        self.errors += more.errors;
+        self.dead_letters += more.dead_letters;
+    }
 }
 
 /// An answer, prepared.
@@ -47,13 +72,86 @@ pub(super) struct Prepared {
     pub timestamp: Option<Timestamp>,
 }
 
+impl Prepared {
+    /// How many records come into the target's topic.
+    pub fn records(&self) -> u64 {
+        self.copied().map(|ready| u64::from(ready.records)).sum()
+    }
+
+    /// Bytes of batches that come into the target's topic.
+    pub fn bytes(&self) -> u64 {
+        self.copied().map(|ready| ready.bytes.len() as u64).sum()
+    }
+
+    /// All but dead letters.
+    fn copied(&self) -> impl Iterator<Item = &Ready> {
+        let is_copied = |ready: &&Ready| ready.destination != Destination::DeadLetter;
+        self.ready.iter().filter(is_copied)
+    }
+
+    /// Leaves the first `most` records, in the source's order; the offset behind the last of them.
+    pub fn cut(&mut self, most: u64) -> Result<Offset, RecordError> {
+        let stretches = self.copied().flat_map(|ready| &ready.stretches);
+        let mut stretches: Vec<(Offset, u32)> = stretches.copied().collect();
+        stretches.sort_unstable();
+        let (mut behind, mut left) = (Offset(0), most);
+        for (first, count) in stretches {
+            let taken = left.min(count.into());
+            if taken == 0 {
+                break;
+            }
+            behind = Offset(first.0 + i64::try_from(taken).unwrap_or(i64::MAX));
+            left -= taken;
+        }
+        let mut kept = Vec::with_capacity(self.ready.len());
+        for ready in self.ready.drain(..) {
+            kept.extend(ready.before(behind)?);
+        }
+        self.ready = kept;
+        Ok(behind)
+    }
+}
+
+impl Ready {
+    /// The records that had offsets below `end`; none when none had.
+    fn before(self, end: Offset) -> Result<Option<Self>, RecordError> {
+        let mut stretches = Vec::with_capacity(self.stretches.len());
+        let mut records = 0;
+        for &(first, count) in &self.stretches {
+            let below = u32::try_from(end.0.saturating_sub(first.0)).unwrap_or(0);
+            let count = count.min(below);
+            if count > 0 {
+                stretches.push((first, count));
+                records += count;
+            }
+        }
+        if records == self.records {
+            return Ok(Some(self));
+        }
+        let (batch, _) = BatchRef::parse(&self.bytes)?;
+        let base = batch.base_offset();
+        let options = Rebuild {
+            offsets: Some(base..Offset(base.0 + i64::from(records))),
+            numbering: Numbering::Renumber,
+            ..Rebuild::default()
+        };
+        let bytes = rebuild(&batch, &options, OPEN_LIMIT)?;
+        Ok(bytes.map(|bytes| Self {
+            bytes,
+            records,
+            stretches,
+            destination: self.destination,
+        }))
+    }
+}
+
 /// Prepares the whole batches of `records` that have offsets in `wanted`. Batches of `returning` producers came from the target.
 pub(super) fn prepare(
     records: &Bytes,
     aborted: Vec<(ProducerId, Offset)>,
     wanted: &Range<Offset>,
     returning: &BTreeSet<ProducerId>,
-    transformer: Option<&Transformer<'_>>,
+    mut transformer: Option<Transformer<'_>>,
 ) -> Result<Prepared, TransformError> {
     let mut view = CommittedView::new(aborted);
     let mut prepared = Prepared::default();
@@ -73,15 +171,17 @@ pub(super) fn prepare(
             Seen::Records if count == 0 => {}
             Seen::Records => {
                 prepared.timestamp = prepared.timestamp.max(Some(batch.max_timestamp()));
-                let ready = match transformer {
+                match &mut transformer {
                     Some(transformer) => {
-                        transformer.apply(&batch, wanted, &mut prepared.skipped)?
+                        transformer.take(&batch, wanted, &mut prepared.skipped)?;
                     }
-                    None => made_ready(&batch, records, wanted)?,
-                };
-                prepared.ready.extend(ready);
+                    None => prepared.ready.extend(made_ready(&batch, records, wanted)?),
+                }
             }
         }
+    }
+    if let Some(transformer) = transformer {
+        prepared.ready = transformer.finish()?;
     }
     Ok(prepared)
 }
@@ -96,6 +196,7 @@ fn made_ready(
             bytes: records.slice_ref(batch.as_bytes()),
             records: batch.record_count(),
             stretches: vec![(batch.base_offset(), batch.record_count())],
+            destination: Destination::Same,
         }));
     }
     let options = Rebuild {
@@ -111,6 +212,7 @@ fn made_ready(
         bytes,
         records,
         stretches: stretches(batch, wanted)?,
+        destination: Destination::Same,
     }))
 }
 
@@ -140,4 +242,79 @@ fn must_be_opened(batch: &BatchRef<'_>, wanted: &Range<Offset>) -> bool {
         || batch.next_offset() > wanted.end
         || batch.has_holes()
         || batch.attributes().timestamp_type == TimestampType::LogAppendTime
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{BatchBuilder, Compression, Headers};
+
+    /// A batch whose records have the values of the offsets that they had.
+    fn ready(destination: Destination, stretches: &[(i64, u32)]) -> Ready {
+        let mut builder = BatchBuilder::new(Compression::Lz4);
+        let offsets = |&(first, count): &(i64, u32)| first..first + i64::from(count);
+        for offset in stretches.iter().flat_map(offsets) {
+            let value = offset.to_string();
+            builder.push_parts(
+                Timestamp(7),
+                None,
+                Some(value.as_bytes()),
+                Headers::default(),
+            );
+        }
+        Ready {
+            bytes: builder.finish().unwrap().unwrap(),
+            records: stretches.iter().map(|(_, count)| count).sum(),
+            stretches: stretches
+                .iter()
+                .map(|&(first, count)| (Offset(first), count))
+                .collect(),
+            destination,
+        }
+    }
+
+    fn values(ready: &Ready) -> Vec<String> {
+        let (batch, _) = BatchRef::parse(&ready.bytes).unwrap();
+        assert_eq!(batch.record_count(), ready.records);
+        let opened = batch.open(OPEN_LIMIT).unwrap();
+        let values = opened
+            .records()
+            .map(|record| record.unwrap().value.unwrap().to_vec());
+        values
+            .map(|value| String::from_utf8(value).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn a_cut_leaves_the_first_records_of_the_source_wherever_they_go() {
+        let two = || Prepared {
+            ready: vec![
+                ready(Destination::Partition(PartitionId(0)), &[(10, 2), (14, 2)]),
+                ready(Destination::Partition(PartitionId(1)), &[(12, 2), (20, 3)]),
+                ready(Destination::DeadLetter, &[(16, 1), (30, 1)]),
+            ],
+            ..Prepared::default()
+        };
+        let cut = |most| {
+            let mut prepared = two();
+            let behind = prepared.cut(most).unwrap();
+            assert_eq!(prepared.records(), most);
+            (
+                behind.0,
+                prepared.ready.iter().map(values).collect::<Vec<_>>(),
+            )
+        };
+        assert_eq!(cut(1), (11, vec![vec!["10".to_owned()]]));
+        let texts = |texts: &[&str]| {
+            texts
+                .iter()
+                .map(|text| (*text).to_owned())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(cut(3), (13, vec![texts(&["10", "11"]), texts(&["12"])]));
+        let (first, second) = (texts(&["10", "11", "14", "15"]), texts(&["12", "13", "20"]));
+        // Dead letters go with those before which they lay, and do not count.
+        assert_eq!(cut(7), (21, vec![first, second, texts(&["16"])]));
+        assert_eq!(cut(9).0, 23);
+    }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::EngineError;
-use crate::kafka::{Client, CommittedOffset, KafkaError, TopicPartition};
+use crate::kafka::{Client, CommittedOffset, ErrorCode, KafkaError, TopicPartition};
 use crate::record::{LeaderEpoch, Offset, ProducerId, TopicId};
 
 const VERSION: u32 = 1;
@@ -88,11 +88,27 @@ pub(super) async fn read(
 ) -> Result<BTreeMap<TopicPartition, Progress>, EngineError> {
     let groups = [group.to_owned()];
     let mut fetched = target.committed_offsets(&groups).await?;
-    let offsets = match fetched.remove(group) {
-        Some(offsets) => offsets?.offsets,
+    let committed = match fetched.remove(group) {
+        Some(Ok(committed)) => committed,
+        Some(Err(KafkaError::Authorization { resource, .. })) => {
+            // To read it is not enough: it will be committed to.
+            let operation = "READ";
+            return Err(KafkaError::Authorization {
+                operation,
+                resource,
+            }
+            .into());
+        }
+        Some(Err(error)) => return Err(error.into()),
         None => return Ok(BTreeMap::new()),
     };
-    let progress = offsets.into_iter().map(|(partition, committed)| {
+    if committed.is_unstable {
+        // The transaction before is being ended: what was committed now would be copied again.
+        let code = ErrorCode::UnstableOffsetCommit;
+        let context = format!("group {group}");
+        return Err(KafkaError::Broker { code, context }.into());
+    }
+    let progress = committed.offsets.into_iter().map(|(partition, committed)| {
         let progress = Progress::of(&committed).ok_or_else(|| {
             EngineError::Refused(format!(
                 "group {group} of the target has an offset for {partition} that no mirror committed: give the mirror another name, or delete the group"

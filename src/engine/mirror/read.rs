@@ -20,7 +20,7 @@ use crate::record::{LeaderEpoch, Offset, ProducerId, RecordError, TopicId, batch
 use super::expression::Evaluation;
 use super::prepare::{Prepared, prepare};
 use super::state::PartitionState;
-use super::transform::{Transform, Transformer};
+use super::transform::{Route, Transformer};
 
 /// What one request asks for in all, and of one partition.
 const REQUEST_BYTES: u64 = 8 << 20;
@@ -40,8 +40,8 @@ pub(super) enum Event {
     Stopped(usize, PartitionState, String),
     /// The source deleted so many offsets of a partition before they were read.
     Lost(usize, u64),
-    /// Where a partition ends now.
-    End(usize, Offset),
+    /// Where a partition ends now for readers of what was committed, and for others.
+    End(usize, Offset, Offset),
 }
 
 /// Some of one partition, prepared.
@@ -87,13 +87,6 @@ impl Cursor {
             max_bytes: i32::try_from(max_bytes).unwrap_or(i32::MAX),
         }
     }
-}
-
-/// A transformation, and between which clusters.
-pub(super) struct Route {
-    pub transform: Transform,
-    pub source_id: String,
-    pub target_id: String,
 }
 
 /// What all workers share.
@@ -429,6 +422,7 @@ impl Worker<'_> {
             })
             .collect();
         let mut all = Vec::new();
+        let mut most = self.source.limiter.request_records();
         for mut cursor in cursors {
             let Some(fetched) = answer.remove(&cursor.key) else {
                 self.ready.push_front(cursor);
@@ -445,11 +439,13 @@ impl Worker<'_> {
                 Some(ErrorCode::OffsetOutOfRange) => self.out_of_range(cursor).await?,
                 Some(code) => self.set_aside(cursor, code)?,
                 None => {
-                    let end = fetched.last_stable_offset;
-                    match walk(&mut cursor, fetched) {
+                    let ends = (fetched.last_stable_offset, fetched.high_watermark);
+                    match walk(&mut cursor, fetched, most) {
                         Ok(walked) => {
+                            let count = walked.as_ref().map_or(0, |walked| walked.count);
+                            most = most.saturating_sub(count);
                             all.extend(walked);
-                            self.put_back(cursor, end).await;
+                            self.put_back(cursor, ends).await;
                         }
                         Err(error) => {
                             let why = format!("offset {} cannot be read: {error}", cursor.next);
@@ -462,11 +458,11 @@ impl Worker<'_> {
         Ok(all)
     }
 
-    async fn put_back(&mut self, cursor: Cursor, end: Offset) {
+    async fn put_back(&mut self, cursor: Cursor, (stable, end): (Offset, Offset)) {
         // A writer that is gone has its reason.
         self.source
             .events
-            .send(Event::End(cursor.slot, end))
+            .send(Event::End(cursor.slot, stable, end))
             .await
             .ok();
         if !cursor.is_done() {
@@ -552,15 +548,10 @@ impl Worker<'_> {
         let prepared = tokio::task::spawn_blocking(move || {
             let evaluation = Evaluation::new();
             let prepare = |walked: Walked| {
-                let transformer = route.as_ref().map(|route| Transformer {
-                    transform: &route.transform,
-                    evaluation: &evaluation,
-                    partition: &walked.key,
-                    source_id: &route.source_id,
-                    target_id: &route.target_id,
-                });
+                let transformer = route.as_ref();
+                let transformer =
+                    transformer.map(|route| Transformer::new(route, &evaluation, &walked.key));
                 let (records, aborted) = (&walked.records, walked.aborted);
-                let transformer = transformer.as_ref();
                 let prepared = prepare(records, aborted, &walked.wanted, &returning, transformer);
                 (walked.slot, walked.next, walked.leader_epoch, prepared)
             };
@@ -593,8 +584,13 @@ impl Worker<'_> {
     }
 }
 
-/// Moves a cursor over the whole batches of an answer, as far as it goes; none where there are none.
-fn walk(cursor: &mut Cursor, fetched: FetchedPartition) -> Result<Option<Walked>, RecordError> {
+/// Moves a cursor over the whole batches of an answer, as far as it goes and over `most` records or few more; none where there are
+/// none.
+fn walk(
+    cursor: &mut Cursor,
+    fetched: FetchedPartition,
+    most: u64,
+) -> Result<Option<Walked>, RecordError> {
     let start = cursor.next;
     let (mut next, mut leader_epoch, mut count) = (start, None, 0);
     for batch in batches(&fetched.records) {
@@ -604,11 +600,21 @@ fn walk(cursor: &mut Cursor, fetched: FetchedPartition) -> Result<Option<Walked>
             next = next.max(cursor.end.unwrap_or(next));
             break;
         }
-        if batch.last_offset() >= start {
-            next = batch.next_offset();
-            leader_epoch = Some(batch.leader_epoch());
-            count += u64::from(batch.record_count());
+        if batch.last_offset() < start {
+            continue;
         }
+        let Some(left) = most.checked_sub(count).filter(|left| *left > 0) else {
+            break;
+        };
+        leader_epoch = Some(batch.leader_epoch());
+        let first = batch.base_offset().max(start);
+        if first.0.saturating_add_unsigned(left) < batch.next_offset().0 {
+            next = Offset(first.0.saturating_add_unsigned(left));
+            count = most;
+            break;
+        }
+        next = batch.next_offset();
+        count += u64::from(batch.record_count());
     }
     let next = cursor.end.map_or(next, |end| next.min(end));
     if next == start {

@@ -46,6 +46,7 @@ pub(super) struct Scan<'a> {
     next: Offset,
     end: Offset,
     whose: Whose,
+    is_whole: bool,
 }
 
 /// Batches with records, in order; the first and the last may have some outside of the range.
@@ -80,7 +81,13 @@ impl<'a> Scan<'a> {
             next: range.start,
             end: range.end,
             whose,
+            is_whole: true,
         }
+    }
+
+    /// Whether what was read so far had no holes, as compaction leaves them.
+    pub fn is_whole(&self) -> bool {
+        self.is_whole
     }
 
     /// The next batches; none at the end of the range. What fails in passing is tried again until nothing has come for the
@@ -167,6 +174,7 @@ impl<'a> Scan<'a> {
                 next = self.end;
                 break;
             }
+            self.is_whole &= batch.base_offset() <= next && !batch.has_holes();
             next = batch.next_offset();
             let is_data = seen == Seen::Records && batch.record_count() > 0;
             if is_data && self.whose.includes(batch.producer_id()) {

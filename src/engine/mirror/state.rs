@@ -55,7 +55,9 @@ pub struct PartitionStatus {
     pub next_offset: Offset,
     /// Where what is to be copied ends, when it was last heard.
     pub end_offset: Offset,
-    /// Offsets between the two: an upper bound of the records.
+    /// Offsets behind that, which a transaction that is open in the source holds back.
+    pub held_back: u64,
+    /// Offsets that are not copied, those held back included: an upper bound of the records.
     pub lag_records: u64,
     /// How old the last record is that was copied, while there are more; 0 when there are none.
     pub lag_seconds: f64,
@@ -71,8 +73,10 @@ pub struct PartitionStatus {
     pub returning_records: u64,
     /// Records that the filter left out.
     pub filtered_records: u64,
-    /// Records over which the filter failed, and which were left out.
+    /// Records over which an expression failed, and which were left out.
     pub error_records: u64,
+    /// Records over which an expression failed, and which went to the topic for dead letters.
+    pub dead_letter_records: u64,
     #[serde(skip)]
     pub(super) timestamp: Option<Timestamp>,
 }
@@ -87,6 +91,7 @@ impl PartitionStatus {
             problem: None,
             next_offset: Offset(0),
             end_offset: Offset(0),
+            held_back: 0,
             lag_records: 0,
             lag_seconds: 0.0,
             records: 0,
@@ -96,13 +101,14 @@ impl PartitionStatus {
             returning_records: 0,
             filtered_records: 0,
             error_records: 0,
+            dead_letter_records: 0,
             timestamp: None,
         }
     }
 
     fn measured(mut self) -> Self {
         let lag = self.end_offset.0.saturating_sub(self.next_offset.0);
-        self.lag_records = u64::try_from(lag).unwrap_or(0);
+        self.lag_records = u64::try_from(lag).unwrap_or(0) + self.held_back;
         self.lag_seconds = match self.timestamp {
             Some(Timestamp(copied)) if self.lag_records > 0 => {
                 (Utc::now().timestamp_millis() - copied).max(0) as f64 / 1000.0
@@ -145,6 +151,7 @@ struct Inner {
     partitions: BTreeMap<TopicPartition, PartitionStatus>,
     groups: Vec<GroupStatus>,
     moved: u64,
+    copied: u64,
     interrupted: Option<String>,
 }
 
@@ -177,6 +184,11 @@ impl MirrorState {
         self.lock().moved
     }
 
+    /// Records that ever came into the target, also of partitions that are gone.
+    pub(super) fn copied(&self) -> u64 {
+        self.lock().copied
+    }
+
     pub(super) fn next_offset(&self, partition: &TopicPartition) -> Offset {
         let inner = self.lock();
         let status = inner.partitions.get(partition);
@@ -204,6 +216,7 @@ impl MirrorState {
                 status.returning_records = before.returning_records;
                 status.filtered_records = before.filtered_records;
                 status.error_records = before.error_records;
+                status.dead_letter_records = before.dead_letter_records;
                 status.timestamp = before.timestamp;
             }
             inner.partitions.insert(key, status);
@@ -224,6 +237,7 @@ impl MirrorState {
     pub(super) fn committed(&self, partition: &TopicPartition, advance: &Advance) {
         let mut inner = self.lock();
         inner.moved += 1;
+        inner.copied += advance.records;
         if let Some(status) = inner.partitions.get_mut(partition) {
             status.next_offset = advance.next;
             status.records += advance.records;
@@ -232,6 +246,7 @@ impl MirrorState {
             status.returning_records += advance.skipped.returning;
             status.filtered_records += advance.skipped.filtered;
             status.error_records += advance.skipped.errors;
+            status.dead_letter_records += advance.skipped.dead_letters;
             status.timestamp = status.timestamp.max(advance.timestamp);
         }
     }

@@ -1,0 +1,205 @@
+//! Between what a session copies: partitions of the source, and partitions of the target that their records go to.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::engine::EngineError;
+use crate::kafka::{BrokerId, Client, KafkaError, TopicPartition, Topics};
+use crate::record::{LeaderEpoch, Offset, PartitionId, ProducerId, RecordError};
+
+use super::plan::MirrorPlan;
+use super::prepare::{Destination, Ready};
+use super::progress::Note;
+use super::state::{Advance, PartitionState};
+
+/// One partition of the source.
+pub(super) struct Origin {
+    pub source: TopicPartition,
+    /// The partition of the target with the same number: its progress is committed under that name.
+    pub key: TopicPartition,
+    pub note: Note,
+    pub leader_epoch: LeaderEpoch,
+    /// What the transaction has of it.
+    pub advance: Option<Advance>,
+    /// Where its records lie in the partition of the same number.
+    pub acknowledged: Vec<(Offset, Offset, u32)>,
+}
+
+impl Origin {
+    pub fn wrong_batch(&self, source: RecordError) -> EngineError {
+        EngineError::Batch {
+            topic: self.source.topic.clone(),
+            partition: self.source.partition,
+            offset: self.advance.map_or(Offset(0), |advance| advance.next),
+            source,
+        }
+    }
+}
+
+/// One partition of the target.
+pub(super) struct Sink {
+    pub key: TopicPartition,
+    pub leader: BrokerId,
+    pub sequence: i32,
+    pub queue: VecDeque<Queued>,
+    pub in_flight: usize,
+    /// Whether it belongs to the transaction.
+    pub is_added: bool,
+}
+
+/// A batch that waits to be sent.
+pub(super) struct Queued {
+    /// The place of the partition of the source that it is of.
+    pub slot: usize,
+    pub ready: Ready,
+    /// Held for as long as its bytes are.
+    pub memory: Arc<OwnedSemaphorePermit>,
+}
+
+/// All of a session.
+pub(super) struct Targets {
+    /// By the partition's place in the session's table; none for those that stand still.
+    pub origins: Vec<Option<Origin>>,
+    pub sinks: Vec<Sink>,
+    places: HashMap<TopicPartition, usize>,
+    /// The topic for dead letters, and how many partitions it has.
+    dead_letters: Option<(String, u32)>,
+}
+
+impl Targets {
+    /// Every partition that goes on, when all that are written to have a leader.
+    pub async fn find(
+        client: &Client,
+        plan: &MirrorPlan,
+        producer_id: ProducerId,
+    ) -> Result<Self, KafkaError> {
+        let topics = plan.topics.iter().map(|topic| &topic.target_topic);
+        let dead_letter_topic = plan.dead_letter_topic.as_ref();
+        let names: BTreeSet<&String> = topics.chain(dead_letter_topic).collect();
+        let names: Vec<String> = names.into_iter().cloned().collect();
+        let metadata = client.metadata_now(Topics::Named(&names)).await?;
+        let mut targets = Self {
+            origins: origins(plan, producer_id),
+            sinks: Vec::new(),
+            places: HashMap::new(),
+            dead_letters: None,
+        };
+        for key in written(plan, &targets.origins) {
+            let found = metadata.topics.get(&key.topic);
+            let leader = found.and_then(|found| found.partitions.get(&key.partition)?.leader);
+            let missing = || KafkaError::leaderless(&key.topic, key.partition);
+            let leader = leader.ok_or_else(missing)?;
+            targets.add(key, leader);
+        }
+        if let Some(topic) = dead_letter_topic {
+            let missing = || KafkaError::leaderless(topic, PartitionId(0));
+            let found = metadata.topics.get(topic).ok_or_else(missing)?;
+            let count = u32::try_from(found.partitions.len()).unwrap_or(u32::MAX);
+            for (id, partition) in &found.partitions {
+                let leader = partition.leader.ok_or_else(missing)?;
+                let key = TopicPartition {
+                    topic: topic.clone(),
+                    partition: *id,
+                };
+                targets.add(key, leader);
+            }
+            if count == 0 {
+                return Err(missing());
+            }
+            targets.dead_letters = Some((topic.clone(), count));
+        }
+        Ok(targets)
+    }
+
+    fn add(&mut self, key: TopicPartition, leader: BrokerId) {
+        self.places.insert(key.clone(), self.sinks.len());
+        self.sinks.push(Sink {
+            key,
+            leader,
+            sequence: 0,
+            queue: VecDeque::new(),
+            in_flight: 0,
+            is_added: false,
+        });
+    }
+
+    pub fn origin(&self, slot: usize) -> Option<&Origin> {
+        self.origins.get(slot)?.as_ref()
+    }
+
+    pub fn origin_mut(&mut self, slot: usize) -> Option<&mut Origin> {
+        self.origins.get_mut(slot)?.as_mut()
+    }
+
+    /// Where a batch of a partition of the source goes.
+    pub fn sink(&mut self, slot: usize, destination: Destination) -> Option<&mut Sink> {
+        let same = &self.origin(slot)?.key;
+        let key = match destination {
+            Destination::Same => same.clone(),
+            Destination::Partition(partition) => TopicPartition {
+                topic: same.topic.clone(),
+                partition,
+            },
+            // What is of one partition stays in its order.
+            Destination::DeadLetter => {
+                let (topic, count) = self.dead_letters.as_ref()?;
+                let number = i64::from(same.partition.0) % i64::from(*count);
+                TopicPartition {
+                    topic: topic.clone(),
+                    partition: PartitionId(i32::try_from(number).unwrap_or(0)),
+                }
+            }
+        };
+        self.sinks.get_mut(*self.places.get(&key)?)
+    }
+}
+
+fn origins(plan: &MirrorPlan, producer_id: ProducerId) -> Vec<Option<Origin>> {
+    let partitions = plan.partitions().map(|(topic, partition)| {
+        let key = |topic: &str| TopicPartition {
+            topic: topic.to_owned(),
+            partition: partition.partition,
+        };
+        let goes_on = partition.state == PartitionState::Mirroring;
+        goes_on.then(|| {
+            let mut note = partition.note.clone();
+            note.wrote(producer_id);
+            Origin {
+                source: key(&topic.topic),
+                key: key(&topic.target_topic),
+                note,
+                leader_epoch: partition.last_epoch.unwrap_or(LeaderEpoch(-1)),
+                advance: Some(Advance {
+                    next: partition.start_offset,
+                    ..Advance::default()
+                }),
+                acknowledged: Vec::new(),
+            }
+        })
+    });
+    partitions.collect()
+}
+
+/// The partitions that records may go to: those of the same numbers, or with new keys all of the topic.
+fn written(plan: &MirrorPlan, origins: &[Option<Origin>]) -> Vec<TopicPartition> {
+    let same = origins.iter().flatten().map(|origin| origin.key.clone());
+    if !plan.changes_keys {
+        return same.collect();
+    }
+    let going: BTreeSet<String> = same.map(|key| key.topic).collect();
+    let counts: BTreeMap<&String, u32> = plan
+        .topics
+        .iter()
+        .map(|topic| (&topic.target_topic, topic.target_partitions))
+        .collect();
+    let all = going.into_iter().flat_map(|topic| {
+        let count = counts.get(&topic).copied().unwrap_or(0);
+        (0..count).map(move |number| TopicPartition {
+            topic: topic.clone(),
+            partition: PartitionId(i32::try_from(number).unwrap_or(i32::MAX)),
+        })
+    });
+    all.collect()
+}
