@@ -15,6 +15,7 @@
     reason = "a program for measuring"
 )]
 
+mod calls;
 mod limits;
 mod measure;
 mod peers;
@@ -48,7 +49,7 @@ pub struct Arguments {
     /// How many small incremental runs are made one after the other, to compare the last with the 5th
     #[arg(long, default_value_t = 60)]
     increments: usize,
-    /// Measure only these: large, compressed, small, partitions, increments; peers, which is MirrorMaker 2, only when it is named
+    /// Measure only these: large, compressed, small, partitions, increments, calls; peers, which is MirrorMaker 2, only when it is named
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// What cargo says to every benchmark
@@ -98,6 +99,9 @@ fn main() {
     }
     if arguments.wants("increments") {
         missed += upkeep::small_increments(&broker, arguments.increments);
+    }
+    if arguments.wants("calls") {
+        missed += calls::measure(&broker, &arguments);
     }
     if arguments.only.iter().any(|only| only == "peers") {
         missed += peers::measure(&broker, &arguments);
