@@ -5,7 +5,9 @@ use std::time::Duration;
 use crate::mirror::Mirrored;
 use crate::scene::{EAGER, Scene, numbered};
 use crate::testbed::group::{Group, keep_as_compacted};
-use crate::testbed::{Client, Cluster, Compression, Message, TransactionEnd};
+use crate::testbed::{
+    Broker, Client, Cluster, Compression, Message, Properties, Release, TransactionEnd,
+};
 
 #[test]
 fn a_mirror_ends_at_so_many_records_and_goes_on_behind_them() {
@@ -74,6 +76,36 @@ fn a_limit_is_kept_though_brokers_of_the_target_are_killed() {
             assert_eq!(record.value, wanted.value);
         }
     }
+}
+
+#[test]
+fn a_target_that_is_away_for_longer_than_the_deadline_is_waited_for() {
+    let away = Broker::start(Release::V4_1, Properties::default());
+    let mirrored = Mirrored {
+        source: Scene::shared(),
+        target: Scene::on(&away),
+        name: "away",
+    };
+    let (client, topic) = (&mirrored.source.client, "mirror.away");
+    client.create_topic(topic, 1, &[]);
+    client.produce(topic, 0, Compression::None, numbered(0, 100));
+    let mut run = mirrored.start(&format!("--topic {topic} --continuous --deadline 2"));
+    let has = |count: usize| {
+        move |target: &Client| {
+            target.topics().contains(&topic.to_owned()) && target.read(topic)[0].len() >= count
+        }
+    };
+    let target = &mirrored.target.client;
+    target.wait_until("the first are there", has(100));
+    away.kill();
+    client.produce(topic, 0, Compression::None, numbered(100, 100));
+    std::thread::sleep(Duration::from_secs(20));
+    away.start_again();
+    target.wait_until("the others are there", has(200));
+    assert!(run.try_wait().unwrap().is_none(), "it goes on");
+    run.kill().unwrap();
+    run.wait().unwrap();
+    mirrored.is_same(topic, topic);
 }
 
 #[test]
