@@ -1,7 +1,7 @@
 //! Logs: text or JSON on standard error, fields in the journal where systemd has connected standard error to it.
 //!
-//! A message says all that people need; the fields beside it (`policy`, `run_id`, `backup_id`, …) are for programs, and
-//! shown as text only with `--verbose`.
+//! A message says all that people need, and behind it stands the id of the request that it belongs to; other fields (`policy`,
+//! `run_id`, `backup_id`, …) are for programs, and shown as text only with `--verbose`.
 
 use std::io::IsTerminal;
 
@@ -74,6 +74,7 @@ fn text<S: Subscriber + for<'a> LookupSpan<'a>>(verbose: bool) -> Box<dyn Layer<
     }
     let message = debug_fn(|writer, field, value| match field.name() {
         "message" => write!(writer, "{value:?}"),
+        "request_id" => write!(writer, "request_id={value:?}"),
         _ => Ok(()),
     });
     layer.fmt_fields(message).boxed()

@@ -1,18 +1,15 @@
 //! `kafkeep status`
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use clap::Args;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::body::Bytes;
-use hyper::client::conn::http1;
-use hyper::{Request, StatusCode, Uri, header};
-use hyper_util::rt::TokioIo;
+use hyper::Uri;
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::net::TcpStream;
 
+use crate::http::{AskError, Trust, ask};
 use crate::policy::DaemonConfiguration;
 
 use super::{CliError, Exit, Global, output};
@@ -20,21 +17,23 @@ use super::{CliError, Exit, Global, output};
 /// What the daemon does: its policies, their last and next runs, its repositories
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Asks the daemon at [http] listen of kafkeep.toml, or at --url. Exit codes: 0 when all is well; 2 when the files are wrong, a
+Asks the daemon at [http] listen of kafkeep.toml, or at --url; with [http] tls, the one that shows that certificate. Exit codes: 0 when all is well; 2 when the files are wrong, a
 repository cannot be written, or a policy's last run did not succeed; 75 when no daemon answers.
 
 Examples:
   kafkeep status
-  kafkeep status --url http://127.0.0.1:9644 --json")]
+  kafkeep status --url http://127.0.0.1:9644 --json
+  kafkeep status --url https://backup1.example:9644 --ca-file /etc/ssl/our-ca.pem")]
 pub struct StatusArgs {
     /// The daemon's port
     #[arg(long, value_name = "URL")]
     url: Option<Uri>,
+    /// PEM file with authorities that vouch for the daemon at an https URL, instead of this system's
+    #[arg(long, value_name = "FILE", requires = "url")]
+    ca_file: Option<PathBuf>,
 }
 
 const WITHIN: Duration = Duration::from_secs(10);
-/// Thousands of policies and backups take less.
-const ANSWER_LIMIT: usize = 256 << 20;
 
 /// Of the answer, what is shown.
 #[derive(Deserialize)]
@@ -114,20 +113,15 @@ impl Status {
 }
 
 pub async fn run(args: &StatusArgs, global: &Global) -> Result<Exit, CliError> {
-    let listen = || {
-        let address = DaemonConfiguration::listen(&global.config);
-        Uri::builder()
-            .scheme("http")
-            .authority(address.to_string())
-            .path_and_query("/")
-            .build()
+    let (uri, trust) = match &args.url {
+        Some(uri) => (uri.clone(), Trust::System),
+        None => configured(global)?,
     };
-    let uri = match &args.url {
-        Some(uri) => uri.clone(),
-        None => listen().map_err(|error| CliError::Usage(format!("[http] listen: {error}")))?,
-    };
-    let body = match tokio::time::timeout(WITHIN, ask(&uri)).await {
-        Ok(asked) => asked?,
+    let trust = args.ca_file.clone().map_or(trust, Trust::Authorities);
+    let body = match tokio::time::timeout(WITHIN, ask(&uri, "/status", &trust)).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(AskError::Usage(message))) => return Err(CliError::Usage(message)),
+        Ok(Err(AskError::NoDaemon(why))) => return Err(no_daemon(&uri, why)),
         Err(_) => return Err(no_daemon(&uri, "it does not answer")),
     };
     let unlike = |error| no_daemon(&uri, format!("its answer is no kafkeep's: {error}"));
@@ -144,46 +138,27 @@ pub async fn run(args: &StatusArgs, global: &Global) -> Result<Exit, CliError> {
     })
 }
 
+/// Where the files say that the daemon is. With TLS, it is who shows the configured certificate.
+fn configured(global: &Global) -> Result<(Uri, Trust), CliError> {
+    let http = DaemonConfiguration::http(&global.config);
+    let (scheme, trust) = match http.tls {
+        Some(tls) => ("https", Trust::Certificate(tls.cert_file)),
+        None => ("http", Trust::System),
+    };
+    let uri = Uri::builder()
+        .scheme(scheme)
+        .authority(http.listen.to_string())
+        .path_and_query("/")
+        .build();
+    let uri = uri.map_err(|error| CliError::Usage(format!("[http] listen: {error}")))?;
+    Ok((uri, trust))
+}
+
 fn no_daemon(uri: &Uri, why: impl ToString) -> CliError {
     CliError::NoDaemon {
         url: uri.to_string(),
         why: why.to_string(),
     }
-}
-
-async fn ask(uri: &Uri) -> Result<Bytes, CliError> {
-    let authority = match (uri.scheme_str(), uri.authority()) {
-        (Some("http"), Some(authority)) => authority,
-        _ => {
-            return Err(CliError::Usage(format!(
-                "--url {uri}: write http://ADDRESS:PORT"
-            )));
-        }
-    };
-    let port = authority.port_u16().unwrap_or(80);
-    let host = authority
-        .host()
-        .trim_start_matches('[')
-        .trim_end_matches(']');
-    let stream = TcpStream::connect((host, port)).await;
-    let stream = stream.map_err(|error| no_daemon(uri, error))?;
-    let request = Request::get("/status")
-        .header(header::HOST, authority.as_str())
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| CliError::Usage(format!("--url {uri}: {error}")))?;
-    let handshake = http1::handshake(TokioIo::new(stream)).await;
-    let (mut sender, connection) = handshake.map_err(|error| no_daemon(uri, error))?;
-    // It ends with the sender, and what goes wrong is told there.
-    tokio::spawn(connection);
-    let response = sender.send_request(request).await;
-    let response = response.map_err(|error| no_daemon(uri, error))?;
-    if response.status() != StatusCode::OK {
-        return Err(no_daemon(uri, format!("it answers {}", response.status())));
-    }
-    let body = Limited::new(response.into_body(), ANSWER_LIMIT)
-        .collect()
-        .await;
-    Ok(body.map_err(|error| no_daemon(uri, error))?.to_bytes())
 }
 
 fn print(status: &Status) -> Result<(), CliError> {

@@ -56,14 +56,14 @@ fn scope(text: &str) -> Result<Scope, String> {
 }
 
 pub fn run(args: &TokenArgs, global: &Global) -> Result<Exit, CliError> {
-    let checked = match DaemonConfiguration::check(&global.config) {
-        Ok(checked) => checked,
+    let keys = match DaemonConfiguration::keys(&global.config) {
+        Ok(keys) => keys,
         Err(wrong) => {
             output::complaint(&wrong);
             return Ok(Exit::Configuration);
         }
     };
-    let Some(api) = checked.configuration.api else {
+    let Some(api) = keys.api else {
         let directory = global.config.display();
         return Err(CliError::Usage(format!(
             "no key is configured under [api.keys] in {directory}/kafkeep.toml"
@@ -75,7 +75,7 @@ pub fn run(args: &TokenArgs, global: &Global) -> Result<Exit, CliError> {
         .and_then(|expires| now.checked_add_signed(expires));
     let expires_at =
         expires_at.ok_or_else(|| CliError::Usage("--expires: that is too far away".to_owned()))?;
-    let key = key(args, &api.authority, &checked.keys_out_of_reach)?;
+    let key = key(args, &api.authority, &keys.out_of_reach)?;
     let texts = |patterns: &[TopicPattern]| patterns.iter().map(ToString::to_string).collect();
     let grant = Grant {
         subject: args.subject.clone(),

@@ -23,12 +23,14 @@ use tokio::sync::Semaphore;
 use crate::daemon::{RepositoryStatus, Status, View};
 
 mod api;
+mod ask;
 mod health;
 mod page;
 mod tls;
 
-use api::Calls;
+use api::Desk;
 pub use api::openapi;
+pub use ask::{AskError, Trust, ask};
 pub use tls::CertificateError;
 use tls::Certificates;
 
@@ -53,7 +55,7 @@ pub struct Server {
 struct Shared {
     view: View,
     certificates: Certificates,
-    calls: Calls,
+    desk: Desk,
 }
 
 impl Server {
@@ -63,7 +65,7 @@ impl Server {
         let shared = Shared {
             view,
             certificates: Certificates::default(),
-            calls: Calls::default(),
+            desk: Desk::default(),
         };
         Ok(Self {
             listener,
@@ -208,7 +210,7 @@ async fn answer(request: Request<Incoming>, shared: &Shared) -> Response<Full<By
     let began = Instant::now();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let (route, response) = if path == "/api" || path.starts_with("/api/") {
-        api::answer(request, &shared.view, &shared.calls).await
+        api::answer(request, &shared.view, &shared.desk).await
     } else {
         page_answer(&request, &shared.view)
     };

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::engine::size::Size;
@@ -81,10 +80,23 @@ pub struct Checked {
 }
 
 impl DaemonConfiguration {
-    /// Where the daemon's port is by the files in `directory`, be they wrong otherwise.
-    pub fn listen(directory: &Path) -> SocketAddr {
+    /// The daemon's port by the files in `directory`, be they wrong otherwise.
+    pub fn http(directory: &Path) -> Http {
         let file: Option<KafkeepFile> = Reader::default().read(&directory.join(KAFKEEP_TOML));
-        file.unwrap_or_default().http.listen
+        file.unwrap_or_default().http
+    }
+
+    /// The API's keys, for someone outside of the service: `kafkeep.toml` must be right, whatever is wrong with policies.
+    pub fn keys(directory: &Path) -> Result<Keys, Diagnostics> {
+        let mut reader = Reader::default();
+        reader.looks_at_modes = true;
+        let file: Option<KafkeepFile> = reader.read(&directory.join(KAFKEEP_TOML));
+        let mut keys = Keys::default();
+        if let Some(file) = file.and_then(|file| file.api) {
+            keys.api = file.api(&mut reader, true, &mut keys.out_of_reach);
+        }
+        reader.finish()?;
+        Ok(keys)
     }
 
     /// How many policies there are, of all kinds.
@@ -102,6 +114,15 @@ impl DaemonConfiguration {
     pub fn check(directory: &Path) -> Result<Checked, Diagnostics> {
         read(directory, true)
     }
+}
+
+/// The API, and which of its keys are not to be had from outside of the service.
+#[derive(Debug, Default)]
+pub struct Keys {
+    /// The API; none where no key is configured.
+    pub api: Option<Api>,
+    /// Keys whose secret is a credential of the service.
+    pub out_of_reach: Vec<String>,
 }
 
 /// Everything in the files of policies, together.

@@ -42,7 +42,7 @@ pub use api_file::Api;
 pub use backup_policy::{BackupPolicy, Verification, WhenRemoved};
 pub use cluster_file::load_cluster;
 pub use configuration::Configuration;
-pub use daemon_configuration::{Checked, DaemonConfiguration, RepositoryLocation};
+pub use daemon_configuration::{Checked, DaemonConfiguration, Keys, RepositoryLocation};
 pub use diagnostic::{Diagnostic, Diagnostics, Related, Spot};
 pub use difference::{Difference, PolicyId, PolicyKind};
 pub use drain_policy::{DrainPolicy, DrainStrategy};

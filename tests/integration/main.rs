@@ -28,6 +28,7 @@ mod export_log;
 mod golden_batches;
 mod groups;
 mod hostile_repository;
+mod https;
 mod incremental;
 mod interrupted;
 mod interrupted_restore;

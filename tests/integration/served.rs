@@ -26,15 +26,31 @@ pub struct Daemon<'a> {
     _unheard: Option<UnixDatagram>,
 }
 
+/// How a daemon is started.
+#[derive(Default)]
+struct Launch<'a> {
+    http: &'a str,
+    more: &'a str,
+    policies: &'a str,
+    arguments: &'a [&'a str],
+    is_unheard: bool,
+    is_encrypted: bool,
+}
+
 impl<'a> Daemon<'a> {
     /// Started with these policies.
     pub fn start(scene: &'a Scene<'a>, policies: &str) -> Self {
-        Self::launch(scene, "", policies, &[], true)
+        Self::start_with(scene, "", policies)
     }
 
     /// The same with more in `kafkeep.toml`.
     pub fn start_with(scene: &'a Scene<'a>, more: &str, policies: &str) -> Self {
-        Self::launch(scene, more, policies, &[], true)
+        let launch = Launch {
+            more,
+            policies,
+            ..Launch::default()
+        };
+        Self::launch(scene, &launch)
     }
 
     /// The same with a directory for its state.
@@ -49,44 +65,60 @@ impl<'a> Daemon<'a> {
         policies: &str,
         state: &Path,
     ) -> Self {
-        let state = ["--state-directory", state.to_str().unwrap()];
-        Self::launch(scene, more, policies, &state, true)
+        let launch = Launch {
+            more,
+            policies,
+            arguments: &["--state-directory", state.to_str().unwrap()],
+            ..Launch::default()
+        };
+        Self::launch(scene, &launch)
     }
 
     /// The same under a systemd that reads nothing of what it is told.
     pub fn start_unheard(scene: &'a Scene<'a>, policies: &str) -> Self {
-        Self::launch(scene, "", policies, &[], false)
+        let launch = Launch {
+            policies,
+            is_unheard: true,
+            ..Launch::default()
+        };
+        Self::launch(scene, &launch)
     }
 
-    fn launch(
-        scene: &'a Scene<'a>,
-        more: &str,
-        policies: &str,
-        arguments: &[&str],
-        is_heard: bool,
-    ) -> Self {
+    /// The same with more in `[http]` and in the rest of `kafkeep.toml`; its port speaks TLS alone.
+    pub fn start_encrypted(scene: &'a Scene<'a>, http: &str, more: &str) -> Self {
+        let launch = Launch {
+            http,
+            more,
+            is_encrypted: true,
+            ..Launch::default()
+        };
+        Self::launch(scene, &launch)
+    }
+
+    fn launch(scene: &'a Scene<'a>, launch: &Launch<'_>) -> Self {
         let directory = scene.beside("etc");
         fs::create_dir_all(directory.join("policies.d")).unwrap();
         let port = free_port();
         let kafkeep = format!(
-            "[http]\nlisten = '127.0.0.1:{port}'\n[clusters.prod]\nbootstrap_servers = ['{}']\n[repositories.main]\npath = '{}'\n",
+            "[http]\nlisten = '127.0.0.1:{port}'\n{}\n[clusters.prod]\nbootstrap_servers = ['{}']\n[repositories.main]\npath = '{}'\n{}",
+            launch.http,
             scene.broker.address(),
             scene.repository().display(),
+            launch.more,
         );
-        let kafkeep = kafkeep + more;
         fs::write(directory.join("kafkeep.toml"), kafkeep).unwrap();
-        fs::write(directory.join("policies.d/test.toml"), policies).unwrap();
+        fs::write(directory.join("policies.d/test.toml"), launch.policies).unwrap();
         let socket = scene.beside("notify");
         // Of a daemon before this one.
         fs::remove_file(&socket).ok();
         let socket_of_systemd = UnixDatagram::bind(&socket).unwrap();
-        let (told, unheard) = match is_heard {
-            true => (listen(socket_of_systemd), None),
-            false => (Arc::default(), Some(socket_of_systemd)),
+        let (told, unheard) = match launch.is_unheard {
+            true => (Arc::default(), Some(socket_of_systemd)),
+            false => (listen(socket_of_systemd), None),
         };
         let process = Command::new(env!("CARGO_BIN_EXE_kafkeep"))
             .args(["run", "--config", directory.to_str().unwrap()])
-            .args(arguments)
+            .args(launch.arguments)
             .env("NOTIFY_SOCKET", &socket)
             .stdin(Stdio::null())
             .stderr(fs::File::create(scene.beside("log")).unwrap())
@@ -100,8 +132,12 @@ impl<'a> Daemon<'a> {
             told,
             _unheard: unheard,
         };
-        daemon.wait_until("it is ready", |daemon| {
-            TcpStream::connect(("127.0.0.1", daemon.port)).is_ok() && daemon.get("/readyz").0 == 200
+        daemon.wait_until("it is ready", |daemon| match launch.is_encrypted {
+            true => daemon.told.lock().unwrap().contains("READY=1"),
+            false => {
+                TcpStream::connect(("127.0.0.1", daemon.port)).is_ok()
+                    && daemon.get("/readyz").0 == 200
+            }
         });
         daemon
     }

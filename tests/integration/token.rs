@@ -138,7 +138,8 @@ fn the_log_tells_who_changed_something_and_by_which_key() {
         let log = daemon.log();
         let mut lines = log.lines();
         lines.any(|line| {
-            line.contains("\"carol\" called DELETE") && line.ends_with("by key test: 404")
+            line.contains("\"carol\" called DELETE")
+                && line.contains("by key test: 404 request_id=")
         })
     });
 }

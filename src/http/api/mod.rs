@@ -6,6 +6,7 @@
 //!
 //! A file a resource. What is asked for runs as a job of the daemon, whether somebody waits for it or not.
 
+mod audit;
 mod backups;
 mod body;
 mod calls;
@@ -26,16 +27,17 @@ use hyper::body::Incoming;
 use hyper::header::{
     ALLOW, AUTHORIZATION, CACHE_CONTROL, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
 };
-use hyper::{Request, Response, StatusCode};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::api::{Problem, ProblemKind};
-use crate::auth::{AuthError, Caller, Scope};
+use crate::auth::{Caller, Scope};
 use crate::daemon::{RunId, View};
 use crate::policy::{Api as Configured, DaemonConfiguration};
 
-pub(super) use calls::Calls;
+use audit::{Audit, Who};
+use calls::Calls;
 pub use openapi::openapi;
 use route::Resource;
 
@@ -59,12 +61,16 @@ impl Answered {
             tracing::error!("an answer cannot be written; this is a bug in kafkeep: {error}");
             Problem::internal()
         })?;
-        Ok(Self {
+        Ok(Self::written(code, body))
+    }
+
+    fn written(code: StatusCode, body: Vec<u8>) -> Self {
+        Self {
             code,
             body,
             headers: Vec::new(),
             job_id: None,
-        })
+        }
     }
 
     fn ok(body: &impl Serialize) -> Result<Self, Problem> {
@@ -118,145 +124,162 @@ fn forbidden(why: &str) -> Problem {
     Problem::new(ProblemKind::Forbidden, why)
 }
 
+/// What calls have in common: how often each user called, and what was written of it.
+#[derive(Default)]
+pub(super) struct Desk {
+    calls: Calls,
+    audit: Audit,
+}
+
+/// What comes to be known of a call on its way, whatever it is answered.
+struct Known {
+    /// For the metrics.
+    route: &'static str,
+    who: Option<Who>,
+    headers: HeaderMap,
+}
+
 /// Answers a call, and names its route for the metrics.
 pub(super) async fn answer(
     request: Request<Incoming>,
     view: &View,
-    calls: &Calls,
+    desk: &Desk,
 ) -> (&'static str, Response<Full<Bytes>>) {
     let request_id = Uuid::now_v7();
     let span = tracing::info_span!("request", %request_id);
-    let (route, mut response) =
-        tracing::Instrument::instrument(judged(request, view, calls), span).await;
-    let headers = response.headers_mut();
+    let mut known = Known {
+        route: "api",
+        who: None,
+        headers: HeaderMap::new(),
+    };
     // Digits and hyphens.
-    if let Ok(value) = HeaderValue::from_str(&request_id.to_string()) {
-        headers.insert(REQUEST_ID, value);
-    }
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    (route, response)
+    set(&mut known.headers, REQUEST_ID, &request_id.to_string());
+    set(&mut known.headers, CACHE_CONTROL, "no-store");
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let answered = async {
+        let answered = judged(request, view, &desk.calls, &mut known).await;
+        let who = known.who.as_ref();
+        desk.audit.write(who, &method, &path, &answered);
+        answered
+    };
+    let answered = tracing::Instrument::instrument(answered, span).await;
+    let mut response = match answered {
+        Ok(answered) => succeeded(answered),
+        Err(problem) => failed(&problem),
+    };
+    response.headers_mut().extend(known.headers);
+    (known.route, response)
 }
 
 async fn judged(
     request: Request<Incoming>,
     view: &View,
     calls: &Calls,
-) -> (&'static str, Response<Full<Bytes>>) {
+    known: &mut Known,
+) -> Result<Answered, Problem> {
     let configuration = Arc::clone(&view.configuration.borrow());
     let Some(api) = &configuration.api else {
         let off = "the API is off: no key is configured under [api.keys]";
-        return ("api", failed(&Problem::new(ProblemKind::NotFound, off)));
+        return Err(Problem::new(ProblemKind::NotFound, off));
     };
-    let path = request.uri().path().to_owned();
-    if path == openapi::PATH {
-        return ("api/openapi", openapi::answer(request.method()));
+    let found = route::find(request.uri().path());
+    known.route = found.as_ref().map_or("api", Resource::name);
+    if found == Some(Resource::Document) {
+        refuse_method(request.method(), &Resource::Document, known)?;
+        return Ok(openapi::answer());
     }
-    let authorization = request
-        .headers()
+    let caller = known_caller(request.headers(), api, known)?;
+    let per_minute = configuration.limits.calls_per_minute;
+    take_share(calls, &caller.subject, per_minute, known)?;
+    let nothing = || Problem::new(ProblemKind::NotFound, "nothing is here");
+    let resource = found.ok_or_else(nothing)?;
+    refuse_method(request.method(), &resource, known)?;
+    let call = Call {
+        view,
+        configuration: Arc::clone(&configuration),
+        api,
+        caller,
+        request,
+    };
+    resource_answer(call, resource).await
+}
+
+fn known_caller(
+    headers: &HeaderMap,
+    api: &Configured,
+    known: &mut Known,
+) -> Result<Caller, Problem> {
+    let authorization = headers
         .get(AUTHORIZATION)
         .and_then(|value| value.to_str().ok());
-    let caller = match api.authority.verify(authorization) {
-        Ok(caller) => caller,
-        Err(error) => return ("api", unauthorized(&error)),
-    };
-    let share = match calls.take(&caller.subject, configuration.limits.calls_per_minute) {
-        Ok(share) => share,
+    match api.authority.verify(authorization) {
+        Ok(caller) => {
+            known.who = Some(Who::from(&caller));
+            Ok(caller)
+        }
+        Err(error) => {
+            set(&mut known.headers, WWW_AUTHENTICATE, &error.challenge());
+            Err(Problem::new(ProblemKind::Unauthorized, error.to_string()))
+        }
+    }
+}
+
+fn take_share(
+    calls: &Calls,
+    subject: &str,
+    per_minute: u32,
+    known: &mut Known,
+) -> Result<(), Problem> {
+    match calls.take(subject, per_minute) {
+        Ok(share) => {
+            share.tell(&mut known.headers);
+            Ok(())
+        }
         Err(share) => {
-            let problem = Problem::new(
-                ProblemKind::TooManyRequests,
-                format!(
-                    "{} calls a minute are allowed: try again later",
-                    share.limit
-                ),
-            );
-            let mut response = failed(&problem.again_after(share.again_after));
-            share.tell(response.headers_mut());
-            return ("api", response);
+            share.tell(&mut known.headers);
+            let message = format!("{per_minute} calls a minute are allowed: try again later");
+            let problem = Problem::new(ProblemKind::TooManyRequests, message);
+            Err(problem.again_after(share.again_after))
         }
+    }
+}
+
+fn refuse_method(method: &Method, resource: &Resource, known: &mut Known) -> Result<(), Problem> {
+    let methods = resource.methods();
+    let meant = match *method {
+        Method::HEAD => &Method::GET,
+        _ => method,
     };
-    let method = request.method().clone();
-    let found = route::find(&path);
-    let route = found.as_ref().map_or("api", |resource| resource.name());
-    let who = (caller.subject.clone(), caller.key.clone());
-    let answered = match found {
-        None => Err(Problem::new(ProblemKind::NotFound, "nothing is here")),
-        Some(resource) if !resource.methods().contains(&method) => {
-            let allowed: Vec<&str> = resource
-                .methods()
-                .iter()
-                .map(|method| method.as_str())
-                .collect();
-            let allowed = allowed.join(", ");
-            let message = format!("this resource knows {allowed}");
-            let mut response = failed(&Problem::new(ProblemKind::MethodNotAllowed, message));
-            set(response.headers_mut(), ALLOW, &allowed);
-            share.tell(response.headers_mut());
-            return (route, response);
-        }
-        Some(resource) => {
-            let call = Call {
-                view,
-                configuration: Arc::clone(&configuration),
-                api,
-                caller,
-                request,
-            };
-            resource_answer(call, resource).await
-        }
-    };
-    audit(&who, &method, &path, &answered);
-    let mut response = match answered {
-        Ok(answered) => succeeded(answered),
-        Err(problem) => failed(&problem),
-    };
-    share.tell(response.headers_mut());
-    (route, response)
+    if methods.contains(meant) {
+        return Ok(());
+    }
+    let allowed: Vec<&str> = methods.iter().map(Method::as_str).collect();
+    let allowed = allowed.join(", ");
+    set(&mut known.headers, ALLOW, &allowed);
+    let message = format!("this resource knows {allowed}");
+    Err(Problem::new(ProblemKind::MethodNotAllowed, message))
 }
 
 async fn resource_answer(call: Call<'_>, resource: Resource) -> Result<Answered, Problem> {
     match resource {
+        Resource::Document => Ok(openapi::answer()),
         Resource::Backup(cluster) => orders::backup(call, &cluster).await,
         Resource::Restore(cluster) => orders::restore(call, &cluster).await,
         Resource::Drain(cluster) => orders::drain(call, &cluster).await,
         Resource::Migrate => orders::migrate(call).await,
         Resource::Validate(id) => orders::validate(call, &id).await,
         Resource::Backups => backups::list(call).await,
-        Resource::OneBackup(id) if call.request.method() == hyper::Method::DELETE => {
+        Resource::OneBackup(id) if call.request.method() == Method::DELETE => {
             backups::delete(call, &id).await
         }
         Resource::OneBackup(id) => backups::show(call, &id).await,
         Resource::Jobs => jobs::list(&call),
-        Resource::OneJob(id) if call.request.method() == hyper::Method::DELETE => {
+        Resource::OneJob(id) if call.request.method() == Method::DELETE => {
             jobs::cancel(call, &id).await
         }
         Resource::OneJob(id) => jobs::show(&call, &id),
         Resource::Metrics => figures::answer(call).await,
     }
-}
-
-/// Who (by which key) did what, for calls that change something, and what came of it. A job's end is logged by the supervisor.
-fn audit(
-    (subject, key): &(String, String),
-    method: &hyper::Method,
-    path: &str,
-    answered: &Result<Answered, Problem>,
-) {
-    if method.is_safe() {
-        return;
-    }
-    let (code, job_id, why) = match answered {
-        Ok(answered) => (answered.code.as_u16(), answered.job_id, ""),
-        Err(problem) => (problem.kind.status(), None, problem.message.as_str()),
-    };
-    let job_id = job_id.map(|id| id.to_string()).unwrap_or_default();
-    // Debug: neither a subject nor a path breaks the line.
-    tracing::info!(target: "kafkeep::audit", ?subject, %key, %method, ?path, code, job_id, why, "{subject:?} called {method} {path:?} by key {key}: {code}");
-}
-
-fn unauthorized(error: &AuthError) -> Response<Full<Bytes>> {
-    let mut response = failed(&Problem::new(ProblemKind::Unauthorized, error.to_string()));
-    set(response.headers_mut(), WWW_AUTHENTICATE, &error.challenge());
-    response
 }
 
 fn succeeded(answered: Answered) -> Response<Full<Bytes>> {
@@ -279,7 +302,7 @@ fn failed(problem: &Problem) -> Response<Full<Bytes>> {
     response
 }
 
-fn set(headers: &mut hyper::HeaderMap, name: HeaderName, value: &str) {
+fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);
     }

@@ -2,18 +2,13 @@
 
 use std::sync::LazyLock;
 
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::header::ALLOW;
-use hyper::{Method, Response, StatusCode};
+use hyper::StatusCode;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{IntoParams, IntoResponses, Modify, OpenApi};
 
-use crate::api::{Problem, ProblemKind};
+use crate::api::Problem;
 
-use super::{backups, failed, figures, jobs, orders, set};
-
-pub(super) const PATH: &str = "/api/openapi.json";
+use super::{Answered, backups, figures, jobs, orders};
 
 /// How calls fail that have nothing special about them.
 #[derive(IntoResponses)]
@@ -63,7 +58,12 @@ pub(super) struct JobHeaders {
     #[param(rename = "Prefer")]
     prefer: Option<String>,
     /// a repeated call with the same key is answered by the first one's job
-    #[param(rename = "Idempotency-Key")]
+    #[param(
+        rename = "Idempotency-Key",
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[!-~]+$"
+    )]
     idempotency_key: Option<String>,
 }
 
@@ -104,16 +104,8 @@ pub fn openapi() -> String {
     document.map(|text| text + "\n").unwrap_or_default()
 }
 
-static TEXT: LazyLock<Bytes> = LazyLock::new(|| openapi().into());
+static TEXT: LazyLock<Vec<u8>> = LazyLock::new(|| openapi().into_bytes());
 
-pub(super) fn answer(method: &Method) -> Response<Full<Bytes>> {
-    if ![Method::GET, Method::HEAD].contains(method) {
-        let mut response = failed(&Problem::new(
-            ProblemKind::MethodNotAllowed,
-            "this resource knows GET",
-        ));
-        set(response.headers_mut(), ALLOW, "GET");
-        return response;
-    }
-    crate::http::typed(StatusCode::OK, "application/json", TEXT.to_vec())
+pub(super) fn answer() -> Answered {
+    Answered::written(StatusCode::OK, TEXT.clone())
 }

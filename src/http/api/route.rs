@@ -6,6 +6,8 @@ use percent_encoding::percent_decode_str;
 /// What can be asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Resource {
+    /// `/api/openapi.json`
+    Document,
     /// `/api/kafka/clusters/{cluster-id}/backup`
     Backup(String),
     /// `/api/kafka/clusters/{cluster-id}/restore`
@@ -30,6 +32,9 @@ pub(super) enum Resource {
 
 /// The resource of a path.
 pub(super) fn find(path: &str) -> Option<Resource> {
+    if path == "/api/openapi.json" {
+        return Some(Resource::Document);
+    }
     let segments: Vec<&str> = path.strip_prefix("/api/kafka/")?.split('/').collect();
     let decoded = |segment: &str| {
         percent_decode_str(segment)
@@ -56,6 +61,7 @@ impl Resource {
     /// For metrics: without what varies.
     pub fn name(&self) -> &'static str {
         match self {
+            Self::Document => "api/openapi",
             Self::Backup(_) => "api/backup",
             Self::Restore(_) => "api/restore",
             Self::Drain(_) => "api/drain",
@@ -77,7 +83,7 @@ impl Resource {
             | Self::Drain(_)
             | Self::Migrate
             | Self::Validate(_) => &[Method::POST],
-            Self::Metrics | Self::Backups | Self::Jobs => &[Method::GET],
+            Self::Document | Self::Metrics | Self::Backups | Self::Jobs => &[Method::GET],
             Self::OneBackup(_) | Self::OneJob(_) => &[Method::GET, Method::DELETE],
         }
     }
