@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Sets up what the tests need: a C compiler and make (librdkafka), python3 with zstd (the format's other reader), Prometheus, curl, Java and
 # Maven (Apache Kafka and its tools). Installs with apt-get where it may, else says what to install. Fetches the Kafka
-# releases pinned in tests/kafka/pom.xml into a cache, once; with the word "peers", what benchmarks run beside kafkeep too.
+# releases pinned in tests/kafka/pom.xml into a cache, once, and from PyPI who reads the API's document and calls the daemon by it; with
+# the word "peers", what benchmarks run beside kafkeep too.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -14,6 +15,7 @@ command -v promtool >/dev/null || missing+=(prometheus)
 command -v javac >/dev/null || missing+=(default-jdk-headless)
 command -v mvn >/dev/null || missing+=(maven)
 command -v curl >/dev/null || missing+=(curl)
+python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
 
 if [ ${#missing[@]} -gt 0 ]; then
     if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
@@ -37,6 +39,17 @@ for version in 2.8.2 4.1.0 4.4.0; do
         touch "$jars/.complete"
     fi
 done
+
+tools="$cache/api-tools"
+wanted="schemathesis==4.32.5 openapi-spec-validator==0.9.0"
+if [ "$(cat "$tools/.complete" 2>/dev/null)" != "$wanted" ]; then
+    echo "installing $wanted into $tools"
+    rm -rf "$tools"
+    python3 -m venv "$tools"
+    # shellcheck disable=SC2086 # two words
+    "$tools/bin/pip" install -q --disable-pip-version-check $wanted
+    echo "$wanted" >"$tools/.complete"
+fi
 
 [ "${1:-}" = peers ] || exit 0
 jars="$cache/mirror-maker-4.1.0"

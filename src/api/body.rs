@@ -115,19 +115,19 @@ mod tests {
                 r#"{"topic": "x", "max_messages": -1}"#,
                 "max_messages",
                 Some("-1"),
-                "expected u64",
+                "no whole number",
             ),
             (
                 r#"{"topic": "x", "max_messages": 1e99}"#,
                 "max_messages",
                 Some("1e+99"),
-                "expected u64",
+                "no whole number",
             ),
             (
                 r#"{"topic": "x", "partitions": [0, "1"]}"#,
                 "partitions[1]",
                 Some("1"),
-                "expected i32",
+                "expected a whole number",
             ),
             (
                 r#"{"topic": "x", "start_offset": []}"#,

@@ -13,6 +13,7 @@ mod bounds;
 mod order;
 mod problem;
 mod request;
+mod whole;
 
 pub use answer::{
     Answer, BackedUpPartition, BackupAnswer, DrainAnswer, DrainedPartition, MigrationAnswer,

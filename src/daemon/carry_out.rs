@@ -52,7 +52,7 @@ struct Carrying<'a> {
 /// How far a migration is is asked so often.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// Carries it out. What it logs carries the job's id, and a failure's cause, which the caller is not told in full.
+/// Carries it out. A failure's cause is logged where the caller is not told it in full.
 pub(super) async fn carry_out(job: OrderJob, cluster_ids: &ClusterIds) -> Result<Answer, Problem> {
     let on = Carrying {
         job: &job,
@@ -68,15 +68,17 @@ pub(super) async fn carry_out(job: OrderJob, cluster_ids: &ClusterIds) -> Result
             Order::Drain(order) => on.watch(order).await.map(Answer::Drain),
             Order::Validate(order) => on.validate(order).await.map(Answer::Validate),
         };
-        came_to.inspect_err(|error| match job.stop.is_cancelled() {
-            true => {}
-            false => tracing::error!("the job failed: {error}"),
+        came_to.map_err(|failure| {
+            let problem = failure.problem();
+            let cause = failure.to_string();
+            // The end of the job is logged with what its caller is told.
+            if cause != problem.message && !job.stop.is_cancelled() {
+                tracing::error!("{cause}");
+            }
+            problem
         })
     };
-    carried_out
-        .instrument(span)
-        .await
-        .map_err(|failure| failure.problem())
+    carried_out.instrument(span).await
 }
 
 /// Why an order was not carried out.
@@ -247,6 +249,7 @@ impl Carrying<'_> {
             rename,
             transform: order.transform.clone(),
             rate_limit: order.rate_limit,
+            max_messages: order.max_messages,
             memory: self.job.memory,
             stop: self.job.stop.clone(),
             ..MirrorOptions::new(&id, TopicPatterns::literal(&order.source_topic))

@@ -325,6 +325,17 @@ fn a_topic_is_migrated_with_a_filter_and_headers_to_another_cluster() {
         let header = ("migrated-from".to_owned(), Some(b"prod".to_vec()));
         record.headers.contains(&header)
     }));
+    let keyed = json!({
+        "source_cluster": "prod", "source_topic": topic, "target_cluster": "dr", "target_topic": "api.migrated.keyed",
+        "max_messages": 42, "transformation": { "key_transformation": "'k-' + key" },
+    });
+    assert_eq!(
+        called.post("/api/kafka/migrate", &keyed).ok()["messages_migrated"],
+        42
+    );
+    let records = &target.client.read("api.migrated.keyed")[0];
+    assert_eq!(records.len(), 42);
+    assert_eq!(records[7].key.as_deref(), Some(&b"k-key-7"[..]));
     // What others wrote is not mixed with it.
     let again = called.post("/api/kafka/migrate", &order);
     again.failed(409, "Conflict", Some("target_topic"));
@@ -590,6 +601,81 @@ fn a_job_goes_on_without_who_asked_and_is_found_cancelled_and_remembered() {
         (202, &job["job_id"]),
         "{same:?}"
     );
+}
+
+#[test]
+fn a_cancelled_restore_goes_on_when_it_is_asked_for_again() {
+    let scene = Scene::shared();
+    let called = Called::start(&scene);
+    let topic = "api.cancelled";
+    scene.client.create_topic(topic, 1, &[]);
+    // Batches of their own, so that there is something between none and all of them.
+    for batch in 0..100 {
+        let records = numbered(batch * 20, 20);
+        scene.client.produce(topic, 0, Compression::None, records);
+    }
+    let order = json!({ "topic": topic, "rate_limit_per_second": 1_000_000 });
+    let backup = called.post("/api/kafka/clusters/prod/backup", &order).ok();
+    let path = "/api/kafka/clusters/prod/restore";
+    let restore = |rate: u32| {
+        json!({
+            "backup_id": backup["backup_id"], "target_topic": "api.cancelled.back", "rate_limit_per_second": rate,
+        })
+    };
+    let job = called.begin(path, &restore(100));
+    called.daemon.wait_until("records are restored", |_| {
+        called.job(&job)["progress"]["done"].as_u64() > Some(0)
+    });
+    let location = format!("/api/kafka/jobs/{}", job["job_id"].as_str().unwrap());
+    assert_eq!(called.delete(&location).code, 202);
+    let ended = called.ended(&job);
+    assert_eq!(ended["state"], "cancelled", "{ended}");
+    let part = scene.client.read("api.cancelled.back")[0].len();
+    assert!(part < 2000, "{part} records");
+    let done = called.post(path, &restore(1_000_000)).ok();
+    assert_eq!(done["status"], "completed");
+    let (before, after) = (
+        scene.client.read(topic),
+        scene.client.read("api.cancelled.back"),
+    );
+    assert_same_records(&before, &after, "the restored topic");
+}
+
+#[test]
+fn whoever_is_turned_away_leaves_a_line_too_with_the_request_that_it_belongs_to() {
+    let scene = Scene::shared();
+    let called = Called::start_with(&scene, "[limits]\ncalls_per_minute = 2\n", "", None);
+    let eve = called.token("--subject eve --scope read");
+    let path = "/api/kafka/clusters/prod/backup";
+    let forged = called.call_as("a.b.c", "POST", path, &[], "{}");
+    forged.failed(401, "Unauthorized", None);
+    let put = called.call_as(&eve, "PUT", path, &[], "{}");
+    put.failed(405, "MethodNotAllowed", None);
+    assert_eq!(put.header("allow"), Some("POST"));
+    called.call_as(&eve, "POST", path, &[], "{}");
+    let third = called.call_as(&eve, "POST", path, &[], "{}");
+    third.failed(429, "TooManyRequests", None);
+    let line = |who: &str, what: &str, answer: &Answer| {
+        let id = answer.header("x-request-id").unwrap();
+        called.daemon.wait_until("the line is written", |daemon| {
+            let log = daemon.log();
+            let mut lines = log.lines();
+            lines.any(|line| {
+                line.contains(who)
+                    && line.contains(what)
+                    && line.contains(&format!("request_id={id}"))
+            })
+        });
+    };
+    line("nobody known called POST", "401", &forged);
+    line("\"eve\" called PUT", "405", &put);
+    line("\"eve\" called POST", "429", &third);
+    // Who floods the port does not flood the log.
+    for _ in 0..300 {
+        called.call_as("", "DELETE", "/api/kafka/backups/x", &[], "");
+    }
+    let lines = called.daemon.log().matches("nobody known").count();
+    assert!((30..150).contains(&lines), "{lines} lines");
 }
 
 #[test]

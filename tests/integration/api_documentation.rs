@@ -1,8 +1,10 @@
 //! `docs/api.md` and `docs/openapi.json` are what the daemon does.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use serde_json::json;
 
 use crate::called::Called;
 use crate::scene::{Scene, numbered};
@@ -110,4 +112,82 @@ fn the_document_that_is_served_is_the_one_that_is_shipped() {
         served == shipped,
         "docs/openapi.json is another document: write it anew with UPDATE_EXPECT=1"
     );
+}
+
+/// A Python program that `tests/setup.sh` installs.
+fn python_program(name: &str) -> Command {
+    let cache = std::env::var_os("KAFKEEP_TEST_CACHE").map(PathBuf::from);
+    let cache = cache.unwrap_or_else(|| {
+        let home = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+        let home =
+            home.unwrap_or_else(|| Path::new(&std::env::var_os("HOME").unwrap()).join(".cache"));
+        home.join("kafkeep-tests")
+    });
+    Command::new(cache.join("api-tools/bin").join(name))
+}
+
+#[test]
+fn a_public_validator_finds_the_document_right() {
+    let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/openapi.json");
+    let validated = python_program("openapi-spec-validator")
+        .arg(document)
+        .output()
+        .unwrap();
+    let printed = String::from_utf8_lossy(&validated.stdout).into_owned();
+    assert!(validated.status.success(), "{printed}");
+}
+
+#[test]
+fn schemathesis_finds_nothing_that_the_document_does_not_say() {
+    let scene = Scene::shared();
+    for topic in ["events", "api.schemathesis"] {
+        scene.client.create_topic(topic, 1, &[]);
+        scene
+            .client
+            .produce(topic, 0, Compression::None, numbered(0, 10));
+    }
+    let dr = format!(
+        "[clusters.dr]\nbootstrap_servers = ['{}']\n",
+        Scene::elsewhere().broker.address()
+    );
+    let limits = "[limits]\ncalls_per_minute = 1000000\nbackups_per_cluster = 1000\n";
+    let called = Called::start_with(&scene, &format!("{limits}{dr}"), "", None);
+    let order = json!({ "topic": "api.schemathesis" });
+    let backup =
+        || called.post("/api/kafka/clusters/prod/backup", &order).ok()["backup_id"].clone();
+    let (kept, deleted) = (backup(), backup());
+    let job = called.get("/api/kafka/jobs").ok()["jobs"][0]["job_id"].clone();
+    let directory = scene.beside("schemathesis");
+    fs::create_dir(&directory).unwrap();
+    // JSON Schema cannot say that two offsets are in order, that a pattern or an expression is one, or what goes with which strategy.
+    let beyond = ["backup", "restore", "migrate", "drain", "list_backups"].map(|id| {
+        format!("[[operations]]\ninclude-operation-id = {id:?}\nchecks.positive_data_acceptance.enabled = false\n")
+    });
+    let parameters = format!(
+        "[parameters]\ncluster_id = \"prod\"\nbackup_id = {kept}\njob_id = {job}\n{}\
+         [[operations]]\ninclude-operation-id = \"delete_backup\"\nparameters = {{ backup_id = {deleted} }}\n",
+        beyond.concat()
+    );
+    fs::write(directory.join("schemathesis.toml"), parameters).unwrap();
+    let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/openapi.json");
+    let token = called.token("--subject schemathesis --scope admin --expires 2h");
+    let ran = python_program("schemathesis")
+        .arg("run")
+        .arg(document)
+        .args(["--url", &format!("http://127.0.0.1:{}", called.daemon.port)])
+        .args(["--header", &format!("Authorization: Bearer {token}")])
+        .args([
+            "--max-examples",
+            "10",
+            "--request-timeout",
+            "120",
+            "--generation-deterministic",
+            "--no-color",
+        ])
+        .current_dir(&directory)
+        .output()
+        .unwrap();
+    let printed = String::from_utf8_lossy(&ran.stdout).into_owned();
+    assert!(ran.status.success(), "{printed}\n{}", called.daemon.log());
+    assert!(printed.contains("Tested: 12"), "{printed}");
 }

@@ -24,7 +24,7 @@ const PARAMETERS: &[&str] = &[
     get, path = "/api/kafka/backups", operation_id = "list_backups", tag = "backups",
     params(
         ("cluster" = Option<String>, Query, description = "only those of this cluster: its name, or Kafka's own id"),
-        ("topic" = Option<String>, Query, description = "only those with such a topic: a name or a pattern"),
+        ("topic" = Option<String>, Query, min_length = 1, description = "only those with such a topic: a name or a pattern"),
         ("repository" = Option<String>, Query, description = "only those in this repository"),
         ("policy" = Option<String>, Query, description = "only those of this policy"),
         ("status" = Option<String>, Query, description = "only those that are completed, or incomplete"),
@@ -37,7 +37,8 @@ pub(super) async fn list(call: Call<'_>) -> Result<Answered, Problem> {
     call.needs(Scope::Read)?;
     let query = Query::read(call.request.uri().query(), PARAMETERS)?;
     let limit = query.limit()?;
-    let after: Option<BackupId> = query.value("after", "the id of a backup")?;
+    // Ids sort as their texts do.
+    let after = query.text("after").filter(|after| !after.is_empty());
     let topic: Option<TopicPattern> = query.value("topic", "a pattern")?;
     let topic = topic.map(|pattern| TopicPatterns::new(vec![pattern]));
     let (backups, damaged) = call.backups(Scope::Read).await;
@@ -57,7 +58,7 @@ pub(super) async fn list(call: Call<'_>) -> Result<Answered, Problem> {
             && same(query.text("repository"), Some(&summary.repository))
             && same(query.text("policy"), summary.policy.as_deref())
             && same(query.text("status"), Some(&summary.status.to_string()))
-            && after.is_none_or(|after| summary.backup_id < after)
+            && after.is_none_or(|after| summary.backup_id.to_string().as_str() < after)
             && has_topic
     });
     let (page, has_more) = page(wanted.map(|backup| backup.shown()), limit);

@@ -137,10 +137,13 @@ pub(super) async fn validate(mut call: Call<'_>, id: &str) -> Result<Answered, P
 }
 
 impl Call<'_> {
-    /// The body; where nothing is needed, an empty one stands for `{}`.
+    /// The body; where nothing is needed, an empty one stands for `{}`, and so does `null`.
     async fn read<T: DeserializeOwned>(&mut self) -> Result<(T, Vec<u8>), Problem> {
         let body = body::whole(&mut self.request).await?;
-        let json: &[u8] = if body.is_empty() { b"{}" } else { &body };
+        let json: &[u8] = match body.trim_ascii() {
+            b"" | b"null" => b"{}",
+            json => json,
+        };
         Ok((read(json)?, body))
     }
 
@@ -183,10 +186,12 @@ impl Call<'_> {
         let Some(key) = self.request.headers().get(IDEMPOTENCY_KEY) else {
             return Ok(None);
         };
+        let is_visible = |text: &&str| text.bytes().all(|byte| byte.is_ascii_graphic());
         let text = key
             .to_str()
             .ok()
-            .filter(|text| (1..=KEY_LIMIT).contains(&text.len()));
+            .filter(|text| (1..=KEY_LIMIT).contains(&text.len()))
+            .filter(is_visible);
         let key = text.ok_or_else(|| {
             let message = format!("Idempotency-Key must have 1 to {KEY_LIMIT} visible characters");
             Problem::invalid("Idempotency-Key", "", message)

@@ -1,0 +1,236 @@
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use crate::api::bounds::{rate, topic, within};
+use crate::api::{BackupOrder, Problem, whole};
+use crate::engine::backup::OffsetBound;
+use crate::engine::rate::RateLimit;
+use crate::record::{Compression, PartitionId};
+use crate::repository::Selection;
+
+use super::schema::{CompressionType, PartitionNumber, TopicName};
+use super::yes;
+
+/// `POST /api/kafka/clusters/{cluster-id}/backup`
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BackupRequest {
+    /// The topic.
+    #[schema(value_type = TopicName, example = "events")]
+    pub topic: String,
+    /// For batches that the producer did not compress: none, gzip, snappy, lz4 or zstd.
+    #[schema(default = "gzip", value_type = Option<CompressionType>)]
+    pub compression: Option<String>,
+    /// At most so many records, shared evenly among the partitions; by default all.
+    #[schema(minimum = 1)]
+    #[serde(default, deserialize_with = "whole::optional")]
+    pub max_messages: Option<u64>,
+    /// Where to start; by default earliest.
+    pub start_offset: Option<RequestedOffset>,
+    /// Where to end, exclusive: latest or an offset; by default latest.
+    pub end_offset: Option<RequestedOffset>,
+    /// Only these partitions; by default all.
+    #[serde(default, deserialize_with = "whole::list")]
+    #[schema(value_type = Option<Vec<PartitionNumber>>, min_items = 1, max_items = 10000)]
+    pub partitions: Option<Vec<i32>>,
+    /// Whether headers are kept.
+    #[serde(default = "yes")]
+    #[schema(default = true)]
+    pub include_headers: bool,
+    /// Whether keys are kept.
+    #[serde(default = "yes")]
+    #[schema(default = true)]
+    pub include_keys: bool,
+    /// Records a second; by default what the configuration says, 10000 where it says nothing.
+    #[schema(minimum = 1)]
+    #[serde(default, deserialize_with = "whole::optional")]
+    pub rate_limit_per_second: Option<u64>,
+    /// Addition: the repository's name in the configuration; may be left out where there is one, or a default is configured.
+    pub repository: Option<String>,
+}
+
+/// earliest, latest, or an offset: as a number, or as text that is one.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(untagged, expecting = "write earliest, latest or an offset from 0")]
+pub enum RequestedOffset {
+    /// An offset.
+    Number(u64),
+    /// In words.
+    Word(String),
+}
+
+impl RequestedOffset {
+    fn bound(&self, field: &str) -> Result<OffsetBound, Problem> {
+        let text = match self {
+            Self::Number(number) => number.to_string(),
+            Self::Word(word) => word.clone(),
+        };
+        text.parse().map_err(|_| {
+            let message = format!("{field} must be earliest, latest or an offset from 0");
+            Problem::invalid(field, &text, message)
+        })
+    }
+}
+
+/// One-off backups of many single partitions are no use that is known.
+const PARTITIONS_LIMIT: usize = 10_000;
+
+impl BackupRequest {
+    /// Of this cluster, into this repository.
+    pub fn order(
+        &self,
+        cluster: &str,
+        repository: &str,
+        default_rate: RateLimit,
+    ) -> Result<BackupOrder, Problem> {
+        let compression = match &self.compression {
+            None => Compression::Gzip,
+            Some(codec) => codec.parse().map_err(|_| {
+                let message = "compression must be none, gzip, snappy, lz4 or zstd";
+                Problem::invalid("compression", codec, message)
+            })?,
+        };
+        Ok(BackupOrder {
+            cluster: cluster.to_owned(),
+            repository: repository.to_owned(),
+            topic: topic("topic", &self.topic)?,
+            compression,
+            selection: self.selection()?,
+            rate_limit: rate(self.rate_limit_per_second)?.unwrap_or(default_rate),
+        })
+    }
+
+    /// What it is cut down to; none where it is of the whole topic, and so part of its chain.
+    fn selection(&self) -> Result<Option<Selection>, Problem> {
+        let bound = |field, offset: &Option<RequestedOffset>| {
+            offset
+                .as_ref()
+                .map(|offset| offset.bound(field))
+                .transpose()
+        };
+        let start = bound("start_offset", &self.start_offset)?
+            .filter(|start| *start != OffsetBound::Earliest);
+        let end = bound("end_offset", &self.end_offset)?.filter(|end| *end != OffsetBound::Latest);
+        if end == Some(OffsetBound::Earliest) {
+            return Err(Problem::invalid(
+                "end_offset",
+                "earliest",
+                "end_offset must be latest or an offset",
+            ));
+        }
+        if let (Some(OffsetBound::At(start)), Some(OffsetBound::At(end))) = (start, end)
+            && start > end
+        {
+            let message = format!("end_offset must not be less than start_offset, {start}");
+            return Err(Problem::invalid("end_offset", end, message));
+        }
+        if let Some(max_messages) = self.max_messages {
+            within("max_messages", max_messages, 1..=u64::MAX)?;
+        }
+        let selection = Selection {
+            partitions: self.chosen_partitions()?,
+            start_offset: start.map(|bound| bound.to_string()),
+            end_offset: end.map(|bound| bound.to_string()),
+            max_messages: self.max_messages,
+            no_keys: !self.include_keys,
+            no_headers: !self.include_headers,
+        };
+        Ok((selection != Selection::default()).then_some(selection))
+    }
+
+    fn chosen_partitions(&self) -> Result<Vec<PartitionId>, Problem> {
+        let Some(wanted) = &self.partitions else {
+            return Ok(Vec::new());
+        };
+        within("partitions", wanted.len(), 1..=PARTITIONS_LIMIT).map_err(|_| {
+            let message =
+                format!("partitions must name 1 to {PARTITIONS_LIMIT}; leave it out for all");
+            Problem::invalid("partitions", format!("{} of them", wanted.len()), message)
+        })?;
+        let mut chosen = BTreeSet::new();
+        for partition in wanted {
+            within("partitions", *partition, 0..=i32::MAX)?;
+            if !chosen.insert(PartitionId(*partition)) {
+                return Err(Problem::invalid(
+                    "partitions",
+                    partition,
+                    "partitions must name each one once",
+                ));
+            }
+        }
+        Ok(chosen.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::field_of;
+    use super::*;
+    use crate::api::read;
+
+    const RATE: RateLimit = RateLimit::Records(10_000);
+
+    fn backup(body: &str) -> Result<BackupOrder, Problem> {
+        read::<BackupRequest>(body.as_bytes())?.order("prod", "main", RATE)
+    }
+
+    #[test]
+    fn the_documented_backup_is_read_and_what_is_left_out_has_its_documented_default() {
+        let order = backup(r#"{"topic": "events"}"#).unwrap();
+        assert_eq!(
+            (order.compression, order.rate_limit),
+            (Compression::Gzip, RATE)
+        );
+        assert_eq!(order.selection, None);
+        let whole = r#"{"topic": "events", "start_offset": "earliest", "end_offset": "latest", "include_keys": true}"#;
+        assert_eq!(backup(whole).unwrap().selection, None);
+        let part = r#"{"topic": "events", "compression": "lz4", "max_messages": 1000000, "start_offset": 7,
+            "end_offset": "9", "partitions": [2, 0, 1], "include_headers": false, "include_keys": false,
+            "rate_limit_per_second": 1}"#;
+        let order = backup(part).unwrap();
+        assert_eq!(
+            (order.compression, order.rate_limit),
+            (Compression::Lz4, RateLimit::Records(1))
+        );
+        let expected = Selection {
+            partitions: [0, 1, 2].map(PartitionId).to_vec(),
+            start_offset: Some("7".to_owned()),
+            end_offset: Some("9".to_owned()),
+            max_messages: Some(1_000_000),
+            no_keys: true,
+            no_headers: true,
+        };
+        assert_eq!(order.selection, Some(expected));
+    }
+
+    #[test]
+    fn values_out_of_bounds_are_refused_by_their_field() {
+        for (value, field) in [
+            (r#""topic": "a/b""#, "topic"),
+            (r#""topic": "..""#, "topic"),
+            (r#""topic": "t", "compression": "brotli""#, "compression"),
+            (r#""topic": "t", "max_messages": 0"#, "max_messages"),
+            (
+                r#""topic": "t", "start_offset": "yesterday""#,
+                "start_offset",
+            ),
+            (r#""topic": "t", "start_offset": "-1""#, "start_offset"),
+            (r#""topic": "t", "end_offset": "earliest""#, "end_offset"),
+            (
+                r#""topic": "t", "start_offset": 3, "end_offset": 2"#,
+                "end_offset",
+            ),
+            (r#""topic": "t", "partitions": []"#, "partitions"),
+            (r#""topic": "t", "partitions": [1, 1]"#, "partitions"),
+            (r#""topic": "t", "partitions": [-1]"#, "partitions"),
+            (
+                r#""topic": "t", "rate_limit_per_second": 0"#,
+                "rate_limit_per_second",
+            ),
+        ] {
+            assert_eq!(field_of(backup(&format!("{{{value}}}"))), field, "{value}");
+        }
+    }
+}
