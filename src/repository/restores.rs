@@ -77,8 +77,8 @@ impl Repository {
         self.storage().put_new(&name, &sealed)
     }
 
-    /// The restores that left records, oldest first. One that cannot be read is an error: to pass over it could
-    /// mean to restore records twice.
+    /// The restores that left records, by when they began: a record that is written anew has a new id, which says nothing of that.
+    /// One that cannot be read is an error: to pass over it could mean to restore records twice.
     pub fn unfinished_restores(&self) -> Result<Vec<UnfinishedRestore>, RepositoryError> {
         let mut restores = Vec::new();
         for object in self.storage().list(DIRECTORY)? {
@@ -92,6 +92,7 @@ impl Repository {
                 Err(error) => return Err(error),
             }
         }
+        restores.sort_by_key(|restore| (restore.started_at, restore.restore_id));
         Ok(restores)
     }
 
@@ -156,6 +157,25 @@ mod tests {
                 written: false,
             }],
         }
+    }
+
+    #[test]
+    fn a_record_that_is_written_anew_keeps_its_place() {
+        let scratch = Scratch::new();
+        let first = restore();
+        let second = UnfinishedRestore {
+            started_at: first.started_at + chrono::TimeDelta::milliseconds(1),
+            ..restore()
+        };
+        let anew = UnfinishedRestore {
+            restore_id: RestoreId::now(),
+            ..first
+        };
+        for noted in [&second, &anew] {
+            scratch.repository.record_restore(noted).unwrap();
+        }
+        let read = scratch.repository.unfinished_restores().unwrap();
+        assert_eq!(read, [anew, second]);
     }
 
     #[test]
