@@ -9,26 +9,28 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 
-use crate::api::{Answer, Order, Problem, ProblemKind};
+use crate::api::{Answer, Problem};
 use crate::engine::EngineError;
 use crate::engine::mirror::MirrorReport;
-use crate::policy::{
-    BackupPolicy, DaemonConfiguration, Diagnostics, Difference, PolicyId, PolicyKind, WhenRemoved,
-};
-use crate::schedule::{Alarm, Concurrency, LONGEST_WAIT, Timer, Verdict};
+use crate::policy::{DaemonConfiguration, Diagnostics, Difference, PolicyId, PolicyKind};
+use crate::schedule::{Alarm, LONGEST_WAIT};
 
 use super::carry_out::OrderJob;
 use super::drains::Drains;
-use super::jobs::{Job, JobState, Jobs, Submission};
+use super::jobs::{Job, Jobs, Submission};
 use super::metrics::Metrics;
 use super::mirrors::{MirrorEnded, MirrorJob, Mirrors};
 use super::run::{PolicyJob, PolicyWork, Tried};
-use super::runs::{Run, Runs, Task};
-use super::state::{Remembered, RememberedPolicy};
+use super::runs::{Runs, Task};
+use super::state::Remembered;
 use super::status::{
-    ConfigurationStatus, EndedRun, Expired, FailedBackups, Outcome, PolicyStatus, RunId, RunResult,
-    Status, Work,
+    ConfigurationStatus, EndedRun, FailedBackups, Outcome, PolicyStatus, RunId, RunResult, Status,
 };
+
+mod orders;
+mod policies;
+
+use policies::Scheduled;
 
 /// What others ask of the supervisor.
 pub enum Request {
@@ -82,35 +84,6 @@ pub(super) struct Supervisor<E> {
     stopping: Option<oneshot::Sender<()>>,
     /// It looks at its timers, and tells of it, so often at least.
     look_every: Duration,
-}
-
-/// A policy that is scheduled, and how it went so far.
-struct Scheduled {
-    policy: Arc<BackupPolicy>,
-    backups: Due,
-    expiries: Due,
-    last_run: Option<EndedRun>,
-    last_success_at: Option<DateTime<Utc>>,
-    last_expire: Option<Expired>,
-    missed: u64,
-}
-
-/// When something is due, and next.
-struct Due {
-    timer: Timer,
-    next: Option<DateTime<Utc>>,
-    /// Nothing is due before; at most [`LONGEST_WAIT`] ahead.
-    look_again_at: Instant,
-}
-
-impl Due {
-    fn new(timer: Timer) -> Self {
-        Self {
-            timer,
-            next: None,
-            look_again_at: Instant::now(),
-        }
-    }
 }
 
 impl<E: Execute> Supervisor<E> {
@@ -268,56 +241,6 @@ impl<E: Execute> Supervisor<E> {
         self.metrics.reloaded(true, now);
     }
 
-    /// What waits for a policy that is gone does not begin any more; what works goes on, unless the policy said otherwise.
-    fn policy_is_gone(&mut self, policy: &BackupPolicy) {
-        let of_policy = self.runs.iter().filter(|run| run.is_of(&policy.name));
-        let ends =
-            of_policy.filter(|run| !run.is_working() || policy.when_removed == WhenRemoved::Cancel);
-        let ends: Vec<RunId> = ends.map(|run| run.run_id).collect();
-        ends.into_iter().for_each(|run_id| self.cancel(run_id));
-    }
-
-    /// Schedules a policy that is new, or has another text; what is known of it stays.
-    fn schedule(
-        &mut self,
-        policy: BackupPolicy,
-        remembered: Option<&RememberedPolicy>,
-        now: DateTime<Utc>,
-    ) {
-        let name = policy.name.clone();
-        let before = self.policies.remove(&name);
-        let known = remembered.cloned().unwrap_or_default();
-        let settled = before.as_ref().map(|before| before.backups.timer.settled());
-        let expired = before
-            .as_ref()
-            .map(|before| before.expiries.timer.settled());
-        let max_age = policy.max_age.map(|max_age| max_age.as_secs_f64());
-        self.metrics
-            .policy_is_there(&name, PolicyKind::Backup.name(), max_age);
-        tracing::info!(policy = %name, "policy {name} scheduled");
-        let backups = Timer::new(policy.timetable.clone(), settled.or(known.settled_at), now);
-        let expiries = Timer::new(policy.expire_timetable.clone(), expired, now);
-        let (last_run, last_success_at, last_expire, missed) = match before {
-            Some(before) => (
-                before.last_run,
-                before.last_success_at,
-                before.last_expire,
-                before.missed,
-            ),
-            None => (known.last_run, known.last_success_at, None, 0),
-        };
-        let scheduled = Scheduled {
-            backups: Due::new(backups),
-            expiries: Due::new(expiries),
-            policy: Arc::new(policy),
-            last_run,
-            last_success_at,
-            last_expire,
-            missed,
-        };
-        self.policies.insert(name, scheduled);
-    }
-
     /// Accepts what is due, and starts what may begin; how long until the next look.
     fn look(&mut self) -> Duration {
         if self.stopping.is_some() {
@@ -352,106 +275,6 @@ impl<E: Execute> Supervisor<E> {
         }
         let moment = self.runs.next_moment(now);
         wait.min(moment.map_or(LONGEST_WAIT, |moment| moment - now))
-    }
-
-    fn look_at(&mut self, name: &str, work: PolicyWork) -> Duration {
-        loop {
-            let now = (self.wall)();
-            let Some(scheduled) = self.policies.get_mut(name) else {
-                return LONGEST_WAIT;
-            };
-            let due = match work {
-                PolicyWork::Backup => &mut scheduled.backups,
-                PolicyWork::Expire => &mut scheduled.expiries,
-            };
-            let monotonic = Instant::now();
-            if monotonic < due.look_again_at {
-                return due.look_again_at - monotonic;
-            }
-            match (due.timer.look(now, monotonic.into_std()), work) {
-                (
-                    Verdict::Wait {
-                        next,
-                        look_again_in,
-                    },
-                    _,
-                ) => {
-                    due.next = next;
-                    due.look_again_at = monotonic + look_again_in;
-                    return look_again_in;
-                }
-                (Verdict::Skip { last, missed }, PolicyWork::Backup) => {
-                    tracing::warn!(policy = %name, "policy {name}: {missed} due moments until {last} were missed, and are not made up for");
-                    self.missed(name, missed);
-                }
-                (Verdict::Run { scheduled, missed }, PolicyWork::Backup) => {
-                    self.missed(name, missed);
-                    self.backup_is_due(name, scheduled);
-                }
-                (Verdict::Skip { .. }, PolicyWork::Expire) => {}
-                (Verdict::Run { scheduled, .. }, PolicyWork::Expire) => {
-                    self.expire_is_due(name, Some(scheduled));
-                }
-            }
-        }
-    }
-
-    fn missed(&mut self, name: &str, count: u32) {
-        let count = u64::from(count);
-        if let Some(scheduled) = self.policies.get_mut(name) {
-            self.metrics.missed(name, count);
-            scheduled.missed += count;
-        }
-    }
-
-    /// A backup is due: whether it is accepted while another of its policy goes on is the policy's to say.
-    fn backup_is_due(&mut self, name: &str, scheduled_at: DateTime<Utc>) {
-        let Some(policy) = self
-            .policies
-            .get(name)
-            .map(|known| Arc::clone(&known.policy))
-        else {
-            return;
-        };
-        let others: Vec<RunId> = self
-            .runs
-            .of(name, Work::Backup)
-            .map(|run| run.run_id)
-            .collect();
-        match policy.timetable.concurrency {
-            Concurrency::Forbid if !others.is_empty() => {
-                tracing::warn!(policy = %name, "policy {name}: its last run has not ended, so this one is left out");
-                return self.missed(name, 1);
-            }
-            Concurrency::Replace => others.into_iter().for_each(|run_id| self.cancel(run_id)),
-            Concurrency::Forbid | Concurrency::Allow => {}
-        }
-        let run = Run::new(Task::Backup(policy), Some(scheduled_at), (self.wall)());
-        tracing::debug!(policy = %name, run_id = %run.run_id, "policy {name}: run for {scheduled_at} accepted");
-        self.runs.accept(run);
-    }
-
-    /// Retention is to be applied: at its moment, or after a success, which has none.
-    fn expire_is_due(&mut self, name: &str, scheduled_at: Option<DateTime<Utc>>) {
-        let Some(policy) = self
-            .policies
-            .get(name)
-            .map(|known| Arc::clone(&known.policy))
-        else {
-            return;
-        };
-        let waiting = self
-            .runs
-            .of(name, Work::Expire)
-            .map(|run| run.run_id)
-            .next();
-        match waiting.and_then(|run_id| self.runs.get_mut(run_id)) {
-            Some(run) => run.scheduled_at = run.scheduled_at.or(scheduled_at),
-            None => {
-                let run = Run::new(Task::Expire(policy), scheduled_at, (self.wall)());
-                self.runs.accept(run);
-            }
-        }
     }
 
     /// Begins a try of a run that waits.
@@ -498,88 +321,6 @@ impl<E: Execute> Supervisor<E> {
     fn memory_share(&self) -> u64 {
         let limits = &self.configuration.limits;
         limits.memory.0 / u64::from(limits.max_concurrent_backups.max(1))
-    }
-
-    /// None where only a policy that is gone can name what is gone.
-    fn policy_job(&mut self, run_id: RunId, policy: Arc<BackupPolicy>) -> Option<PolicyJob> {
-        let memory = self.memory_share();
-        let run = self.runs.get_mut(run_id)?;
-        let configuration = &self.configuration;
-        Some(PolicyJob {
-            run_id,
-            work: match run.task {
-                Task::Expire(_) => PolicyWork::Expire,
-                Task::Backup(_) | Task::Order(_) => PolicyWork::Backup,
-            },
-            cluster: configuration.clusters.get(&policy.cluster)?.clone(),
-            repository: configuration.repositories.get(&policy.repository)?.clone(),
-            policy,
-            memory,
-            max_backup_size: configuration.limits.max_backup_size,
-            progress: Arc::clone(&run.progress),
-            stop: run.stop.clone(),
-        })
-    }
-
-    fn order_job(&mut self, run_id: RunId, order: Arc<Order>) -> Option<OrderJob> {
-        let memory = self.memory_share();
-        let run = self.runs.get_mut(run_id)?;
-        let configuration = &self.configuration;
-        let cluster = |name: &str| configuration.clusters.get(name).cloned();
-        let source = match order.as_ref() {
-            Order::Migrate(order) => cluster(&order.source),
-            _ => None,
-        };
-        let repository = order
-            .repository()
-            .and_then(|name| configuration.repositories.get(name));
-        Some(OrderJob {
-            job_id: run_id,
-            cluster: cluster(order.cluster()),
-            source,
-            repository: repository.cloned(),
-            memory,
-            max_backup_size: configuration.limits.max_backup_size,
-            progress: Arc::clone(&run.progress),
-            stop: run.stop.clone(),
-            order,
-        })
-    }
-
-    /// Accepts what somebody asks for, as far as limits allow.
-    fn submit(&mut self, submission: Submission) -> Result<Arc<Job>, Problem> {
-        if let Some(same) = self.jobs.same(&submission)? {
-            return Ok(same);
-        }
-        if self.stopping.is_some() {
-            let message = "the daemon is stopping: ask again when it is back";
-            return Err(Problem::new(ProblemKind::ServiceUnavailable, message).again_after(10));
-        }
-        self.jobs
-            .has_room_for(&submission.order, &self.configuration.limits)?;
-        let now = (self.wall)();
-        let run = Run::new(Task::Order(Arc::new(submission.order.clone())), None, now);
-        let job = self
-            .jobs
-            .accept(run.run_id, &submission, Arc::clone(&run.progress), now);
-        self.runs.accept(run);
-        Ok(job)
-    }
-
-    /// Says of jobs that wait what they wait for.
-    fn tell_who_waits(&mut self) {
-        let waiting = self.runs.iter().filter(|run| !run.is_working());
-        let orders = waiting.filter(|run| run.task.policy().is_none());
-        let orders: Vec<(RunId, Work)> = orders.map(|run| (run.run_id, run.work())).collect();
-        for (run_id, work) in orders {
-            let waiting_for = match work {
-                Work::Backup => {
-                    "a place: max_concurrent_backups of them run at once, and none while backups are expired in its repository"
-                }
-                _ => "the end of an expiry in its repository",
-            };
-            self.jobs.waits(run_id, waiting_for);
-        }
     }
 
     /// Tells a run to end. One that waits has.
@@ -631,76 +372,9 @@ impl<E: Execute> Supervisor<E> {
             return;
         };
         match &run.task {
-            Task::Backup(policy) => self.backup_ended(&run, policy, outcome(tried)),
-            Task::Expire(policy) => self.expire_ended(&run, policy, expired(tried, (self.wall)())),
+            Task::Backup(policy) => self.backup_ended(&run, policy, tried),
+            Task::Expire(policy) => self.expire_ended(&run, policy, tried),
             Task::Order(_) => self.order_ended(&run, tried),
-        }
-    }
-
-    /// What somebody asked for is done, or not.
-    fn order_ended(&mut self, run: &Run, tried: Tried) {
-        let job_id = run.run_id;
-        let cancelled = run.stop.is_cancelled();
-        let came_to = match tried {
-            Tried::Answered(came_to) => *came_to,
-            Tried::Stopped => {
-                let message = "the job was cancelled before it began";
-                Err(Problem::new(ProblemKind::Conflict, message))
-            }
-            Tried::Again(_) | Tried::Failed(_) | Tried::BackedUp(_) | Tried::Expired(_) => {
-                Err(Problem::internal())
-            }
-        };
-        let (state, result) = match &came_to {
-            // Whatever was done until then.
-            _ if cancelled => (JobState::Cancelled, RunResult::Cancelled),
-            Ok(_) => (JobState::Completed, RunResult::Success),
-            Err(_) => (JobState::Failed, RunResult::Failed),
-        };
-        let now = (self.wall)();
-        let (work, result) = (run.work().name(), result.name());
-        match &came_to {
-            Err(problem) if state == JobState::Failed => {
-                tracing::error!(%job_id, result, "job {job_id}: {work} failed: {}", problem.message);
-            }
-            _ => tracing::info!(%job_id, result, "job {job_id}: {work} {}", state.name()),
-        }
-        if state == JobState::Failed && run.work() == Work::Backup {
-            self.failed_backups.add(now);
-        }
-        let Task::Order(order) = &run.task else {
-            return;
-        };
-        self.metrics
-            .job_ended(order.kind(), state, came_to.as_ref().ok());
-        self.jobs.ended(job_id, state, came_to, now);
-    }
-
-    fn backup_ended(&mut self, run: &Run, policy: &BackupPolicy, outcome: Outcome) {
-        let ended = EndedRun {
-            run_id: run.run_id,
-            scheduled_at: run.scheduled_at,
-            started_at: run.accepted_at,
-            finished_at: (self.wall)(),
-            outcome,
-        };
-        let name = &policy.name;
-        tell(name, run.work().name(), &ended);
-        let Some(scheduled) = self.policies.get_mut(name) else {
-            // The policy is gone, and its series with it.
-            return;
-        };
-        self.metrics.run_ended(policy, &ended);
-        if ended.outcome.result == RunResult::Failed {
-            self.failed_backups.add(ended.finished_at);
-        }
-        let success = ended.outcome.result == RunResult::Success;
-        if success {
-            scheduled.last_success_at = Some(ended.finished_at);
-        }
-        scheduled.last_run = Some(ended);
-        if success && self.stopping.is_none() {
-            self.expire_is_due(name, None);
         }
     }
 
@@ -708,23 +382,6 @@ impl<E: Execute> Supervisor<E> {
         if let Some((name, run)) = self.mirrors.take_in(ended, (self.wall)()) {
             tell(&name, PolicyKind::Mirror.name(), &run);
             self.metrics.mirror_ended(&name, &run);
-        }
-    }
-
-    fn expire_ended(&mut self, run: &Run, policy: &BackupPolicy, expired: Expired) {
-        let (policy, run_id) = (&policy.name, run.run_id);
-        match &expired.error {
-            Some(error) => {
-                tracing::error!(%policy, %run_id, "policy {policy}: old backups could not be expired: {error}");
-            }
-            None => {
-                let (removed, freed_bytes) = (expired.removed_backups, expired.freed_bytes);
-                tracing::info!(%policy, %run_id, "policy {policy}: {removed} old backups expired, {freed_bytes} bytes freed");
-            }
-        }
-        if let Some(scheduled) = self.policies.get_mut(policy) {
-            self.metrics.expire_ended(policy, &expired);
-            scheduled.last_expire = Some(expired);
         }
     }
 
@@ -745,57 +402,6 @@ impl<E: Execute> Supervisor<E> {
             failed_backups: self.failed_backups,
         };
         self.status.send_replace(Arc::new(status));
-    }
-
-    fn policy_statuses(&self) -> Vec<PolicyStatus> {
-        let scheduled = self.policies.values().map(|scheduled| {
-            let policy = &scheduled.policy;
-            let running = self.runs.iter();
-            let running = running.filter(|run| run.is_of(&policy.name));
-            PolicyStatus {
-                runs: true,
-                next_run_at: scheduled.backups.next,
-                settled_at: Some(scheduled.backups.timer.settled()),
-                running: running.map(Run::status).collect(),
-                last_run: scheduled.last_run.clone(),
-                last_success_at: scheduled.last_success_at,
-                missed_runs: scheduled.missed,
-                max_age_seconds: policy.max_age.map(|max_age| max_age.as_secs()),
-                next_expire_at: scheduled.expiries.next,
-                last_expire: scheduled.last_expire.clone(),
-                ..PolicyStatus::new(&policy.name, PolicyKind::Backup.name())
-            }
-        });
-        let others = self.mirrors.statuses().chain(self.drains.statuses());
-        scheduled.chain(others).collect()
-    }
-}
-
-fn outcome(tried: Tried) -> Outcome {
-    match tried {
-        Tried::BackedUp(outcome) => outcome,
-        Tried::Again(error) | Tried::Failed(error) => {
-            Outcome::without_backup(RunResult::Failed, error)
-        }
-        Tried::Stopped | Tried::Expired(_) | Tried::Answered(_) => {
-            let why = "stopped; the next run goes on behind what was sealed";
-            Outcome::without_backup(RunResult::Cancelled, why)
-        }
-    }
-}
-
-fn expired(tried: Tried, now: DateTime<Utc>) -> Expired {
-    let error = match tried {
-        Tried::Expired(expired) => return expired,
-        Tried::Again(error) | Tried::Failed(error) => error,
-        Tried::Stopped | Tried::BackedUp(_) | Tried::Answered(_) => {
-            "it was told to stop".to_owned()
-        }
-    };
-    Expired {
-        finished_at: now,
-        error: Some(error),
-        ..Expired::default()
     }
 }
 

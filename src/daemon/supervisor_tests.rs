@@ -243,6 +243,51 @@ async fn a_day_of_500_policies_loses_no_run_doubles_none_and_keeps_the_limit() {
     assert!(play.policy("p7").last_success_at > Some(at("2026-03-02T00:00:00Z")));
 }
 
+/// What the kernel says that this process holds, in KiB.
+fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    let number = line.and_then(|line| line.split_whitespace().nth(1));
+    number.unwrap().parse().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_day_of_500_policies_takes_no_more_memory_at_its_end_than_at_its_beginning() {
+    const ALONE: &str = "KAFKEEP_TEST_ALONE";
+    if std::env::var_os(ALONE).is_none() {
+        // Other tests hold memory of this process too.
+        let name = "daemon::supervisor_tests::a_day_of_500_policies_takes_no_more_memory_at_its_end_than_at_its_beginning";
+        let mut alone = std::process::Command::new(std::env::current_exe().unwrap());
+        let ran = alone
+            .args(["--exact", name])
+            .env(ALONE, "1")
+            .output()
+            .unwrap();
+        let printed = String::from_utf8_lossy(&ran.stdout);
+        assert!(
+            ran.status.success() && printed.contains("1 passed"),
+            "{printed}"
+        );
+        return;
+    }
+    let policies = (0..500).map(|n| policy(&format!("p{n}"), HOUR)).collect();
+    let configuration = configuration(policies);
+    let play = Play::new(
+        Duration::from_secs(2),
+        configuration,
+        &Remembered::default(),
+    );
+    tokio::time::sleep(4 * HOUR).await;
+    let early = resident_kib();
+    tokio::time::sleep(20 * HOUR).await;
+    let late = resident_kib();
+    assert!(
+        late < early + 4096,
+        "{early} KiB after 4 hours, {late} KiB after 24"
+    );
+    drop(play);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_run_that_outlasts_its_period_is_not_joined_by_another_unless_the_policy_says_so() {
     let with = |name: &str, concurrency| {

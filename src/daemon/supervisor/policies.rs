@@ -1,0 +1,319 @@
+//! Policies that back up, by their timers: what is due is accepted as a run, and how it ended is remembered.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tokio::time::Instant;
+
+use crate::policy::{BackupPolicy, PolicyKind, WhenRemoved};
+use crate::schedule::{Concurrency, LONGEST_WAIT, Timer, Verdict};
+
+use super::{Execute, Supervisor, tell};
+use crate::daemon::run::{PolicyJob, PolicyWork, Tried};
+use crate::daemon::runs::{Run, Task};
+use crate::daemon::state::RememberedPolicy;
+use crate::daemon::status::{EndedRun, Expired, Outcome, PolicyStatus, RunId, RunResult, Work};
+
+/// A policy that is scheduled, and how it went so far.
+pub(super) struct Scheduled {
+    pub(super) policy: Arc<BackupPolicy>,
+    backups: Due,
+    expiries: Due,
+    last_run: Option<EndedRun>,
+    last_success_at: Option<DateTime<Utc>>,
+    last_expire: Option<Expired>,
+    missed: u64,
+}
+
+/// When something is due, and next.
+struct Due {
+    timer: Timer,
+    next: Option<DateTime<Utc>>,
+    /// Nothing is due before; at most [`LONGEST_WAIT`] ahead.
+    look_again_at: Instant,
+}
+
+impl Due {
+    fn new(timer: Timer) -> Self {
+        Self {
+            timer,
+            next: None,
+            look_again_at: Instant::now(),
+        }
+    }
+}
+
+impl<E: Execute> Supervisor<E> {
+    /// What waits for a policy that is gone does not begin any more; what works goes on, unless the policy said otherwise.
+    pub(super) fn policy_is_gone(&mut self, policy: &BackupPolicy) {
+        let of_policy = self.runs.iter().filter(|run| run.is_of(&policy.name));
+        let ends =
+            of_policy.filter(|run| !run.is_working() || policy.when_removed == WhenRemoved::Cancel);
+        let ends: Vec<RunId> = ends.map(|run| run.run_id).collect();
+        ends.into_iter().for_each(|run_id| self.cancel(run_id));
+    }
+
+    /// Schedules a policy that is new, or has another text; what is known of it stays.
+    pub(super) fn schedule(
+        &mut self,
+        policy: BackupPolicy,
+        remembered: Option<&RememberedPolicy>,
+        now: DateTime<Utc>,
+    ) {
+        let name = policy.name.clone();
+        let before = self.policies.remove(&name);
+        let known = remembered.cloned().unwrap_or_default();
+        let settled = before.as_ref().map(|before| before.backups.timer.settled());
+        let expired = before
+            .as_ref()
+            .map(|before| before.expiries.timer.settled());
+        let max_age = policy.max_age.map(|max_age| max_age.as_secs_f64());
+        self.metrics
+            .policy_is_there(&name, PolicyKind::Backup.name(), max_age);
+        tracing::info!(policy = %name, "policy {name} scheduled");
+        let backups = Timer::new(policy.timetable.clone(), settled.or(known.settled_at), now);
+        let expiries = Timer::new(policy.expire_timetable.clone(), expired, now);
+        let (last_run, last_success_at, last_expire, missed) = match before {
+            Some(before) => (
+                before.last_run,
+                before.last_success_at,
+                before.last_expire,
+                before.missed,
+            ),
+            None => (known.last_run, known.last_success_at, None, 0),
+        };
+        let scheduled = Scheduled {
+            backups: Due::new(backups),
+            expiries: Due::new(expiries),
+            policy: Arc::new(policy),
+            last_run,
+            last_success_at,
+            last_expire,
+            missed,
+        };
+        self.policies.insert(name, scheduled);
+    }
+
+    pub(super) fn look_at(&mut self, name: &str, work: PolicyWork) -> Duration {
+        loop {
+            let now = (self.wall)();
+            let Some(scheduled) = self.policies.get_mut(name) else {
+                return LONGEST_WAIT;
+            };
+            let due = match work {
+                PolicyWork::Backup => &mut scheduled.backups,
+                PolicyWork::Expire => &mut scheduled.expiries,
+            };
+            let monotonic = Instant::now();
+            if monotonic < due.look_again_at {
+                return due.look_again_at - monotonic;
+            }
+            match (due.timer.look(now, monotonic.into_std()), work) {
+                (
+                    Verdict::Wait {
+                        next,
+                        look_again_in,
+                    },
+                    _,
+                ) => {
+                    due.next = next;
+                    due.look_again_at = monotonic + look_again_in;
+                    return look_again_in;
+                }
+                (Verdict::Skip { last, missed }, PolicyWork::Backup) => {
+                    tracing::warn!(policy = %name, "policy {name}: {missed} due moments until {last} were missed, and are not made up for");
+                    self.missed(name, missed);
+                }
+                (Verdict::Run { scheduled, missed }, PolicyWork::Backup) => {
+                    self.missed(name, missed);
+                    self.backup_is_due(name, scheduled);
+                }
+                (Verdict::Skip { .. }, PolicyWork::Expire) => {}
+                (Verdict::Run { scheduled, .. }, PolicyWork::Expire) => {
+                    self.expire_is_due(name, Some(scheduled));
+                }
+            }
+        }
+    }
+
+    pub(super) fn missed(&mut self, name: &str, count: u32) {
+        let count = u64::from(count);
+        if let Some(scheduled) = self.policies.get_mut(name) {
+            self.metrics.missed(name, count);
+            scheduled.missed += count;
+        }
+    }
+
+    /// A backup is due: whether it is accepted while another of its policy goes on is the policy's to say.
+    fn backup_is_due(&mut self, name: &str, scheduled_at: DateTime<Utc>) {
+        let Some(policy) = self
+            .policies
+            .get(name)
+            .map(|known| Arc::clone(&known.policy))
+        else {
+            return;
+        };
+        let others: Vec<RunId> = self
+            .runs
+            .of(name, Work::Backup)
+            .map(|run| run.run_id)
+            .collect();
+        match policy.timetable.concurrency {
+            Concurrency::Forbid if !others.is_empty() => {
+                tracing::warn!(policy = %name, "policy {name}: its last run has not ended, so this one is left out");
+                return self.missed(name, 1);
+            }
+            Concurrency::Replace => others.into_iter().for_each(|run_id| self.cancel(run_id)),
+            Concurrency::Forbid | Concurrency::Allow => {}
+        }
+        let run = Run::new(Task::Backup(policy), Some(scheduled_at), (self.wall)());
+        tracing::debug!(policy = %name, run_id = %run.run_id, "policy {name}: run for {scheduled_at} accepted");
+        self.runs.accept(run);
+    }
+
+    /// Retention is to be applied: at its moment, or after a success, which has none.
+    pub(super) fn expire_is_due(&mut self, name: &str, scheduled_at: Option<DateTime<Utc>>) {
+        let Some(policy) = self
+            .policies
+            .get(name)
+            .map(|known| Arc::clone(&known.policy))
+        else {
+            return;
+        };
+        let waiting = self
+            .runs
+            .of(name, Work::Expire)
+            .map(|run| run.run_id)
+            .next();
+        match waiting.and_then(|run_id| self.runs.get_mut(run_id)) {
+            Some(run) => run.scheduled_at = run.scheduled_at.or(scheduled_at),
+            None => {
+                let run = Run::new(Task::Expire(policy), scheduled_at, (self.wall)());
+                self.runs.accept(run);
+            }
+        }
+    }
+
+    /// None where only a policy that is gone can name what is gone.
+    pub(super) fn policy_job(
+        &mut self,
+        run_id: RunId,
+        policy: Arc<BackupPolicy>,
+    ) -> Option<PolicyJob> {
+        let memory = self.memory_share();
+        let run = self.runs.get_mut(run_id)?;
+        let configuration = &self.configuration;
+        Some(PolicyJob {
+            run_id,
+            work: match run.task {
+                Task::Expire(_) => PolicyWork::Expire,
+                Task::Backup(_) | Task::Order(_) => PolicyWork::Backup,
+            },
+            cluster: configuration.clusters.get(&policy.cluster)?.clone(),
+            repository: configuration.repositories.get(&policy.repository)?.clone(),
+            policy,
+            memory,
+            max_backup_size: configuration.limits.max_backup_size,
+            progress: Arc::clone(&run.progress),
+            stop: run.stop.clone(),
+        })
+    }
+
+    pub(super) fn backup_ended(&mut self, run: &Run, policy: &BackupPolicy, tried: Tried) {
+        let ended = EndedRun {
+            run_id: run.run_id,
+            scheduled_at: run.scheduled_at,
+            started_at: run.accepted_at,
+            finished_at: (self.wall)(),
+            outcome: outcome(tried),
+        };
+        let name = &policy.name;
+        tell(name, run.work().name(), &ended);
+        let Some(scheduled) = self.policies.get_mut(name) else {
+            // The policy is gone, and its series with it.
+            return;
+        };
+        self.metrics.run_ended(policy, &ended);
+        if ended.outcome.result == RunResult::Failed {
+            self.failed_backups.add(ended.finished_at);
+        }
+        let success = ended.outcome.result == RunResult::Success;
+        if success {
+            scheduled.last_success_at = Some(ended.finished_at);
+        }
+        scheduled.last_run = Some(ended);
+        if success && self.stopping.is_none() {
+            self.expire_is_due(name, None);
+        }
+    }
+
+    pub(super) fn expire_ended(&mut self, run: &Run, policy: &BackupPolicy, tried: Tried) {
+        let expired = expired(tried, (self.wall)());
+        let (policy, run_id) = (&policy.name, run.run_id);
+        match &expired.error {
+            Some(error) => {
+                tracing::error!(%policy, %run_id, "policy {policy}: old backups could not be expired: {error}");
+            }
+            None => {
+                let (removed, freed_bytes) = (expired.removed_backups, expired.freed_bytes);
+                tracing::info!(%policy, %run_id, "policy {policy}: {removed} old backups expired, {freed_bytes} bytes freed");
+            }
+        }
+        if let Some(scheduled) = self.policies.get_mut(policy) {
+            self.metrics.expire_ended(policy, &expired);
+            scheduled.last_expire = Some(expired);
+        }
+    }
+
+    pub(super) fn policy_statuses(&self) -> Vec<PolicyStatus> {
+        let scheduled = self.policies.values().map(|scheduled| {
+            let policy = &scheduled.policy;
+            let running = self.runs.iter();
+            let running = running.filter(|run| run.is_of(&policy.name));
+            PolicyStatus {
+                runs: true,
+                next_run_at: scheduled.backups.next,
+                settled_at: Some(scheduled.backups.timer.settled()),
+                running: running.map(Run::status).collect(),
+                last_run: scheduled.last_run.clone(),
+                last_success_at: scheduled.last_success_at,
+                missed_runs: scheduled.missed,
+                max_age_seconds: policy.max_age.map(|max_age| max_age.as_secs()),
+                next_expire_at: scheduled.expiries.next,
+                last_expire: scheduled.last_expire.clone(),
+                ..PolicyStatus::new(&policy.name, PolicyKind::Backup.name())
+            }
+        });
+        let others = self.mirrors.statuses().chain(self.drains.statuses());
+        scheduled.chain(others).collect()
+    }
+}
+
+fn outcome(tried: Tried) -> Outcome {
+    match tried {
+        Tried::BackedUp(outcome) => outcome,
+        Tried::Again(error) | Tried::Failed(error) => {
+            Outcome::without_backup(RunResult::Failed, error)
+        }
+        Tried::Stopped | Tried::Expired(_) | Tried::Answered(_) => {
+            let why = "stopped; the next run goes on behind what was sealed";
+            Outcome::without_backup(RunResult::Cancelled, why)
+        }
+    }
+}
+
+fn expired(tried: Tried, now: DateTime<Utc>) -> Expired {
+    let error = match tried {
+        Tried::Expired(expired) => return expired,
+        Tried::Again(error) | Tried::Failed(error) => error,
+        Tried::Stopped | Tried::BackedUp(_) | Tried::Answered(_) => {
+            "it was told to stop".to_owned()
+        }
+    };
+    Expired {
+        finished_at: now,
+        error: Some(error),
+        ..Expired::default()
+    }
+}
