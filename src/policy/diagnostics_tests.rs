@@ -152,6 +152,29 @@ error: `quik` is not one of off, quick, full
 }
 
 #[test]
+fn a_name_with_dots_and_without_quotes_is_one_problem() {
+    let text = policy("").replace("[backup.orders]", "[backup.my.own.orders]");
+    let told = told_of_policies(&text);
+    assert!(
+        told.starts_with(
+            "\
+error: a name with dots is written in quotes
+ --> DIR/policies.d/a.toml:1:9
+  |
+1 | [backup.my.own.orders]
+  |         ^^
+  = help: write \"my.own.orders\" in its place
+"
+        ),
+        "{told}"
+    );
+    assert!(told.ends_with("\n1 error"), "{told}");
+    // A table of its own is no name.
+    let told = told_of_policies("[backup.orders.retention]\nkeep_last = 1\n");
+    assert!(told.contains("`cluster` is missing"), "{told}");
+}
+
+#[test]
 fn a_cluster_and_a_repository_that_are_not_there_name_the_nearest() {
     assert_told(
         &told_of_policies(

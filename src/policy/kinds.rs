@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use toml::Spanned;
+use toml::de::DeString;
 
 use crate::engine::rate::RateLimit;
 use crate::engine::size::Size;
@@ -356,6 +358,11 @@ impl<T: Kind> Kind for Named<T> {
                     "",
                 );
             }
+            if let Some(dotted) = dotted::<T>(key, node) {
+                let help = format!("write \"{dotted}\" in its place");
+                reader.problem(place, "a name with dots is written in quotes", help);
+                continue;
+            }
             let value = reader.named(&name, node);
             entries.push(Entry {
                 name: At { value: name, place },
@@ -364,4 +371,21 @@ impl<T: Kind> Kind for Named<T> {
         }
         Some(Self(entries))
     }
+}
+
+/// The whole name where it was written with dots and without quotes, as in `[backup.my.orders]`: TOML reads tables within tables.
+fn dotted<T: Kind>(key: &Spanned<DeString<'_>>, node: &Node<'_>) -> Option<String> {
+    let table = node.get_ref().as_table()?;
+    let mut entries = table.iter();
+    let (Some((inner, within)), None) = (entries.next(), entries.next()) else {
+        return None;
+    };
+    let known = T::schema();
+    let is_key = known["properties"].get(inner.get_ref().as_ref()).is_some();
+    let is_next = inner.span().start == key.span().end + 1;
+    if is_key || !is_next || !within.get_ref().is_table() {
+        return None;
+    }
+    let rest = dotted::<T>(inner, within).unwrap_or_else(|| inner.get_ref().to_string());
+    Some(format!("{}.{rest}", key.get_ref()))
 }
