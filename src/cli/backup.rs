@@ -163,14 +163,7 @@ fn print(report: &BackupReport) -> Result<(), CliError> {
     for topic in &report.topics {
         for partition in &topic.partitions {
             for gap in &partition.gaps {
-                output::line(format_args!(
-                    "gap: {}-{} offsets {} to {}: {}",
-                    topic.topic,
-                    partition.partition,
-                    gap.start_offset,
-                    gap.end_offset.0 - 1,
-                    gap.reason
-                ))?;
+                output::gap(&topic.topic, partition.partition, gap)?;
             }
         }
     }

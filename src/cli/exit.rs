@@ -29,6 +29,17 @@ pub enum Exit {
     Configuration = 78,
 }
 
+impl Exit {
+    /// Of a plan that is only shown: it fails where it would be refused.
+    pub fn of_plan<T>(refused: &[T]) -> Self {
+        if refused.is_empty() {
+            Self::Done
+        } else {
+            Self::Failed
+        }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)

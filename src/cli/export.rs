@@ -92,11 +92,7 @@ pub async fn run(args: &ExportArgs, global: &Global) -> Result<Exit, CliError> {
     let plan = export::plan(&repository, &backup_id, &args.options())?;
     if args.dry_run {
         output::report(&plan, global, print_plan)?;
-        return Ok(if plan.refused.is_empty() {
-            Exit::Done
-        } else {
-            Exit::Failed
-        });
+        return Ok(Exit::of_plan(&plan.refused));
     }
     let progress = progress::progress("export", global);
     let exported = move || export::apply(&repository, &plan, &*progress);
@@ -197,12 +193,7 @@ fn print_particulars(topic: &str, exported: &ExportedPartition) -> Result<(), Cl
         output::line(format_args!("damaged: {damage}"))?;
     }
     for gap in &exported.gaps {
-        output::line(format_args!(
-            "gap: {topic}-{partition} offsets {} to {}: {}",
-            gap.start_offset,
-            gap.end_offset.0 - 1,
-            gap.reason
-        ))?;
+        output::gap(topic, partition, gap)?;
     }
     if let Some(log) = exported.written.log {
         if log.first_segment < exported.start_offset {

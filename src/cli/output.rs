@@ -10,6 +10,8 @@ use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 
 use crate::engine::size::Size;
+use crate::record::PartitionId;
+use crate::repository::Gap;
 
 use super::{CliError, Global};
 
@@ -75,6 +77,16 @@ pub fn report<T: Serialize>(
 pub fn line(text: impl Display) -> Result<(), CliError> {
     let text = text.to_string();
     writeln!(std::io::stdout().lock(), "{}", plain_lines(&text)).map_err(CliError::Output)
+}
+
+/// Prints what a backup lacks of a partition.
+pub fn gap(topic: &str, partition: PartitionId, gap: &Gap) -> Result<(), CliError> {
+    line(format_args!(
+        "gap: {topic}-{partition} offsets {} to {}: {}",
+        gap.start_offset,
+        gap.end_offset.0 - 1,
+        gap.reason
+    ))
 }
 
 /// Prints an error on standard error, and with `--json` as an object on standard output too.

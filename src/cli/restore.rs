@@ -160,11 +160,7 @@ pub async fn run(args: &RestoreArgs, global: &Global) -> Result<Exit, CliError> 
     let plan = restore::plan(&client, repository.clone(), &backup_id, &options).await?;
     if args.dry_run {
         output::report(&plan, global, print_plan)?;
-        return Ok(if plan.refused.is_empty() {
-            Exit::Done
-        } else {
-            Exit::Failed
-        });
+        return Ok(Exit::of_plan(&plan.refused));
     }
     let report = restore::apply(
         &client,

@@ -142,6 +142,16 @@ impl std::str::FromStr for Expression {
     }
 }
 
+/// What a text or bytes hold, and null does not; anything else is given back.
+fn bytes(value: Value) -> Result<Option<Vec<u8>>, Value> {
+    match value {
+        Value::Null => Ok(None),
+        Value::String(text) => Ok(Some(text.as_bytes().to_vec())),
+        Value::Bytes(bytes) => Ok(Some(bytes.to_vec())),
+        other => Err(other),
+    }
+}
+
 /// How deep brackets lie in one another.
 fn depth(source: &str) -> usize {
     let (mut depth, mut deepest) = (0_usize, 0);
@@ -189,15 +199,12 @@ impl Evaluation {
         partition: &TopicPartition,
         record: &RecordRef<'_>,
     ) -> Result<Option<Vec<u8>>, String> {
-        match self.value(expression, partition, record)? {
-            Value::Null => Ok(None),
-            Value::String(text) => Ok(Some(text.as_bytes().to_vec())),
-            Value::Bytes(bytes) => Ok(Some(bytes.to_vec())),
-            other => Err(format!(
+        bytes(self.value(expression, partition, record)?).map_err(|other| {
+            format!(
                 "it is {}, not text, bytes or null: string(…) makes text of a number",
                 other.type_of()
-            )),
-        }
+            )
+        })
     }
 
     /// The value of a header: as a key, or a number, true or false as text.
@@ -207,19 +214,20 @@ impl Evaluation {
         partition: &TopicPartition,
         record: &RecordRef<'_>,
     ) -> Result<Option<Vec<u8>>, String> {
-        match self.value(expression, partition, record)? {
-            Value::Null => Ok(None),
-            Value::String(text) => Ok(Some(text.as_bytes().to_vec())),
-            Value::Bytes(bytes) => Ok(Some(bytes.to_vec())),
-            Value::Bool(holds) => Ok(Some(holds.to_string().into_bytes())),
-            Value::Int(number) => Ok(Some(number.to_string().into_bytes())),
-            Value::UInt(number) => Ok(Some(number.to_string().into_bytes())),
-            Value::Float(number) => Ok(Some(number.to_string().into_bytes())),
-            other => Err(format!(
-                "it is {}, not text, bytes, a number, true, false or null",
-                other.type_of()
-            )),
-        }
+        let text = match bytes(self.value(expression, partition, record)?) {
+            Ok(bytes) => return Ok(bytes),
+            Err(Value::Bool(holds)) => holds.to_string(),
+            Err(Value::Int(number)) => number.to_string(),
+            Err(Value::UInt(number)) => number.to_string(),
+            Err(Value::Float(number)) => number.to_string(),
+            Err(other) => {
+                return Err(format!(
+                    "it is {}, not text, bytes, a number, true, false or null",
+                    other.type_of()
+                ));
+            }
+        };
+        Ok(Some(text.into_bytes()))
     }
 
     fn value(
