@@ -16,11 +16,11 @@ use super::{CliError, Exit, Global, output, progress, stop};
 /// Make one backup now: copies what is new since the last one, and is complete in itself
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A PATTERN is a name, a glob (orders.*) or a regular expression between slashes (/^orders-\\d+$/); ! excludes.
-With --partition, --start-offset, --end-offset, --max-messages, --no-keys or --no-headers it is a one-off
-backup: it copies its part anew, and later backups do not build on it.
-Ctrl-C seals what was copied, and the next backup goes on behind it.
-Groups' offsets are read before the records' bounds are fixed, so no group is ahead of its records. ACLs for them:
+A PATTERN is a name, a glob (orders.*) or a regular expression between slashes (/^orders-\\d+$/); ! excludes. \
+With --partition, --start-offset, --end-offset, --max-messages, --no-keys or --no-headers it is a one-off \
+backup: it copies its part anew, and later backups do not build on it. \
+Ctrl-C seals what was copied, and the next backup goes on behind it. \
+Groups' offsets are read before the records' bounds are fixed, so no group is ahead of its records. ACLs for them: \
 DESCRIBE on the groups.
 
 Examples:

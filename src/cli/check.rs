@@ -13,7 +13,7 @@ use super::{CliError, Exit, Global, output};
 /// Check the configuration: every error in all files, with its place and what to do
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Reads kafkeep.toml and policies.d/*.toml in the directory of --config. Clusters are not asked whether they are there.
+Reads kafkeep.toml and policies.d/*.toml in the directory of --config. Clusters are not asked whether they are there. \
 Exit codes: 0 when nothing is wrong, else 78.
 
 Examples:

@@ -14,8 +14,8 @@ use super::{CliError, Exit, Global, output};
 /// Take away backups that no rule keeps, and what nothing references any more
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A backup stays when any rule wants it. Rules count within the backups of one policy and cluster; those that an operator made
-without a policy are one such group. Days, weeks, months and years are those of UTC. Incomplete backups take no complete one's
+A backup stays when any rule wants it. Rules count within the backups of one policy and cluster; those that an operator made \
+without a policy are one such group. Days, weeks, months and years are those of UTC. Incomplete backups take no complete one's \
 place. While anything else uses the repository, nothing is removed: exit code 75.
 
 Examples:

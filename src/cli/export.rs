@@ -19,9 +19,9 @@ use super::{CliError, Exit, Global, output, progress};
 /// Take topics out of a backup into files, without Kafka
 #[derive(Debug, Args)]
 #[command(after_help = "\
-log writes a directory DIR/TOPIC-PARTITION of Kafka's own segments and indexes, batch for batch as they were stored,
-aborted transactions and their markers included; a broker serves them. jsonl writes DIR/TOPIC-PARTITION.jsonl, one
-committed record a line. Nothing is overwritten. A damaged partition is left out and named; the others are written,
+log writes a directory DIR/TOPIC-PARTITION of Kafka's own segments and indexes, batch for batch as they were stored, \
+aborted transactions and their markers included; a broker serves them. jsonl writes DIR/TOPIC-PARTITION.jsonl, one \
+committed record a line. Nothing is overwritten. A damaged partition is left out and named; the others are written, \
 and the exit code is 2, as it is where the backup has gaps.
 
 Examples:

@@ -23,10 +23,10 @@ use super::{CliError, Exit, Global, output, stop};
 /// Copy topics from one cluster to another, every record once
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Record batches go as they lie in the source; what was aborted there is left out. Progress lies in the target, in the same
-transactions as the records, so a mirror that is stopped or killed goes on with the same command: the group and the transactional id
-are kafkeep.NAME, and of two mirrors with one name the older one is fenced. Topics are created with the source's settings and follow
-them. Offsets in the target are others than in the source. ACLs: READ and DESCRIBE_CONFIGS on the source's topics; CREATE, WRITE,
+Record batches go as they lie in the source; what was aborted there is left out. Progress lies in the target, in the same \
+transactions as the records, so a mirror that is stopped or killed goes on with the same command: the group and the transactional id \
+are kafkeep.NAME, and of two mirrors with one name the older one is fenced. Topics are created with the source's settings and follow \
+them. Offsets in the target are others than in the source. ACLs: READ and DESCRIBE_CONFIGS on the source's topics; CREATE, WRITE, \
 ALTER, ALTER_CONFIGS and DESCRIBE_CONFIGS on the target's, READ on the group, WRITE on the transactional id.
 
 Exit codes: 0 all is there, 2 when partitions stand still for good, 75 try again.

@@ -16,12 +16,12 @@ use super::{CliError, Exit, Global, groups, output, progress};
 /// Restore topics of a backup into a cluster
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A TEMPLATE is a name in which {topic} stands for the old one; the first --rename that matches counts.
-Records of aborted and of unfinished transactions are left out. Topics are created so that nothing deletes old
-records: retention stays off unless --apply-retention is given.
-A restore that was interrupted goes on when the same command is given again.
-No consumer group is touched without --groups. A group that has members in the target is refused, the others go on, and the
-exit code is 2: everything is restored, save what the report calls refused. ACLs for it: READ on the groups and on
+A TEMPLATE is a name in which {topic} stands for the old one; the first --rename that matches counts. \
+Records of aborted and of unfinished transactions are left out. Topics are created so that nothing deletes old \
+records: retention stays off unless --apply-retention is given. \
+A restore that was interrupted goes on when the same command is given again. \
+No consumer group is touched without --groups. A group that has members in the target is refused, the others go on, and the \
+exit code is 2: everything is restored, save what the report calls refused. ACLs for it: READ on the groups and on \
 their topics.
 
 Examples:

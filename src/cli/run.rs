@@ -12,7 +12,7 @@ use super::{CliError, Exit, Global};
 /// Run the daemon: the policies of the configuration, on their schedules
 #[derive(Debug, Args)]
 #[command(after_help = "\
-SIGHUP and changes of the files reload the configuration; a wrong one changes nothing. SIGTERM and SIGINT end the daemon: runs stop,
+SIGHUP and changes of the files reload the configuration; a wrong one changes nothing. SIGTERM and SIGINT end the daemon: runs stop, \
 and the next run goes on behind what they sealed.
 
 Examples:

@@ -17,8 +17,8 @@ use super::{CliError, Exit, Global, output};
 /// What the daemon does: its policies, their last and next runs, its repositories
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Asks the daemon at [http] listen of kafkeep.toml, or at --url; with [http] tls, the one that shows that certificate. Exit codes: 0 when all is well; 2 when the files are wrong, a
-repository cannot be written, or a policy's last run did not succeed; 75 when no daemon answers.
+Asks the daemon at [http] listen of kafkeep.toml, or at --url; with [http] tls, the one that shows that certificate. \
+Exit codes: 0 when all is well; 2 when the files are wrong, a repository cannot be written, or a policy's last run did not succeed; 75 when no daemon answers.
 
 Examples:
   kafkeep status

@@ -15,8 +15,8 @@ use super::{CliError, Exit, Global, output};
 /// Mint a token for the API, by a configured key with algorithm HS256
 #[derive(Debug, Args)]
 #[command(after_help = "\
-For development and first steps: in production, tokens come from who knows who people are, by RS256, ES256 or EdDSA.
-Without --cluster and --topic a token allows its scopes everywhere. A PATTERN is a name, a glob (orders.*) or a regular expression
+For development and first steps: in production, tokens come from who knows who people are, by RS256, ES256 or EdDSA. \
+Without --cluster and --topic a token allows its scopes everywhere. A PATTERN is a name, a glob (orders.*) or a regular expression \
 between slashes; ! excludes.
 
 Examples:
