@@ -209,3 +209,65 @@ impl BackupMetrics {
 fn round(value: f64, parts: f64) -> f64 {
     (value * parts).round() / parts
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(time: &str) -> DateTime<Utc> {
+        time.parse().unwrap()
+    }
+
+    fn finished(time: &str, status: BackupStatus) -> BackupSummary {
+        BackupSummary {
+            backup_id: "20261124T235900000Z-3f9a1c".parse().unwrap(),
+            repository: "main".to_owned(),
+            cluster_id: None,
+            kafka_cluster_id: "id".to_owned(),
+            policy: None,
+            status,
+            created_at: at("2026-11-24T23:59:00Z"),
+            finished_at: at(time),
+            duration_ms: 30,
+            one_off: false,
+            topics: vec!["orders".to_owned()],
+            partitions: 1,
+            total_messages: 10,
+            total_size_bytes: 1000,
+            compressed_size_bytes: 250,
+            new_bytes: 1000,
+        }
+    }
+
+    #[test]
+    fn a_day_begins_at_midnight_utc() {
+        let backups = [
+            finished("2026-11-24T23:59:59.999Z", BackupStatus::Completed),
+            finished("2026-11-25T00:00:00Z", BackupStatus::Completed),
+            finished("2026-11-25T00:00:01Z", BackupStatus::Completed),
+            finished("2026-11-25T00:00:02Z", BackupStatus::Incomplete),
+        ];
+        let of = |now: &str, failed| {
+            let metrics = BackupMetrics::new(backups.iter(), 1_500_000_000, 1, failed, at(now));
+            (metrics.completed_backups_today, metrics.error_rate_percent)
+        };
+        assert_eq!(of("2026-11-24T23:59:59.999Z", 1), (1, 50.0));
+        assert_eq!(of("2026-11-25T23:59:59Z", 1), (2, 33.3));
+        assert_eq!(of("2026-11-26T00:00:00Z", 0), (0, 0.0));
+        let all = BackupMetrics::new(
+            backups.iter(),
+            1_500_000_000,
+            1,
+            0,
+            at("2026-11-26T00:00:00Z"),
+        );
+        assert_eq!(
+            (
+                all.total_backup_size_gb,
+                all.average_backup_duration_ms,
+                all.compression_savings_percent
+            ),
+            (1.5, 30, 75.0)
+        );
+    }
+}

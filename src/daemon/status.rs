@@ -350,3 +350,20 @@ impl Outcome {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_of_a_day_are_forgotten_at_midnight_utc() {
+        let at = |time: &str| time.parse::<DateTime<Utc>>().unwrap();
+        let mut failed = FailedBackups::default();
+        failed.add(at("2026-11-24T12:00:00Z"));
+        failed.add(at("2026-11-24T23:59:59.999Z"));
+        assert_eq!(failed.today(at("2026-11-24T23:59:59.999Z")), 2);
+        assert_eq!(failed.today(at("2026-11-25T00:00:00Z")), 0);
+        failed.add(at("2026-11-25T00:00:00Z"));
+        assert_eq!(failed.today(at("2026-11-25T12:00:00Z")), 1);
+    }
+}
