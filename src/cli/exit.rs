@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
+use crate::auth::CertificateError;
 use crate::daemon::DaemonError;
 use crate::engine::EngineError;
-use crate::http::CertificateError;
 use crate::kafka::KafkaError;
 use crate::policy::PolicyError;
 use crate::repository::RepositoryError;

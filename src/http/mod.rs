@@ -20,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
+use crate::auth::CertificateError;
 use crate::daemon::{RepositoryStatus, Status, View};
 
 mod api;
@@ -31,7 +32,6 @@ mod tls;
 use api::Desk;
 pub use api::openapi;
 pub use ask::{AskError, Trust, ask};
-pub use tls::CertificateError;
 use tls::Certificates;
 
 /// Connections at once; more wait in the kernel's queue.

@@ -89,7 +89,7 @@ impl DaemonConfiguration {
     /// The API's keys, for someone outside of the service: `kafkeep.toml` must be right, whatever is wrong with policies.
     pub fn keys(directory: &Path) -> Result<Keys, Diagnostics> {
         let mut reader = Reader::default();
-        reader.looks_at_modes = true;
+        reader.looks_at_files = true;
         let file: Option<KafkeepFile> = reader.read(&directory.join(KAFKEEP_TOML));
         let mut keys = Keys::default();
         if let Some(file) = file.and_then(|file| file.api) {
@@ -135,7 +135,7 @@ pub(super) struct Policies {
 
 fn read(directory: &Path, from_outside: bool) -> Result<Checked, Diagnostics> {
     let mut reader = Reader::default();
-    reader.looks_at_modes = true;
+    reader.looks_at_files = true;
     let kafkeep: Option<KafkeepFile> = reader.read(&directory.join(KAFKEEP_TOML));
     reader.known = kafkeep.as_ref().map(|file| Known {
         clusters: file.clusters.names().map(str::to_owned).collect(),

@@ -1,10 +1,11 @@
 //! `kafkeep.toml`: the daemon itself, and the clusters and repositories that policies and commands name.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::auth::server_config;
 use crate::engine::size::Size;
 
 use super::api_file::ApiFile;
@@ -13,6 +14,7 @@ use super::key::{At, Key, Keys, Kind, Node};
 use super::kinds::{Count, Named, Text};
 use super::reader::Reader;
 use super::schema;
+use super::secret::CREDENTIALS;
 use super::section::Section;
 
 /// The whole file.
@@ -116,13 +118,36 @@ impl Kind for HttpTls {
 
     fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
         let section = Section::open::<Self>(node, HTTP_TLS_KEYS, reader)?;
-        let cert_file = section.value(&HTTP_CERT_FILE, reader);
-        let key_file = section.value(&HTTP_KEY_FILE, reader);
+        let cert_file = section.get(&HTTP_CERT_FILE, reader);
+        let key_file = section.get(&HTTP_KEY_FILE, reader);
+        let (cert_file, key_file) = (cert_file?, key_file?);
+        if reader.looks_at_files && !is_out_of_reach(&cert_file.value) {
+            check_certificate(&cert_file, &key_file, reader);
+        }
         Some(Self {
-            cert_file: cert_file?,
-            key_file: key_file?,
+            cert_file: cert_file.value,
+            key_file: key_file.value,
         })
     }
+}
+
+/// A port whose certificate cannot be used answers nobody: better not to begin, and not to reload.
+fn check_certificate(cert_file: &At<PathBuf>, key_file: &At<PathBuf>, reader: &mut Reader) {
+    if let Err(error) = server_config(&cert_file.value, &key_file.value) {
+        let place = match error.file == key_file.value {
+            true => key_file.place,
+            false => cert_file.place,
+        };
+        let message = format!("{}: {}", error.file.display(), error.why);
+        let help =
+            "both must be PEM, belong together, and be readable by the user that kafkeep runs as";
+        reader.problem(place, message, help);
+    }
+}
+
+/// What systemd shows to the service alone (systemd.exec(5), LoadCredential=).
+fn is_out_of_reach(path: &Path) -> bool {
+    path.starts_with("/run/credentials") && std::env::var_os(CREDENTIALS).is_none()
 }
 
 impl Kind for Http {

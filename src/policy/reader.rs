@@ -48,8 +48,8 @@ pub(super) struct Reader {
     file: usize,
     /// Whether the values of unknown keys may be shown: where policies are, no secret is.
     pub is_open: bool,
-    /// Whether a secret must be readable by nobody else.
-    pub looks_at_modes: bool,
+    /// Whether files that are named are looked at: a secret must be readable by nobody else, a certificate must be one.
+    pub looks_at_files: bool,
     /// Keys that belong into other files, with the advice to put them there.
     pub elsewhere: &'static [(&'static str, &'static str)],
     /// What policies may refer to; none when the file that says so cannot be read.

@@ -142,7 +142,7 @@ impl SecretReference {
 }
 
 /// Where systemd puts what LoadCredential= names.
-const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
+pub(super) const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 const LARGEST: u64 = 1 << 20;
 
 fn read(path: &Path) -> Result<Secret, NoSecret> {
@@ -163,7 +163,7 @@ fn read(path: &Path) -> Result<Secret, NoSecret> {
 /// Fetches a secret. What others can read is none, where that is looked at.
 pub(super) fn fetched(reference: &At<SecretReference>, reader: &mut Reader) -> Option<Secret> {
     let exposed = reader
-        .looks_at_modes
+        .looks_at_files
         .then(|| reference.value.exposed())
         .flatten();
     match exposed.map_or_else(|| reference.value.fetch(), Err) {

@@ -71,6 +71,12 @@ fn a_port_with_a_certificate_speaks_tls_alone_and_takes_up_a_new_one() {
         assert_eq!(curl(daemon, &ca, "/livez").unwrap(), "ok\n");
         daemon.log().contains("the certificate stays what it was")
     });
+    let config = daemon.directory.to_str().unwrap();
+    let key = scene.beside("port.key").display().to_string();
+    kafkeep(["check", "--config", config]).refused(
+        78,
+        &[&format!("error: {key}: "), "kafkeep.toml:3", "key_file = "],
+    );
     install(&scene, &second);
     daemon.wait_until("the new certificate is shown", |daemon| {
         curl(daemon, &second.ca_file(), "/livez").is_ok()
