@@ -41,14 +41,12 @@ for version in 2.8.2 4.1.0 4.4.0; do
 done
 
 tools="$cache/api-tools"
-wanted="schemathesis==4.32.5 openapi-spec-validator==0.9.0"
-if [ "$(cat "$tools/.complete" 2>/dev/null)" != "$wanted" ]; then
-    echo "installing $wanted into $tools"
+if ! cmp -s api-tools.txt "$tools/.complete"; then
+    echo "installing what api-tools.txt names into $tools"
     rm -rf "$tools"
     python3 -m venv "$tools"
-    # shellcheck disable=SC2086 # two words
-    "$tools/bin/pip" install -q --disable-pip-version-check $wanted
-    echo "$wanted" >"$tools/.complete"
+    "$tools/bin/pip" install -q --disable-pip-version-check -r api-tools.txt
+    cp api-tools.txt "$tools/.complete"
 fi
 
 [ "${1:-}" = peers ] || exit 0
