@@ -8,6 +8,7 @@
 //!
 //! - [`record`]: record batches, their codecs and sums; knows neither networks nor files
 //! - [`repository`]: all that lies in a backup repository, and the narrow storage trait below it
+//! - [`memory`]: the one budget of memory for record batches, which all runs share
 //! - [`kafka`]: the wire: connections, security, metadata, fetch, produce, administration
 //! - [`engine`]: the verbs (backup, restore, verify, export), each *plan, then apply*
 //! - [`schedule`]: when: cron expressions, time zones, what is due and what was missed
@@ -35,6 +36,7 @@ pub mod daemon;
 pub mod engine;
 pub mod http;
 pub mod kafka;
+pub mod memory;
 pub mod policy;
 pub mod record;
 pub mod repository;

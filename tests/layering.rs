@@ -7,9 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Lowest first.
-const ROOMS: [&str; 11] = [
+const ROOMS: [&str; 12] = [
     "record",
     "repository",
+    "memory",
     "kafka",
     "engine",
     "schedule",

@@ -11,6 +11,7 @@ use kafkeep::kafka::{
     BrokerId, Client, Cluster, FetchPartition, FetchRequest, Isolation, OffsetSpec, PendingFetch,
     ProduceBatch, ProduceRequest, Retry, TopicPartition, Topics,
 };
+use kafkeep::memory::MemoryBudget;
 use kafkeep::record::{HEADER_LEN, Offset, PartitionId, TopicId, batches};
 use kafkeep::repository::{DirectoryStorage, ObjectName, ObjectWriter, Storage};
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -97,6 +98,7 @@ async fn fetch(servers: &str, topic: &str, directory: Option<&Path>) -> u64 {
     let client = connect(servers).await;
     let (leader, mut ready) = cursors(&client, topic).await;
     let connection = client.connection(leader).await.unwrap();
+    let memory = MemoryBudget::default().run();
     let mut writer = directory.map(Writer::start);
     let mut flying: VecDeque<(PendingFetch, Vec<Cursor>)> = VecDeque::new();
     let mut total = 0;
@@ -124,7 +126,9 @@ async fn fetch(servers: &str, topic: &str, directory: Option<&Path>) -> u64 {
                 isolation: Isolation::ReadUncommitted,
                 partitions: partitions.collect(),
             };
-            flying.push_back((connection.start_fetch(request).await.unwrap(), cursors));
+            let memory = memory.reserve(9 << 20).await;
+            let pending = connection.start_fetch(request, memory).await.unwrap();
+            flying.push_back((pending, cursors));
         }
         let Some((pending, cursors)) = flying.pop_front() else {
             break;

@@ -12,6 +12,7 @@ use crate::engine::drain::{
 };
 use crate::engine::topics::{TopicPattern, TopicPatterns};
 use crate::kafka::Isolation;
+use crate::memory::MemoryBudget;
 use crate::record::Timestamp;
 
 use super::places::ClusterArgs;
@@ -149,7 +150,14 @@ pub async fn run(args: &DrainArgs, global: &Global) -> Result<Exit, CliError> {
         timeout: args.timeout,
     };
     let screen = Screen::of(args, global);
-    let report = drain(&client, options, patience, |report| screen.show(report)).await?;
+    let report = drain(
+        &client,
+        options,
+        MemoryBudget::default(),
+        patience,
+        |report| screen.show(report),
+    )
+    .await?;
     screen.clear();
     output::report(&report, global, print)?;
     Ok(match report.is_drained() {

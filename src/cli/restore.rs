@@ -8,6 +8,7 @@ use crate::engine::restore::{
     self, IfExists, RestoreOptions, RestorePlan, RestoreReport, TopicAction, TopicConfigSource,
 };
 use crate::engine::topics::{Rename, TopicPattern, TopicPatterns};
+use crate::memory::MemoryBudget;
 use crate::record::PartitionId;
 
 use super::places::{ClusterArgs, RepositoryArgs, backup_id};
@@ -147,7 +148,7 @@ impl RestoreArgs {
             check: self.check,
             groups: groups::choice(&self.groups)?,
             rate_limit: self.rate_limit,
-            memory: 0,
+            memory: MemoryBudget::default(),
         })
     }
 }

@@ -16,6 +16,7 @@ use crate::engine::topics::{NameTemplate, Rename, TopicPatterns};
 use crate::engine::verify::{VerifyOptions, VerifyReport, verify};
 use crate::engine::{EngineError, Stop};
 use crate::kafka::{Client, Cluster, Retry};
+use crate::memory::MemoryBudget;
 use crate::policy::RepositoryLocation;
 use crate::repository::{BackupId, DirectoryStorage, Repository};
 use tracing::Instrument;
@@ -34,8 +35,8 @@ pub(super) struct OrderJob {
     /// Of a migration.
     pub source: Option<Cluster>,
     pub repository: Option<RepositoryLocation>,
-    /// Bytes of record batches that it may hold in memory.
-    pub memory: u64,
+    /// The memory for record batches of all runs.
+    pub memory: MemoryBudget,
     /// What a backup may add to the repository at most.
     pub max_backup_size: Option<Size>,
     pub progress: Arc<RunProgress>,
@@ -157,7 +158,7 @@ impl Carrying<'_> {
             compression: order.compression,
             rate_limit: Some(order.rate_limit),
             selection: order.selection.clone(),
-            memory: self.job.memory,
+            memory: self.job.memory.clone(),
             room,
             stop: self.job.stop.clone(),
             ..BackupOptions::new(TopicPatterns::literal(&order.topic))
@@ -182,7 +183,7 @@ impl Carrying<'_> {
                 false => Offsets::Mapped,
             },
             rate_limit: Some(order.rate_limit),
-            memory: self.job.memory,
+            memory: self.job.memory.clone(),
             ..RestoreOptions::default()
         };
         let restoring = async {
@@ -250,7 +251,7 @@ impl Carrying<'_> {
             transform: order.transform.clone(),
             rate_limit: order.rate_limit,
             max_messages: order.max_messages,
-            memory: self.job.memory,
+            memory: self.job.memory.clone(),
             stop: self.job.stop.clone(),
             ..MirrorOptions::new(&id, TopicPatterns::literal(&order.source_topic))
         };
@@ -287,7 +288,8 @@ impl Carrying<'_> {
     async fn watch(&self, order: &DrainOrder) -> Result<DrainAnswer, Failure> {
         let client = self.client(&order.cluster, &self.job.cluster).await?;
         // Nobody waits for a group that is not there.
-        let first = Watch::new(order.options.clone()).check(&client).await?;
+        let mut first = Watch::new(order.options.clone(), self.job.memory.clone());
+        let first = first.check(&client).await?;
         if first.status == Verdict::UnknownGroup {
             let group = first.groups.first();
             let reason = group.map(|group| group.reason.clone()).unwrap_or_default();
@@ -296,7 +298,8 @@ impl Carrying<'_> {
         }
         let mut most = 0;
         let progress = Arc::clone(&self.job.progress);
-        let draining = drain(&client, order.options.clone(), order.patience, |report| {
+        let (options, memory) = (order.options.clone(), self.job.memory.clone());
+        let draining = drain(&client, options, memory, order.patience, |report| {
             most = most.max(report.total_lag);
             progress.stands_at(most, most - report.total_lag, 0);
         });

@@ -11,6 +11,7 @@ use tokio::task::AbortHandle;
 use crate::engine::EngineError;
 use crate::engine::drain::{DrainReport, GroupReport, Watch};
 use crate::kafka::{Client, Cluster, Retry};
+use crate::memory::MemoryBudget;
 use crate::policy::{DaemonConfiguration, Difference, DrainPolicy, PolicyId, PolicyKind};
 
 use super::status::PolicyStatus;
@@ -78,8 +79,10 @@ impl Serialize for DrainWatch {
 }
 
 /// All of them.
-#[derive(Default)]
-pub(super) struct Drains(BTreeMap<String, Drain>);
+pub(super) struct Drains {
+    by_name: BTreeMap<String, Drain>,
+    memory: MemoryBudget,
+}
 
 struct Drain {
     watch: Arc<DrainWatch>,
@@ -93,25 +96,35 @@ impl Drop for Drain {
 }
 
 impl Drains {
+    /// None yet; what is read of logs takes memory of this budget.
+    pub fn new(memory: MemoryBudget) -> Self {
+        Self {
+            by_name: BTreeMap::new(),
+            memory,
+        }
+    }
+
     /// Applies what differs; what changed begins to watch anew.
     pub fn take(&mut self, difference: &Difference, new: &DaemonConfiguration) {
         let of_drains = |id: &&PolicyId| id.kind == PolicyKind::Drain;
         let ends = difference.removed.iter().chain(&difference.changed);
         for id in ends.filter(of_drains) {
-            self.0.remove(&id.name);
+            self.by_name.remove(&id.name);
         }
         for policy in &new.drains {
             let Some(cluster) = new.clusters.get(&policy.cluster) else {
                 // The configuration was checked.
                 continue;
             };
-            let begins = || Drain::new(policy.clone(), cluster.clone());
-            self.0.entry(policy.name.clone()).or_insert_with(begins);
+            let begins = || Drain::new(policy.clone(), cluster.clone(), self.memory.clone());
+            self.by_name
+                .entry(policy.name.clone())
+                .or_insert_with(begins);
         }
     }
 
     pub fn statuses(&self) -> impl Iterator<Item = PolicyStatus> {
-        self.0.iter().map(|(name, drain)| PolicyStatus {
+        self.by_name.iter().map(|(name, drain)| PolicyStatus {
             runs: true,
             drain: Some(Arc::clone(&drain.watch)),
             ..PolicyStatus::new(name, PolicyKind::Drain.name())
@@ -120,9 +133,9 @@ impl Drains {
 }
 
 impl Drain {
-    fn new(policy: DrainPolicy, cluster: Cluster) -> Self {
+    fn new(policy: DrainPolicy, cluster: Cluster, memory: MemoryBudget) -> Self {
         let watch = Arc::new(DrainWatch::default());
-        let task = tokio::spawn(look(policy, cluster, Arc::clone(&watch)));
+        let task = tokio::spawn(look(policy, cluster, memory, Arc::clone(&watch)));
         Self {
             watch,
             task: task.abort_handle(),
@@ -131,9 +144,9 @@ impl Drain {
 }
 
 /// Looks for ever. What the group did before a check that failed still counts after it.
-async fn look(policy: DrainPolicy, cluster: Cluster, seen: Arc<DrainWatch>) {
+async fn look(policy: DrainPolicy, cluster: Cluster, memory: MemoryBudget, seen: Arc<DrainWatch>) {
     let name = &policy.name;
-    let mut watch = Watch::new(policy.options());
+    let mut watch = Watch::new(policy.options(), memory);
     let mut client = None;
     let mut times = tokio::time::interval(policy.every);
     times.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

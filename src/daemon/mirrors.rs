@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use crate::engine::mirror::{MirrorOptions, MirrorReport, MirrorState, Until, mirror};
 use crate::engine::{EngineError, Stop};
 use crate::kafka::{Client, Cluster, Retry};
+use crate::memory::MemoryBudget;
 use crate::policy::{DaemonConfiguration, Difference, MirrorMode, MirrorPolicy, PolicyKind};
 use crate::schedule::{LONGEST_WAIT, Timer, Verdict};
 
@@ -44,8 +45,8 @@ type Ended = Result<MirrorReport, EngineError>;
 pub(super) type MirrorEnded = Result<(Id, Ended), JoinError>;
 
 /// All of them.
-#[derive(Default)]
 pub(super) struct Mirrors {
+    memory: MemoryBudget,
     by_name: BTreeMap<String, Mirror>,
     /// Runs of policies that are gone, or have another text, and have not ended yet.
     leaving: usize,
@@ -96,6 +97,17 @@ impl Running {
 }
 
 impl Mirrors {
+    /// None yet; what they read takes memory of this budget.
+    pub fn new(memory: MemoryBudget) -> Self {
+        Self {
+            memory,
+            by_name: BTreeMap::new(),
+            leaving: 0,
+            tasks: JoinSet::new(),
+            runs: HashMap::new(),
+        }
+    }
+
     /// Applies what differs: those that changed end, and begin anew under their new text where they were.
     pub fn take(&mut self, difference: &Difference, new: &DaemonConfiguration, now: DateTime<Utc>) {
         let of_mirrors = |id: &&crate::policy::PolicyId| id.kind == PolicyKind::Mirror;
@@ -131,7 +143,7 @@ impl Mirrors {
             let (is_due, look_again_in) = mirror.look(wall);
             wait = wait.min(look_again_in);
             if is_due {
-                due.push((name.clone(), mirror.begin(wall)));
+                due.push((name.clone(), mirror.begin(&self.memory, wall)));
             }
         }
         (due, wait)
@@ -257,8 +269,9 @@ impl Mirror {
         }
     }
 
-    fn begin(&mut self, now: DateTime<Utc>) -> MirrorJob {
+    fn begin(&mut self, memory: &MemoryBudget, now: DateTime<Utc>) -> MirrorJob {
         let mut options = self.policy.options();
+        options.memory = memory.clone();
         options.until = match self.timer {
             Some(_) => Until::EndsAtStart,
             None => Until::Stopped,

@@ -11,6 +11,7 @@ use crate::engine::size::Size;
 use crate::engine::verify::{VerifyOptions, verify};
 use crate::engine::{EngineError, Stop};
 use crate::kafka::{Client, Cluster, Retry};
+use crate::memory::MemoryBudget;
 use crate::policy::{BackupPolicy, RepositoryLocation, Verification};
 use crate::repository::{BackupStatus, DirectoryStorage, Gap, Repository, RepositoryError};
 
@@ -28,8 +29,8 @@ pub(super) struct PolicyJob {
     pub policy: Arc<BackupPolicy>,
     pub cluster: Cluster,
     pub repository: RepositoryLocation,
-    /// Bytes of record batches that it may hold in memory.
-    pub memory: u64,
+    /// The memory for record batches of all runs.
+    pub memory: MemoryBudget,
     /// What its backup may add to the repository at most.
     pub max_backup_size: Option<Size>,
     pub progress: Arc<RunProgress>,
@@ -100,7 +101,7 @@ async fn back_up(job: &PolicyJob, cluster_ids: &ClusterIds) -> Result<Outcome, E
         rate_limit: policy.rate_limit,
         groups: policy.groups.clone(),
         policy: Some(policy.name.clone()),
-        memory: job.memory,
+        memory: job.memory.clone(),
         room,
         stop: job.stop.clone(),
         ..BackupOptions::new(policy.topics.clone())

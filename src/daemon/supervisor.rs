@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::api::{Answer, Problem};
 use crate::engine::EngineError;
 use crate::engine::mirror::MirrorReport;
+use crate::memory::MemoryBudget;
 use crate::policy::{DaemonConfiguration, Diagnostics, Difference, PolicyId, PolicyKind};
 use crate::schedule::{Alarm, LONGEST_WAIT};
 
@@ -69,6 +70,8 @@ pub(super) struct Supervisor<E> {
     requests: mpsc::Receiver<Request>,
     status: watch::Sender<Arc<Status>>,
     metrics: Arc<Metrics>,
+    /// The memory for record batches of all runs.
+    memory: MemoryBudget,
     configuration: DaemonConfiguration,
     configuration_status: ConfigurationStatus,
     started_at: DateTime<Utc>,
@@ -97,6 +100,7 @@ impl<E: Execute> Supervisor<E> {
         jobs: Jobs,
     ) -> Self {
         let now = wall();
+        let memory = MemoryBudget::default();
         Self {
             executor: Arc::new(executor),
             requests,
@@ -116,8 +120,9 @@ impl<E: Execute> Supervisor<E> {
             failed_backups: FailedBackups::default(),
             tries: JoinSet::new(),
             tasks: HashMap::new(),
-            mirrors: Mirrors::default(),
-            drains: Drains::default(),
+            mirrors: Mirrors::new(memory.clone()),
+            drains: Drains::new(memory.clone()),
+            memory,
             stopping: None,
             look_every: LONGEST_WAIT,
             wall,
@@ -231,6 +236,7 @@ impl<E: Execute> Supervisor<E> {
                 self.metrics.repository_is_gone(name);
             }
         }
+        self.memory.resize(configuration.limits.memory.0);
         self.configuration = configuration;
         self.configuration_status = ConfigurationStatus {
             loaded_at: now,
@@ -315,12 +321,6 @@ impl<E: Execute> Supervisor<E> {
             }
             None => tracing::info!(job_id = %run_id, work, "{whose}: {work} started"),
         }
-    }
-
-    /// Bytes of records that one run may hold.
-    fn memory_share(&self) -> u64 {
-        let limits = &self.configuration.limits;
-        limits.memory.0 / u64::from(limits.max_concurrent_backups.max(1))
     }
 
     /// Tells a run to end. One that waits has.

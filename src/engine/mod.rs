@@ -14,11 +14,13 @@ pub mod groups;
 pub mod mirror;
 mod progress;
 pub mod rate;
+pub mod reader;
 pub mod restore;
 pub mod size;
 pub mod topics;
 pub mod transactions;
 pub mod verify;
+pub mod watchdog;
 
 pub use error::EngineError;
 pub use progress::{NoProgress, Progress};

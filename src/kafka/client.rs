@@ -183,10 +183,7 @@ impl Client {
     }
 
     /// The connection for questions to a broker.
-    pub(super) async fn shared_connection(
-        &self,
-        broker: BrokerId,
-    ) -> Result<Connection, KafkaError> {
+    pub async fn shared_connection(&self, broker: BrokerId) -> Result<Connection, KafkaError> {
         let known = self
             .connections()
             .get(&broker)

@@ -9,10 +9,11 @@ use kafka_protocol::messages::{self, FetchResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
+use crate::memory::Reservation;
 use crate::record::{LeaderEpoch, Offset, PartitionId, ProducerId, TopicId};
 
 use super::connection::PendingAnswer;
-use super::{BrokerId, Client, Connection, ErrorCode, KafkaError};
+use super::{Connection, ErrorCode, KafkaError};
 
 /// How far a fetch may read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +78,8 @@ pub struct FetchedPartition {
     /// Transactions that were aborted, as far as they have batches here: producer and first offset. Only under
     /// [`Isolation::ReadCommitted`].
     pub aborted: Vec<(ProducerId, Offset)>,
-    /// Record batches, the last one perhaps cut off. A part of the receive buffer.
+    /// Record batches, the last one perhaps cut off. A part of the receive buffer, which holds its memory until the last part
+    /// of it is dropped.
     pub records: Bytes,
 }
 
@@ -93,21 +95,13 @@ pub struct PendingFetch {
     names: Vec<(TopicId, String)>,
 }
 
-impl Client {
-    /// Fetches on the connection for questions: for little, and without waiting for what is not there yet.
-    pub async fn fetch(
-        &self,
-        leader: BrokerId,
-        request: FetchRequest,
-    ) -> Result<Vec<FetchedPartition>, KafkaError> {
-        let connection = self.shared_connection(leader).await?;
-        connection.start_fetch(request).await?.receive().await
-    }
-}
-
 impl Connection {
-    /// Sends a fetch; await the returned value's [`PendingFetch::receive`].
-    pub async fn start_fetch(&self, request: FetchRequest) -> Result<PendingFetch, KafkaError> {
+    /// Sends a fetch, whose answer is read into `memory`; await the returned value's [`PendingFetch::receive`].
+    pub async fn start_fetch(
+        &self,
+        request: FetchRequest,
+        memory: Reservation,
+    ) -> Result<PendingFetch, KafkaError> {
         let ids_known = request
             .partitions
             .iter()
@@ -153,7 +147,7 @@ impl Connection {
             .with_session_id(0)
             .with_session_epoch(-1)
             .with_topics(topics);
-        let answer = self.send(&wire, version).await?;
+        let answer = self.send_for(&wire, version, memory).await?;
         Ok(PendingFetch {
             answer,
             connection: self.clone(),

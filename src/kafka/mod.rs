@@ -5,7 +5,6 @@
 
 mod address;
 mod admin;
-mod buffers;
 mod client;
 mod cluster;
 mod connection;

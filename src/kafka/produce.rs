@@ -87,7 +87,9 @@ impl Connection {
             .encode(&mut head, messages::ProduceRequest::header_version(version))
             .map_err(|error| self.malformed("Produce", error))?;
         let chunks = encode(head, request, version >= FLEXIBLE);
-        let answer = self.send_chunks::<messages::ProduceRequest>(chunks).await?;
+        let answer = self
+            .send_chunks::<messages::ProduceRequest>(chunks, None)
+            .await?;
         Ok(PendingProduce {
             answer,
             connection: self.clone(),

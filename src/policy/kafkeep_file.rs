@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::auth::server_config;
 use crate::engine::size::Size;
+use crate::memory::SMALLEST_BUDGET;
 
 use super::api_file::ApiFile;
 use super::cluster_file::ClusterFile;
@@ -290,7 +291,7 @@ const LIMITS_KEYS: Keys = &[
 ];
 
 /// With less, one run cannot hold what it fetches.
-const LEAST_MEMORY: Size = Size(16 << 20);
+const LEAST_MEMORY: Size = Size(SMALLEST_BUDGET);
 
 impl Kind for Limits {
     const WANTS: &'static str = "a table such as { max_concurrent_backups = 3 }";
@@ -309,7 +310,7 @@ impl Kind for Limits {
             reader.problem(
                 *place,
                 "this is too little memory for a run",
-                "give 16MiB or more",
+                format!("give {LEAST_MEMORY} or more"),
             );
         }
         let mut count = |key: &Key<Count<1>>, default: u32| {

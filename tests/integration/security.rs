@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use kafkeep::kafka::{self, FetchPartition, FetchRequest, Isolation, Retry, Topics};
+use kafkeep::memory::MemoryBudget;
 use kafkeep::policy::load_cluster;
 use kafkeep::record::{Offset, PartitionId};
 use tempfile::TempDir;
@@ -561,10 +562,15 @@ async fn fetch_through_sessions(cluster: kafka::Cluster) {
             max_bytes: 1 << 20,
         }],
     };
+    let memory = MemoryBudget::default().run();
+    let start = async || {
+        let memory = memory.reserve(2 << 20).await;
+        connection.start_fetch(request(), memory).await.unwrap()
+    };
     let began = Instant::now();
-    let mut pending = connection.start_fetch(request()).await.unwrap();
+    let mut pending = start().await;
     while began.elapsed() < 3 * SESSION {
-        let next = connection.start_fetch(request()).await.unwrap();
+        let next = start().await;
         let fetched = pending.receive().await.unwrap();
         assert_eq!(fetched[0].high_watermark, Offset(20));
         pending = next;
@@ -572,7 +578,7 @@ async fn fetch_through_sessions(cluster: kafka::Cluster) {
     // Idle beyond the end of the session, it is still good.
     tokio::time::sleep(SESSION + SESSION / 5).await;
     pending.receive().await.unwrap();
-    let last = connection.start_fetch(request()).await.unwrap();
+    let last = start().await;
     assert_eq!(last.receive().await.unwrap().len(), 1);
 }
 

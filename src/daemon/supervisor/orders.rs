@@ -33,7 +33,7 @@ impl<E: Execute> Supervisor<E> {
     }
 
     pub(super) fn order_job(&mut self, run_id: RunId, order: Arc<Order>) -> Option<OrderJob> {
-        let memory = self.memory_share();
+        let memory = self.memory.clone();
         let run = self.runs.get_mut(run_id)?;
         let configuration = &self.configuration;
         let cluster = |name: &str| configuration.clusters.get(name).cloned();

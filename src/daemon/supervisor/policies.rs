@@ -201,7 +201,7 @@ impl<E: Execute> Supervisor<E> {
         run_id: RunId,
         policy: Arc<BackupPolicy>,
     ) -> Option<PolicyJob> {
-        let memory = self.memory_share();
+        let memory = self.memory.clone();
         let run = self.runs.get_mut(run_id)?;
         let configuration = &self.configuration;
         Some(PolicyJob {

@@ -27,6 +27,7 @@ use std::time::Instant;
 use chrono::Utc;
 
 use crate::kafka::Client;
+use crate::memory::MemoryBudget;
 use crate::record::Compression;
 use crate::repository::{BackupId, LockGuard, PACK_TARGET, Repository, Selection};
 
@@ -40,6 +41,7 @@ use super::chain::Generation;
 use super::expire;
 use super::rate::RateLimit;
 use super::topics::TopicPatterns;
+use super::watchdog::{Wait, Watchdog, WatchedProgress};
 use super::{EngineError, Progress, Stop};
 
 /// What to back up, and how.
@@ -61,8 +63,8 @@ pub struct BackupOptions {
     pub policy: Option<String>,
     /// Bytes at which a pack is sealed, and safe should the run be interrupted.
     pub pack_size: u64,
-    /// Bytes of fetched batches that may be in memory at once.
-    pub memory: u64,
+    /// The memory for fetched batches, which all runs share.
+    pub memory: MemoryBudget,
     /// What it may add to the repository.
     pub room: Option<Room>,
     /// Ends the run early: what was copied is sealed first, for the next run to go on behind.
@@ -81,7 +83,7 @@ impl BackupOptions {
             groups: GroupSelection::default(),
             policy: None,
             pack_size: PACK_TARGET,
-            memory: 48 << 20,
+            memory: MemoryBudget::default(),
             room: None,
             stop: Stop::new(),
         }
@@ -101,7 +103,24 @@ pub async fn backup(
 ) -> Result<BackupReport, EngineError> {
     let lock = repository.lock_shared("backup")?;
     let backup_id = BackupId::new(Utc::now());
-    let made = make(client, &repository, lock, backup_id, options, progress).await;
+    let watchdog = Watchdog::new();
+    let memory = options.memory.run();
+    let progress: Arc<dyn Progress> = Arc::new(WatchedProgress {
+        progress,
+        watchdog: watchdog.clone(),
+    });
+    let means = fetch::Means {
+        client,
+        repository: &repository,
+        options,
+        memory: &memory,
+        watchdog: &watchdog,
+        progress: &progress,
+    };
+    let making = make(&means, lock, backup_id);
+    let made = watchdog
+        .over(client.retry().deadline, &memory, making)
+        .await;
     match made {
         Err(error) if error.is_for_want_of_space() => {
             give_back(repository, backup_id).await;
@@ -129,13 +148,16 @@ async fn give_back(repository: Arc<Repository>, backup_id: BackupId) {
 }
 
 async fn make(
-    client: &Client,
-    repository: &Arc<Repository>,
+    means: &fetch::Means<'_>,
     lock: LockGuard,
     backup_id: BackupId,
-    options: &BackupOptions,
-    progress: Arc<dyn Progress>,
 ) -> Result<BackupReport, EngineError> {
+    let fetch::Means {
+        client,
+        repository,
+        options,
+        ..
+    } = *means;
     let clock = Instant::now();
     let started_at = backup_id.started_at();
     let mut forked: BTreeSet<Generation> = BTreeSet::new();
@@ -143,8 +165,8 @@ async fn make(
         let planning = plan::plan(client, repository, options, &forked);
         let plan = options.stop.run_until_cancelled(planning).await;
         let plan = plan.ok_or(EngineError::Stopped)??;
-        progress.planned(plan.offsets_ahead());
-        match fetch::copy(client, repository, backup_id, options, plan, &progress).await? {
+        means.progress.planned(plan.offsets_ahead());
+        match fetch::copy(means, backup_id, plan).await? {
             fetch::Copied::Whole(stored) => break *stored,
             fetch::Copied::Forked(generations) => forked.extend(generations),
             fetch::Copied::Stopped => return Err(EngineError::Stopped),
@@ -156,6 +178,9 @@ async fn make(
         clock,
         options: options.clone(),
     };
+    let _waiting = means
+        .watchdog
+        .waits(Wait::Repository("writing the manifest"));
     let concluding = Arc::clone(repository);
     tokio::task::spawn_blocking(move || conclude::conclude(&concluding, &lock, run, stored))
         .await

@@ -241,6 +241,14 @@ fn adoption(topics: &[TopicPlan]) -> Option<String> {
 }
 
 impl TopicPlan {
+    /// One of its partitions, by name and number.
+    pub(super) fn key(&self, partition: PartitionId) -> TopicPartition {
+        TopicPartition {
+            topic: self.topic.clone(),
+            partition,
+        }
+    }
+
     /// Continues behind what interrupted runs had sealed.
     fn adopt(&mut self, adoptable: &Adoptable, generation: &Generation) {
         for partition in &mut self.partitions {

@@ -33,7 +33,7 @@ impl Room {
         };
         let leaders: Vec<_> = partitions()
             .filter(|(_, plan)| plan.resume < plan.end)
-            .map(|(topic, plan)| (key(topic, plan), plan.leader))
+            .map(|(topic, plan)| (topic.key(plan.partition), plan.leader))
             .collect();
         let sizes = match client.log_sizes(&leaders).await {
             Ok(sizes) => sizes,
@@ -62,15 +62,8 @@ impl Room {
     }
 }
 
-fn key(topic: &TopicPlan, plan: &PartitionPlan) -> TopicPartition {
-    TopicPartition {
-        topic: topic.topic.clone(),
-        partition: plan.partition,
-    }
-}
-
 fn estimate(topic: &TopicPlan, plan: &PartitionPlan, sizes: &BTreeMap<TopicPartition, u64>) -> u64 {
-    let Some(size) = sizes.get(&key(topic, plan)) else {
+    let Some(size) = sizes.get(&topic.key(plan.partition)) else {
         return 0;
     };
     let new = span(plan.resume, plan.end);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use futures_util::stream;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 
 use crate::engine::EngineError;
 use crate::engine::extents::OPEN_LIMIT;
@@ -27,10 +27,8 @@ pub(super) struct Chunk {
     pub topic_id: TopicId,
     /// Its partition.
     pub partition: PartitionId,
-    /// The batches.
+    /// The batches, which hold their memory.
     pub piece: Piece,
-    /// Memory that the fetch answer took from the budget: given back when the last of its pieces is stored.
-    pub memory: Arc<OwnedSemaphorePermit>,
 }
 
 /// A checked and compressed piece.
@@ -45,7 +43,8 @@ pub(super) struct SealedChunk {
     pub outside: u64,
     /// The block.
     pub block: SealedBlock,
-    _memory: Arc<OwnedSemaphorePermit>,
+    /// What it was made of: its memory counts until the block is stored.
+    _raw: Bytes,
 }
 
 /// How blocks are made of what was fetched.
@@ -91,7 +90,6 @@ fn seal(chunk: Chunk, sealing: Sealing) -> Result<SealedChunk, EngineError> {
         topic_id,
         partition,
         piece,
-        memory,
     } = chunk;
     let Piece {
         start,
@@ -104,6 +102,7 @@ fn seal(chunk: Chunk, sealing: Sealing) -> Result<SealedChunk, EngineError> {
         offset: start,
         source,
     };
+    let _raw = raw.clone();
     let raw = if sealing.drop_keys || sealing.drop_headers {
         without_parts(&raw, sealing).map_err(batch_error)?
     } else {
@@ -124,7 +123,7 @@ fn seal(chunk: Chunk, sealing: Sealing) -> Result<SealedChunk, EngineError> {
         start,
         outside,
         block,
-        _memory: memory,
+        _raw,
     })
 }
 

@@ -34,6 +34,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::kafka::Client;
+use crate::memory::MemoryBudget;
 
 use super::EngineError;
 use history::History;
@@ -110,16 +111,18 @@ impl DrainState {
 #[derive(Debug)]
 pub struct Watch {
     options: DrainOptions,
+    memory: MemoryBudget,
     history: History,
     begun: Instant,
     checks: u32,
 }
 
 impl Watch {
-    /// Begins to watch.
-    pub fn new(options: DrainOptions) -> Self {
+    /// Begins to watch. What is read of logs takes memory of this budget.
+    pub fn new(options: DrainOptions, memory: MemoryBudget) -> Self {
         Self {
             options,
+            memory,
             history: History::default(),
             begun: Instant::now(),
             checks: 0,
@@ -128,7 +131,8 @@ impl Watch {
 
     /// Looks once, and judges. A check that fails leaves the history as it is.
     pub async fn check(&mut self, client: &Client) -> Result<DrainReport, EngineError> {
-        let (seen, warnings) = observe::observe(client, &self.options, &self.history).await?;
+        let observing = observe::observe(client, &self.options, &self.history, &self.memory);
+        let (seen, warnings) = observing.await?;
         let mut report = DrainReport::new(client.cluster_id(), seen.at, warnings);
         for group in seen.groups.keys() {
             let past = self.history.remove(group);

@@ -10,6 +10,7 @@ use crate::kafka::{
     Client, GroupDescription, GroupOffsets, GroupType, KafkaError, ListedGroup, ListedOffset,
     Metadata, OffsetSpec, TopicMetadata, TopicPartition, Topics,
 };
+use crate::memory::MemoryBudget;
 use crate::record::Offset;
 
 use super::criteria::DrainOptions;
@@ -22,6 +23,7 @@ pub(super) async fn observe(
     client: &Client,
     options: &DrainOptions,
     history: &History,
+    memory: &MemoryBudget,
 ) -> Result<(Observation, Vec<String>), EngineError> {
     let mut warnings = Vec::new();
     let mut seen = Observation {
@@ -54,7 +56,7 @@ pub(super) async fn observe(
         })
         .await?;
     warnings.extend(forget_missing(&mut seen));
-    tail::look_ahead(client, &options.criteria, history, &mut seen).await;
+    tail::look_ahead(client, &options.criteria, history, &mut seen, memory).await?;
     Ok((seen, warnings))
 }
 

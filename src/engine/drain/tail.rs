@@ -2,18 +2,22 @@
 //!
 //! A consumer that commits "the last record plus one" never commits what lies behind it: the markers of transactions, what
 //! compaction left. So a short tail is read, raw and by its headers, from the place nearest to the end backwards: what is
-//! found there decides for all that stand before it. All of it is bounded, by bytes, by requests and by rounds, and what is not
+//! found there decides for all that stand before it. All of it is bounded, by bytes and by requests, and what is not
 //! looked at counts as records.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::fmt;
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use futures_util::stream::{self, StreamExt};
-
+use crate::engine::EngineError;
+use crate::engine::rate::RateLimiter;
+use crate::engine::reader::{self, Expects, Flow, Questions, Reading, Sink, Step, Wish};
+use crate::engine::watchdog::Watchdog;
 use crate::kafka::{
-    BrokerId, Client, ErrorCode, FetchPartition, FetchRequest, FetchedPartition, Isolation,
-    KafkaError, TopicPartition,
+    BrokerId, Client, ErrorCode, FetchedPartition, Isolation, KafkaError, TopicPartition,
 };
+use crate::memory::MemoryBudget;
 use crate::record::{Offset, PartitionId, TopicId};
 
 use super::criteria::{Criteria, Strategy};
@@ -26,15 +30,12 @@ use super::walk::{Aborted, Walked, walk};
 const LONGEST_TAIL: u64 = 10_000;
 /// So many partitions are looked at in a check, the shortest tails first.
 const MOST_PARTITIONS: usize = 1_000;
-const MOST_ROUNDS: usize = 12;
-const PARTITIONS_AT_ONCE: usize = 100;
-/// So many partitions are asked alone in a round.
-const ALONE_AT_ONCE: usize = 16;
-const REQUESTS_AT_ONCE: usize = 8;
-/// Room for fifty markers; four times as much in each round that follows.
-const FIRST_BYTES: i32 = 4 << 10;
-const MOST_BYTES: i32 = 1 << 20;
-const MOST_BYTES_OF_ANSWER: i32 = 50 << 20;
+/// So many requests are made about one partition.
+const MOST_REQUESTS: usize = 12;
+/// Room for fifty markers; four times as much in each request that follows.
+const FIRST_BYTES: u64 = 4 << 10;
+const MOST_BYTES: u64 = 1 << 20;
+const MOST_BYTES_OF_ANSWER: u64 = 4 << 20;
 
 /// Looks ahead of all groups of `observation` that might turn out to be drained, and notes there what it found.
 pub(super) async fn look_ahead(
@@ -42,30 +43,133 @@ pub(super) async fn look_ahead(
     criteria: &Criteria,
     history: &History,
     observation: &mut Observation,
-) {
-    let mut inquiry = Inquiry::new(criteria, history, observation);
-    for _ in 0..MOST_ROUNDS {
-        let requests = inquiry.requests();
-        if requests.is_empty() {
-            break;
-        }
-        let answers: Vec<_> = stream::iter(requests)
-            .map(|(trails, leader, request)| async move {
-                (trails, client.fetch(leader, request).await)
-            })
-            .buffer_unordered(REQUESTS_AT_ONCE)
-            .collect()
-            .await;
-        for (trails, answer) in answers {
-            inquiry.take(&trails, answer);
-        }
-    }
-    let found = inquiry.into_answers();
-    for (key, ahead) in found {
+    memory: &MemoryBudget,
+) -> Result<(), EngineError> {
+    let inquiry = Inquiry::new(criteria, history, observation);
+    let cursors = inquiry.cursors();
+    let tails = Tails {
+        isolation: criteria.isolation,
+        inquiry: Mutex::new(inquiry),
+        limiter: RateLimiter::new(None),
+    };
+    let reading = Reading {
+        leaders: &Questions(client.clone()),
+        sink: &tails,
+        memory: memory.run(),
+        watchdog: Watchdog::new(),
+    };
+    reader::read(&reading, cursors).await?;
+    drop(reading);
+    let inquiry = tails.inquiry.into_inner();
+    let found = inquiry.unwrap_or_else(PoisonError::into_inner);
+    for (key, ahead) in found.into_answers() {
         let topic = observation.topics.get_mut(&key.topic);
         if let Some(log) = topic.and_then(|topic| topic.partitions.get_mut(&key.partition)) {
             log.ahead = ahead;
         }
+    }
+    Ok(())
+}
+
+/// Looking ahead, as the reader sees it. A partition's own are the place of its trail, and how many requests were made.
+struct Tails {
+    isolation: Isolation,
+    inquiry: Mutex<Inquiry>,
+    limiter: RateLimiter,
+}
+
+type Cursor = reader::Cursor<(usize, usize)>;
+
+impl Tails {
+    fn inquiry(&self) -> MutexGuard<'_, Inquiry> {
+        self.inquiry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What cannot be looked at counts as records.
+    fn unread(&self, cursor: &Cursor, why: impl fmt::Display) -> Step {
+        let why = format!("whether these are records cannot be told: {why}");
+        self.inquiry().settle(cursor.part.0, Ahead::Unread(why));
+        Step::Moved
+    }
+}
+
+impl Sink for Tails {
+    type Part = (usize, usize);
+    type Taken = ();
+
+    fn isolation(&self) -> Isolation {
+        self.isolation
+    }
+
+    fn limiter(&self) -> &RateLimiter {
+        &self.limiter
+    }
+
+    fn request_bytes(&self) -> u64 {
+        MOST_BYTES_OF_ANSWER
+    }
+
+    fn wish(&self, cursor: &mut Cursor) -> Option<Wish> {
+        let (index, requests) = cursor.part;
+        let mut inquiry = self.inquiry();
+        let (max_bytes, at) = inquiry.wanted(index).filter(|_| requests < MOST_REQUESTS)?;
+        cursor.next = at;
+        Some(Wish {
+            max_bytes,
+            expects: Expects::Answer,
+        })
+    }
+
+    fn take(
+        &self,
+        cursor: &mut Cursor,
+        fetched: FetchedPartition,
+        _taken: &mut (),
+    ) -> Result<Step, EngineError> {
+        cursor.part.1 += 1;
+        let is_led_on = self.inquiry().take(cursor.part.0, &fetched);
+        Ok(match is_led_on {
+            true => Step::Moved,
+            false => Step::Nothing,
+        })
+    }
+
+    fn diverged(&self, cursor: &mut Cursor, _: Offset, _: &mut ()) -> Result<Step, EngineError> {
+        Ok(self.unread(cursor, ErrorCode::OffsetOutOfRange))
+    }
+
+    fn outside(
+        &self,
+        cursor: &mut Cursor,
+        _log: Range<Offset>,
+        _taken: &mut (),
+    ) -> Result<Step, EngineError> {
+        Ok(self.unread(cursor, ErrorCode::OffsetOutOfRange))
+    }
+
+    fn recreated(&self, cursor: &mut Cursor, _taken: &mut ()) -> Result<Step, EngineError> {
+        Ok(self.unread(cursor, ErrorCode::UnknownTopicId))
+    }
+
+    fn refused(
+        &self,
+        cursor: &mut Cursor,
+        error: KafkaError,
+        _taken: &mut (),
+    ) -> Result<Step, EngineError> {
+        Ok(self.unread(cursor, error))
+    }
+
+    fn gives_up(&self, cursor: &mut Cursor, error: &KafkaError) -> bool {
+        self.unread(cursor, error);
+        true
+    }
+
+    async fn pass_on(&self, (): ()) -> Result<Flow, EngineError> {
+        Ok(Flow::On {
+            bytes: 0,
+            records: 0,
+        })
     }
 }
 
@@ -104,21 +208,17 @@ struct Trail {
     at: Offset,
     /// From here on nothing is a record.
     clear_from: Offset,
-    max_bytes: i32,
-    /// Brokers leave out a first batch that is too large, unless it is all that was asked for.
-    is_alone: bool,
+    max_bytes: u64,
     answers: BTreeMap<Offset, Ahead>,
 }
 
+#[derive(Debug)]
 struct Inquiry {
     isolation: Isolation,
     by_time: bool,
     parties: Vec<Party>,
     trails: Vec<Trail>,
 }
-
-/// Which trails a request is about, and whom to ask.
-type Request = (Vec<usize>, BrokerId, FetchRequest);
 
 impl Inquiry {
     fn new(criteria: &Criteria, history: &History, observation: &Observation) -> Self {
@@ -202,100 +302,45 @@ impl Inquiry {
         is_certain.then_some(lag)
     }
 
-    /// What to ask in the next round.
-    fn requests(&mut self) -> Vec<Request> {
-        let mut requests = Vec::new();
-        let mut together: BTreeMap<BrokerId, Vec<usize>> = BTreeMap::new();
-        for (index, trail) in self.trails.iter_mut().enumerate() {
-            if !trail.goes_on(&self.parties) {
-                continue;
-            }
-            if !trail.is_alone {
-                together.entry(trail.leader).or_default().push(index);
-            } else if requests.len() < ALONE_AT_ONCE {
-                requests.push((vec![index], trail.leader));
-            }
-        }
-        for (leader, trails) in together {
-            let chunks = trails.chunks(PARTITIONS_AT_ONCE);
-            requests.extend(chunks.map(|chunk| (chunk.to_vec(), leader)));
-        }
-        let asked = requests.into_iter().map(|(trails, leader)| {
-            let partitions = trails.iter().filter_map(|index| self.trails.get(*index));
-            let request = FetchRequest {
-                max_wait: Duration::ZERO,
-                min_bytes: 0,
-                max_bytes: MOST_BYTES_OF_ANSWER,
-                isolation: self.isolation,
-                partitions: partitions.map(Trail::to_fetch).collect(),
-            };
-            (trails, leader, request)
+    /// A cursor for each trail.
+    fn cursors(&self) -> Vec<Cursor> {
+        let trails = self.trails.iter().enumerate();
+        let cursors = trails.map(|(index, trail)| Cursor {
+            topic_id: trail.topic_id,
+            leader: Some(trail.leader),
+            ..Cursor::new(trail.key.clone(), trail.at, (index, 0))
         });
-        asked.collect()
+        cursors.collect()
     }
 
-    /// Takes in what came for these trails.
-    fn take(&mut self, trails: &[usize], answer: Result<Vec<FetchedPartition>, KafkaError>) {
-        match answer {
-            Ok(fetched) => {
-                for fetched in fetched {
-                    let index = trails.iter().copied().find(|index| {
-                        self.trails
-                            .get(*index)
-                            .is_some_and(|trail| trail.is_of(&fetched))
-                    });
-                    if let Some(index) = index {
-                        self.take_one(index, &fetched);
-                    }
-                }
-            }
-            Err(error) => {
-                for index in trails {
-                    self.settle(*index, Ahead::Unread(error.to_string()));
-                }
-            }
-        }
+    /// How much of a trail is wanted next, and from where; none when it makes no difference any more.
+    fn wanted(&mut self, index: usize) -> Option<(u64, Offset)> {
+        let trail = self.trails.get_mut(index)?;
+        let goes_on = trail.goes_on(&self.parties);
+        goes_on.then_some((trail.max_bytes, trail.at))
     }
 
-    fn take_one(&mut self, index: usize, fetched: &FetchedPartition) {
+    /// Takes in what came of a trail; false when nothing did.
+    fn take(&mut self, index: usize, fetched: &FetchedPartition) -> bool {
         let Some(trail) = self.trails.get_mut(index) else {
-            return;
+            return true;
         };
-        let ahead = match fetched.error {
-            Some(ErrorCode::TopicAuthorizationFailed) => {
-                let topic = &fetched.topic;
-                let code = ErrorCode::TopicAuthorizationFailed;
-                let missing = KafkaError::for_topic(code, "READ", topic);
-                Ahead::Unread(format!(
-                    "whether these are records cannot be told: {missing}"
-                ))
+        if fetched.records.is_empty() {
+            return false;
+        }
+        let aborted = Aborted::new(&fetched.aborted);
+        let ahead = match walk(&fetched.records, trail.at, trail.clear_from, aborted) {
+            Ok(Walked::UpTo(next)) => {
+                trail.at = next;
+                trail.max_bytes = trail.max_bytes.saturating_mul(4).min(MOST_BYTES);
+                return true;
             }
-            Some(code) => {
-                Ahead::Unread(format!("whether these are records cannot be told: {code}"))
-            }
-            // Too much else was asked for at the same time.
-            None if fetched.records.is_empty() && !trail.is_alone => {
-                trail.is_alone = true;
-                return;
-            }
-            None if fetched.records.is_empty() => {
-                Ahead::Unread("the broker answers without records".to_owned())
-            }
-            None => {
-                let aborted = Aborted::new(&fetched.aborted);
-                match walk(&fetched.records, trail.at, trail.clear_from, aborted) {
-                    Ok(Walked::UpTo(next)) => {
-                        trail.at = next;
-                        trail.max_bytes = trail.max_bytes.saturating_mul(4).min(MOST_BYTES);
-                        return;
-                    }
-                    Ok(Walked::Clear) => Ahead::Nothing,
-                    Ok(Walked::Record(timestamp)) => Ahead::Records(Some(timestamp)),
-                    Err(error) => Ahead::Unread(error.to_string()),
-                }
-            }
+            Ok(Walked::Clear) => Ahead::Nothing,
+            Ok(Walked::Record(timestamp)) => Ahead::Records(Some(timestamp)),
+            Err(error) => Ahead::Unread(error.to_string()),
         };
         self.settle(index, ahead);
+        true
     }
 
     /// Notes what is ahead of a trail's current place, and goes on to the place before.
@@ -362,7 +407,6 @@ impl Trail {
             at: end,
             clear_from: end,
             max_bytes: FIRST_BYTES,
-            is_alone: false,
             answers: BTreeMap::new(),
         };
         trail.turn_to(0);
@@ -373,7 +417,6 @@ impl Trail {
     fn turn_to(&mut self, place: usize) {
         self.current = place;
         self.max_bytes = FIRST_BYTES;
-        self.is_alone = false;
         if let Some(place) = self.places.get(place) {
             self.at = place.offset;
         }
@@ -399,21 +442,5 @@ impl Trail {
             }
             None => false,
         }
-    }
-
-    fn to_fetch(&self) -> FetchPartition {
-        FetchPartition {
-            topic: self.key.topic.clone(),
-            topic_id: self.topic_id,
-            partition: self.key.partition,
-            offset: self.at,
-            leader_epoch: None,
-            last_fetched_epoch: None,
-            max_bytes: self.max_bytes,
-        }
-    }
-
-    fn is_of(&self, fetched: &FetchedPartition) -> bool {
-        self.key.topic == fetched.topic && self.key.partition == fetched.partition
     }
 }

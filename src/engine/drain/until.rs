@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use crate::engine::EngineError;
 use crate::kafka::Client;
+use crate::memory::MemoryBudget;
 
 use super::criteria::DrainOptions;
 use super::report::DrainReport;
@@ -28,11 +29,12 @@ pub struct Patience {
 pub async fn drain(
     client: &Client,
     options: DrainOptions,
+    memory: MemoryBudget,
     patience: Patience,
     mut checked: impl FnMut(&DrainReport),
 ) -> Result<DrainReport, EngineError> {
     let needed = options.criteria.stable_checks;
-    let mut watch = Watch::new(options);
+    let mut watch = Watch::new(options, memory);
     let begun = Instant::now();
     let deadline = patience.timeout.map(|timeout| begun + timeout);
     loop {

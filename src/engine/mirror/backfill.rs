@@ -10,7 +10,7 @@ use crate::record::{BatchRef, Offset, ProducerId, TopicId};
 
 use super::compare::fingerprints;
 use super::range::offset;
-use super::scan::{Scan, Whose};
+use super::scan::{Scan, Scanning, Whose};
 
 /// Offsets before the beginning that are looked at: more would take minutes, and memory.
 pub(super) const FARTHEST: i64 = 200_000;
@@ -31,6 +31,7 @@ pub(super) struct Before<'a> {
     pub wanted: Range<Offset>,
     /// Where the target ended then.
     pub target_end: Offset,
+    pub scanning: &'a Scanning,
 }
 
 /// A record: what it is, and where.
@@ -44,7 +45,14 @@ impl Before<'_> {
     pub async fn places(&self) -> Result<Result<Places, &'static str>, EngineError> {
         let (key, id) = (self.source_key.clone(), self.source_id);
         let whose = Whose::NotBy(self.returning.clone());
-        let scan = Scan::new(self.source, key, id, self.wanted.clone(), whose);
+        let scan = Scan::new(
+            self.source,
+            key,
+            id,
+            self.wanted.clone(),
+            whose,
+            self.scanning,
+        );
         let Some(copied) = read(scan, &self.source_key, &self.wanted).await? else {
             return Ok(Err("compaction has taken records away in the source"));
         };
@@ -61,7 +69,7 @@ impl Before<'_> {
             let range = from..self.target_end;
             let (key, id) = (self.target_key.clone(), self.target_id);
             let whose = Whose::By(self.producers.clone());
-            let scan = Scan::new(self.target, key, id, range.clone(), whose);
+            let scan = Scan::new(self.target, key, id, range.clone(), whose, self.scanning);
             let Some(there) = read(scan, &self.target_key, &range).await? else {
                 return Ok(Err("compaction has taken records away in the target"));
             };
@@ -89,7 +97,7 @@ fn paired(copied: &[Seen], there: Option<&[Seen]>) -> Result<Places, &'static st
 
 /// The records of a range; none when some may be missing.
 async fn read(
-    mut scan: Scan<'_>,
+    mut scan: Scan,
     key: &TopicPartition,
     range: &Range<Offset>,
 ) -> Result<Option<Vec<Seen>>, EngineError> {

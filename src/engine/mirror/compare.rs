@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::engine::EngineError;
 use crate::engine::extents::OPEN_LIMIT;
+use crate::engine::watchdog::Watchdog;
 use crate::kafka::{Client, OffsetSpec, TopicPartition};
 use crate::record::{Offset, PartitionId, RecordError, Timestamp, TimestampType, TopicId};
 use crate::repository::Sha256;
@@ -18,7 +19,7 @@ use super::MirrorOptions;
 use super::plan::{Bounds, MirrorPlan, PartitionPlan, TopicPlan, plan_within};
 use super::progress;
 use super::range::offset;
-use super::scan::{Scan, Scanned, Whose};
+use super::scan::{Scan, Scanned, Scanning, Whose};
 
 /// What a comparison found.
 #[derive(Debug, Clone, Serialize)]
@@ -67,6 +68,22 @@ pub async fn compare(
     target: &Client,
     options: &MirrorOptions,
 ) -> Result<Comparison, EngineError> {
+    let scanning = Scanning {
+        memory: options.memory.run(),
+        watchdog: Watchdog::new(),
+    };
+    let comparing = compare_watched(source, target, options, &scanning);
+    let deadline = target.retry().deadline;
+    let Scanning { memory, watchdog } = &scanning;
+    watchdog.over(deadline, memory, comparing).await
+}
+
+async fn compare_watched(
+    source: &Client,
+    target: &Client,
+    options: &MirrorOptions,
+    scanning: &Scanning,
+) -> Result<Comparison, EngineError> {
     let plan = plan_within(source, target, options, &Bounds::default()).await?;
     let returning = progress::returning(source, &plan.target_cluster_id).await?;
     let returning = returning.unwrap_or_default();
@@ -76,7 +93,8 @@ pub async fn compare(
         let Some(target_id) = ids.get(&topic.target_topic).copied() else {
             continue;
         };
-        let pair = Pair::new(source, target, topic, partition, target_id, &returning).await?;
+        let sides = (source, target);
+        let pair = Pair::new(sides, topic, partition, target_id, &returning, scanning).await?;
         partitions.push(pair.compare().await?);
     }
     let differs = partitions
@@ -122,16 +140,17 @@ struct Side<'a> {
     topic_id: TopicId,
     range: Range<Offset>,
     whose: Whose,
+    scanning: &'a Scanning,
 }
 
 impl<'a> Pair<'a> {
     async fn new(
-        source: &'a Client,
-        target: &'a Client,
+        (source, target): (&'a Client, &'a Client),
         topic: &'a TopicPlan,
         partition: &PartitionPlan,
         target_id: TopicId,
         returning: &BTreeSet<crate::record::ProducerId>,
+        scanning: &'a Scanning,
     ) -> Result<Self, EngineError> {
         let key = |topic: &str| TopicPartition {
             topic: topic.to_owned(),
@@ -149,6 +168,7 @@ impl<'a> Pair<'a> {
                 topic_id: topic.topic_id,
                 range: source_start..partition.start_offset,
                 whose: Whose::NotBy(returning.clone()),
+                scanning,
             },
             target: Side {
                 client: target,
@@ -156,6 +176,7 @@ impl<'a> Pair<'a> {
                 topic_id: target_id,
                 range: start..end,
                 whose: Whose::By(producers.collect()),
+                scanning,
             },
             topic,
             partition: partition.partition,
@@ -189,9 +210,10 @@ impl<'a> Pair<'a> {
 }
 
 impl Side<'_> {
-    fn scan(&self) -> Scan<'_> {
+    fn scan(&self) -> Scan {
         let (key, range) = (self.key.clone(), self.range.clone());
-        Scan::new(self.client, key, self.topic_id, range, self.whose.clone())
+        let whose = self.whose.clone();
+        Scan::new(self.client, key, self.topic_id, range, whose, self.scanning)
     }
 
     /// How many records there are; batches are opened only where a bound cuts them.
@@ -228,7 +250,7 @@ impl Side<'_> {
 /// The records of one side, one by one.
 struct Reader<'a> {
     side: &'a Side<'a>,
-    scan: Scan<'a>,
+    scan: Scan,
     ready: VecDeque<Fingerprint>,
     passed_over: u64,
 }

@@ -16,6 +16,7 @@ use super::landmarks::Landmarks;
 use super::plan::MirrorPlan;
 use super::progress::PREFIX;
 use super::range::offset;
+use super::scan::Scanning;
 
 /// Where records went, of all partitions of a session: the writer tells, and groups ask.
 #[derive(Debug, Default)]
@@ -96,6 +97,8 @@ pub(super) struct Following<'a> {
     pub positions: &'a Positions,
     /// Under which ids others have written into the source what came from the target.
     pub returning: &'a BTreeSet<ProducerId>,
+    /// How records before the session's beginning are read.
+    pub scanning: Scanning,
     /// Whether records are not the same on both sides.
     pub is_transformed: bool,
 }
@@ -247,6 +250,7 @@ impl Following<'_> {
             returning: self.returning.clone(),
             wanted,
             target_end,
+            scanning: &self.scanning,
         };
         before.places().await
     }

@@ -41,7 +41,9 @@ use crate::kafka::{Client, KafkaError};
 use super::backup::GroupSelection;
 use super::rate::RateLimit;
 use super::topics::{NameTemplate, TopicPatterns};
+use super::watchdog::Watchdog;
 use super::{EngineError, Stop};
+use crate::memory::MemoryBudget;
 
 pub use compare::{Compared, Comparison, RecordDifference, compare};
 pub use expression::{Expression, InvalidExpression};
@@ -76,8 +78,8 @@ pub struct MirrorOptions {
     pub groups: GroupSelection,
     /// How fast to read at most.
     pub rate_limit: Option<RateLimit>,
-    /// Bytes of batches that may be in memory at once.
-    pub memory: u64,
+    /// The memory for batches, which all runs share.
+    pub memory: MemoryBudget,
     /// Ends it behind what it has read; committed is committed.
     pub stop: Stop,
 }
@@ -97,7 +99,7 @@ impl MirrorOptions {
             append: false,
             groups: GroupSelection::None,
             rate_limit: None,
-            memory: 64 << 20,
+            memory: MemoryBudget::default(),
             stop: Stop::new(),
         }
     }
@@ -168,6 +170,14 @@ pub async fn mirror(
 ) -> Result<MirrorReport, EngineError> {
     let started_at = Utc::now();
     let clock = Instant::now();
+    let (memory, watchdog) = (options.memory.run(), Watchdog::new());
+    let means = session::Means {
+        source,
+        target,
+        options,
+        memory: &memory,
+        watchdog: &watchdog,
+    };
     let mut bounds = plan::Bounds::default();
     let mut attempts = 0;
     let mut moved = (state.moved(), Instant::now());
@@ -175,8 +185,9 @@ pub async fn mirror(
     let warnings = loop {
         let copied = state.copied() - copied_before;
         bounds.left = options.max_messages.map(|most| most.saturating_sub(copied));
-        let session = session::session(source, target, options, &mut bounds, state);
-        let error = match session.await {
+        let session = session::session(&means, &mut bounds, state);
+        let deadline = target.retry().deadline;
+        let error = match watchdog.over(deadline, &memory, session).await {
             Ok(session::Ended::Finished(warnings)) => break warnings,
             Ok(session::Ended::TopicsChanged) => {
                 attempts = 0;

@@ -2,22 +2,24 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use tokio::time::Instant;
+use futures_util::future::{BoxFuture, FutureExt};
+use tokio::sync::mpsc;
 
 use crate::engine::EngineError;
-use crate::kafka::{
-    BrokerId, Client, FetchPartition, FetchRequest, FetchedPartition, Isolation, KafkaError,
-    TopicPartition, Topics,
-};
+use crate::engine::rate::RateLimiter;
+use crate::engine::reader::{Cursor, Expects, Flow, Questions, Reading, Sink, Step, Wish, read};
+use crate::engine::watchdog::Watchdog;
+use crate::kafka::{Client, ErrorCode, FetchedPartition, Isolation, KafkaError, TopicPartition};
+use crate::memory::RunMemory;
 use crate::record::{BatchRef, Offset, ProducerId, TopicId, batches};
 
 use super::committed::{CommittedView, Seen};
 
-const REQUEST_BYTES: i32 = 4 << 20;
-const PATIENCE: Duration = Duration::from_millis(500);
+const REQUEST_BYTES: u64 = 4 << 20;
 
 /// Which batches of a partition.
 #[derive(Debug, Clone)]
@@ -37,16 +39,20 @@ impl Whose {
     }
 }
 
+/// How scans read: the run's watchdog, and memory of its own for each, since one waits for the other while it holds some.
+#[derive(Debug, Clone)]
+pub(super) struct Scanning {
+    pub memory: RunMemory,
+    pub watchdog: Watchdog,
+}
+
 /// A reader of one partition.
-pub(super) struct Scan<'a> {
-    client: &'a Client,
-    key: TopicPartition,
-    topic_id: TopicId,
-    leader: Option<BrokerId>,
-    next: Offset,
-    end: Offset,
-    whose: Whose,
-    is_whole: bool,
+pub(super) struct Scan {
+    /// Ends when the range is read, or with why it cannot be.
+    reading: BoxFuture<'static, Result<(), EngineError>>,
+    scanned: mpsc::Receiver<Scanned>,
+    is_read: bool,
+    is_whole: Arc<AtomicBool>,
 }
 
 /// Batches with records, in order; the first and the last may have some outside of the range.
@@ -65,126 +71,189 @@ impl Scanned {
     }
 }
 
-impl<'a> Scan<'a> {
+impl Scan {
     pub fn new(
-        client: &'a Client,
+        client: &Client,
         key: TopicPartition,
         topic_id: TopicId,
         range: Range<Offset>,
         whose: Whose,
+        scanning: &Scanning,
     ) -> Self {
-        Self {
-            client,
-            key,
-            topic_id,
-            leader: None,
-            next: range.start,
+        let (pieces, scanned) = mpsc::channel(1);
+        let is_whole = Arc::new(AtomicBool::new(true));
+        let sink = Scanner {
             end: range.end,
             whose,
-            is_whole: true,
+            pieces,
+            is_whole: Arc::clone(&is_whole),
+            limiter: RateLimiter::new(None),
+        };
+        let cursor = Cursor {
+            topic_id,
+            ..Cursor::new(key, range.start, ())
+        };
+        let (client, memory) = (client.clone(), scanning.memory.another());
+        let watchdog = scanning.watchdog.clone();
+        let reading = async move {
+            let reading = Reading {
+                leaders: &Questions(client),
+                sink: &sink,
+                memory,
+                watchdog,
+            };
+            read(&reading, vec![cursor]).await.map(drop)
+        };
+        Self {
+            reading: reading.boxed(),
+            scanned,
+            is_read: false,
+            is_whole,
         }
     }
 
     /// Whether what was read so far had no holes, as compaction leaves them.
     pub fn is_whole(&self) -> bool {
-        self.is_whole
+        self.is_whole.load(Ordering::Relaxed)
     }
 
     /// The next batches; none at the end of the range. What fails in passing is tried again until nothing has come for the
     /// client's deadline.
     pub async fn next(&mut self) -> Result<Option<Scanned>, EngineError> {
-        let began = Instant::now();
-        let retry = self.client.retry();
-        let mut attempts = 0;
-        while self.next < self.end {
-            let error = match self.fetch().await {
-                Ok(Some(fetched)) => {
-                    let before = self.next;
-                    let scanned = self.take_in(fetched)?;
-                    match scanned.wanted.is_empty() {
-                        false => return Ok(Some(scanned)),
-                        true if self.next > before => continue,
-                        true => KafkaError::silent(self.leader.unwrap_or(BrokerId(-1))),
-                    }
+        if !self.is_read {
+            tokio::select! {
+                biased;
+                Some(scanned) = self.scanned.recv() => return Ok(Some(scanned)),
+                read = &mut self.reading => {
+                    read?;
+                    self.is_read = true;
                 }
-                Ok(None) => KafkaError::leaderless(&self.key.topic, self.key.partition),
-                Err(error) if error.is_transient() => error,
-                Err(error) => return Err(error.into()),
-            };
-            if began.elapsed() > retry.deadline {
-                return Err(error.into());
             }
-            self.leader = None;
-            tokio::time::sleep(retry.backoff(attempts)).await;
-            attempts += 1;
         }
-        Ok(None)
+        Ok(self.scanned.recv().await)
+    }
+}
+
+/// A scan, as the reader sees it.
+struct Scanner {
+    end: Offset,
+    whose: Whose,
+    pieces: mpsc::Sender<Scanned>,
+    is_whole: Arc<AtomicBool>,
+    limiter: RateLimiter,
+}
+
+impl Sink for Scanner {
+    type Part = ();
+    type Taken = Option<Scanned>;
+
+    fn isolation(&self) -> Isolation {
+        Isolation::ReadCommitted
     }
 
-    async fn fetch(&mut self) -> Result<Option<FetchedPartition>, KafkaError> {
-        if self.leader.is_none() {
-            let names = [self.key.topic.clone()];
-            let metadata = self.client.metadata_now(Topics::Named(&names)).await?;
-            let topic = metadata.topics.get(&self.key.topic);
-            self.leader = topic.and_then(|topic| topic.partitions.get(&self.key.partition)?.leader);
-        }
-        let Some(leader) = self.leader else {
-            return Ok(None);
-        };
-        let request = FetchRequest {
-            max_wait: PATIENCE,
-            min_bytes: 1,
+    fn limiter(&self) -> &RateLimiter {
+        &self.limiter
+    }
+
+    fn request_bytes(&self) -> u64 {
+        REQUEST_BYTES
+    }
+
+    fn wish(&self, cursor: &mut Cursor<()>) -> Option<Wish> {
+        (cursor.next < self.end).then_some(Wish {
             max_bytes: REQUEST_BYTES,
-            isolation: Isolation::ReadCommitted,
-            partitions: vec![FetchPartition {
-                topic: self.key.topic.clone(),
-                topic_id: self.topic_id,
-                partition: self.key.partition,
-                offset: self.next,
-                leader_epoch: None,
-                last_fetched_epoch: None,
-                max_bytes: REQUEST_BYTES,
-            }],
-        };
-        let fetched = self.client.fetch(leader, request).await?.pop();
-        match fetched.as_ref().and_then(|fetched| fetched.error) {
-            Some(code) => Err(KafkaError::for_topic(code, "READ", &self.key.topic)),
-            None => Ok(fetched),
-        }
+            expects: Expects::Records,
+        })
     }
 
-    fn take_in(&mut self, fetched: FetchedPartition) -> Result<Scanned, EngineError> {
+    fn take(
+        &self,
+        cursor: &mut Cursor<()>,
+        fetched: FetchedPartition,
+        taken: &mut Option<Scanned>,
+    ) -> Result<Step, EngineError> {
         let failed = |source| EngineError::Batch {
-            topic: self.key.topic.clone(),
-            partition: self.key.partition,
-            offset: self.next,
+            topic: cursor.key.topic.clone(),
+            partition: cursor.key.partition,
+            offset: cursor.next,
             source,
         };
         let mut view = CommittedView::new(fetched.aborted);
-        let (mut wanted, mut next, mut at) = (Vec::new(), self.next, 0);
+        let (mut wanted, mut next, mut at) = (Vec::new(), cursor.next, 0);
+        let mut is_whole = true;
         for batch in batches(&fetched.records) {
             let batch = batch.map_err(failed)?;
             let place = at..at + batch.len();
             at = place.end;
             let seen = view.look(&batch).map_err(failed)?;
-            if batch.last_offset() < self.next {
+            if batch.last_offset() < cursor.next {
                 continue;
             }
             if batch.base_offset() >= self.end {
                 next = self.end;
                 break;
             }
-            self.is_whole &= batch.base_offset() <= next && !batch.has_holes();
+            is_whole &= batch.base_offset() <= next && !batch.has_holes();
             next = batch.next_offset();
             let is_data = seen == Seen::Records && batch.record_count() > 0;
             if is_data && self.whose.includes(batch.producer_id()) {
                 wanted.push(place);
             }
         }
-        self.next = next;
-        Ok(Scanned {
-            records: fetched.records,
-            wanted,
+        self.is_whole.fetch_and(is_whole, Ordering::Relaxed);
+        let has_moved = next > cursor.next;
+        cursor.next = next;
+        if !wanted.is_empty() {
+            *taken = Some(Scanned {
+                records: fetched.records,
+                wanted,
+            });
+        }
+        Ok(match has_moved {
+            true => Step::Moved,
+            false => Step::Nothing,
         })
     }
+
+    fn diverged(
+        &self,
+        cursor: &mut Cursor<()>,
+        _end: Offset,
+        _taken: &mut Option<Scanned>,
+    ) -> Result<Step, EngineError> {
+        Err(out_of_range(cursor).into())
+    }
+
+    fn outside(
+        &self,
+        cursor: &mut Cursor<()>,
+        _log: Range<Offset>,
+        _taken: &mut Option<Scanned>,
+    ) -> Result<Step, EngineError> {
+        Err(out_of_range(cursor).into())
+    }
+
+    fn recreated(
+        &self,
+        cursor: &mut Cursor<()>,
+        _taken: &mut Option<Scanned>,
+    ) -> Result<Step, EngineError> {
+        let code = ErrorCode::UnknownTopicId;
+        Err(KafkaError::for_topic(code, "READ", &cursor.key.topic).into())
+    }
+
+    async fn pass_on(&self, taken: Option<Scanned>) -> Result<Flow, EngineError> {
+        let mut bytes = 0;
+        if let Some(scanned) = taken {
+            bytes = scanned.records.len() as u64;
+            if self.pieces.send(scanned).await.is_err() {
+                return Ok(Flow::End);
+            }
+        }
+        Ok(Flow::On { bytes, records: 0 })
+    }
+}
+
+fn out_of_range(cursor: &Cursor<()>) -> KafkaError {
+    KafkaError::for_topic(ErrorCode::OffsetOutOfRange, "READ", &cursor.key.topic)
 }

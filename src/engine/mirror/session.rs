@@ -8,15 +8,18 @@ use tokio::sync::mpsc;
 
 use crate::engine::backup::GroupSelection;
 use crate::engine::rate::RateLimiter;
+use crate::engine::watchdog::Watchdog;
 use crate::engine::{EngineError, Stop};
 use crate::kafka::{Client, NewTopic, TopicPartition};
+use crate::memory::RunMemory;
 use crate::record::ProducerId;
 
 use super::MirrorOptions;
 use super::groups::{self, Following, Positions};
 use super::plan::{Bounds, MirrorPlan, plan_within};
 use super::progress;
-use super::read::{Cursor, Source, read_all};
+use super::read::{Cursor, Part, Source, read_all};
+use super::scan::Scanning;
 use super::state::{MirrorState, PartitionState};
 use super::transform::Route;
 use super::write::{Writer, Written};
@@ -25,6 +28,16 @@ use super::write::{Writer, Written};
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
 /// Topics and settings are looked at so often.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
+
+/// What all sessions of a mirror share.
+pub(super) struct Means<'a> {
+    pub source: &'a Client,
+    pub target: &'a Client,
+    pub options: &'a MirrorOptions,
+    /// Memory for what is read.
+    pub memory: &'a RunMemory,
+    pub watchdog: &'a Watchdog,
+}
 
 /// How a session ended that did not fail.
 pub(super) enum Ended {
@@ -36,12 +49,16 @@ pub(super) enum Ended {
 
 /// Runs one session.
 pub(super) async fn session(
-    source: &Client,
-    target: &Client,
-    options: &MirrorOptions,
+    means: &Means<'_>,
     bounds: &mut Bounds,
     state: &MirrorState,
 ) -> Result<Ended, EngineError> {
+    let Means {
+        source,
+        target,
+        options,
+        ..
+    } = *means;
     // First: whoever bore the name before can commit no more progress then.
     let producer = target
         .transactional_producer(&options.id(), TRANSACTION_TIMEOUT)
@@ -68,14 +85,7 @@ pub(super) async fn session(
         target_id: plan.target_cluster_id.clone(),
         partitions: partitions.collect(),
     });
-    let reading = Source::new(
-        source,
-        options.memory,
-        limiter,
-        events,
-        returning.clone(),
-        route,
-    );
+    let reading = Source::new(limiter, events, returning.clone(), route);
     let cursors = cursors(&plan, options, bounds);
     let positions = Positions::default();
     let mut writer = Writer::new(
@@ -93,7 +103,9 @@ pub(super) async fn session(
     // Nobody writes what is read.
     let written_all = Stop::new();
     let read = async {
-        let read = enough.run_until_cancelled(read_all(&reading, cursors));
+        let (memory, watchdog) = (means.memory.clone(), means.watchdog.clone());
+        let read = read_all(source, &reading, memory, watchdog, cursors);
+        let read = enough.run_until_cancelled(read);
         let read = written_all.run_until_cancelled(read).await;
         drop(reading);
         read.flatten().unwrap_or(Ok(()))
@@ -224,15 +236,13 @@ fn cursors(plan: &MirrorPlan, options: &MirrorOptions, bounds: &Bounds) -> Vec<C
             partition: partition.partition,
         };
         let end = bounds.ends.get(&key).copied();
+        let end = end.filter(|_| options.until.is_bounded());
         Cursor {
-            slot,
             topic_id: topic.topic_id,
             leader: partition.leader,
-            leader_epoch: partition.leader_epoch,
-            next: partition.start_offset,
-            end: end.filter(|_| options.until.is_bounded()),
+            leader_epoch: Some(partition.leader_epoch),
             last_epoch: partition.last_epoch,
-            key,
+            ..Cursor::new(key, partition.start_offset, Part { slot, end })
         }
     });
     cursors.collect()
@@ -276,6 +286,14 @@ impl Changes<'_> {
         std::future::pending().await
     }
 
+    /// Groups are followed beside the mirror, so what is read for that takes memory of its own.
+    fn scanning(&self) -> Scanning {
+        Scanning {
+            memory: self.options.memory.run(),
+            watchdog: Watchdog::new(),
+        }
+    }
+
     async fn follow_groups(&self, plan: &MirrorPlan) -> Result<(), EngineError> {
         if self.options.groups == GroupSelection::None {
             return Ok(());
@@ -287,6 +305,7 @@ impl Changes<'_> {
             chosen: &self.options.groups,
             positions: self.positions,
             returning: self.returning,
+            scanning: self.scanning(),
             is_transformed: self.options.transform().is_some(),
         };
         let followed = groups::follow(&following).await?;

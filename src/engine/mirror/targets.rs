@@ -1,9 +1,6 @@
 //! Between what a session copies: partitions of the source, and partitions of the target that their records go to.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::sync::Arc;
-
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::engine::EngineError;
 use crate::kafka::{BrokerId, Client, KafkaError, TopicPartition, Topics};
@@ -54,8 +51,6 @@ pub(super) struct Queued {
     /// The place of the partition of the source that it is of.
     pub slot: usize,
     pub ready: Ready,
-    /// Held for as long as its bytes are.
-    pub memory: Arc<OwnedSemaphorePermit>,
 }
 
 /// All of a session.

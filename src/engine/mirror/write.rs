@@ -2,7 +2,6 @@
 //! session.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
@@ -267,7 +266,6 @@ impl<'a> Writer<'a> {
             sink.queue.push_back(Queued {
                 slot: piece.slot,
                 ready,
-                memory: Arc::clone(&piece.memory),
             });
         }
         Ok(())
@@ -299,7 +297,7 @@ impl<'a> Writer<'a> {
 
     /// Sends one request with the next batch of every partition that `leader` leads; false when there is none.
     async fn send(&mut self, leader: BrokerId) -> Result<bool, EngineError> {
-        let (mut batches, mut sent, mut held) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut batches, mut sent) = (Vec::new(), Vec::new());
         let identity = self.producer.identity();
         for (place, sink) in self.targets.sinks.iter_mut().enumerate() {
             if sink.leader != leader || sink.in_flight >= IN_FLIGHT {
@@ -328,7 +326,6 @@ impl<'a> Writer<'a> {
                 destination: queued.ready.destination,
                 stretches: queued.ready.stretches,
             });
-            held.push(queued.memory);
         }
         if sent.is_empty() {
             return Ok(false);
@@ -345,10 +342,7 @@ impl<'a> Writer<'a> {
             .start_produce(request)
             .await?;
         *self.requests.entry(leader).or_default() += 1;
-        let answer = pending.receive().map(move |answer| {
-            drop(held);
-            (leader, sent, answer)
-        });
+        let answer = pending.receive().map(move |answer| (leader, sent, answer));
         self.answers.push(answer.boxed());
         Ok(true)
     }

@@ -11,8 +11,7 @@ use std::time::Instant;
 
 use futures_util::future::{BoxFuture, FutureExt, try_join_all};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 use crate::engine::rate::RateLimiter;
 use crate::engine::{EngineError, Progress};
@@ -23,7 +22,6 @@ use crate::kafka::{
 use crate::record::{ProducerStamp, Timestamp};
 use crate::repository::Repository;
 
-use super::RestoreOptions;
 use super::landmarks::Landmark;
 use super::plan::RestorePlan;
 use super::prepare::{Outgoing, Preparer, Window};
@@ -33,24 +31,25 @@ use super::report::Skipped;
 use super::settle::{Outcome, Written};
 use super::stream::{IN_FLIGHT, Stream};
 use super::target::{self, TargetPartition};
+use super::{Means, RestoreOptions};
 
 /// More connections to a broker gain nothing (measured: 1 to 4 reach the same, bound by the broker).
 const LANES: usize = 4;
 /// Batches below this size are within every sensible limit of a request.
 const LARGE: usize = 1 << 20;
-const MEMORY: u64 = 48 << 20;
 
 /// Reads, prepares and produces everything that the plan wants.
 pub(super) async fn produce_all(
-    client: &Client,
+    means: &Means<'_>,
     repository: &Arc<Repository>,
     plan: &RestorePlan,
     options: &RestoreOptions,
     producer: ProducerIdentity,
     progress: &Arc<dyn Progress>,
 ) -> Result<Outcome, EngineError> {
+    let client = means.client;
     let targets = target::ready(client, plan, producer).await?;
-    let mut found = find_what_is_there(client, &targets).await?;
+    let mut found = find_what_is_there(means, &targets).await?;
     let stamps = targets.iter().map(|target| ProducerStamp {
         producer_id: target.producer.producer_id,
         producer_epoch: target.producer.producer_epoch,
@@ -67,20 +66,10 @@ pub(super) async fn produce_all(
     let (senders, receivers): (Vec<_>, Vec<_>) =
         (0..count).map(|_| mpsc::unbounded_channel()).unzip();
     let of_target: Vec<usize> = (0..targets.len()).map(|target| target % count).collect();
-    let budget = u32::try_from(
-        (if options.memory == 0 {
-            MEMORY
-        } else {
-            options.memory
-        }) >> 10,
-    )
-    .unwrap_or(u32::MAX);
     let lanes = Lanes {
         of_target,
         senders,
-        memory: Arc::new(Semaphore::new(budget as usize)),
-        budget,
-        runtime: Handle::current(),
+        memory: means.memory.clone(),
     };
     let first_targets = first_targets(plan);
     let reading = {
@@ -131,13 +120,13 @@ fn timestamp(time: chrono::DateTime<chrono::Utc>) -> Timestamp {
 
 /// What an interrupted restore wrote, by the target partition's place in the table. Nobody else may have written since.
 async fn find_what_is_there(
-    client: &Client,
+    means: &Means<'_>,
     targets: &[TargetPartition],
 ) -> Result<BTreeMap<usize, Found>, EngineError> {
     let begun = |target: &&TargetPartition| target.end != target.start;
     let spans = targets.iter().filter(begun);
     let spans = spans.map(|target| Span::of(target, target.start..target.end));
-    let mut all = read_back(client, spans.collect()).await?.into_iter();
+    let mut all = read_back(means, spans.collect()).await?.into_iter();
     let mut by_target = BTreeMap::new();
     for (number, target) in targets
         .iter()

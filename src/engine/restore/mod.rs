@@ -37,6 +37,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use crate::kafka::Client;
+use crate::memory::{MemoryBudget, RunMemory};
 use crate::record::PartitionId;
 use crate::repository::{BackupId, Repository};
 
@@ -50,6 +51,7 @@ pub use report::{
 
 use super::rate::RateLimit;
 use super::topics::{Rename, TopicPatterns};
+use super::watchdog::{Watchdog, WatchedProgress};
 use super::{EngineError, Progress};
 
 /// Where the settings of a topic that is created come from.
@@ -116,8 +118,8 @@ pub struct RestoreOptions {
     pub groups: GroupChoice,
     /// How fast to write at most.
     pub rate_limit: Option<RateLimit>,
-    /// Bytes of batches that may be in memory at once; 0 for the default.
-    pub memory: u64,
+    /// The memory for batches, which all runs share.
+    pub memory: MemoryBudget,
 }
 
 /// Plans a restore; nothing is changed.
@@ -139,6 +141,37 @@ pub async fn apply(
     progress: Arc<dyn Progress>,
 ) -> Result<RestoreReport, EngineError> {
     plan.refuse()?;
+    let watchdog = Watchdog::new();
+    let memory = options.memory.run();
+    let progress: Arc<dyn Progress> = Arc::new(WatchedProgress {
+        progress,
+        watchdog: watchdog.clone(),
+    });
+    let means = Means {
+        client,
+        memory: &memory,
+        watchdog: &watchdog,
+    };
+    let applying = apply_watched(&means, repository, plan, options, progress);
+    let deadline = client.retry().deadline;
+    watchdog.over(deadline, &memory, applying).await
+}
+
+/// What the parts of a run share.
+struct Means<'a> {
+    client: &'a Client,
+    memory: &'a RunMemory,
+    watchdog: &'a Watchdog,
+}
+
+async fn apply_watched(
+    means: &Means<'_>,
+    repository: Arc<Repository>,
+    plan: RestorePlan,
+    options: &RestoreOptions,
+    progress: Arc<dyn Progress>,
+) -> Result<RestoreReport, EngineError> {
+    let client = means.client;
     let lock = repository.lock_to_read("restore")?;
     let clock = Instant::now();
     progress.planned(plan.records());
@@ -152,9 +185,9 @@ pub async fn apply(
         target::create(client, &plan, &mut begun.created).await?;
         begun.writing = true;
         let outcome =
-            lane::produce_all(client, &repository, &plan, options, producer, &progress).await?;
+            lane::produce_all(means, &repository, &plan, options, producer, &progress).await?;
         let report =
-            settle::settle(client, &repository, &plan, outcome, options.check, clock).await?;
+            settle::settle(means, &repository, &plan, outcome, options.check, clock).await?;
         interrupted::finish(&repository, &plan)?;
         Ok(report)
     };

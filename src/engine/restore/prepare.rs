@@ -30,6 +30,8 @@ pub(super) struct Outgoing {
     pub records: u32,
     /// Where groups stand on its records.
     pub landmarks: Vec<Placed>,
+    /// Whether its payload is not a part of what was read.
+    pub is_made: bool,
 }
 
 /// What is read of one source partition.
@@ -187,6 +189,7 @@ impl Preparer {
         let stamped = self.stamped(target, &view, &rebuilt)?;
         Ok(vec![Outgoing {
             landmarks,
+            is_made: true,
             ..stamped
         }])
     }
@@ -223,6 +226,7 @@ impl Preparer {
             payload: bytes.slice(HEADER_LEN..),
             records,
             landmarks: Vec::new(),
+            is_made: false,
         })
     }
 
@@ -279,7 +283,11 @@ impl Preparer {
             return Ok(None);
         };
         let (view, _) = BatchRef::parse(&bytes)?;
-        self.stamped(target, &view, &bytes).map(Some)
+        let built = self.stamped(target, &view, &bytes)?;
+        Ok(Some(Outgoing {
+            is_made: true,
+            ..built
+        }))
     }
 }
 

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
-use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 use crate::engine::transactions::UncommittedRanges;
 use crate::engine::{EngineError, Progress};
+use crate::memory::RunMemory;
 use crate::record::{Offset, PartitionId, RecordError, TopicId, batches};
 use crate::repository::{Block, Extent, PackId, PackReader, PackRef, Repository, TransactionEvent};
 
@@ -18,13 +18,13 @@ use super::prepare::{Outgoing, Preparer, Routing, SourcePartition};
 
 /// One read of a pack asks for about this much.
 const READ_BYTES: u64 = 4 << 20;
+/// Memory is divided among so many reads: one is prepared while the lanes send others.
+const READS_AT_ONCE: u64 = 8;
 
-/// A prepared batch with the memory that it holds of the budget.
+/// A prepared batch, whose payload holds its memory.
 pub(super) struct Loaded {
     /// The batch.
     pub batch: Outgoing,
-    /// Given back when the target has acknowledged it.
-    _memory: OwnedSemaphorePermit,
 }
 
 /// One source partition, and what is still to be read of it.
@@ -190,12 +190,18 @@ impl Reader {
         {
             let reader = self.open_pack(pack)?;
             let due = self.take_due(pack);
-            let mut ranges = ranges(&reader, &due, &self.readings).into_iter().peekable();
-            while let Some(range) = ranges.next() {
-                if let Some(next) = ranges.peek() {
-                    reader.prefetch(next.clone());
+            let most = lanes.memory.part_for(READS_AT_ONCE).min(READ_BYTES);
+            let stretches = stretches(&reader, &due, &self.readings, most);
+            let mut stretches = stretches.into_iter().peekable();
+            while let Some(stretch) = stretches.next() {
+                // Taken before the bytes are read: the lanes give it back as the target acknowledges them.
+                let memory = lanes.memory.reserve_whole_blocking(stretch.raw_bytes);
+                let memory = Arc::new(memory);
+                if let Some(next) = stretches.peek() {
+                    reader.prefetch(next.place.clone());
                 }
-                for block in reader.read_blocks(range)? {
+                for mut block in reader.read_blocks(stretch.place)? {
+                    block.raw = memory.share(block.raw);
                     if !self.pass_on(&block, &due, preparer, lanes, progress)? {
                         return Ok(());
                     }
@@ -285,9 +291,16 @@ impl Reader {
     }
 }
 
-/// The byte ranges of the wanted blocks, neighbours together up to a read's size.
-fn ranges(reader: &PackReader, due: &Due, readings: &[Reading]) -> Vec<Range<u64>> {
-    let mut ranges: Vec<Range<u64>> = Vec::new();
+/// A part of a pack that is read at once.
+struct Stretch {
+    place: Range<u64>,
+    /// What its blocks take in memory.
+    raw_bytes: u64,
+}
+
+/// The wanted blocks of a pack, neighbours together up to `most` bytes, in the pack as in memory.
+fn stretches(reader: &PackReader, due: &Due, readings: &[Reading], most: u64) -> Vec<Stretch> {
+    let mut stretches: Vec<Stretch> = Vec::new();
     let footer = reader.footer();
     let names: Vec<Arc<str>> = footer
         .topics
@@ -312,12 +325,23 @@ fn ranges(reader: &PackReader, due: &Due, readings: &[Reading]) -> Vec<Range<u64
             continue;
         }
         let (start, end) = (block.place.offset, block.place.offset + block.place.len);
-        match ranges.last_mut() {
-            Some(range) if range.end == start && end - range.start <= READ_BYTES => range.end = end,
-            _ => ranges.push(start..end),
+        let raw_bytes = u64::from(header.raw_len);
+        match stretches.last_mut() {
+            Some(last)
+                if last.place.end == start
+                    && end - last.place.start <= most
+                    && last.raw_bytes + raw_bytes <= most =>
+            {
+                last.place.end = end;
+                last.raw_bytes += raw_bytes;
+            }
+            _ => stretches.push(Stretch {
+                place: start..end,
+                raw_bytes,
+            }),
         }
     }
-    ranges
+    stretches
 }
 
 /// The lanes that prepared batches are sent to, as the reading thread sees them.
@@ -326,34 +350,22 @@ pub(super) struct Lanes {
     pub of_target: Vec<usize>,
     /// By lane.
     pub senders: Vec<mpsc::UnboundedSender<Loaded>>,
-    /// What may be in memory.
-    pub memory: Arc<Semaphore>,
-    /// The budget, in permits.
-    pub budget: u32,
-    /// To wait for memory on.
-    pub runtime: Handle,
+    /// The run's memory.
+    pub memory: RunMemory,
 }
 
 impl Lanes {
-    /// Waits for memory and sends; false when the lane is gone, which says why itself.
-    fn send(&self, batch: Outgoing) -> bool {
-        let kib = u32::try_from(batch.payload.len().div_ceil(1024))
-            .unwrap_or(u32::MAX)
-            .clamp(1, self.budget);
-        let memory = self
-            .runtime
-            .block_on(Arc::clone(&self.memory).acquire_many_owned(kib));
-        let Ok(memory) = memory else { return false };
+    /// Sends a batch, after waiting for memory if it was made anew; false when the lane is gone, which says why itself.
+    fn send(&self, mut batch: Outgoing) -> bool {
+        if batch.is_made {
+            let bytes = batch.payload.len() as u64;
+            let memory = self.memory.reserve_made_blocking(bytes);
+            batch.payload = memory.hold_bytes(batch.payload);
+        }
         let lane = self
             .of_target
             .get(batch.target)
             .and_then(|lane| self.senders.get(*lane));
-        lane.is_some_and(|lane| {
-            lane.send(Loaded {
-                batch,
-                _memory: memory,
-            })
-            .is_ok()
-        })
+        lane.is_some_and(|lane| lane.send(Loaded { batch }).is_ok())
     }
 }

@@ -9,6 +9,7 @@ use crate::kafka::Client;
 use crate::record::Offset;
 use crate::repository::Repository;
 
+use super::Means;
 use super::commit;
 use super::content::Content;
 use super::interrupted;
@@ -52,16 +53,17 @@ impl Written {
 }
 
 pub(super) async fn settle(
-    client: &Client,
+    means: &Means<'_>,
     repository: &Repository,
     plan: &RestorePlan,
     outcome: Outcome,
     check: bool,
     clock: Instant,
 ) -> Result<RestoreReport, EngineError> {
+    let client = means.client;
     compare_ends(client, plan, &outcome).await?;
     if check {
-        compare_content(client, &outcome).await?;
+        compare_content(means, &outcome).await?;
     }
     let groups = commit::commit(client, plan, &outcome).await;
     // Under its final settings a topic may lose records: nothing is compared any more.
@@ -73,13 +75,13 @@ pub(super) async fn settle(
 }
 
 /// Reads back all that was written, and compares it with what was sent.
-async fn compare_content(client: &Client, outcome: &Outcome) -> Result<(), EngineError> {
+async fn compare_content(means: &Means<'_>, outcome: &Outcome) -> Result<(), EngineError> {
     let spans = outcome.written.iter().map(|written| {
         let target = &written.target;
         let (start, end) = written.offsets.unwrap_or((target.start, target.start));
         Span::of(target, start..end)
     });
-    let found = read_back(client, spans.collect()).await?;
+    let found = read_back(means, spans.collect()).await?;
     let mut different = Vec::new();
     for (written, found) in outcome.written.iter().zip(found) {
         let sent = written.content.as_ref();

@@ -9,6 +9,8 @@ use kafka_protocol::protocol::{Request, StrBytes};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::memory::Reservation;
+
 use super::super::KafkaError;
 use super::super::shape::Shaped;
 use super::super::tls;
@@ -22,16 +24,23 @@ type AnswerSender = oneshot::Sender<Result<Bytes, KafkaError>>;
 pub(super) struct Outbound {
     api: &'static str,
     chunks: Vec<Bytes>,
+    memory: Option<Reservation>,
     answer: AnswerSender,
 }
 
 impl Outbound {
-    /// A request, and where its answer will come. `chunks` begin with a request header.
-    pub fn new(address: &Arc<str>, api: &'static str, chunks: Vec<Bytes>) -> (Self, PendingAnswer) {
+    /// A request, and where its answer will come. `chunks` begin with a request header; `memory` is for the answer.
+    pub fn new(
+        address: &Arc<str>,
+        api: &'static str,
+        chunks: Vec<Bytes>,
+        memory: Option<Reservation>,
+    ) -> (Self, PendingAnswer) {
         let (sender, answer) = oneshot::channel();
         let outbound = Self {
             api,
             chunks,
+            memory,
             answer: sender,
         };
         let pending = PendingAnswer {
@@ -79,6 +88,7 @@ fn deliver(answer: AnswerSender, outcome: Result<Bytes, KafkaError>) {
 struct Owed {
     api: &'static str,
     correlation_id: i32,
+    memory: Option<Reservation>,
     answer: AnswerSender,
 }
 
@@ -134,7 +144,7 @@ impl RequestWriter {
         version: i16,
     ) -> Result<Bytes, KafkaError> {
         let bytes = encode(&self.address, &self.client_id, request, version)?;
-        let (outbound, pending) = Outbound::new(&self.address, api_name::<R>(), vec![bytes]);
+        let (outbound, pending) = Outbound::new(&self.address, api_name::<R>(), vec![bytes], None);
         self.write(outbound).await;
         pending.receive().await
     }
@@ -145,6 +155,7 @@ impl RequestWriter {
         let Outbound {
             api,
             chunks,
+            memory,
             answer,
         } = outbound;
         tracing::trace!(broker = %self.address, api, "asking");
@@ -154,6 +165,7 @@ impl RequestWriter {
         let owed = Owed {
             api,
             correlation_id,
+            memory,
             answer,
         };
         if self.owed.send(owed).is_err() {
@@ -200,9 +212,13 @@ async fn read_answers(
     address: Arc<str>,
     patience: Duration,
 ) {
-    while let Some((owed, begun)) = next_owed(&mut frames, &mut queue).await {
+    while let Some((mut owed, begun)) = next_owed(&mut frames, &mut queue).await {
         let frame = match begun {
-            Ok(()) => frames.next(patience.max(allowance(owed.api))).await,
+            Ok(()) => {
+                let patience = patience.max(allowance(owed.api));
+                let memory = owed.memory.take();
+                frames.next(patience, memory, owed.answer.closed()).await
+            }
             Err(error) => Err(error.into()),
         };
         let outcome = frame

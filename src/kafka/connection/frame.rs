@@ -7,8 +7,10 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::super::buffers::Buffers;
+use crate::memory::Reservation;
 
+/// This much memory is taken at once for a length that is only claimed, and for which none was reserved.
+const AT_ONCE: usize = 1 << 20;
 /// The largest answer that is believed: above what any broker is configured to send.
 pub(super) const LARGEST_FRAME: usize = 256 << 20;
 
@@ -98,7 +100,6 @@ impl From<io::Error> for FrameError {
 /// The frames that a broker sends.
 pub(super) struct Frames {
     stream: ReadHalf,
-    buffers: Buffers,
     length: [u8; 4],
     /// How much of `length` is there already.
     begun: usize,
@@ -109,7 +110,6 @@ impl Frames {
     pub fn new(stream: ReadHalf) -> Self {
         Self {
             stream,
-            buffers: Buffers::default(),
             length: [0; 4],
             begun: 0,
         }
@@ -128,7 +128,15 @@ impl Frames {
     }
 
     /// The next frame, without its length. `patience` is how long may pass without a byte.
-    pub async fn next(&mut self, patience: Duration) -> Result<Bytes, FrameError> {
+    ///
+    /// Where `memory` covers less than the frame, it is exchanged for what does before anything more is read. The broker is
+    /// not silent meanwhile: nobody reads. `unwanted` resolves when nobody waits for the frame any more.
+    pub async fn next(
+        &mut self,
+        patience: Duration,
+        memory: Option<Reservation>,
+        unwanted: impl Future<Output = ()>,
+    ) -> Result<Bytes, FrameError> {
         let silence = |_| FrameError::Silence(patience);
         while self.begun < self.length.len() {
             tokio::time::timeout(patience, self.begin())
@@ -140,7 +148,18 @@ impl Frames {
             .ok()
             .filter(|length| (4..=LARGEST_FRAME).contains(length))
             .ok_or(FrameError::Length(self.length))?;
-        let mut buffer = self.buffers.take(length);
+        let memory = match memory {
+            Some(memory) => Some(tokio::select! {
+                biased;
+                memory = memory.exchange(length as u64) => memory,
+                () = unwanted => return Err(aborted().into()),
+            }),
+            None => None,
+        };
+        let mut buffer = match &memory {
+            Some(memory) => memory.buffer(length),
+            None => Vec::with_capacity(length.min(AT_ONCE)),
+        };
         let mut limited = (&mut self.stream).take(length as u64);
         while buffer.len() < length {
             grow(&mut buffer, length);
@@ -149,27 +168,41 @@ impl Frames {
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
             }
         }
-        Ok(self.buffers.share(buffer))
+        Ok(match memory {
+            Some(memory) => memory.hold(buffer),
+            None => buffer.into(),
+        })
     }
+}
+
+fn aborted() -> io::Error {
+    io::ErrorKind::ConnectionAborted.into()
 }
 
 /// Makes room as bytes come, so that a length that was only claimed costs nothing: at most as much again as is there.
 fn grow(buffer: &mut Vec<u8>, length: usize) {
     if buffer.len() == buffer.capacity() {
-        let more = (length - buffer.len()).min(buffer.len().max(Buffers::AT_ONCE));
+        let more = (length - buffer.len()).min(buffer.len().max(AT_ONCE));
         buffer.reserve_exact(more);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
+
     use super::*;
+    use crate::memory::{MemoryBudget, SMALLEST_BUDGET};
 
     const SECOND: Duration = Duration::from_secs(1);
 
     fn frames(bytes: &[u8]) -> Frames {
         let stream = std::io::Cursor::new(bytes.to_vec());
         Frames::new(Box::new(stream))
+    }
+
+    async fn next(frames: &mut Frames) -> Result<Bytes, FrameError> {
+        frames.next(SECOND, None, pending()).await
     }
 
     fn framed(length: i32, body: &[u8]) -> Vec<u8> {
@@ -187,12 +220,12 @@ mod tests {
         }
         let mut frames = frames(&bytes);
         for (number, size) in sizes.iter().enumerate() {
-            let frame = frames.next(SECOND).await.unwrap();
+            let frame = next(&mut frames).await.unwrap();
             assert_eq!(frame.len(), *size);
             assert!(frame.iter().all(|byte| *byte == number as u8));
         }
         assert!(matches!(
-            frames.next(SECOND).await,
+            next(&mut frames).await,
             Err(FrameError::Broken(_))
         ));
     }
@@ -200,8 +233,7 @@ mod tests {
     #[tokio::test]
     async fn impossible_lengths_are_told_by_their_bytes() {
         for length in [i32::MIN, -1, 0, 3, (LARGEST_FRAME + 1) as i32, i32::MAX] {
-            let error = frames(&framed(length, &[0; 8]))
-                .next(SECOND)
+            let error = next(&mut frames(&framed(length, &[0; 8])))
                 .await
                 .unwrap_err();
             assert!(
@@ -213,11 +245,10 @@ mod tests {
 
     #[test]
     fn a_claimed_length_takes_no_memory_before_its_bytes_come() {
-        let mut buffer = Buffers::default().take(LARGEST_FRAME);
-        assert!(buffer.capacity() <= Buffers::AT_ONCE);
+        let mut buffer: Vec<u8> = Vec::with_capacity(AT_ONCE);
         while buffer.len() < LARGEST_FRAME / 4 {
             grow(&mut buffer, LARGEST_FRAME);
-            assert!(buffer.capacity() <= (2 * buffer.len()).max(Buffers::AT_ONCE));
+            assert!(buffer.capacity() <= (2 * buffer.len()).max(AT_ONCE));
             buffer.resize(buffer.capacity(), 0);
         }
     }
@@ -225,7 +256,7 @@ mod tests {
     #[tokio::test]
     async fn half_a_frame_is_a_broken_connection() {
         for bytes in [&framed(100, &[1; 99])[..], &[0, 0], &[]] {
-            let error = frames(bytes).next(SECOND).await.unwrap_err();
+            let error = next(&mut frames(bytes)).await.unwrap_err();
             assert!(
                 matches!(&error, FrameError::Broken(source) if source.kind() == io::ErrorKind::UnexpectedEof),
                 "{error:?}"
@@ -239,7 +270,65 @@ mod tests {
         let mut frames = Frames::new(Box::new(ours));
         let mut broker = broker;
         broker.write_all(&framed(100, &[1; 10])).await.unwrap();
-        let error = frames.next(7 * SECOND).await.unwrap_err();
+        let error = frames.next(7 * SECOND, None, pending()).await.unwrap_err();
         assert!(matches!(error, FrameError::Silence(after) if after == 7 * SECOND));
+    }
+
+    /// A frame of `size` bytes while an oversize batch of somebody else is in memory.
+    async fn frame_beside_an_oversize_one(
+        size: usize,
+    ) -> (Frames, crate::memory::RunMemory, Reservation) {
+        let bytes = framed(size as i32, &vec![7; size]);
+        let memory = MemoryBudget::new(SMALLEST_BUDGET).run();
+        let other = memory.another().reserve_whole(2 * SMALLEST_BUDGET).await;
+        (frames(&bytes), memory, other)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_beyond_its_reservation_waits_for_the_slot_and_not_for_the_broker() {
+        let size = SMALLEST_BUDGET as usize;
+        let (mut frames, memory, other) = frame_beside_an_oversize_one(size).await;
+        let reserved = memory.reserve(1 << 20).await;
+        let reading = frames.next(SECOND, Some(reserved), pending());
+        let mut reading = std::pin::pin!(reading);
+        let waited = tokio::time::timeout(100 * SECOND, &mut reading).await;
+        assert!(waited.is_err(), "there is one slot");
+        assert_eq!(memory.usage(), (0, 0), "what was reserved is given back");
+        drop(other);
+        let frame = reading.await.unwrap();
+        assert_eq!(frame.len(), size);
+        let next = memory.another();
+        let waiting = tokio::time::timeout(SECOND, next.reserve_whole(2 * SMALLEST_BUDGET));
+        assert!(waiting.await.is_err(), "the frame holds the slot");
+        drop(frame);
+        next.reserve_whole(2 * SMALLEST_BUDGET).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_that_nobody_wants_any_more_does_not_wait_for_memory() {
+        let (mut frames, memory, _other) =
+            frame_beside_an_oversize_one(SMALLEST_BUDGET as usize).await;
+        let reserved = memory.reserve(1 << 20).await;
+        let unwanted = tokio::time::sleep(3 * SECOND);
+        let error = frames.next(SECOND, Some(reserved), unwanted).await;
+        assert!(matches!(error, Err(FrameError::Broken(_))));
+        assert_eq!(memory.usage(), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_frame_holds_no_more_than_it_has_bytes() {
+        let size = 700 << 10;
+        let bytes = framed(size, &vec![7; size as usize]);
+        let memory = MemoryBudget::new(SMALLEST_BUDGET).run();
+        let reserved = memory.reserve(3 << 20).await;
+        let frame = frames(&bytes).next(SECOND, Some(reserved), pending()).await;
+        let frame = frame.unwrap();
+        let (held, _) = memory.usage();
+        assert!((frame.len() as u64..=1 << 20).contains(&held), "{held}");
+        let part = frame.slice(5..6);
+        drop(frame);
+        assert_eq!(memory.usage().0, held);
+        drop(part);
+        assert_eq!(memory.usage(), (0, 0));
     }
 }

@@ -17,6 +17,8 @@ use kafka_protocol::messages::RequestHeader;
 use kafka_protocol::protocol::{Request, StrBytes};
 use tokio::sync::mpsc;
 
+use crate::memory::Reservation;
+
 use super::sasl::{Authenticator, Session};
 use super::shape::Shaped;
 use super::{Address, BrokerId, Cluster, KafkaError, Tls, tls};
@@ -204,20 +206,33 @@ impl Connection {
         version: i16,
     ) -> Result<PendingAnswer, KafkaError> {
         let bytes = message::encode(&self.address, &self.client_id, request, version)?;
-        self.send_chunks::<R>(vec![bytes]).await
+        self.send_chunks::<R>(vec![bytes], None).await
+    }
+
+    /// Sends a request whose answer is read into `memory`.
+    pub(super) async fn send_for<R: Request>(
+        &self,
+        request: &R,
+        version: i16,
+        memory: Reservation,
+    ) -> Result<PendingAnswer, KafkaError> {
+        let bytes = message::encode(&self.address, &self.client_id, request, version)?;
+        self.send_chunks::<R>(vec![bytes], Some(memory)).await
     }
 
     pub(super) fn header<R: Request>(&self, version: i16) -> RequestHeader {
         message::header::<R>(&self.client_id, version)
     }
 
-    /// Sends chunks as one request; they begin with a request header, whose correlation id is filled in.
+    /// Sends chunks as one request; they begin with a request header, whose correlation id is filled in. The answer is read
+    /// into `memory`, if there is some.
     pub(super) async fn send_chunks<R: Request>(
         &self,
         chunks: Vec<Bytes>,
+        memory: Option<Reservation>,
     ) -> Result<PendingAnswer, KafkaError> {
         let api = api_name::<R>();
-        let (outbound, pending) = Outbound::new(&self.address, api, chunks);
+        let (outbound, pending) = Outbound::new(&self.address, api, chunks, memory);
         let sent = self.requests.send(outbound).await;
         let closed = |_| {
             let source = io::ErrorKind::ConnectionAborted.into();

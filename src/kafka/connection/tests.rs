@@ -180,7 +180,7 @@ async fn a_broker_that_does_not_read_is_given_up() {
     let large = Bytes::from(vec![0; 1 << 16]);
     let bytes = message::encode(NAME, &connection.client_id, &request, version).unwrap();
     let pending = connection
-        .send_chunks::<MetadataRequest>(vec![bytes, large])
+        .send_chunks::<MetadataRequest>(vec![bytes, large], None)
         .await
         .unwrap();
     let error = pending.receive().await.unwrap_err();
@@ -256,7 +256,9 @@ async fn payloads_are_written_whole_behind_their_header() {
         Bytes::from_static(b"three"),
     ];
     let expected = [b"one".as_slice(), &[b'2'; 5_000], b"three"].concat();
-    let pending = connection.send_chunks::<MetadataRequest>(chunks).await;
+    let pending = connection
+        .send_chunks::<MetadataRequest>(chunks, None)
+        .await;
     pending.unwrap().receive().await.unwrap();
     assert_eq!(received.await.unwrap(), expected);
 }

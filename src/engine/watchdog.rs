@@ -1,0 +1,203 @@
+//! The watchdog above a run: when nothing has moved until the deadline, it ends the run and says what was waited for.
+//!
+//! It is a second net. Every wait has a bound of its own, or is told to the watchdog as one that has.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::kafka::BrokerId;
+use crate::memory::RunMemory;
+
+use super::{EngineError, Progress};
+
+/// What a part of a run waits for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Wait {
+    /// Memory of the budget.
+    Memory,
+    /// A connection to a broker.
+    Connection(BrokerId),
+    /// An answer of a leader, which is asked for this partition among others.
+    Leader(BrokerId, String),
+    /// Somebody to lead these partitions.
+    Leadership(String),
+    /// A file system or an object store, for this purpose.
+    Repository(&'static str),
+    /// What is behind this step of the run itself.
+    Step(&'static str),
+    /// The other cluster, for this purpose.
+    Target(&'static str),
+    /// Something that ends by itself: a rate limit, an idle log, an open transaction of the source.
+    Bounded,
+}
+
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory => f.write_str("memory"),
+            Self::Connection(broker) => write!(f, "a connection to broker {broker}"),
+            Self::Leader(broker, partition) => {
+                write!(f, "an answer of broker {broker}, the leader of {partition}")
+            }
+            Self::Leadership(partitions) => write!(f, "a leader of {partitions}"),
+            Self::Repository(purpose) => write!(f, "the repository, {purpose}"),
+            Self::Step(step) => f.write_str(step),
+            Self::Target(purpose) => write!(f, "the target, {purpose}"),
+            Self::Bounded => f.write_str("something that ends by itself"),
+        }
+    }
+}
+
+/// What the parts of one run tell its watchdog. Clones are of the same run.
+#[derive(Debug, Clone)]
+pub struct Watchdog(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    moved_at: Instant,
+    next: u64,
+    waits: BTreeMap<u64, Wait>,
+}
+
+/// A wait that goes on until this is dropped.
+#[derive(Debug)]
+pub struct Waiting<'a> {
+    watchdog: &'a Watchdog,
+    number: u64,
+}
+
+impl Default for Watchdog {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Watchdog {
+    /// A run that begins now.
+    pub fn new() -> Self {
+        Self(Arc::new(Mutex::new(State {
+            moved_at: Instant::now(),
+            next: 0,
+            waits: BTreeMap::new(),
+        })))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something moved.
+    pub fn moved(&self) {
+        self.state().moved_at = Instant::now();
+    }
+
+    /// How long nothing has moved.
+    pub fn idle(&self) -> Duration {
+        self.state().moved_at.elapsed()
+    }
+
+    /// A wait begins.
+    pub fn waits(&self, wait: Wait) -> Waiting<'_> {
+        let mut state = self.state();
+        let number = state.next;
+        state.next += 1;
+        state.waits.insert(number, wait);
+        Waiting {
+            watchdog: self,
+            number,
+        }
+    }
+
+    /// Runs `work`, which fails as [`EngineError::Stalled`] when nothing has moved for `deadline`. `memory` is the run's:
+    /// while it waits for other runs that move, its clock stands still.
+    pub async fn over<T>(
+        &self,
+        deadline: Duration,
+        memory: &RunMemory,
+        work: impl Future<Output = Result<T, EngineError>>,
+    ) -> Result<T, EngineError> {
+        self.moved();
+        tokio::select! {
+            biased;
+            result = work => result,
+            stalled = self.stalled(deadline, memory) => Err(stalled),
+        }
+    }
+
+    async fn stalled(&self, deadline: Duration, memory: &RunMemory) -> EngineError {
+        loop {
+            let due = self.state().moved_at + deadline;
+            if Instant::now() < due {
+                tokio::time::sleep_until(due).await;
+                continue;
+            }
+            let waits = self.waited_for();
+            let others_moved = || {
+                let moved_at = memory.others_moved_at();
+                moved_at.is_some_and(|moved_at| moved_at.elapsed() < deadline)
+            };
+            if waits.contains(&Wait::Bounded) || (waits.contains(&Wait::Memory) && others_moved()) {
+                self.moved();
+                continue;
+            }
+            return EngineError::Stalled {
+                what: "the run".to_owned(),
+                seconds: self.idle().as_secs(),
+                last: self.describe(&waits, memory),
+            };
+        }
+    }
+
+    fn waited_for(&self) -> Vec<Wait> {
+        let mut waits: Vec<Wait> = self.state().waits.values().cloned().collect();
+        waits.sort();
+        waits.dedup();
+        waits
+    }
+
+    fn describe(&self, waits: &[Wait], memory: &RunMemory) -> String {
+        let (held, by_others) = memory.usage();
+        let named = waits.iter().take(3).map(|wait| match wait {
+            Wait::Memory => {
+                format!("memory ({held} bytes are in use, {by_others} of them by other runs)")
+            }
+            wait => wait.to_string(),
+        });
+        let named: Vec<String> = named.collect();
+        match waits.len().saturating_sub(named.len()) {
+            0 if named.is_empty() => "it does not say what it waits for".to_owned(),
+            0 => format!("it waits for {}", named.join(", ")),
+            more => format!("it waits for {} and {more} more", named.join(", ")),
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.watchdog.state().waits.remove(&self.number);
+    }
+}
+
+/// Progress that the watchdog sees too.
+pub struct WatchedProgress {
+    /// Who is told.
+    pub progress: Arc<dyn Progress>,
+    /// The run's watchdog.
+    pub watchdog: Watchdog,
+}
+
+impl Progress for WatchedProgress {
+    fn planned(&self, offsets: u64) {
+        self.watchdog.moved();
+        self.progress.planned(offsets);
+    }
+
+    fn advanced(&self, offsets: u64, bytes: u64) {
+        self.watchdog.moved();
+        self.progress.advanced(offsets, bytes);
+    }
+}
