@@ -24,7 +24,7 @@ pub(super) struct Loaded {
     /// The batch.
     pub batch: Outgoing,
     /// Given back when the target has acknowledged it.
-    _memory: OwnedSemaphorePermit,
+    pub memory: OwnedSemaphorePermit,
 }
 
 /// One source partition, and what is still to be read of it.
@@ -348,12 +348,6 @@ impl Lanes {
             .of_target
             .get(batch.target)
             .and_then(|lane| self.senders.get(*lane));
-        lane.is_some_and(|lane| {
-            lane.send(Loaded {
-                batch,
-                _memory: memory,
-            })
-            .is_ok()
-        })
+        lane.is_some_and(|lane| lane.send(Loaded { batch, memory }).is_ok())
     }
 }
