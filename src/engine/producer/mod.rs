@@ -4,7 +4,7 @@
 //! A partition has up to five batches in flight, at most one of them in a request; a leader has one connection, and up to five
 //! requests in flight. What fails in passing is sent again in order, with the same sequence numbers, when nothing of its
 //! partition is in flight any more: a broker recognises a repeat of the last five batches and answers with their first offset
-//! (KIP-98).
+//! (KIP-98). Acknowledgements are returned in the order of each partition, whatever the order of the answers.
 
 mod brokers;
 mod error;
@@ -167,7 +167,7 @@ impl<B: Brokers, N, M> Producer<B, N, M> {
         Ok(())
     }
 
-    /// Waits for what comes next: the batches that it acknowledged. None when nothing is in
+    /// Waits for what comes next: the batches that it acknowledged, in the order of each partition. None when nothing is in
     /// flight. It may be cancelled at any time.
     pub async fn next(
         &mut self,
@@ -343,19 +343,10 @@ impl<B: Brokers, N, M> Producer<B, N, M> {
                     base_offset,
                     ..
                 }) => {
-                    let key = queue.key.clone();
-                    let outcome = queue.acknowledge(number, base_offset);
+                    queue.acknowledge(number, base_offset);
                     self.moved_at = Instant::now();
                     self.last_error = None;
-                    if let Some(outcome) = outcome {
-                        self.unacknowledged = self.unacknowledged.saturating_sub(1);
-                        let batch = outcome.map_err(|diverged| ProduceError::Diverged {
-                            key,
-                            expected: diverged.expected,
-                            found: diverged.found,
-                        })?;
-                        acknowledged.push((partition, batch));
-                    }
+                    self.pop_acknowledged(partition, &mut acknowledged)?;
                 }
                 Some(ProducedPartition {
                     error: Some(code),
@@ -382,6 +373,26 @@ impl<B: Brokers, N, M> Producer<B, N, M> {
         }
     }
 
+    fn pop_acknowledged(
+        &mut self,
+        partition: PartitionIndex,
+        acknowledged: &mut Vec<(PartitionIndex, Acknowledged<N>)>,
+    ) -> Result<(), ProduceError<N>> {
+        let Some(queue) = self.queues.get_mut(partition.0) else {
+            return Ok(());
+        };
+        while let Some(outcome) = queue.pop_acknowledged() {
+            self.unacknowledged = self.unacknowledged.saturating_sub(1);
+            let batch = outcome.map_err(|diverged| ProduceError::Diverged {
+                key: queue.key.clone(),
+                expected: diverged.expected,
+                found: diverged.found,
+            })?;
+            acknowledged.push((partition, batch));
+        }
+        Ok(())
+    }
+
     fn refused(
         &mut self,
         partition: PartitionIndex,
@@ -396,9 +407,7 @@ impl<B: Brokers, N, M> Producer<B, N, M> {
         let is_failing = queue.is_failing();
         let bytes = queue.bytes(number);
         match Refusal::from_code(code, said, &queue.key, bytes, is_failing) {
-            Refusal::InPassing(error) if ends => {
-                Err(EngineError::Kafka(error).into())
-            }
+            Refusal::InPassing(error) if ends => Err(EngineError::Kafka(error).into()),
             Refusal::InPassing(error) => {
                 queue.fail(number);
                 self.last_error = Some(error);

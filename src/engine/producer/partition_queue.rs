@@ -87,8 +87,7 @@ struct Entry<N, M> {
     records: u32,
     bytes: u64,
     expected_offset: Option<Offset>,
-    /// None once it is acknowledged.
-    note: Option<N>,
+    note: N,
     /// None once it is acknowledged.
     sealed: Option<Sealed<M>>,
     place: Place,
@@ -167,7 +166,7 @@ impl<N, M> PartitionQueue<N, M> {
             records: batch.records,
             bytes: (batch.header.len() + batch.payload.len()) as u64,
             expected_offset: batch.expected_offset,
-            note: Some(batch.note),
+            note: batch.note,
             sealed: Some(Sealed {
                 header: batch.header,
                 payload: batch.payload,
@@ -232,15 +231,26 @@ impl<N, M> PartitionQueue<N, M> {
     }
 
     /// Takes an acknowledgement in, and gives the memory of the batch back.
-    pub fn acknowledge(
-        &mut self,
-        number: BatchNumber,
-        base_offset: Offset,
-    ) -> Option<Result<Acknowledged<N>, Diverged>> {
-        let entry = self.entry_mut(number)?;
+    pub fn acknowledge(&mut self, number: BatchNumber, base_offset: Offset) {
+        let Some(entry) = self.entry_mut(number) else {
+            return;
+        };
         entry.place = Place::At(base_offset);
         entry.sealed = None;
-        let acknowledged = match entry.expected_offset {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.window = IN_FLIGHT;
+        self.failures = 0;
+    }
+
+    /// The next batch, in order, that is acknowledged, as are all before it.
+    pub fn pop_acknowledged(&mut self) -> Option<Result<Acknowledged<N>, Diverged>> {
+        let is_acknowledged = |entry: &mut Entry<N, M>| matches!(entry.place, Place::At(_));
+        let entry = self.entries.pop_front_if(is_acknowledged)?;
+        self.first += 1;
+        let Place::At(base_offset) = entry.place else {
+            return None;
+        };
+        Some(match entry.expected_offset {
             Some(expected) if expected != base_offset => Err(Diverged {
                 expected,
                 found: base_offset,
@@ -249,17 +259,9 @@ impl<N, M> PartitionQueue<N, M> {
                 base_offset,
                 records: entry.records,
                 bytes: entry.bytes,
-                note: entry.note.take()?,
+                note: entry.note,
             }),
-        };
-        self.in_flight = self.in_flight.saturating_sub(1);
-        self.window = IN_FLIGHT;
-        self.failures = 0;
-        let is_acknowledged = |entry: &mut Entry<N, M>| matches!(entry.place, Place::At(_));
-        while self.entries.pop_front_if(is_acknowledged).is_some() {
-            self.first += 1;
-        }
-        Some(acknowledged)
+        })
     }
 
     /// Takes in that a batch failed: it waits to be sent again.
@@ -284,7 +286,7 @@ impl<N, M> PartitionQueue<N, M> {
     /// Takes a batch out, with what the caller noted for it.
     pub fn take_note(&mut self, number: BatchNumber) -> Option<N> {
         let index = usize::try_from(number.0.checked_sub(self.first)?).ok()?;
-        self.entries.remove(index)?.note
+        self.entries.remove(index).map(|entry| entry.note)
     }
 
     /// The size of a batch.

@@ -73,6 +73,21 @@ async fn begin(producer: &mut TestProducer, brokers: &ScriptedBrokers) {
 }
 
 #[tokio::test(start_paused = true)]
+async fn acknowledgements_are_returned_in_the_order_of_the_partition() {
+    let (mut producer, brokers) = producer(1, Mode::Idempotent);
+    begin(&mut producer, &brokers).await;
+    push(&mut producer, 0, 1);
+    push(&mut producer, 0, 2);
+    send(&mut producer).await;
+    let (first, second) = (brokers.asked(), brokers.asked());
+    second.acknowledge();
+    assert_eq!(next(&mut producer).await, [0; 0]);
+    first.acknowledge();
+    assert_eq!(next(&mut producer).await, [1, 2]);
+    assert!(producer.is_idle());
+}
+
+#[tokio::test(start_paused = true)]
 async fn memory_is_given_back_with_the_acknowledgement_in_whatever_order() {
     let (mut producer, brokers) = producer(1, transactional());
     let memory = Arc::new(());

@@ -24,6 +24,8 @@ pub(super) struct PartitionState {
     offsets: Option<(Offset, Offset)>,
     /// Where groups' offsets lie in it.
     positions: Positions,
+    /// Whether offsets were taken that no batch of this restore got.
+    has_other_producer: bool,
 }
 
 /// What lies in the target already, as its digest.
@@ -48,6 +50,7 @@ impl PartitionState {
             bytes: 0,
             offsets: None,
             positions: Positions::default(),
+            has_other_producer: false,
             target,
         }
     }
@@ -109,10 +112,11 @@ impl PartitionState {
     /// Takes an acknowledgement in.
     pub fn acknowledged(&mut self, batch: &Acknowledged<Vec<Placed>>) {
         let (expected, base_offset) = (self.end(), batch.base_offset);
-        if self.offsets.is_some() && base_offset != expected {
+        if self.offsets.is_some() && base_offset != expected && !self.has_other_producer {
+            self.has_other_producer = true;
             let partition = &self.target.key;
             tracing::warn!(
-                "somebody else writes to the target: a batch for {partition} got offset {base_offset}, not {expected}"
+                "another producer is writing to the target: a batch for {partition} got offset {base_offset}, not {expected}"
             );
         }
         self.add(&batch.note, base_offset, batch.records, batch.bytes);
@@ -147,5 +151,47 @@ impl PartitionState {
             content: self.content,
             positions: self.positions,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::{BrokerId, ProducerIdentity, TopicPartition};
+    use crate::record::{LeaderEpoch, PartitionId, ProducerId};
+
+    fn acknowledged(base_offset: i64) -> Acknowledged<Vec<Placed>> {
+        Acknowledged {
+            base_offset: Offset(base_offset),
+            records: 10,
+            bytes: 100,
+            note: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn another_producer_is_noticed_where_offsets_are_missing_and_only_there() {
+        let target = TargetPartition {
+            key: TopicPartition {
+                topic: "orders".into(),
+                partition: PartitionId(0),
+            },
+            leader: BrokerId(1),
+            leader_epoch: LeaderEpoch(0),
+            start: Offset(500),
+            end: Offset(500),
+            producer: ProducerIdentity {
+                producer_id: ProducerId(1),
+                producer_epoch: 0,
+            },
+            judged: Default::default(),
+        };
+        let mut partition = PartitionState::new(target, None, false);
+        for base_offset in [500, 510, 520] {
+            partition.acknowledged(&acknowledged(base_offset));
+        }
+        assert!(!partition.has_other_producer);
+        partition.acknowledged(&acknowledged(531));
+        assert!(partition.has_other_producer);
     }
 }
