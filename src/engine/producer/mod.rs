@@ -27,8 +27,8 @@ use tokio::time::Instant;
 use crate::engine::EngineError;
 use crate::engine::rate::RateLimiter;
 use crate::kafka::{
-    BrokerId, ErrorCode, KafkaError, Metadata, ProduceRequest, ProducedPartition, ProducerIdentity,
-    TopicPartition,
+    BrokerId, ErrorCode, FailureClock, KafkaError, Metadata, ProduceRequest, ProducedPartition,
+    ProducerIdentity, TopicPartition,
 };
 use crate::record::ProducerStamp;
 
@@ -74,7 +74,7 @@ pub(super) struct Producer<B: Brokers, N, M> {
     is_finding_leaders: bool,
     events: FuturesUnordered<BoxFuture<'static, Event<B::Connection>>>,
     unacknowledged: usize,
-    moved_at: Instant,
+    failing: FailureClock,
     last_error: Option<KafkaError>,
 }
 
@@ -106,7 +106,7 @@ impl<B: Brokers, N, M> Producer<B, N, M> {
             is_finding_leaders: false,
             events: FuturesUnordered::new(),
             unacknowledged: 0,
-            moved_at: Instant::now(),
+            failing: FailureClock::default(),
             last_error: None,
         }
     }
@@ -242,7 +242,9 @@ impl<B: Brokers, N, M> Producer<B, N, M> {
             leader.sent(*last);
         }
         if let Some(limiter) = &self.limiter {
+            let paused_at = Instant::now();
             limiter.moved(bytes, records).await;
+            self.failing.paused(paused_at.elapsed());
         }
         ProduceRequest {
             transactional_id: match &self.mode {
@@ -344,7 +346,7 @@ impl<B: Brokers, N, M> Producer<B, N, M> {
                     ..
                 }) => {
                     queue.acknowledge(number, base_offset);
-                    self.moved_at = Instant::now();
+                    self.failing.succeeded();
                     self.last_error = None;
                     self.pop_acknowledged(partition, &mut acknowledged)?;
                 }
@@ -410,6 +412,7 @@ impl<B: Brokers, N, M> Producer<B, N, M> {
             Refusal::InPassing(error) if ends => Err(EngineError::Kafka(error).into()),
             Refusal::InPassing(error) => {
                 queue.fail(number);
+                self.failing.failed();
                 self.last_error = Some(error);
                 Ok(())
             }
@@ -427,6 +430,7 @@ impl<B: Brokers, N, M> Producer<B, N, M> {
         if self.is_transactional() || !error.is_transient() {
             return Err(EngineError::Kafka(error).into());
         }
+        self.failing.failed();
         self.last_error = Some(error);
         Ok(())
     }

@@ -22,7 +22,7 @@ impl<B: Brokers, N, M> Producer<B, N, M> {
             return Ok(());
         }
         let retry = self.brokers.retry();
-        if self.moved_at.elapsed() > retry.deadline {
+        if self.failing.elapsed() > retry.deadline {
             return Err(self.stalled());
         }
         let partitions: Vec<_> = std::mem::take(&mut self.without_leader)
@@ -94,7 +94,7 @@ impl<B: Brokers, N, M> Producer<B, N, M> {
         };
         EngineError::Stalled {
             what: format!("{}{more}", names.join(", ")),
-            seconds: self.moved_at.elapsed().as_secs(),
+            seconds: self.failing.elapsed().as_secs(),
             last: format!("{}{}", self.why(), self.size_hint()),
         }
     }

@@ -328,6 +328,23 @@ async fn a_broken_connection_is_replaced_once_however_many_requests_it_took_alon
 }
 
 #[tokio::test(start_paused = true)]
+async fn time_without_anything_to_do_does_not_count_towards_the_deadline() {
+    let (mut producer, brokers) = producer(1, Mode::Idempotent);
+    begin(&mut producer, &brokers).await;
+    let deadline = Retry::default().deadline;
+    tokio::time::sleep(deadline * 2).await;
+    push(&mut producer, 0, 1);
+    send(&mut producer).await;
+    brokers.asked().disconnect();
+    next(&mut producer).await;
+    producer.send().await.unwrap();
+    next(&mut producer).await;
+    send(&mut producer).await;
+    brokers.asked().acknowledge();
+    assert_eq!(next(&mut producer).await, [1]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn failures_without_a_success_end_at_the_deadline_with_the_last_of_them() {
     let (mut producer, brokers) = producer(5, Mode::Idempotent);
     for partition in 0..5 {
