@@ -15,6 +15,8 @@ mod refusal;
 #[cfg(test)]
 mod scripted;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -402,18 +404,20 @@ impl<B: Brokers, N, M> Producer<B, N, M> {
         code: ErrorCode,
         said: Option<&str>,
     ) -> Result<(), ProduceError<N>> {
-        let ends = self.is_transactional();
         let Some(queue) = self.queues.get_mut(partition.0) else {
             return Ok(());
         };
-        let is_failing = queue.is_failing();
+        let is_behind_another = queue.is_behind_another(number);
         let bytes = queue.bytes(number);
-        match Refusal::from_code(code, said, &queue.key, bytes, is_failing) {
-            Refusal::InPassing(error) if ends => Err(EngineError::Kafka(error).into()),
+        match Refusal::from_code(code, said, &queue.key, bytes, is_behind_another) {
             Refusal::InPassing(error) => {
                 queue.fail(number);
+                self.tolerate(error)
+            }
+            Refusal::Behind(error) => {
+                queue.fail(number);
                 self.failing.failed();
-                self.last_error = Some(error);
+                self.last_error.get_or_insert(error);
                 Ok(())
             }
             Refusal::Batch(why) => Err(match queue.take_note(number) {

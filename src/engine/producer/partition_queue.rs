@@ -278,9 +278,9 @@ impl<N, M> PartitionQueue<N, M> {
         self.health = Health::Failing;
     }
 
-    /// Whether a batch failed that is not sent again yet.
-    pub fn is_failing(&self) -> bool {
-        self.health == Health::Failing
+    /// Whether a batch in front of this one is not acknowledged.
+    pub fn is_behind_another(&self, number: BatchNumber) -> bool {
+        number.0 > self.first
     }
 
     /// Takes a batch out, with what the caller noted for it.

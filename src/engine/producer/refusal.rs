@@ -7,6 +7,8 @@ use crate::kafka::{ErrorCode, KafkaError, TopicPartition};
 pub(super) enum Refusal {
     /// The same batch may be accepted later.
     InPassing(KafkaError),
+    /// A batch in front of it, which is not acknowledged, failed: both are to be sent again.
+    Behind(KafkaError),
     /// This batch is never accepted, others may be.
     Batch(String),
     /// The producer cannot go on.
@@ -16,19 +18,21 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
-    /// What `code` means for a batch of `bytes` bytes; `said` is the broker's own message. Where its partition `is_failing`, a
-    /// batch behind the one that failed is out of order: both are sent again.
+    /// What `code` means for a batch of `bytes` bytes; `said` is the broker's own message. `is_behind_another` says whether a
+    /// batch in front of it is not acknowledged. The answers of the two may be handled in any order.
     pub fn from_code(
         code: ErrorCode,
         said: Option<&str>,
         key: &TopicPartition,
         bytes: u64,
-        is_failing: bool,
+        is_behind_another: bool,
     ) -> Self {
         let error = KafkaError::for_topic(code, "WRITE", &key.topic);
-        let is_out_of_order = code == ErrorCode::OutOfOrderSequenceNumber;
-        if error.is_transient() || (is_out_of_order && is_failing) {
+        if error.is_transient() {
             return Self::InPassing(error);
+        }
+        if code == ErrorCode::OutOfOrderSequenceNumber && is_behind_another {
+            return Self::Behind(error);
         }
         if error.is_fenced() || matches!(error, KafkaError::Authorization { .. }) {
             return Self::Rights(error);
@@ -58,12 +62,12 @@ mod tests {
     use super::*;
     use crate::record::PartitionId;
 
-    fn refusal(code: ErrorCode, is_failing: bool) -> Refusal {
+    fn refusal(code: ErrorCode, is_behind_another: bool) -> Refusal {
         let key = TopicPartition {
             topic: "orders".into(),
             partition: PartitionId(3),
         };
-        Refusal::from_code(code, Some("why"), &key, 2_000_000, is_failing)
+        Refusal::from_code(code, Some("why"), &key, 2_000_000, is_behind_another)
     }
 
     #[test]
@@ -87,9 +91,9 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_behind_one_that_failed_may_be_out_of_order() {
+    fn a_batch_behind_one_that_is_not_acknowledged_may_be_out_of_order() {
         let code = ErrorCode::OutOfOrderSequenceNumber;
-        assert!(matches!(refusal(code, true), Refusal::InPassing(_)));
+        assert!(matches!(refusal(code, true), Refusal::Behind(_)));
         assert!(matches!(refusal(code, false), Refusal::Producer(_)));
     }
 

@@ -194,6 +194,38 @@ async fn what_failed_is_repeated_in_order_when_nothing_of_it_is_in_flight() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_batch_out_of_order_is_repeated_even_when_its_answer_is_handled_first() {
+    let (mut producer, brokers) = producer(1, Mode::Idempotent);
+    begin(&mut producer, &brokers).await;
+    push(&mut producer, 0, 1);
+    push(&mut producer, 0, 2);
+    send(&mut producer).await;
+    let (first, second) = (brokers.asked(), brokers.asked());
+    second.refuse(ErrorCode::OutOfOrderSequenceNumber);
+    next(&mut producer).await;
+    first.refuse(ErrorCode::NotEnoughReplicas);
+    next(&mut producer).await;
+    producer.send().await.unwrap();
+    next(&mut producer).await;
+    send(&mut producer).await;
+    assert_eq!(brokers.script().asked.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transaction_ends_with_the_failure_in_front_not_with_the_batch_behind_it() {
+    let (mut producer, brokers) = producer(1, transactional());
+    push(&mut producer, 0, 1);
+    push(&mut producer, 0, 2);
+    send(&mut producer).await;
+    let (first, second) = (brokers.asked(), brokers.asked());
+    second.refuse(ErrorCode::OutOfOrderSequenceNumber);
+    assert_eq!(next(&mut producer).await, [0; 0]);
+    first.refuse(ErrorCode::NotEnoughReplicas);
+    let error = producer.next().await.unwrap().unwrap_err();
+    assert!(EngineError::from(error).is_transient());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refused_batch_is_told_with_the_callers_note() {
     for mode in [Mode::Idempotent, transactional()] {
         let (mut producer, brokers) = producer(1, mode);
