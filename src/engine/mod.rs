@@ -12,6 +12,7 @@ pub mod export;
 mod extents;
 pub mod groups;
 pub mod mirror;
+mod producer;
 mod progress;
 pub mod rate;
 pub mod reader;

@@ -40,5 +40,5 @@ pub use metadata::{
 };
 pub use offsets::{ListedOffset, OffsetSpec};
 pub use produce::{PendingProduce, ProduceBatch, ProduceRequest, ProducedPartition};
-pub use retry::Retry;
+pub use retry::{FailureClock, Retry};
 pub use transactions::TransactionalProducer;

@@ -88,6 +88,37 @@ impl Retry {
     }
 }
 
+/// How long nothing but failures has been seen: counted from the first failure after the last success, so that time in which there
+/// was nothing to do does not count.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct FailureClock {
+    since: Option<Instant>,
+}
+
+impl FailureClock {
+    /// Takes note of a failure.
+    pub fn failed(&mut self) {
+        self.since.get_or_insert_with(Instant::now);
+    }
+
+    /// Takes note of a success.
+    pub fn succeeded(&mut self) {
+        self.since = None;
+    }
+
+    /// Leaves out a pause that was taken for another reason.
+    pub fn paused(&mut self, pause: Duration) {
+        if let Some(since) = &mut self.since {
+            *since += pause;
+        }
+    }
+
+    /// The time since the first failure; zero after a success.
+    pub fn elapsed(&self) -> Duration {
+        self.since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+}
+
 /// The answers of one round; where some failed in passing, the first such error, for all to be asked again.
 pub(super) fn settled<K: Ord, V>(
     mut answers: BTreeMap<K, Result<V, KafkaError>>,

@@ -31,4 +31,4 @@ pub use error::RecordError;
 pub use murmur2::{murmur2, partition_for_key};
 pub use rebuild::{BatchBuilder, Numbering, Rebuild, rebuild};
 pub use records::{Headers, OpenBatch, RecordRef, Records};
-pub use stamp::{ProducerStamp, next_sequence, restamp, restamp_in_transaction};
+pub use stamp::{ProducerStamp, next_sequence, restamp, restamp_in_transaction, stamp_of_header};

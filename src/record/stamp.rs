@@ -75,6 +75,21 @@ fn restamped(
     Ok(new)
 }
 
+/// The stamp that a header holds.
+pub fn stamp_of_header(header: &[u8; HEADER_LEN]) -> ProducerStamp {
+    ProducerStamp {
+        producer_id: ProducerId(i64::from_be_bytes(field(header, 43))),
+        producer_epoch: i16::from_be_bytes(field(header, 51)),
+        base_sequence: i32::from_be_bytes(field(header, 53)),
+    }
+}
+
+/// Reads a field of a header.
+fn field<const N: usize>(header: &[u8; HEADER_LEN], at: usize) -> [u8; N] {
+    let field = header.get(at..).and_then(|rest| rest.first_chunk());
+    field.copied().unwrap_or([0; N])
+}
+
 /// Writes a field of a header.
 pub(super) fn put<const N: usize>(header: &mut [u8; HEADER_LEN], at: usize, field: [u8; N]) {
     if let Some(place) = header.get_mut(at..at + N) {
@@ -106,7 +121,9 @@ mod tests {
                 producer_epoch: 1,
                 base_sequence: 42,
             };
-            let mut stamped = restamp(&batch, &stamp).unwrap().to_vec();
+            let header = restamp(&batch, &stamp).unwrap();
+            assert_eq!(stamp_of_header(&header), stamp);
+            let mut stamped = header.to_vec();
             stamped.extend_from_slice(batch.payload());
             let (stamped, _) = BatchRef::parse(&stamped).unwrap();
             stamped.verify_crc().unwrap();

@@ -110,7 +110,7 @@ fn records_without_keys_come_back_although_the_topic_became_compacted_later() {
         1,
         &[
             "keyless.compacted-0 refused a batch",
-            "restore into a new topic",
+            "write to a topic that is not compacted",
         ],
     );
     assert_eq!(scene.client.watermarks("keyless.compacted", 0), (0, 0));

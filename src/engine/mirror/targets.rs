@@ -1,13 +1,14 @@
 //! Between what a session copies: partitions of the source, and partitions of the target that their records go to.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::engine::EngineError;
-use crate::kafka::{BrokerId, Client, KafkaError, TopicPartition, Topics};
+use crate::engine::producer::{PartitionIndex, TargetLeader};
+use crate::kafka::{Client, KafkaError, PartitionMetadata, TopicPartition, Topics};
 use crate::record::{LeaderEpoch, Offset, PartitionId, ProducerId, RecordError};
 
 use super::plan::MirrorPlan;
-use super::prepare::{Destination, Ready};
+use super::prepare::Destination;
 use super::progress::Note;
 use super::state::{Advance, PartitionState};
 
@@ -35,30 +36,13 @@ impl Origin {
     }
 }
 
-/// One partition of the target.
-pub(super) struct Sink {
-    pub key: TopicPartition,
-    pub leader: BrokerId,
-    pub sequence: i32,
-    pub queue: VecDeque<Queued>,
-    pub in_flight: usize,
-    /// Whether it belongs to the transaction.
-    pub is_added: bool,
-}
-
-/// A batch that waits to be sent.
-pub(super) struct Queued {
-    /// The place of the partition of the source that it is of.
-    pub slot: usize,
-    pub ready: Ready,
-}
-
 /// All of a session.
 pub(super) struct Targets {
     /// By the partition's place in the session's table; none for those that stand still.
     pub origins: Vec<Option<Origin>>,
-    pub sinks: Vec<Sink>,
-    places: HashMap<TopicPartition, usize>,
+    /// Partitions of the target, by their place in the producer.
+    pub leaders: Vec<TargetLeader>,
+    places: HashMap<TopicPartition, PartitionIndex>,
     /// The topic for dead letters, and how many partitions it has.
     dead_letters: Option<(String, u32)>,
 }
@@ -77,28 +61,25 @@ impl Targets {
         let metadata = client.metadata_now(Topics::Named(&names)).await?;
         let mut targets = Self {
             origins: origins(plan, producer_id),
-            sinks: Vec::new(),
+            leaders: Vec::new(),
             places: HashMap::new(),
             dead_letters: None,
         };
         for key in written(plan, &targets.origins) {
             let found = metadata.topics.get(&key.topic);
-            let leader = found.and_then(|found| found.partitions.get(&key.partition)?.leader);
-            let missing = || KafkaError::leaderless(&key.topic, key.partition);
-            let leader = leader.ok_or_else(missing)?;
-            targets.add(key, leader);
+            let found = found.and_then(|found| found.partitions.get(&key.partition));
+            targets.add(key, found)?;
         }
         if let Some(topic) = dead_letter_topic {
             let missing = || KafkaError::leaderless(topic, PartitionId(0));
             let found = metadata.topics.get(topic).ok_or_else(missing)?;
             let count = u32::try_from(found.partitions.len()).unwrap_or(u32::MAX);
             for (id, partition) in &found.partitions {
-                let leader = partition.leader.ok_or_else(missing)?;
                 let key = TopicPartition {
                     topic: topic.clone(),
                     partition: *id,
                 };
-                targets.add(key, leader);
+                targets.add(key, Some(partition))?;
             }
             if count == 0 {
                 return Err(missing());
@@ -108,16 +89,22 @@ impl Targets {
         Ok(targets)
     }
 
-    fn add(&mut self, key: TopicPartition, leader: BrokerId) {
-        self.places.insert(key.clone(), self.sinks.len());
-        self.sinks.push(Sink {
+    fn add(
+        &mut self,
+        key: TopicPartition,
+        found: Option<&PartitionMetadata>,
+    ) -> Result<(), KafkaError> {
+        let leader = found.and_then(|found| Some((found.leader?, found.leader_epoch)));
+        let missing = || KafkaError::leaderless(&key.topic, key.partition);
+        let (leader, leader_epoch) = leader.ok_or_else(missing)?;
+        self.places
+            .insert(key.clone(), PartitionIndex(self.leaders.len()));
+        self.leaders.push(TargetLeader {
             key,
             leader,
-            sequence: 0,
-            queue: VecDeque::new(),
-            in_flight: 0,
-            is_added: false,
+            leader_epoch,
         });
+        Ok(())
     }
 
     pub fn origin(&self, slot: usize) -> Option<&Origin> {
@@ -129,7 +116,7 @@ impl Targets {
     }
 
     /// Where a batch of a partition of the source goes.
-    pub fn sink(&mut self, slot: usize, destination: Destination) -> Option<&mut Sink> {
+    pub fn place(&self, slot: usize, destination: Destination) -> Option<PartitionIndex> {
         let same = &self.origin(slot)?.key;
         let key = match destination {
             Destination::Same => same.clone(),
@@ -147,7 +134,7 @@ impl Targets {
                 }
             }
         };
-        self.sinks.get_mut(*self.places.get(&key)?)
+        self.places.get(&key).copied()
     }
 }
 

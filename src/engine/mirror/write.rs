@@ -1,21 +1,17 @@
 //! Transactions, one after the other, each with batches and with the offsets of the source behind them. Whatever goes wrong ends the
 //! session.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, FutureExt};
-use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::engine::EngineError;
-use crate::kafka::{
-    BrokerId, Client, Connection, ErrorCode, KafkaError, OffsetSpec, ProduceBatch, ProduceRequest,
-    ProducedPartition, TopicPartition, TransactionalProducer,
-};
+use crate::engine::producer::{Acknowledged, Batch, Mode, PartitionIndex, ProduceError, Producer};
+use crate::kafka::{Client, OffsetSpec, TopicPartition, TransactionalProducer};
 use crate::record::{
-    BatchRef, HEADER_LEN, Offset, ProducerStamp, RecordError, next_sequence, restamp_in_transaction,
+    BatchRef, HEADER_LEN, Offset, ProducerStamp, RecordError, restamp_in_transaction,
 };
 
 use super::MirrorOptions;
@@ -26,13 +22,11 @@ use super::prepare::{Destination, Ready};
 use super::progress::Progress;
 use super::read::{Event, Piece};
 use super::state::{Advance, MirrorState, PartitionState, PartitionStatus};
-use super::targets::{Queued, Sink, Targets};
+use super::targets::Targets;
 
 /// A transaction ends when it holds so much, or is so old.
 const TRANSACTION_BYTES: u64 = 128 << 20;
 const TRANSACTION_AGE: Duration = Duration::from_millis(500);
-/// What an idempotent producer may have in flight (KIP-98).
-const IN_FLIGHT: usize = 5;
 /// A group forgets what it was not told for days (`offsets.retention.minutes`).
 const RECOMMIT_EVERY: Duration = Duration::from_secs(12 * 3600);
 /// How long a session that ends may take to abort what it had begun.
@@ -48,10 +42,8 @@ pub(super) enum Written {
     Refused(TopicPartition, String),
 }
 
-/// What a request holds of a partition of the target.
-struct Sent {
-    /// The partition's place among those of the target.
-    sink: usize,
+/// Where the records of a batch are from.
+struct Note {
     /// The place of the partition of the source.
     slot: usize,
     destination: Destination,
@@ -59,24 +51,17 @@ struct Sent {
     stretches: Vec<(Offset, u32)>,
 }
 
-/// An answer with what it was for.
-type Answer = (
-    BrokerId,
-    Vec<Sent>,
-    Result<Vec<ProducedPartition>, KafkaError>,
-);
-
 /// Writes what is read.
 pub(super) struct Writer<'a> {
-    client: &'a Client,
-    producer: TransactionalProducer,
+    transaction: TransactionalProducer,
+    producer: Producer<Client, Note, ()>,
     group: String,
     state: &'a MirrorState,
     positions: &'a Positions,
     targets: Targets,
-    connections: BTreeMap<BrokerId, Connection>,
-    requests: BTreeMap<BrokerId, usize>,
-    answers: FuturesUnordered<BoxFuture<'static, Answer>>,
+    /// Partitions of the target that belong to the transaction, and those that are to be added to it.
+    added: HashSet<PartitionIndex>,
+    to_add: Vec<PartitionIndex>,
     /// When the transaction got its first piece.
     began_at: Option<Instant>,
     bytes: u64,
@@ -91,25 +76,30 @@ pub(super) struct Writer<'a> {
 impl<'a> Writer<'a> {
     pub async fn new(
         client: &'a Client,
-        producer: TransactionalProducer,
+        transaction: TransactionalProducer,
         options: &MirrorOptions,
         plan: &MirrorPlan,
         state: &'a MirrorState,
         positions: &'a Positions,
         left: Option<u64>,
     ) -> Result<Self, EngineError> {
-        let producer_id = producer.identity().producer_id;
-        let find = || Targets::find(client, plan, producer_id);
+        let identity = transaction.identity();
+        let find = || Targets::find(client, plan, identity.producer_id);
+        let targets = client.retry().run(find).await?;
+        let id = transaction.transactional_id().to_owned();
+        let mut producer = Producer::new(client.clone(), Mode::Transactional { id }, None);
+        for leader in &targets.leaders {
+            producer.add_partition(leader.clone(), identity, 0);
+        }
         let mut writer = Self {
-            client,
-            targets: client.retry().run(find).await?,
+            targets,
+            transaction,
             producer,
             group: options.id(),
             state,
             positions,
-            connections: BTreeMap::new(),
-            requests: BTreeMap::new(),
-            answers: FuturesUnordered::new(),
+            added: HashSet::new(),
+            to_add: Vec::new(),
             began_at: None,
             bytes: 0,
             is_open: false,
@@ -119,18 +109,18 @@ impl<'a> Writer<'a> {
         };
         // With new keys a partition's records go everywhere: no offset stands for another one.
         if !plan.changes_keys {
-            writer.find_ends().await?;
+            writer.find_ends(client).await?;
         }
         Ok(writer)
     }
 
     /// What comes lies behind what the target's partitions hold now.
-    async fn find_ends(&mut self) -> Result<(), EngineError> {
+    async fn find_ends(&mut self, client: &Client) -> Result<(), EngineError> {
         let origins = self.targets.origins.iter().flatten();
         let wanted: Vec<_> = origins
             .map(|origin| (origin.key.clone(), OffsetSpec::Latest))
             .collect();
-        let mut ends = self.client.list_offsets(&wanted).await?;
+        let mut ends = client.list_offsets(&wanted).await?;
         for origin in self.targets.origins.iter().flatten() {
             if let (Some(Ok(end)), Some(advance)) = (ends.remove(&origin.key), &origin.advance) {
                 let landmarks = Landmarks::begin(advance.next, end.offset);
@@ -151,9 +141,12 @@ impl<'a> Writer<'a> {
         loop {
             // Nothing more may come into the target: what was read beyond is left.
             open &= self.left != Some(0);
-            self.send_all().await?;
+            self.add_partitions().await?;
+            if let Err(error) = self.producer.send().await {
+                return self.ended(error);
+            }
             let is_due = self.is_due() || !open;
-            if is_due && self.is_settled() {
+            if is_due && self.producer.is_idle() {
                 self.commit().await?;
                 if !open {
                     return Ok(Written::All);
@@ -165,11 +158,10 @@ impl<'a> Writer<'a> {
                 .map_or(self.recommit_at, |began| began + TRANSACTION_AGE);
             tokio::select! {
                 biased;
-                Some(answer) = self.answers.next(), if !self.answers.is_empty() => {
-                    if let Some(refused) = self.take_in(answer)? {
-                        return Ok(refused);
-                    }
-                }
+                Some(outcome) = self.producer.next(), if !self.producer.is_idle() => match outcome {
+                    Ok(acknowledged) => self.acknowledged(acknowledged),
+                    Err(error) => return self.ended(error),
+                },
                 event = incoming.recv(), if open && !is_due => match event {
                     Some(event) => self.hear(event)?,
                     None => open = false,
@@ -189,11 +181,6 @@ impl<'a> Writer<'a> {
             .began_at
             .is_some_and(|began| began.elapsed() >= TRANSACTION_AGE);
         is_old || self.bytes >= TRANSACTION_BYTES
-    }
-
-    /// Whether all that was read is acknowledged.
-    fn is_settled(&self) -> bool {
-        self.answers.is_empty() && self.targets.sinks.iter().all(|sink| sink.queue.is_empty())
     }
 
     /// Everything is committed again as it is.
@@ -261,135 +248,80 @@ impl<'a> Writer<'a> {
         origin.leader_epoch = piece.leader_epoch;
         for ready in piece.prepared.ready {
             self.bytes += ready.bytes.len() as u64;
-            let sink = self.targets.sink(piece.slot, ready.destination);
-            let sink = sink.ok_or(EngineError::Lost("a partition of the target"))?;
-            sink.queue.push_back(Queued {
-                slot: piece.slot,
-                ready,
-            });
+            self.enqueue_batch(piece.slot, ready)?;
         }
         Ok(())
     }
 
-    /// Sends as long as some leader may have another request.
-    async fn send_all(&mut self) -> Result<(), EngineError> {
-        let (mut added, mut leaders) = (Vec::new(), BTreeSet::new());
-        for sink in &mut self.targets.sinks {
-            if sink.queue.is_empty() {
-                continue;
-            }
-            leaders.insert(sink.leader);
-            if !std::mem::replace(&mut sink.is_added, true) {
-                added.push(sink.key.clone());
-            }
+    fn enqueue_batch(&mut self, slot: usize, ready: Ready) -> Result<(), EngineError> {
+        let place = self.targets.place(slot, ready.destination);
+        let place = place.ok_or(EngineError::Lost("a partition of the target"))?;
+        let header = stamped(&ready, &self.producer.stamp(place));
+        let header = header.map_err(|source| match self.targets.origin(slot) {
+            Some(origin) => origin.wrong_batch(source),
+            None => EngineError::Lost("a partition of the source"),
+        })?;
+        if self.added.insert(place) {
+            self.to_add.push(place);
         }
-        if !added.is_empty() {
-            self.is_open = true;
-            self.producer.add_partitions(&added).await?;
-        }
-        for leader in leaders {
-            while self.requests.get(&leader).copied().unwrap_or(0) < IN_FLIGHT
-                && self.send(leader).await?
-            {}
-        }
-        Ok(())
-    }
-
-    /// Sends one request with the next batch of every partition that `leader` leads; false when there is none.
-    async fn send(&mut self, leader: BrokerId) -> Result<bool, EngineError> {
-        let (mut batches, mut sent) = (Vec::new(), Vec::new());
-        let identity = self.producer.identity();
-        for (place, sink) in self.targets.sinks.iter_mut().enumerate() {
-            if sink.leader != leader || sink.in_flight >= IN_FLIGHT {
-                continue;
-            }
-            let Some(queued) = sink.queue.pop_front() else {
-                continue;
-            };
-            let stamp = ProducerStamp {
-                producer_id: identity.producer_id,
-                producer_epoch: identity.producer_epoch,
-                base_sequence: sink.sequence,
-            };
-            let batch = stamped(sink, &queued.ready, &stamp);
-            batches.push(batch.map_err(|source| EngineError::Batch {
-                topic: sink.key.topic.clone(),
-                partition: sink.key.partition,
-                offset: Offset(0),
-                source,
-            })?);
-            sink.sequence = next_sequence(sink.sequence, queued.ready.records);
-            sink.in_flight += 1;
-            sent.push(Sent {
-                sink: place,
-                slot: queued.slot,
-                destination: queued.ready.destination,
-                stretches: queued.ready.stretches,
-            });
-        }
-        if sent.is_empty() {
-            return Ok(false);
-        }
-        let request = ProduceRequest {
-            transactional_id: Some(self.producer.transactional_id().to_owned()),
-            acks: -1,
-            timeout: self.client.retry().patience() / 2,
-            batches,
+        let batch = Batch {
+            header,
+            payload: ready.bytes.slice(HEADER_LEN..),
+            records: ready.records,
+            expected_offset: None,
+            note: Note {
+                slot,
+                destination: ready.destination,
+                stretches: ready.stretches,
+            },
+            memory: (),
         };
-        let pending = self
-            .connection(leader)
-            .await?
-            .start_produce(request)
-            .await?;
-        *self.requests.entry(leader).or_default() += 1;
-        let answer = pending.receive().map(move |answer| (leader, sent, answer));
-        self.answers.push(answer.boxed());
-        Ok(true)
+        self.producer.enqueue(place, batch)
     }
 
-    async fn connection(&mut self, leader: BrokerId) -> Result<Connection, KafkaError> {
-        if let Some(connection) = self.connections.get(&leader) {
-            return Ok(connection.clone());
+    /// Adds the partitions that something waits for to the transaction.
+    async fn add_partitions(&mut self) -> Result<(), EngineError> {
+        let leaders = &self.targets.leaders;
+        let new = self.to_add.drain(..);
+        let new = new.filter_map(|place| Some(leaders.get(place.0)?.key.clone()));
+        let new: Vec<TopicPartition> = new.collect();
+        if !new.is_empty() {
+            self.is_open = true;
+            self.transaction.add_partitions(&new).await?;
         }
-        let connection = self.client.connection(leader).await?;
-        self.connections.insert(leader, connection.clone());
-        Ok(connection)
+        Ok(())
     }
 
-    /// Takes an answer in: what failed in passing ends the session, what is refused for good is told.
-    fn take_in(&mut self, (leader, sent, answer): Answer) -> Result<Option<Written>, EngineError> {
-        if let Some(requests) = self.requests.get_mut(&leader) {
-            *requests = requests.saturating_sub(1);
-        }
-        let answer = answer?;
-        for sent in sent {
-            let Some(sink) = self.targets.sinks.get_mut(sent.sink) else {
+    fn acknowledged(&mut self, batches: Vec<(PartitionIndex, Acknowledged<Note>)>) {
+        for (_, batch) in batches {
+            let Note {
+                slot,
+                destination: Destination::Same,
+                stretches,
+            } = batch.note
+            else {
                 continue;
             };
-            sink.in_flight = sink.in_flight.saturating_sub(1);
-            let of_sink = |produced: &&ProducedPartition| {
-                produced.topic == sink.key.topic && produced.partition == sink.key.partition
-            };
-            let Some(produced) = answer.iter().find(of_sink) else {
-                return Err(EngineError::Lost("the answer to a batch"));
-            };
-            if let Some(code) = produced.error {
-                let why = refusal(sink, code, produced.error_message.as_deref())?;
-                let origin = self.targets.origin(sent.slot);
-                let origin = origin.ok_or(EngineError::Lost("a partition of the source"))?;
-                return Ok(Some(Written::Refused(origin.source.clone(), why)));
-            }
-            let mut at = produced.base_offset;
-            if let (Destination::Same, Some(origin)) =
-                (sent.destination, self.targets.origin_mut(sent.slot))
-            {
-                for (source, count) in sent.stretches {
+            let mut at = batch.base_offset;
+            if let Some(origin) = self.targets.origin_mut(slot) {
+                for (source, count) in stretches {
                     origin.acknowledged.push((source, at, count));
                     at.0 += i64::from(count);
                 }
             }
         }
-        Ok(None)
+    }
+
+    /// The target refuses a batch for good: that is said of the batch's partition. Any other error ends the session.
+    fn ended(&self, error: ProduceError<Note>) -> Result<Written, EngineError> {
+        match error {
+            ProduceError::Refused { note, why } => {
+                let origin = self.targets.origin(note.slot);
+                let origin = origin.ok_or(EngineError::Lost("a partition of the source"))?;
+                Ok(Written::Refused(origin.source.clone(), why))
+            }
+            error => Err(error.into()),
+        }
     }
 
     /// Ends the transaction with the offsets of all that it holds.
@@ -409,19 +341,19 @@ impl<'a> Writer<'a> {
             self.is_open = true;
             for offsets in offsets.chunks(OFFSETS_AT_ONCE) {
                 let offsets = offsets.iter().cloned().collect();
-                self.producer.commit_offsets(&self.group, &offsets).await?;
+                self.transaction
+                    .commit_offsets(&self.group, &offsets)
+                    .await?;
             }
             self.is_ending = true;
-            self.producer.end(true).await?;
+            self.transaction.end(true).await?;
             self.is_ending = false;
         }
         self.is_open = false;
         self.began_at = None;
         self.bytes = 0;
         self.recommit_at = Instant::now() + RECOMMIT_EVERY;
-        for sink in &mut self.targets.sinks {
-            sink.is_added = false;
-        }
+        self.added.clear();
         for origin in self.targets.origins.iter_mut().flatten() {
             let acknowledged = std::mem::take(&mut origin.acknowledged);
             self.positions.committed(&origin.source, |landmarks| {
@@ -451,37 +383,14 @@ impl<'a> Writer<'a> {
     pub async fn abort(&mut self) {
         if std::mem::take(&mut self.is_open) {
             // When it fails the next session, or the cluster after a while, does the same.
-            tokio::time::timeout(ABORT_WITHIN, self.producer.end(false))
+            tokio::time::timeout(ABORT_WITHIN, self.transaction.end(false))
                 .await
                 .ok();
         }
     }
 }
 
-fn stamped(sink: &Sink, ready: &Ready, stamp: &ProducerStamp) -> Result<ProduceBatch, RecordError> {
+fn stamped(ready: &Ready, stamp: &ProducerStamp) -> Result<[u8; HEADER_LEN], RecordError> {
     let (view, _) = BatchRef::parse(&ready.bytes)?;
-    Ok(ProduceBatch {
-        topic: sink.key.topic.clone(),
-        partition: sink.key.partition,
-        header: restamp_in_transaction(&view, stamp)?,
-        payload: ready.bytes.slice(HEADER_LEN..),
-    })
-}
-
-/// Why a broker refuses a batch for good; else the error.
-fn refusal(sink: &Sink, code: ErrorCode, said: Option<&str>) -> Result<String, KafkaError> {
-    let error = KafkaError::for_topic(code, "WRITE", &sink.key.topic);
-    let advice = match code {
-        ErrorCode::MessageTooLarge => "raise max.message.bytes of the topic in the target",
-        ErrorCode::InvalidTimestamp => {
-            "raise message.timestamp.before.max.ms and after.max.ms of the topic in the target"
-        }
-        ErrorCode::InvalidRecord => "a compacted topic takes no record without a key",
-        _ => return Err(error),
-    };
-    let said = said.map(|said| format!(" ({said})")).unwrap_or_default();
-    Ok(format!(
-        "{} of the target refused a batch: {error}{said}: {advice}",
-        sink.key
-    ))
+    restamp_in_transaction(&view, stamp)
 }

@@ -105,7 +105,7 @@ fn source(start: i64, end: i64, log_end: i64, log: &[Logged]) -> SourcePartition
     }
 }
 
-/// Restores the log as a lane would, each batch acknowledged behind the one before.
+/// Restores the log as a producer would, each batch acknowledged behind the one before.
 fn restore(source: &mut SourcePartition, log: &[Logged], window: Window) -> Positions {
     let stamp = ProducerStamp {
         producer_id: ProducerId(1),

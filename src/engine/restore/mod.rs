@@ -7,7 +7,7 @@
 //! find     what an interrupted restore wrote already, to be compared and not written again
 //! read     one thread: packs in order, whole batches, what belongs to nothing committed left out
 //! prepare  a new header for each batch; opened only where it must be
-//! produce  lanes: idempotent, acks=all, several batches of a partition in flight, in order
+//! produce  workers: idempotent, acks=all, several batches of a partition in flight, in order
 //! settle   a check against the target's log, groups' offsets, the settings that had to wait -> RestoreReport
 //! ```
 
@@ -19,15 +19,16 @@ mod exact;
 mod groups;
 mod interrupted;
 mod landmarks;
-mod lane;
+mod partition_state;
 mod plan;
 mod planning;
 mod prepare;
+mod produce;
+mod producer_worker;
 mod read;
 mod read_back;
 mod report;
 mod settle;
-mod stream;
 mod target;
 
 use std::sync::Arc;
@@ -185,7 +186,7 @@ async fn apply_watched(
         target::create(client, &plan, &mut begun.created).await?;
         begun.writing = true;
         let outcome =
-            lane::produce_all(means, &repository, &plan, options, producer, &progress).await?;
+            produce::produce_all(means, &repository, &plan, options, producer, &progress).await?;
         let report =
             settle::settle(means, &repository, &plan, outcome, options.check, clock).await?;
         interrupted::finish(&repository, &plan)?;

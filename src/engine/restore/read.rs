@@ -21,12 +21,6 @@ const READ_BYTES: u64 = 4 << 20;
 /// Memory is divided among so many reads: one is prepared while the lanes send others.
 const READS_AT_ONCE: u64 = 8;
 
-/// A prepared batch, whose payload holds its memory.
-pub(super) struct Loaded {
-    /// The batch.
-    pub batch: Outgoing,
-}
-
 /// One source partition, and what is still to be read of it.
 pub(super) struct Reading {
     topic: Arc<str>,
@@ -349,7 +343,7 @@ pub(super) struct Lanes {
     /// A lane for each target partition.
     pub of_target: Vec<usize>,
     /// By lane.
-    pub senders: Vec<mpsc::UnboundedSender<Loaded>>,
+    pub senders: Vec<mpsc::UnboundedSender<Outgoing>>,
     /// The run's memory.
     pub memory: RunMemory,
 }
@@ -366,6 +360,6 @@ impl Lanes {
             .of_target
             .get(batch.target)
             .and_then(|lane| self.senders.get(*lane));
-        lane.is_some_and(|lane| lane.send(Loaded { batch }).is_ok())
+        lane.is_some_and(|lane| lane.send(batch).is_ok())
     }
 }

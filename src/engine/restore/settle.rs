@@ -19,7 +19,7 @@ use super::read_back::{Span, read_back};
 use super::report::{RestoreReport, RestoredGroup, RestoredPartition, RestoredTopic, Skipped};
 use super::target::{self, TargetPartition};
 
-/// What the lanes wrote, and what the reader left out.
+/// What the workers wrote, and what the reader left out.
 pub(super) struct Outcome {
     /// By target partition, topic by topic in the plan's order.
     pub written: Vec<Written>,

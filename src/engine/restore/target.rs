@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::engine::EngineError;
+use crate::engine::producer::TargetLeader;
 use crate::kafka::{
     BrokerId, Client, KafkaError, OffsetSpec, ProducerIdentity, Retry, TopicPartition, Topics,
 };
-use crate::record::{Offset, PartitionId};
+use crate::record::{LeaderEpoch, Offset, PartitionId};
 
 use super::content::Judged;
 use super::interrupted::Interrupted;
@@ -20,6 +21,8 @@ pub(super) struct TargetPartition {
     pub key: TopicPartition,
     /// Who leads it.
     pub leader: BrokerId,
+    /// Under which epoch.
+    pub leader_epoch: LeaderEpoch,
     /// Where this restore's records begin: its log's end before the restore.
     pub start: Offset,
     /// Its log's end now: beyond `start` lies what an interrupted restore wrote.
@@ -28,6 +31,17 @@ pub(super) struct TargetPartition {
     pub producer: ProducerIdentity,
     /// How what was sent is compared with what it holds.
     pub judged: Judged,
+}
+
+impl TargetPartition {
+    /// Where to send its batches.
+    pub fn leader(&self) -> TargetLeader {
+        TargetLeader {
+            key: self.key.clone(),
+            leader: self.leader,
+            leader_epoch: self.leader_epoch,
+        }
+    }
 }
 
 /// Creates the topics that the plan creates; those that are there afterwards are added to `created`.
@@ -106,7 +120,8 @@ async fn try_ready(
         }
         for number in 0..topic.target_partitions {
             let id = PartitionId(i32::try_from(number).unwrap_or(i32::MAX));
-            let leader = found.and_then(|topic| topic.partitions.get(&id)?.leader);
+            let found = found.and_then(|topic| topic.partitions.get(&id));
+            let leader = found.and_then(|found| Some((found.leader?, found.leader_epoch)));
             let leader = leader.ok_or_else(|| KafkaError::leaderless(&topic.target_topic, id))?;
             let key = TopicPartition {
                 topic: topic.target_topic.clone(),
@@ -118,7 +133,7 @@ async fn try_ready(
     let keys = leaders.iter().map(|(_, key, _)| key.clone());
     let mut ends = ends(client, keys.collect()).await?;
     let mut partitions = Vec::with_capacity(leaders.len());
-    for (topic, key, leader) in leaders {
+    for (topic, key, (leader, leader_epoch)) in leaders {
         let end = ends
             .remove(&key)
             .ok_or_else(|| KafkaError::leaderless(&key.topic, key.partition))?;
@@ -133,6 +148,7 @@ async fn try_ready(
             judged: topic.judged,
             key,
             leader,
+            leader_epoch,
             end,
         });
     }

@@ -1,32 +1,19 @@
-//! One target partition as its lane sees it: what waits, what is in flight, what is there.
-
-use std::collections::{BTreeMap, VecDeque};
+//! What one target partition got so far, and what an interrupted restore wrote to it.
 
 use crate::engine::EngineError;
-use crate::kafka::BrokerId;
-use crate::record::Offset;
+use crate::engine::producer::Acknowledged;
+use crate::record::{HEADER_LEN, Offset};
 use crate::repository::Sha256;
 
 use super::content::Content;
-use super::landmarks::Positions;
-use super::read::Loaded;
+use super::landmarks::{Placed, Positions};
+use super::prepare::Outgoing;
 use super::read_back::Found;
 use super::settle::Written;
 use super::target::TargetPartition;
 
-/// What an idempotent producer may have in flight (KIP-98).
-pub(super) const IN_FLIGHT: usize = 5;
-
-pub(super) struct Stream {
+pub(super) struct PartitionState {
     pub target: TargetPartition,
-    pub leader: BrokerId,
-    /// Waiting, in order; each with its number in the order of the stream.
-    pub queue: VecDeque<(u64, Loaded)>,
-    /// Sent and not answered.
-    pub in_flight: BTreeMap<u64, Loaded>,
-    /// Something failed in passing: nothing more is sent until all in flight is answered and a leader found.
-    pub stalled: bool,
-    numbered: u64,
     /// What an interrupted restore wrote and this one has not passed yet.
     already_there: Option<AlreadyThere>,
     /// Of all that the restore gives the partition, where it is to be compared.
@@ -37,6 +24,8 @@ pub(super) struct Stream {
     offsets: Option<(Offset, Offset)>,
     /// Where groups' offsets lie in it.
     positions: Positions,
+    /// Whether offsets were taken that no batch of this restore got.
+    has_other_producer: bool,
 }
 
 /// What lies in the target already, as its digest.
@@ -45,7 +34,7 @@ struct AlreadyThere {
     digest: Sha256,
 }
 
-impl Stream {
+impl PartitionState {
     /// To `target`, which holds `found` of this restore already. With `check`, all that it gets is digested.
     pub fn new(target: TargetPartition, found: Option<Found>, check: bool) -> Self {
         let already_there = found.map(|found| AlreadyThere {
@@ -54,11 +43,6 @@ impl Stream {
         });
         let content = (check || already_there.is_some()).then(|| Content::new(target.judged));
         Self {
-            leader: target.leader,
-            queue: VecDeque::new(),
-            in_flight: BTreeMap::new(),
-            stalled: false,
-            numbered: 0,
             already_there,
             content,
             records: 0,
@@ -66,16 +50,16 @@ impl Stream {
             bytes: 0,
             offsets: None,
             positions: Positions::default(),
+            has_other_producer: false,
             target,
         }
     }
 
-    /// Takes in the next batch: what lies in the target already is passed over, the rest waits to be sent.
-    pub fn enqueue(&mut self, loaded: Loaded) -> Result<(), EngineError> {
-        let (header, payload) = (&loaded.batch.header, &loaded.batch.payload);
+    /// Takes in the next batch: whether it lies in the target already, and need not be sent.
+    pub fn is_there(&mut self, batch: &Outgoing) -> Result<bool, EngineError> {
         if let Some(content) = &mut self.content {
             content
-                .add(header, payload)
+                .add(&batch.header, &batch.payload)
                 .map_err(|source| EngineError::Batch {
                     topic: self.target.key.topic.clone(),
                     partition: self.target.key.partition,
@@ -83,20 +67,19 @@ impl Stream {
                     source,
                 })?;
         }
-        if self.already_there.is_some() {
-            return self.pass_over(&loaded);
+        if self.already_there.is_none() {
+            return Ok(false);
         }
-        self.queue.push_back((self.numbered, loaded));
-        self.numbered += 1;
-        Ok(())
+        self.pass_over(batch)?;
+        Ok(true)
     }
 
     /// Passes over a batch that the target holds. When it is the last of those, all of them must be what this restore
     /// would have sent.
-    fn pass_over(&mut self, loaded: &Loaded) -> Result<(), EngineError> {
-        let base = self.end();
-        let records = u64::from(loaded.batch.records);
-        self.take(loaded, base);
+    fn pass_over(&mut self, batch: &Outgoing) -> Result<(), EngineError> {
+        let records = u64::from(batch.records);
+        let bytes = (HEADER_LEN + batch.payload.len()) as u64;
+        self.add(&batch.landmarks, self.end(), batch.records, bytes);
         self.found_records += records;
         let Some(there) = &mut self.already_there else {
             return Ok(());
@@ -126,43 +109,27 @@ impl Stream {
         ))
     }
 
-    /// How many batches may be in flight. A broker takes any sequence number from a producer that it does not
-    /// know yet, so the second batch waits until the first is there: it would hide that the first was lost.
-    pub fn window(&self) -> usize {
-        if self.records == self.found_records {
-            1
-        } else {
-            IN_FLIGHT
-        }
-    }
-
-    pub fn requeue(&mut self, number: u64, loaded: Loaded) {
-        let at = self.queue.partition_point(|(queued, _)| *queued < number);
-        self.queue.insert(at, (number, loaded));
-        self.stalled = true;
-    }
-
-    /// Takes an acknowledgement in. A repeat is answered with the offset that the first try got.
-    pub fn acknowledged(&mut self, loaded: &Loaded, base_offset: Offset) {
-        let expected = self.end();
-        if self.offsets.is_some() && base_offset != expected {
+    /// Takes an acknowledgement in.
+    pub fn acknowledged(&mut self, batch: &Acknowledged<Vec<Placed>>) {
+        let (expected, base_offset) = (self.end(), batch.base_offset);
+        if self.offsets.is_some() && base_offset != expected && !self.has_other_producer {
+            self.has_other_producer = true;
             let partition = &self.target.key;
             tracing::warn!(
-                "somebody else writes to the target: a batch for {partition} got offset {base_offset}, not {expected}"
+                "another producer is writing to the target: a batch for {partition} got offset {base_offset}, not {expected}"
             );
         }
-        self.take(loaded, base_offset);
+        self.add(&batch.note, base_offset, batch.records, batch.bytes);
     }
 
     /// Counts a batch that lies at `base_offset` in the target.
-    fn take(&mut self, loaded: &Loaded, base_offset: Offset) {
-        let end = Offset(base_offset.0 + i64::from(loaded.batch.records));
+    fn add(&mut self, landmarks: &[Placed], base_offset: Offset, records: u32, bytes: u64) {
+        let end = Offset(base_offset.0 + i64::from(records));
         let (first, last) = self.offsets.unwrap_or((base_offset, base_offset));
         self.offsets = Some((first, end.max(last)));
-        self.positions
-            .acknowledged(&loaded.batch.landmarks, base_offset);
-        self.records += u64::from(loaded.batch.records);
-        self.bytes += (loaded.batch.header.len() + loaded.batch.payload.len()) as u64;
+        self.positions.acknowledged(landmarks, base_offset);
+        self.records += u64::from(records);
+        self.bytes += bytes;
     }
 
     /// The first offset beyond what is known to lie in the target.
@@ -170,7 +137,7 @@ impl Stream {
         self.offsets.map_or(self.target.start, |(_, end)| end)
     }
 
-    /// What it came to, when nothing more comes.
+    /// What was written, when nothing more comes.
     pub fn written(self) -> Result<Written, EngineError> {
         if self.already_there.is_some() {
             return Err(self.differs());
@@ -184,5 +151,47 @@ impl Stream {
             content: self.content,
             positions: self.positions,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::{BrokerId, ProducerIdentity, TopicPartition};
+    use crate::record::{LeaderEpoch, PartitionId, ProducerId};
+
+    fn acknowledged(base_offset: i64) -> Acknowledged<Vec<Placed>> {
+        Acknowledged {
+            base_offset: Offset(base_offset),
+            records: 10,
+            bytes: 100,
+            note: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn another_producer_is_noticed_where_offsets_are_missing_and_only_there() {
+        let target = TargetPartition {
+            key: TopicPartition {
+                topic: "orders".into(),
+                partition: PartitionId(0),
+            },
+            leader: BrokerId(1),
+            leader_epoch: LeaderEpoch(0),
+            start: Offset(500),
+            end: Offset(500),
+            producer: ProducerIdentity {
+                producer_id: ProducerId(1),
+                producer_epoch: 0,
+            },
+            judged: Default::default(),
+        };
+        let mut partition = PartitionState::new(target, None, false);
+        for base_offset in [500, 510, 520] {
+            partition.acknowledged(&acknowledged(base_offset));
+        }
+        assert!(!partition.has_other_producer);
+        partition.acknowledged(&acknowledged(531));
+        assert!(partition.has_other_producer);
     }
 }

@@ -1,0 +1,192 @@
+//! Reads, prepares and produces all that a plan wants. Each worker owns its target partitions for the whole restore.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::future::try_join_all;
+use tokio::sync::mpsc;
+
+use crate::engine::rate::RateLimiter;
+use crate::engine::{EngineError, Progress};
+use crate::kafka::ProducerIdentity;
+use crate::record::{ProducerStamp, Timestamp};
+use crate::repository::Repository;
+
+use super::landmarks::Landmark;
+use super::partition_state::PartitionState;
+use super::plan::RestorePlan;
+use super::prepare::{Preparer, Window};
+use super::producer_worker::ProducerWorker;
+use super::read::{Lanes, Reader};
+use super::read_back::{Found, Span, read_back};
+use super::report::Skipped;
+use super::settle::{Outcome, Written};
+use super::target::{self, TargetPartition};
+use super::{Means, RestoreOptions};
+
+/// More connections to a broker gain nothing (measured: 1 to 4 reach the same, bound by the broker).
+const WORKERS: usize = 4;
+
+/// Reads, prepares and produces everything that the plan wants.
+pub(super) async fn produce_all(
+    means: &Means<'_>,
+    repository: &Arc<Repository>,
+    plan: &RestorePlan,
+    options: &RestoreOptions,
+    producer: ProducerIdentity,
+    progress: &Arc<dyn Progress>,
+) -> Result<Outcome, EngineError> {
+    let client = means.client;
+    let targets = target::ready(client, plan, producer).await?;
+    let mut found = find_what_is_there(means, &targets).await?;
+    let stamps = targets.iter().map(|target| ProducerStamp {
+        producer_id: target.producer.producer_id,
+        producer_epoch: target.producer.producer_epoch,
+        base_sequence: 0,
+    });
+    let window = Window {
+        from: options.from.map(timestamp),
+        until: options.until.map(timestamp),
+    };
+    let preparer = Preparer::new(stamps.collect(), window);
+
+    let count = WORKERS.min(targets.len()).max(1);
+    let limiter = Arc::new(RateLimiter::new(options.rate_limit));
+    let (senders, receivers): (Vec<_>, Vec<_>) =
+        (0..count).map(|_| mpsc::unbounded_channel()).unzip();
+    let of_target: Vec<usize> = (0..targets.len()).map(|target| target % count).collect();
+    let lanes = Lanes {
+        of_target,
+        senders,
+        memory: means.memory.clone(),
+    };
+    let first_targets = first_targets(plan);
+    let reading = {
+        let (repository, plan, progress) =
+            (Arc::clone(repository), plan.clone(), Arc::clone(progress));
+        tokio::task::spawn_blocking(move || {
+            read(
+                &repository,
+                &plan,
+                &first_targets,
+                preparer,
+                lanes,
+                &*progress,
+            )
+        })
+    };
+    let running = receivers.into_iter().enumerate().map(|(number, incoming)| {
+        let mut worker = ProducerWorker::new(client, incoming, Arc::clone(&limiter));
+        let targets = targets.iter().enumerate();
+        for (target, partition) in targets.filter(|(target, _)| target % count == number) {
+            let found = found.remove(&target);
+            worker.add(
+                target,
+                PartitionState::new(partition.clone(), found, options.check),
+            );
+        }
+        worker.run()
+    });
+    // A worker's error comes first: the reader only notices that the worker is gone.
+    let written = try_join_all(running).await?;
+    let LeftOut { skipped, landmarks } = reading
+        .await
+        .map_err(|_| EngineError::Lost("the reading thread"))??;
+    let mut written: BTreeMap<usize, Written> = written.into_iter().flatten().collect();
+    for (target, landmark) in landmarks {
+        if let Some(written) = written.get_mut(&target) {
+            written.positions.ended(landmark, written.end());
+        }
+    }
+    let written = (0..targets.len())
+        .filter_map(|target| written.remove(&target))
+        .collect();
+    Ok(Outcome { written, skipped })
+}
+
+fn timestamp(time: chrono::DateTime<chrono::Utc>) -> Timestamp {
+    Timestamp(time.timestamp_millis())
+}
+
+/// What an interrupted restore wrote, by the target partition's place in the table. Nobody else may have written since.
+async fn find_what_is_there(
+    means: &Means<'_>,
+    targets: &[TargetPartition],
+) -> Result<BTreeMap<usize, Found>, EngineError> {
+    let begun = |target: &&TargetPartition| target.end != target.start;
+    let spans = targets.iter().filter(begun);
+    let spans = spans.map(|target| Span::of(target, target.start..target.end));
+    let mut all = read_back(means, spans.collect()).await?.into_iter();
+    let mut by_target = BTreeMap::new();
+    for (number, target) in targets
+        .iter()
+        .enumerate()
+        .filter(|(_, target)| begun(target))
+    {
+        let found = all.next().ok_or(EngineError::Lost("reading back"))?;
+        let foreign = found
+            .foreign
+            .or((target.end < target.start).then_some(target.end));
+        if let Some(offset) = foreign {
+            return Err(EngineError::Refused(format!(
+                "somebody else changed {} at offset {offset} since the interrupted restore wrote to it: delete the topic, or pass --forget-unfinished",
+                target.key
+            )));
+        }
+        by_target.insert(number, found);
+    }
+    Ok(by_target)
+}
+
+/// The place of each topic's target partition 0 in the table of all.
+fn first_targets(plan: &RestorePlan) -> Vec<usize> {
+    let mut next = 0;
+    plan.topics
+        .iter()
+        .map(|topic| {
+            let first = next;
+            next += topic.target_partitions as usize;
+            first
+        })
+        .collect()
+}
+
+/// What came to nothing in the target.
+struct LeftOut {
+    /// Records, by topic of the plan.
+    skipped: Vec<Skipped>,
+    /// Groups' offsets that no restored record stands for, each with its target partition.
+    landmarks: Vec<(usize, Landmark)>,
+}
+
+fn read(
+    repository: &Arc<Repository>,
+    plan: &RestorePlan,
+    first_targets: &[usize],
+    mut preparer: Preparer,
+    lanes: Lanes,
+    progress: &dyn Progress,
+) -> Result<LeftOut, EngineError> {
+    let mut reader = Reader::open(repository, plan, first_targets)?;
+    reader.read_all(&mut preparer, &lanes, progress)?;
+    let landmarks = reader.landmarks_left();
+    let mut readings = reader.readings.iter();
+    let by_topic = plan.topics.iter().map(|topic| {
+        readings
+            .by_ref()
+            .take(topic.partitions.len())
+            .fold(Skipped::default(), |sum, reading| {
+                let skipped = reading.source.skipped;
+                Skipped {
+                    aborted: sum.aborted + skipped.aborted,
+                    open: sum.open + skipped.open,
+                    control: sum.control + skipped.control,
+                    cut: sum.cut + skipped.cut,
+                }
+            })
+    });
+    Ok(LeftOut {
+        skipped: by_topic.collect(),
+        landmarks,
+    })
+}
