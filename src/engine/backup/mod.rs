@@ -100,20 +100,20 @@ pub async fn backup(
     progress: Arc<dyn Progress>,
 ) -> Result<BackupReport, EngineError> {
     let lock = repository.lock_shared("backup")?;
-    let backup_id = BackupId::new(Utc::now());
-    let made = make(client, &repository, lock, backup_id, options, progress).await;
+    let mut begun = Vec::new();
+    let made = make(client, &repository, lock, &mut begun, options, progress).await;
     match made {
         Err(error) if error.is_for_want_of_space() => {
-            give_back(repository, backup_id).await;
+            give_back(repository, begun).await;
             Err(error)
         }
         made => made,
     }
 }
 
-/// Takes away what a run has sealed that ended for want of space: nobody goes on with it before there is more.
-async fn give_back(repository: Arc<Repository>, backup_id: BackupId) {
-    let given_back = tokio::task::spawn_blocking(move || expire::give_up(&repository, backup_id));
+/// Takes away what runs have sealed that ended for want of space: nobody goes on with it before there is more.
+async fn give_back(repository: Arc<Repository>, runs: Vec<BackupId>) {
+    let given_back = tokio::task::spawn_blocking(move || expire::give_up(&repository, &runs));
     let given_back = given_back
         .await
         .unwrap_or(Err(EngineError::Lost("the thread that gives space back")));
@@ -128,31 +128,35 @@ async fn give_back(repository: Arc<Repository>, backup_id: BackupId) {
     }
 }
 
+/// Copies until all is there, and publishes the backup. Each time that a log turns out to be forked, a run begins under
+/// another id, and takes over what the one before had sealed of other topics as from any run that was interrupted: the
+/// records of one run always tell of one history of a log. All ids are added to `begun`.
 async fn make(
     client: &Client,
     repository: &Arc<Repository>,
     lock: LockGuard,
-    backup_id: BackupId,
+    begun: &mut Vec<BackupId>,
     options: &BackupOptions,
     progress: Arc<dyn Progress>,
 ) -> Result<BackupReport, EngineError> {
     let clock = Instant::now();
-    let started_at = backup_id.started_at();
     let mut forked: BTreeSet<Generation> = BTreeSet::new();
-    let stored = loop {
+    let (backup_id, stored) = loop {
+        let backup_id = BackupId::new(Utc::now());
+        begun.push(backup_id);
         let planning = plan::plan(client, repository, options, &forked);
         let plan = options.stop.run_until_cancelled(planning).await;
         let plan = plan.ok_or(EngineError::Stopped)??;
         progress.planned(plan.offsets_ahead());
         match fetch::copy(client, repository, backup_id, options, plan, &progress).await? {
-            fetch::Copied::Whole(stored) => break *stored,
+            fetch::Copied::Whole(stored) => break (backup_id, *stored),
             fetch::Copied::Forked(generations) => forked.extend(generations),
             fetch::Copied::Stopped => return Err(EngineError::Stopped),
         }
     };
     let run = conclude::Run {
         backup_id,
-        started_at,
+        started_at: backup_id.started_at(),
         clock,
         options: options.clone(),
     };

@@ -213,10 +213,10 @@ fn needed_by_restores(
         .collect())
 }
 
-/// Gives up an unfinished run: its packs, and whatever else nothing references. Returns the bytes that became free.
-pub(super) fn give_up(repository: &Repository, run_id: BackupId) -> Result<u64, EngineError> {
+/// Gives up unfinished runs: their packs, and whatever else nothing references. Returns the bytes that became free.
+pub(super) fn give_up(repository: &Repository, runs: &[BackupId]) -> Result<u64, EngineError> {
     let lock = repository.lock_exclusive("backup")?;
-    repository.forget_runs(&[run_id])?;
+    repository.forget_runs(runs)?;
     let unreferenced = unreferenced(repository, &manifests(repository)?)?;
     remove_all(repository, &lock, &unreferenced)
 }
