@@ -41,9 +41,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::api::{Answer, BackupSummary, Problem, ProblemKind};
-use crate::engine::EngineError;
 use crate::engine::expire;
 use crate::engine::mirror::MirrorReport;
+use crate::engine::{EngineError, blocking};
 use crate::policy::{DaemonConfiguration, Diagnostics};
 use crate::repository::{Manifest, Repository};
 
@@ -187,7 +187,7 @@ impl View {
             .cloned();
         let gone = || Problem::not_found("backup_id", backup.backup_id, "there is no such backup");
         let location = location.ok_or_else(gone)?;
-        let done = run::in_a_thread("a thread at a repository", move || {
+        let done = blocking("a thread at a repository", move || {
             run::open_existing(&location)?
                 .map(|repository| work(&repository))
                 .transpose()
@@ -206,8 +206,10 @@ impl View {
     pub async fn backups(&self) -> Catalogued {
         let catalogue = Arc::clone(&self.catalogue);
         let configuration = self.configuration.borrow().clone();
-        let looked = tokio::task::spawn_blocking(move || catalogue.look(&configuration)).await;
-        looked.unwrap_or_default()
+        let looked = blocking("the thread that lists backups", move || {
+            Ok::<_, EngineError>(catalogue.look(&configuration))
+        });
+        looked.await.unwrap_or_default()
     }
 }
 
@@ -342,7 +344,7 @@ impl Daemon {
                 _ = self.signals.interrupt.recv() => break,
                 _ = self.signals.hangup.recv() => {
                     tracing::info!("told to reload");
-                    self.files.look();
+                    self.files.look().await;
                     systemd::reloading();
                     reload(&self.directory, &self.configuration, &self.requests).await;
                     systemd::ready(&self.view.status.borrow());
@@ -436,7 +438,14 @@ async fn reload(
     configuration: &watch::Sender<Arc<DaemonConfiguration>>,
     requests: &mpsc::Sender<Request>,
 ) {
-    let read = DaemonConfiguration::load(directory);
+    let directory = directory.to_owned();
+    let reading = blocking("the thread that reads the configuration", move || {
+        Ok::<_, EngineError>(DaemonConfiguration::load(&directory))
+    });
+    let read = match reading.await {
+        Ok(read) => read,
+        Err(error) => return tracing::error!("{error}; the configuration in force stays"),
+    };
     match &read {
         Ok(read) => {
             configuration.send_replace(Arc::new(read.clone()));
@@ -493,16 +502,14 @@ async fn look(
         }
         let configuration = view.configuration.borrow_and_update().clone();
         let (metrics, teller) = (Arc::clone(&view.metrics), told.clone());
-        let looked = tokio::task::spawn_blocking(move || {
+        let looked = blocking("the thread that looks at the repositories", move || {
             observer.look(&configuration, &metrics, &teller);
-            observer
+            Ok::<_, EngineError>(observer)
         });
         match looked.await {
             Ok(looked) => observer = looked,
             Err(error) => {
-                tracing::error!(
-                    "looking at the repositories failed; this is a bug in kafkeep: {error}"
-                );
+                tracing::error!("{error}");
                 observer = Observer::default();
             }
         }

@@ -36,6 +36,7 @@ pub use plan::{BackupPlan, PartitionPlan, TopicConfiguration, TopicPlan};
 pub use report::{BackupReport, GroupReport, PartitionReport, TopicReport};
 pub use room::Room;
 
+use super::blocking::{blocking, in_repository, release};
 use super::chain::Generation;
 use super::expire;
 use super::rate::RateLimit;
@@ -99,7 +100,10 @@ pub async fn backup(
     options: &BackupOptions,
     progress: Arc<dyn Progress>,
 ) -> Result<BackupReport, EngineError> {
-    let lock = repository.lock_shared("backup")?;
+    let lock = in_repository(&repository, "the locking thread", |repository| {
+        repository.lock_shared("backup")
+    });
+    let lock = lock.await?;
     let mut begun = Vec::new();
     let made = make(client, &repository, lock, &mut begun, options, progress).await;
     match made {
@@ -113,11 +117,10 @@ pub async fn backup(
 
 /// Takes away what runs have sealed that ended for want of space: nobody goes on with it before there is more.
 async fn give_back(repository: Arc<Repository>, runs: Vec<BackupId>) {
-    let given_back = tokio::task::spawn_blocking(move || expire::give_up(&repository, &runs));
-    let given_back = given_back
-        .await
-        .unwrap_or(Err(EngineError::Lost("the thread that gives space back")));
-    match given_back {
+    let given_back = blocking("the thread that gives space back", move || {
+        expire::give_up(&repository, &runs)
+    });
+    match given_back.await {
         Ok(0) => {}
         Ok(bytes) => tracing::info!("{bytes} bytes that were written are given back"),
         Err(error) => {
@@ -140,18 +143,11 @@ async fn make(
     progress: Arc<dyn Progress>,
 ) -> Result<BackupReport, EngineError> {
     let clock = Instant::now();
-    let mut forked: BTreeSet<Generation> = BTreeSet::new();
-    let (backup_id, stored) = loop {
-        let backup_id = BackupId::new(Utc::now());
-        begun.push(backup_id);
-        let planning = plan::plan(client, repository, options, &forked);
-        let plan = options.stop.run_until_cancelled(planning).await;
-        let plan = plan.ok_or(EngineError::Stopped)??;
-        progress.planned(plan.offsets_ahead());
-        match fetch::copy(client, repository, backup_id, options, plan, &progress).await? {
-            fetch::Copied::Whole(stored) => break (backup_id, *stored),
-            fetch::Copied::Forked(generations) => forked.extend(generations),
-            fetch::Copied::Stopped => return Err(EngineError::Stopped),
+    let (backup_id, stored) = match copy(client, repository, begun, options, progress).await {
+        Ok(copied) => copied,
+        Err(error) => {
+            release(lock).await;
+            return Err(error);
         }
     };
     let run = conclude::Run {
@@ -160,8 +156,34 @@ async fn make(
         clock,
         options: options.clone(),
     };
-    let concluding = Arc::clone(repository);
-    tokio::task::spawn_blocking(move || conclude::conclude(&concluding, &lock, run, stored))
-        .await
-        .map_err(|_| EngineError::Lost("the thread that writes the manifest"))?
+    in_repository(
+        repository,
+        "the thread that writes the manifest",
+        |repository| lock.during(|lock| conclude::conclude(repository, lock, run, stored)),
+    )
+    .await
+}
+
+/// Plans and copies until all that is planned is in packs.
+async fn copy(
+    client: &Client,
+    repository: &Arc<Repository>,
+    begun: &mut Vec<BackupId>,
+    options: &BackupOptions,
+    progress: Arc<dyn Progress>,
+) -> Result<(BackupId, fetch::Copy), EngineError> {
+    let mut forked: BTreeSet<Generation> = BTreeSet::new();
+    loop {
+        let backup_id = BackupId::new(Utc::now());
+        begun.push(backup_id);
+        let planning = plan::plan(client, repository, options, &forked);
+        let plan = options.stop.run_until_cancelled(planning).await;
+        let plan = plan.ok_or(EngineError::Stopped)??;
+        progress.planned(plan.offsets_ahead());
+        match fetch::copy(client, repository, backup_id, options, plan, &progress).await? {
+            fetch::Copied::Whole(stored) => return Ok((backup_id, *stored)),
+            fetch::Copied::Forked(generations) => forked.extend(generations),
+            fetch::Copied::Stopped => return Err(EngineError::Stopped),
+        }
+    }
 }

@@ -48,6 +48,7 @@ pub use report::{
     Skipped,
 };
 
+use super::blocking::{in_repository, release};
 use super::rate::RateLimit;
 use super::topics::{Rename, TopicPatterns};
 use super::{EngineError, Progress};
@@ -139,7 +140,24 @@ pub async fn apply(
     progress: Arc<dyn Progress>,
 ) -> Result<RestoreReport, EngineError> {
     plan.refuse()?;
-    let lock = repository.lock_to_read("restore")?;
+    let locking = in_repository(&repository, "the locking thread", |repository| {
+        repository.lock_to_read("restore")
+    });
+    let lock = locking.await?;
+    let applied = apply_locked(client, &repository, plan, options, progress).await;
+    if let Some(lock) = lock {
+        release(lock).await;
+    }
+    applied
+}
+
+async fn apply_locked(
+    client: &Client,
+    repository: &Arc<Repository>,
+    plan: RestorePlan,
+    options: &RestoreOptions,
+    progress: Arc<dyn Progress>,
+) -> Result<RestoreReport, EngineError> {
     let clock = Instant::now();
     progress.planned(plan.records());
     // Before anything is created: who may not write at all leaves nothing behind.
@@ -148,21 +166,19 @@ pub async fn apply(
     let producer = client.init_producer_id(&targets).await?;
     let mut begun = Begun::default();
     let restoring = async {
-        interrupted::note_down(client, &repository, &plan, options, producer).await?;
+        interrupted::note_down(client, repository, &plan, options, producer).await?;
         target::create(client, &plan, &mut begun.created).await?;
         begun.writing = true;
         let outcome =
-            lane::produce_all(client, &repository, &plan, options, producer, &progress).await?;
+            lane::produce_all(client, repository, &plan, options, producer, &progress).await?;
         let report =
-            settle::settle(client, &repository, &plan, outcome, options.check, clock).await?;
-        interrupted::finish(&repository, &plan)?;
+            settle::settle(client, repository, &plan, outcome, options.check, clock).await?;
+        interrupted::finish(repository, &plan).await?;
         Ok(report)
     };
-    let report = restoring
+    restoring
         .await
-        .map_err(|error| begun.unfinished(error, &plan));
-    drop(lock);
-    report
+        .map_err(|error| begun.unfinished(error, &plan))
 }
 
 /// How far a restore has come, to tell what it leaves behind when it fails.
