@@ -248,6 +248,44 @@ fn rooms_import_only_lower_rooms() {
     assert!(violations.is_empty(), "{}", violations.join("\n"));
 }
 
+/// Where a thread is needed for what it computes, not for what it waits for.
+const COMPUTING: [&str; 4] = [
+    "engine/backup/fetch.rs",
+    "engine/backup/seal.rs",
+    "engine/mirror/read.rs",
+    "engine/restore/lane.rs",
+];
+
+#[test]
+fn async_code_calls_what_blocks_through_one_door() {
+    let source_root = root().join("src");
+    let mut files = Vec::new();
+    sources(&source_root, &mut files);
+    let door = "engine/blocking.rs";
+    let beside: Vec<String> = files
+        .iter()
+        .filter(|file| fs::read_to_string(file).unwrap().contains("spawn_blocking"))
+        .map(|file| {
+            file.strip_prefix(&source_root)
+                .unwrap()
+                .display()
+                .to_string()
+        })
+        .filter(|name| {
+            ["engine/", "daemon/", "http/", "cli/"]
+                .iter()
+                .any(|room| name.starts_with(room))
+        })
+        .filter(|name| name != door && !COMPUTING.contains(&name.as_str()))
+        .collect();
+    assert!(beside.is_empty(), "use engine::blocking in {beside:?}");
+    assert!(
+        fs::read_to_string(source_root.join(door))
+            .unwrap()
+            .contains("spawn_blocking")
+    );
+}
+
 #[test]
 fn the_architecture_page_has_a_row_for_each_room_in_order() {
     let page = fs::read_to_string(root().join("docs/architecture.md")).unwrap();

@@ -116,7 +116,7 @@ pub async fn run(args: &BackupArgs, global: &Global) -> Result<Exit, CliError> {
     refuse_impossible_bounds(args)?;
     let groups = selection(&args.groups)?;
     let client = args.source.connect(global).await?;
-    let repository = args.repository.open_or_init(global)?;
+    let repository = args.repository.open_or_init(global).await?;
     let options = BackupOptions {
         allow_empty: args.allow_empty,
         compression: args.compression,

@@ -92,7 +92,7 @@ pub fn run(args: &ExpireArgs, global: &Global) -> Result<Exit, CliError> {
     if let Err(error) = options.retention.check() {
         return Err(CliError::Usage(error.to_string()));
     }
-    let repository = args.repository.open(global)?;
+    let repository = args.repository.open_blocking(global)?;
     let plan = if args.dry_run {
         expire::plan(&repository, &options, &Utc::now())?
     } else {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::engine::EngineError;
+use crate::engine::blocking;
 use crate::engine::export::{
     self, ExportFormat, ExportOptions, ExportPlan, ExportReport, ExportedPartition, Omitted,
     SEGMENT_BYTES,
@@ -13,7 +13,7 @@ use crate::engine::size::Size;
 use crate::engine::topics::{TopicPattern, TopicPatterns};
 use crate::record::PartitionId;
 
-use super::places::{RepositoryArgs, backup_id};
+use super::places::{RepositoryArgs, find_backup};
 use super::{CliError, Exit, Global, output, progress};
 
 /// Take topics out of a backup into files, without Kafka
@@ -87,18 +87,20 @@ impl ExportArgs {
 }
 
 pub async fn run(args: &ExportArgs, global: &Global) -> Result<Exit, CliError> {
-    let repository = args.repository.open(global)?;
-    let backup_id = backup_id(&repository, &args.backup)?;
-    let plan = export::plan(&repository, &backup_id, &args.options())?;
+    let repository = args.repository.open(global).await?;
+    let backup_id = find_backup(&repository, &args.backup).await?;
+    let (planned, options) = (repository.clone(), args.options());
+    let plan = blocking("the planning thread", move || {
+        export::plan(&planned, &backup_id, &options)
+    })
+    .await?;
     if args.dry_run {
         output::report(&plan, global, print_plan)?;
         return Ok(Exit::of_plan(&plan.refused));
     }
     let progress = progress::progress("export", global);
     let exported = move || export::apply(&repository, &plan, &*progress);
-    let report = tokio::task::spawn_blocking(exported)
-        .await
-        .map_err(|_| EngineError::Lost("the exporting thread"))??;
+    let report = blocking("the exporting thread", exported).await?;
     output::report(&report, global, print_report)?;
     Ok(if report.status == "completed" {
         Exit::Done

@@ -55,7 +55,7 @@ struct DamagedBackup {
 }
 
 pub fn run(args: &ListArgs, global: &Global) -> Result<Exit, CliError> {
-    let repository = args.repository.open(global)?;
+    let repository = args.repository.open_blocking(global)?;
     let patterns = TopicPatterns::new(args.topics.clone());
     let mut listing = Listing {
         backups: Vec::new(),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::engine::blocking;
 use crate::kafka::{Client, Cluster, Retry};
 use crate::policy::{Configuration, load_cluster};
 use crate::repository::{BackupId, DirectoryStorage, Repository, RepositoryError};
@@ -54,17 +55,23 @@ pub struct RepositoryArgs {
 
 impl RepositoryArgs {
     /// Opens a repository that must be there.
-    pub fn open(&self, global: &Global) -> Result<Arc<Repository>, CliError> {
-        Ok(Arc::new(Repository::open(Arc::new(
-            self.directory(global, DirectoryStorage::open)?,
-        ))?))
+    pub async fn open(&self, global: &Global) -> Result<Arc<Repository>, CliError> {
+        let path = self.path(global)?;
+        Ok(blocking(OPENING, move || open(&path)).await?)
+    }
+
+    /// The same, for verbs that are not async.
+    pub fn open_blocking(&self, global: &Global) -> Result<Arc<Repository>, CliError> {
+        Ok(open(&self.path(global)?)?)
     }
 
     /// Opens a repository, or makes one where nothing is.
-    pub fn open_or_init(&self, global: &Global) -> Result<Arc<Repository>, CliError> {
-        Ok(Arc::new(Repository::open_or_init(Arc::new(
-            self.directory(global, DirectoryStorage::create)?,
-        ))?))
+    pub async fn open_or_init(&self, global: &Global) -> Result<Arc<Repository>, CliError> {
+        let path = self.path(global)?;
+        let opening = blocking(OPENING, move || {
+            Repository::open_or_init(Arc::new(DirectoryStorage::create(&path)?))
+        });
+        Ok(Arc::new(opening.await?))
     }
 
     fn by_name(&self, global: &Global) -> Result<PathBuf, CliError> {
@@ -80,11 +87,7 @@ impl RepositoryArgs {
         }
     }
 
-    fn directory(
-        &self,
-        global: &Global,
-        open: impl FnOnce(&Path) -> Result<DirectoryStorage, RepositoryError>,
-    ) -> Result<DirectoryStorage, CliError> {
+    fn path(&self, global: &Global) -> Result<PathBuf, CliError> {
         if self.repository.contains("://") {
             return Err(CliError::Usage(format!(
                 "repository {}: this kafkeep knows directories only; give a path",
@@ -92,21 +95,48 @@ impl RepositoryArgs {
             )));
         }
         let is_path = self.repository.contains(['/', '.']);
-        let path = if is_path {
-            PathBuf::from(&self.repository)
+        if is_path {
+            Ok(PathBuf::from(&self.repository))
         } else {
-            self.by_name(global)?
-        };
-        Ok(open(&path)?)
+            self.by_name(global)
+        }
     }
 }
 
+const OPENING: &str = "the thread that opens the repository";
+
+fn open(path: &Path) -> Result<Arc<Repository>, RepositoryError> {
+    let storage = DirectoryStorage::open(path)?;
+    Ok(Arc::new(Repository::open(Arc::new(storage))?))
+}
+
 /// The backup that `text` names; `latest` is the newest, be it damaged: an older one is not what was asked for.
-pub fn backup_id(repository: &Repository, text: &str) -> Result<BackupId, CliError> {
+pub fn backup_id(repository: &Repository, text: &str) -> Result<BackupId, RepositoryError> {
     if text == "latest"
         && let Some(newest) = repository.backup_ids()?.pop()
     {
         return Ok(newest);
     }
-    Ok(repository.find_backup(text)?)
+    repository.find_backup(text)
+}
+
+/// [`backup_id`], for verbs that are async.
+pub async fn find_backup(repository: &Arc<Repository>, text: &str) -> Result<BackupId, CliError> {
+    let (repository, text) = (Arc::clone(repository), text.to_owned());
+    Ok(blocking(FINDING, move || backup_id(&repository, &text)).await?)
+}
+
+const FINDING: &str = "the thread that finds a backup";
+
+/// The backups that the texts name, in this order.
+pub async fn find_backups(
+    repository: &Arc<Repository>,
+    texts: &[String],
+) -> Result<Vec<BackupId>, CliError> {
+    let (repository, texts) = (Arc::clone(repository), texts.to_vec());
+    let finding = blocking(FINDING, move || {
+        let found = texts.iter().map(|text| backup_id(&repository, text));
+        found.collect::<Result<Vec<_>, RepositoryError>>()
+    });
+    Ok(finding.await?)
 }

@@ -11,7 +11,7 @@ use crate::engine::topics::{Rename, TopicPattern, TopicPatterns};
 use crate::memory::MemoryBudget;
 use crate::record::PartitionId;
 
-use super::places::{ClusterArgs, RepositoryArgs, backup_id};
+use super::places::{ClusterArgs, RepositoryArgs, find_backup};
 use super::{CliError, Exit, Global, groups, output, progress};
 
 /// Restore topics of a backup into a cluster
@@ -155,8 +155,8 @@ impl RestoreArgs {
 
 pub async fn run(args: &RestoreArgs, global: &Global) -> Result<Exit, CliError> {
     let options = args.options()?;
-    let repository = args.repository.open(global)?;
-    let backup_id = backup_id(&repository, &args.backup)?;
+    let repository = args.repository.open(global).await?;
+    let backup_id = find_backup(&repository, &args.backup).await?;
     let client = args.target.connect(global).await?;
     let plan = restore::plan(&client, repository.clone(), &backup_id, &options).await?;
     if args.dry_run {

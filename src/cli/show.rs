@@ -49,7 +49,7 @@ struct DamagedState {
 }
 
 pub fn run(args: &ShowArgs, global: &Global) -> Result<Exit, CliError> {
-    let repository = args.repository.open(global)?;
+    let repository = args.repository.open_blocking(global)?;
     let manifest = repository.manifest(&backup_id(&repository, &args.backup)?)?;
     let mut damaged = Vec::new();
     let mut configurations = BTreeMap::new();

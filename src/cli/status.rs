@@ -18,7 +18,7 @@ use super::{CliError, Exit, Global, output};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Asks the daemon at [http] listen of kafkeep.toml, or at --url; with [http] tls, the one that shows that certificate. \
-Exit codes: 0 when all is well; 2 when the files are wrong, a repository cannot be written, or a policy's last run did not succeed; 75 when no daemon answers.
+Exit codes: 0 when all is well; 2 when the files are wrong, a repository cannot be written or is still being loaded, or a policy's last run did not succeed; 75 when no daemon answers.
 
 Examples:
   kafkeep status
@@ -56,6 +56,8 @@ struct Policy {
     policy: String,
     kind: String,
     runs: bool,
+    #[serde(default)]
+    loading: bool,
     next_run_at: Option<DateTime<Utc>>,
     running: Vec<Run>,
     last_run: Option<Ended>,
@@ -88,6 +90,8 @@ struct Ended {
 struct Repository {
     repository: String,
     location: String,
+    #[serde(default)]
+    state: String,
     writable: bool,
     error: Option<String>,
     size_bytes: u64,
@@ -208,11 +212,17 @@ fn print(status: &Status) -> Result<(), CliError> {
         &[2, 3, 4],
     );
     for repository in &status.repositories {
+        let is_loading = repository.state == "loading";
+        let known = |text: String| if is_loading { "-".to_owned() } else { text };
         table.add_row([
             output::plain(&repository.repository),
             output::plain(&repository.location),
-            output::count(repository.backups),
-            output::bytes(repository.size_bytes),
+            if is_loading {
+                "loading".to_owned()
+            } else {
+                output::count(repository.backups)
+            },
+            known(output::bytes(repository.size_bytes)),
             repository
                 .free_bytes
                 .map_or_else(|| "-".to_owned(), output::bytes),
@@ -258,7 +268,9 @@ fn now(policy: &Policy) -> String {
         output::plain(&format!("{work} {far}"))
     });
     let runs: Vec<String> = runs.collect();
-    if runs.is_empty() {
+    if runs.is_empty() && policy.loading {
+        "waits for its repository".to_owned()
+    } else if runs.is_empty() {
         "-".to_owned()
     } else {
         runs.join(", ")

@@ -2,12 +2,12 @@
 
 use clap::Args;
 
-use crate::engine::EngineError;
 use crate::engine::verify::{VerifyOptions, VerifyReport, verify};
+use crate::engine::{EngineError, blocking};
 
 use crate::repository::RepositoryError;
 
-use super::places::{RepositoryArgs, backup_id};
+use super::places::{RepositoryArgs, find_backups};
 use super::{CliError, Exit, Global, output, progress};
 
 /// Check that backups are whole and unchanged, without Kafka; exits with 2 when they are not
@@ -30,21 +30,18 @@ pub struct VerifyArgs {
 }
 
 pub async fn run(args: &VerifyArgs, global: &Global) -> Result<Exit, CliError> {
-    let repository = args.repository.open(global).map_err(damaged)?;
-    let backups = args
-        .backups
-        .iter()
-        .map(|text| backup_id(&repository, text))
-        .collect::<Result<_, _>>()?;
+    let repository = args.repository.open(global).await.map_err(damaged)?;
+    let backups = find_backups(&repository, &args.backups).await?;
     let options = VerifyOptions {
         backups,
         quick: args.quick,
         ..VerifyOptions::default()
     };
     let progress = progress::progress("verify", global);
-    let report = tokio::task::spawn_blocking(move || verify(&repository, &options, &*progress))
-        .await
-        .map_err(|_| EngineError::Lost("the verifying thread"))??;
+    let report = blocking("the verifying thread", move || {
+        verify(&repository, &options, &*progress)
+    })
+    .await?;
     output::report(&report, global, print)?;
     Ok(if report.findings.is_empty() {
         Exit::Done

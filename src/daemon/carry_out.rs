@@ -14,7 +14,7 @@ use crate::engine::restore::{self, Offsets, RestoreOptions};
 use crate::engine::size::Size;
 use crate::engine::topics::{NameTemplate, Rename, TopicPatterns};
 use crate::engine::verify::{VerifyOptions, VerifyReport, verify};
-use crate::engine::{EngineError, Stop};
+use crate::engine::{EngineError, Stop, blocking};
 use crate::kafka::{Client, Cluster, Retry};
 use crate::memory::MemoryBudget;
 use crate::policy::RepositoryLocation;
@@ -23,7 +23,7 @@ use tracing::Instrument;
 
 use super::cluster_ids::ClusterIds;
 use super::progress::RunProgress;
-use super::run::{in_a_thread, open_or_init, room};
+use super::run::open_with_room;
 use super::status::RunId;
 
 /// An order with all that it needs to know; that does not change while it is carried out.
@@ -105,10 +105,12 @@ impl OrderJob {
         self.repository.as_ref().ok_or_else(|| gone("repository"))
     }
 
-    fn repository(&self) -> Result<Arc<Repository>, Failure> {
-        let storage = DirectoryStorage::open(&self.location()?.path).map_err(EngineError::from)?;
-        let repository = Repository::open(Arc::new(storage)).map_err(EngineError::from)?;
-        Ok(Arc::new(repository))
+    async fn repository(&self) -> Result<Arc<Repository>, Failure> {
+        let path = self.location()?.path.clone();
+        let opened = blocking("the thread that opens the repository", move || {
+            Repository::open(Arc::new(DirectoryStorage::open(&path)?))
+        });
+        Ok(Arc::new(opened.await?))
     }
 }
 
@@ -152,8 +154,7 @@ impl Carrying<'_> {
     async fn back_up(&self, order: &BackupOrder) -> Result<BackupAnswer, Failure> {
         let location = self.job.location()?;
         let client = self.client(&order.cluster, &self.job.cluster).await?;
-        let repository = open_or_init(location).map_err(EngineError::from)?;
-        let room = room(self.job.max_backup_size, location, &repository)?;
+        let (repository, room) = open_with_room(location, self.job.max_backup_size).await?;
         let options = BackupOptions {
             compression: order.compression,
             rate_limit: Some(order.rate_limit),
@@ -169,7 +170,7 @@ impl Carrying<'_> {
     }
 
     async fn restore(&self, order: &RestoreOrder) -> Result<RestoreAnswer, Failure> {
-        let repository = self.job.repository()?;
+        let repository = self.job.repository().await?;
         let client = self.client(&order.cluster, &self.job.cluster).await?;
         let rename = format!("{}={}", order.topic, order.target_topic);
         let rename: Rename = rename.parse()?;
@@ -221,7 +222,7 @@ impl Carrying<'_> {
         quick: bool,
     ) -> Result<VerifyReport, EngineError> {
         let (stop, progress) = (self.job.stop.clone(), Arc::clone(&self.job.progress));
-        in_a_thread("the verifying thread", move || {
+        blocking("the verifying thread", move || {
             // Told as damage otherwise.
             repository.manifest(&backup_id)?;
             let options = VerifyOptions {
@@ -236,7 +237,7 @@ impl Carrying<'_> {
 
     async fn validate(&self, order: &ValidateOrder) -> Result<ValidationAnswer, Failure> {
         let report = self
-            .verified(self.job.repository()?, order.backup_id, order.quick)
+            .verified(self.job.repository().await?, order.backup_id, order.quick)
             .await?;
         Ok(ValidationAnswer::new(order, report))
     }

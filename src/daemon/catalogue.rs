@@ -2,10 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::sync::Mutex as AsyncMutex;
+use tokio::time::timeout;
 
 use crate::api::BackupSummary;
-use crate::engine::EngineError;
-use crate::policy::DaemonConfiguration;
+use crate::engine::{EngineError, blocking};
+use crate::policy::{DaemonConfiguration, RepositoryLocation};
 use crate::repository::{BackupId, Repository, RepositoryError};
 
 use super::run::open_existing;
@@ -17,12 +22,17 @@ pub struct Catalogued {
     pub backups: Vec<Arc<BackupSummary>>,
     /// Those that cannot, with their repositories.
     pub damaged: Vec<(String, BackupId)>,
+    /// Repositories whose backups are still being read.
+    pub loading: Vec<String>,
 }
 
-/// What was read already.
+/// Who asks for backups waits for a repository for so long.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What was read already, by repository. Each is read by one thread at a time, so that one that hangs takes no more.
 #[derive(Debug, Default)]
 pub(super) struct Catalogue {
-    known: Mutex<BTreeMap<String, Known>>,
+    known: Mutex<BTreeMap<String, Arc<AsyncMutex<Known>>>>,
 }
 
 #[derive(Debug, Default)]
@@ -33,40 +43,80 @@ struct Known {
 }
 
 impl Catalogue {
-    /// Looks which backups there are, and reads the manifests that are new. Blocks; who comes meanwhile waits for the same look.
-    /// A repository that cannot be read is left out, and logged.
-    pub fn look(&self, configuration: &DaemonConfiguration) -> Catalogued {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|name, _| configuration.repositories.contains_key(name));
-        let mut found = Catalogued::default();
-        for (name, location) in &configuration.repositories {
-            let looked =
-                open_existing(location)
-                    .map_err(EngineError::from)
-                    .and_then(|repository| {
-                        let Some(repository) = repository else {
-                            return Ok(());
-                        };
-                        let of = Some((location.path.clone(), repository.id().to_string()));
-                        let known = known.entry(name.clone()).or_default();
-                        if known.of != of {
-                            *known = Known {
-                                of,
-                                backups: BTreeMap::new(),
-                            };
-                        }
-                        known.look(name, &repository, &mut found)
-                    });
-            if let Err(error) = looked {
-                tracing::warn!(repository = %name, "the backups of repository {name} are not known: {error}");
+    /// Looks which backups there are, and reads the manifests that are new. Who comes meanwhile waits for the same look. A
+    /// repository that cannot be read is left out, and logged; with `only`, all others are.
+    pub async fn look(
+        &self,
+        configuration: &DaemonConfiguration,
+        only: Option<&str>,
+    ) -> Catalogued {
+        let locations = &configuration.repositories;
+        self.known().retain(|name, _| locations.contains_key(name));
+        let wanted = locations
+            .iter()
+            .filter(|(name, _)| only.is_none_or(|only| only == name.as_str()));
+        let looks = wanted.map(|(name, location)| async move {
+            let look = timeout(PATIENCE, self.look_at(name, location)).await;
+            (name, look)
+        });
+        let mut all = Catalogued::default();
+        for (name, look) in join_all(looks).await {
+            match look {
+                Ok(Ok(found)) => {
+                    all.backups.extend(found.backups);
+                    all.damaged.extend(found.damaged);
+                }
+                Ok(Err(error)) => {
+                    tracing::warn!(repository = %name, "the backups of repository {name} are not known: {error}");
+                }
+                Err(_) => all.loading.push(name.clone()),
             }
         }
-        found.backups.sort_by_key(|backup| backup.backup_id);
-        found
+        all.backups.sort_by_key(|backup| backup.backup_id);
+        all
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<AsyncMutex<Known>>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn look_at(
+        &self,
+        name: &str,
+        location: &RepositoryLocation,
+    ) -> Result<Catalogued, EngineError> {
+        let known = Arc::clone(self.known().entry(name.to_owned()).or_default());
+        // The thread gives it back, also when nobody waits for it any more.
+        let mut known = known.lock_owned().await;
+        let (name, location) = (name.to_owned(), location.clone());
+        blocking("the thread that lists backups", move || {
+            known.look_at(&name, &location)
+        })
+        .await
     }
 }
 
 impl Known {
+    fn look_at(
+        &mut self,
+        name: &str,
+        location: &RepositoryLocation,
+    ) -> Result<Catalogued, EngineError> {
+        let mut found = Catalogued::default();
+        let Some(repository) = open_existing(location)? else {
+            return Ok(found);
+        };
+        let of = Some((location.path.clone(), repository.id().to_string()));
+        if self.of != of {
+            *self = Self {
+                of,
+                backups: BTreeMap::new(),
+            };
+        }
+        self.look(name, &repository, &mut found)?;
+        Ok(found)
+    }
+
     fn look(
         &mut self,
         name: &str,

@@ -12,6 +12,7 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
+use crate::engine::{EngineError, blocking};
 use crate::repository::Sha256;
 
 /// Editors write a file in several steps: none is looked at before the last.
@@ -72,7 +73,7 @@ impl Files {
                 Err(_) => {}
             }
             self.watch_policies();
-            let now = content(&self.directory);
+            let now = self.content().await;
             if now != self.seen {
                 self.seen = now;
                 return;
@@ -81,8 +82,18 @@ impl Files {
     }
 
     /// They are being read for another reason.
-    pub fn look(&mut self) {
-        self.seen = content(&self.directory);
+    pub async fn look(&mut self) {
+        self.seen = self.content().await;
+    }
+
+    /// What they hold; as before when that cannot be read.
+    async fn content(&self) -> Sha256 {
+        let directory = self.directory.clone();
+        let reading = blocking(
+            "the thread that looks at the configuration's files",
+            move || Ok::<_, EngineError>(content(&directory)),
+        );
+        reading.await.unwrap_or(self.seen)
     }
 }
 

@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use tokio::sync::watch;
 
 use crate::api::{OrderKind, Problem, ProblemKind};
+use crate::engine::{EngineError, blocking};
 
 use super::jobs::{Idempotency, Job, JobList, JobState, JobTopic};
 use super::kept_file;
@@ -167,8 +168,13 @@ impl JobFiles {
         loop {
             let now = Arc::clone(&jobs.borrow_and_update());
             let (files, before, after) = (self.clone(), Arc::clone(&written), Arc::clone(&now));
-            let wrote = tokio::task::spawn_blocking(move || files.update(&before, &after)).await;
-            match wrote.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            let writing = blocking("the thread that writes the jobs", move || {
+                Ok::<_, EngineError>(files.update(&before, &after))
+            });
+            match writing
+                .await
+                .unwrap_or_else(|error| Err(io::Error::other(error)))
+            {
                 Ok(()) => {
                     written = now;
                     failing = false;

@@ -19,6 +19,7 @@ mod jobs;
 mod kept_file;
 mod metrics;
 mod mirrors;
+mod observe;
 mod progress;
 mod repositories;
 mod run;
@@ -41,9 +42,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::api::{Answer, BackupSummary, Problem, ProblemKind};
-use crate::engine::EngineError;
 use crate::engine::expire;
 use crate::engine::mirror::MirrorReport;
+use crate::engine::{EngineError, blocking};
 use crate::policy::{DaemonConfiguration, Diagnostics};
 use crate::repository::{Manifest, Repository};
 
@@ -53,7 +54,7 @@ pub use drains::DrainWatch;
 pub use jobs::{Idempotency, Job, JobList, JobState, JobTopic, Submission};
 pub use metrics::Metrics;
 pub use progress::RunProgress;
-pub use repositories::{RepositoryStatus, RetentionStatus};
+pub use repositories::{RepositoryState, RepositoryStatus, RetentionStatus};
 pub use status::{
     ConfigurationStatus, EndedRun, Expired, Figures, Outcome, PolicyStatus, RunId, RunResult,
     RunState, RunStatus, Status, Work,
@@ -65,13 +66,11 @@ use files::Files;
 use job_files::JobFiles;
 use jobs::Jobs;
 use mirrors::MirrorJob;
-use repositories::Observer;
+use observe::{Board, Watching};
 use run::{PolicyJob, Tried};
 use state::StateFile;
 use supervisor::{Execute, Request, Supervisor};
 
-/// Repositories are looked at so often, besides after each run.
-const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// Runs that were told to stop, and in which nothing moves for so long, are left behind.
 const STOP_WITHIN: Duration = Duration::from_secs(60);
 
@@ -187,7 +186,7 @@ impl View {
             .cloned();
         let gone = || Problem::not_found("backup_id", backup.backup_id, "there is no such backup");
         let location = location.ok_or_else(gone)?;
-        let done = run::in_a_thread("a thread at a repository", move || {
+        let done = blocking("a thread at a repository", move || {
             run::open_existing(&location)?
                 .map(|repository| work(&repository))
                 .transpose()
@@ -202,12 +201,10 @@ impl View {
         done?.ok_or_else(gone)
     }
 
-    /// The backups that are there now.
-    pub async fn backups(&self) -> Catalogued {
-        let catalogue = Arc::clone(&self.catalogue);
+    /// The backups that are there now, in all repositories or only in one.
+    pub async fn backups(&self, only: Option<&str>) -> Catalogued {
         let configuration = self.configuration.borrow().clone();
-        let looked = tokio::task::spawn_blocking(move || catalogue.look(&configuration)).await;
-        looked.unwrap_or_default()
+        self.catalogue.look(&configuration, only).await
     }
 }
 
@@ -217,8 +214,7 @@ pub struct Daemon {
     configuration: watch::Sender<Arc<DaemonConfiguration>>,
     requests: mpsc::Sender<Request>,
     supervisor: Supervisor<Backups>,
-    observer: Observer,
-    repositories: watch::Sender<Arc<Vec<RepositoryStatus>>>,
+    watching: Watching,
     state: Option<StateFile>,
     job_files: Option<JobFiles>,
     files: Files,
@@ -252,8 +248,8 @@ impl Execute for Backups {
 }
 
 impl Daemon {
-    /// Reads the configuration in `directory`, and what the repositories and the state file tell of the past. Without a
-    /// directory for it, no state is kept.
+    /// Reads the configuration in `directory`, and the state file. No repository is asked for anything: [`Daemon::run`]
+    /// loads them while it serves. Without a directory for it, no state is kept.
     pub fn prepare(directory: &Path, state: Option<&Path>) -> Result<Self, DaemonError> {
         let signals = Signals::hear().map_err(|source| DaemonError::System {
             action: "hear signals",
@@ -264,10 +260,10 @@ impl Daemon {
             DaemonConfiguration::load(directory).map_err(DaemonError::Configuration)?;
         let job_files = state.map(JobFiles::below);
         let state = state.map(StateFile::below);
-        let mut remembered = state.as_ref().map(StateFile::read).unwrap_or_default();
-        repositories::remember(&configuration, &mut remembered);
+        let remembered = state.as_ref().map(StateFile::read).unwrap_or_default();
         let metrics = Arc::new(Metrics::new().ok_or(DaemonError::Metrics)?);
         let (requests, incoming) = mpsc::channel(16);
+        let board = Board::new(&configuration);
         let (status, seen) = watch::channel(Arc::new(Status::starting(Utc::now())));
         let wall = Arc::new(Utc::now);
         let told = watch::Sender::default();
@@ -289,14 +285,12 @@ impl Daemon {
         if let Some(period) = systemd::watchdog() {
             supervisor.look_every(period / 3);
         }
+        supervisor.wait_for(configuration.repositories.keys().cloned().collect());
         supervisor.begin(configuration.clone(), &remembered);
-        let mut observer = Observer::default();
-        let repositories = watch::Sender::default();
-        observer.look(&configuration, &metrics, &repositories);
         let configuration = watch::Sender::new(Arc::new(configuration));
         let view = View {
             status: seen,
-            repositories: repositories.subscribe(),
+            repositories: board.subscribe(),
             configuration: configuration.subscribe(),
             metrics,
             jobs,
@@ -304,13 +298,19 @@ impl Daemon {
             catalogue: Arc::default(),
             requests: requests.clone(),
         };
+        let watching = Watching {
+            board,
+            configuration: configuration.subscribe(),
+            status: view.status.clone(),
+            metrics: Arc::clone(&view.metrics),
+            requests: requests.clone(),
+        };
         Ok(Self {
             directory: directory.to_owned(),
             configuration,
             requests,
             supervisor,
-            observer,
-            repositories,
+            watching,
             state,
             job_files,
             files,
@@ -324,7 +324,8 @@ impl Daemon {
         self.view.clone()
     }
 
-    /// Works until a signal ends it. Everything else of the process serves already: systemd is told so.
+    /// Works until a signal ends it. The port serves already, so systemd is told that it is ready; what needs the
+    /// repositories begins when each of them is loaded.
     pub async fn run(mut self) {
         systemd::ready(&self.view.status.borrow());
         let supervising = tokio::spawn(self.supervisor.supervise());
@@ -335,14 +336,14 @@ impl Daemon {
         let filing = self
             .job_files
             .map(|files| tokio::spawn(files.follow(self.view.jobs.clone())));
-        let looking = tokio::spawn(look(self.observer, self.repositories, self.view.clone()));
+        let watching = tokio::spawn(self.watching.watch());
         loop {
             tokio::select! {
                 _ = self.signals.terminate.recv() => break,
                 _ = self.signals.interrupt.recv() => break,
                 _ = self.signals.hangup.recv() => {
                     tracing::info!("told to reload");
-                    self.files.look();
+                    self.files.look().await;
                     systemd::reloading();
                     reload(&self.directory, &self.configuration, &self.requests).await;
                     systemd::ready(&self.view.status.borrow());
@@ -355,7 +356,7 @@ impl Daemon {
         tracing::info!("stopping");
         systemd::stopping();
         stop(&self.requests, &self.view).await;
-        looking.abort();
+        watching.abort();
         reporting.abort();
         supervising.abort();
         // With the supervisor its status ends, and with the status what keeps it.
@@ -436,7 +437,14 @@ async fn reload(
     configuration: &watch::Sender<Arc<DaemonConfiguration>>,
     requests: &mpsc::Sender<Request>,
 ) {
-    let read = DaemonConfiguration::load(directory);
+    let directory = directory.to_owned();
+    let reading = blocking("the thread that reads the configuration", move || {
+        Ok::<_, EngineError>(DaemonConfiguration::load(&directory))
+    });
+    let read = match reading.await {
+        Ok(read) => read,
+        Err(error) => return tracing::error!("{error}; the configuration in force stays"),
+    };
     match &read {
         Ok(read) => {
             configuration.send_replace(Arc::new(read.clone()));
@@ -451,60 +459,4 @@ async fn reload(
         .send(Request::Configuration(read.map(Box::new)))
         .await
         .ok();
-}
-
-/// Looks at the repositories now and then, and after each run.
-async fn look(
-    mut observer: Observer,
-    told: watch::Sender<Arc<Vec<RepositoryStatus>>>,
-    mut view: View,
-) {
-    let ended = |status: &Status| -> Vec<_> {
-        let policies = status.policies.iter();
-        policies
-            .map(|policy| {
-                let run = policy.last_run.as_ref().map(|run| run.finished_at);
-                (
-                    run,
-                    policy
-                        .last_expire
-                        .as_ref()
-                        .map(|expired| expired.finished_at),
-                )
-            })
-            .collect()
-    };
-    let mut known = ended(&view.status.borrow());
-    loop {
-        let changed = async {
-            while view.status.changed().await.is_ok() {
-                let now = ended(&view.status.borrow_and_update());
-                if now != known {
-                    known = now;
-                    return;
-                }
-            }
-            std::future::pending::<()>().await;
-        };
-        tokio::select! {
-            () = changed => {}
-            _ = view.configuration.changed() => {}
-            () = tokio::time::sleep(LOOK_EVERY) => {}
-        }
-        let configuration = view.configuration.borrow_and_update().clone();
-        let (metrics, teller) = (Arc::clone(&view.metrics), told.clone());
-        let looked = tokio::task::spawn_blocking(move || {
-            observer.look(&configuration, &metrics, &teller);
-            observer
-        });
-        match looked.await {
-            Ok(looked) => observer = looked,
-            Err(error) => {
-                tracing::error!(
-                    "looking at the repositories failed; this is a bug in kafkeep: {error}"
-                );
-                observer = Observer::default();
-            }
-        }
-    }
 }

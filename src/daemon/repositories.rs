@@ -1,22 +1,30 @@
-//! What the repositories tell: of the time before the daemon started, and how they are now.
+//! What a repository tells: of the time before the daemon started, and how it is now. All of it blocks.
 
-use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use rustix::fs::{Access, access};
 use serde::Serialize;
-use tokio::sync::watch;
 
 use crate::engine::EngineError;
 use crate::engine::expire::{Foreseen, Preview};
 use crate::policy::{DaemonConfiguration, RepositoryLocation};
 use crate::repository::{BackupStatus, RepositoryError};
 
-use super::metrics::Metrics;
 use super::run::open_existing;
 use super::state::Remembered;
+
+/// Whether a repository can be used, in a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RepositoryState {
+    /// It is being read for the first time since the daemon started.
+    Loading,
+    /// It can be read and written.
+    Ready,
+    /// It cannot be read or written, or does not answer.
+    Failed,
+}
 
 /// One repository, when it was last looked at.
 #[derive(Debug, Clone, Serialize)]
@@ -25,11 +33,13 @@ pub struct RepositoryStatus {
     pub repository: String,
     /// Where it lies.
     pub location: String,
-    /// When it was looked at.
-    pub looked_at: DateTime<Utc>,
+    /// Whether it can be used.
+    pub state: RepositoryState,
+    /// When it was looked at; none while it is being loaded.
+    pub looked_at: Option<DateTime<Utc>>,
     /// Whether something could be written there.
     pub writable: bool,
-    /// Why it cannot be written, or not be read.
+    /// Why it cannot be written, or not be read, or that it does not answer.
     pub error: Option<String>,
     /// Bytes that all its objects take.
     pub size_bytes: u64,
@@ -51,24 +61,33 @@ pub struct RetentionStatus {
     pub foreseen: Foreseen,
 }
 
-/// Asks every repository for the last complete backup of each policy. One that cannot be read is logged: its policies then
-/// count from now, or from what else is remembered.
-pub(super) fn remember(configuration: &DaemonConfiguration, remembered: &mut Remembered) {
-    for (name, location) in &configuration.repositories {
-        if let Err(error) = remember_of(name, location, configuration, remembered) {
-            tracing::warn!(repository = %name, "repository {name}: its backups are not known: {error}");
+impl RepositoryStatus {
+    /// One that was not looked at yet.
+    pub(super) fn loading(name: &str, location: &RepositoryLocation) -> Self {
+        Self {
+            repository: name.to_owned(),
+            location: location.path.display().to_string(),
+            state: RepositoryState::Loading,
+            looked_at: None,
+            writable: false,
+            error: None,
+            size_bytes: 0,
+            free_bytes: None,
+            backups: 0,
+            retention: Vec::new(),
         }
     }
 }
 
-fn remember_of(
+/// The last complete backup of each policy in a repository.
+pub(super) fn past(
     name: &str,
     location: &RepositoryLocation,
     configuration: &DaemonConfiguration,
-    remembered: &mut Remembered,
-) -> Result<(), RepositoryError> {
+) -> Result<Remembered, RepositoryError> {
+    let mut remembered = Remembered::default();
     let Some(repository) = open_existing(location)? else {
-        return Ok(());
+        return Ok(remembered);
     };
     let policies = configuration.backups.iter();
     let mut unknown: Vec<&str> = policies
@@ -92,57 +111,32 @@ fn remember_of(
             remembered.backup(&policy, manifest.started_at, manifest.finished_at);
         }
     }
-    Ok(())
+    Ok(remembered)
 }
 
-/// Looks at all repositories, again and again.
+/// Looks at one repository, again and again.
 #[derive(Default)]
 pub(super) struct Observer {
-    previews: BTreeMap<String, Preview>,
+    preview: Preview,
 }
 
 impl Observer {
-    /// Looks once; the metrics and `told` are up to date then.
+    /// Looks once.
     pub fn look(
-        &mut self,
-        configuration: &DaemonConfiguration,
-        metrics: &Metrics,
-        told: &watch::Sender<Arc<Vec<RepositoryStatus>>>,
-    ) {
-        let names = &configuration.repositories;
-        self.previews.retain(|name, _| names.contains_key(name));
-        let all = names.iter().map(|(name, location)| {
-            let status = self.look_at(name, location, configuration);
-            let (size, free) = (status.size_bytes, status.free_bytes);
-            metrics.repository_holds(name, size, status.backups, free);
-            if let Some(error) = &status.error {
-                tracing::warn!(repository = %name, "repository {name} cannot be used as it is: {error}");
-            }
-            status
-        });
-        told.send_replace(Arc::new(all.collect()));
-    }
-
-    fn look_at(
         &mut self,
         name: &str,
         location: &RepositoryLocation,
         configuration: &DaemonConfiguration,
     ) -> RepositoryStatus {
-        let mut status = RepositoryStatus {
-            repository: name.to_owned(),
-            location: location.path.display().to_string(),
-            looked_at: Utc::now(),
-            writable: false,
-            error: None,
-            size_bytes: 0,
-            free_bytes: None,
-            backups: 0,
-            retention: Vec::new(),
-        };
+        let mut status = RepositoryStatus::loading(name, location);
         if let Err(error) = self.fill(&mut status, location, configuration) {
             status.error = Some(error.to_string());
         }
+        status.state = match status.writable {
+            true => RepositoryState::Ready,
+            false => RepositoryState::Failed,
+        };
+        status.looked_at = Some(Utc::now());
         status
     }
 
@@ -163,16 +157,15 @@ impl Observer {
         };
         status.size_bytes = repository.size()?;
         status.free_bytes = repository.free_bytes()?;
-        let preview = self.previews.entry(status.repository.clone()).or_default();
-        preview.look(&repository)?;
-        status.backups = preview.count() as u64;
+        self.preview.look(&repository)?;
+        status.backups = self.preview.count() as u64;
         for policy in configuration
             .backups
             .iter()
             .filter(|policy| policy.repository == status.repository)
         {
             let now = Utc::now().with_timezone(&policy.time_zone);
-            let foreseen = preview.of(&policy.name, &policy.retention, &now);
+            let foreseen = self.preview.of(&policy.name, &policy.retention, &now);
             status
                 .retention
                 .extend(foreseen.into_iter().map(|foreseen| RetentionStatus {

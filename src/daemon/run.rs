@@ -9,7 +9,7 @@ use crate::engine::backup::{BackupOptions, BackupReport, Room, backup};
 use crate::engine::expire::{self, ExpireOptions};
 use crate::engine::size::Size;
 use crate::engine::verify::{VerifyOptions, verify};
-use crate::engine::{EngineError, Stop};
+use crate::engine::{EngineError, Stop, blocking};
 use crate::kafka::{Client, Cluster, Retry};
 use crate::memory::MemoryBudget;
 use crate::policy::{BackupPolicy, RepositoryLocation, Verification};
@@ -91,8 +91,7 @@ async fn back_up(job: &PolicyJob, cluster_ids: &ClusterIds) -> Result<Outcome, E
         deadline: policy.deadline,
         ..Retry::default()
     };
-    let repository = open_or_init(&job.repository)?;
-    let room = room(job.max_backup_size, &job.repository, &repository)?;
+    let (repository, room) = open_with_room(&job.repository, job.max_backup_size).await?;
     let client = Client::connect(job.cluster.clone(), retry).await?;
     cluster_ids.learn(&policy.cluster, &job.cluster, client.cluster_id());
     let options = BackupOptions {
@@ -109,25 +108,28 @@ async fn back_up(job: &PolicyJob, cluster_ids: &ClusterIds) -> Result<Outcome, E
     let progress = Arc::clone(&job.progress);
     let report = backup(&client, Arc::clone(&repository), &options, progress).await?;
     let job = job.clone();
-    in_a_thread("the verifying thread", move || {
-        Ok(verified(&job, &repository, report))
+    blocking("the verifying thread", move || {
+        Ok::<_, EngineError>(verified(&job, &repository, report))
     })
     .await
 }
 
-/// Work that blocks, under the same span.
-pub(super) async fn in_a_thread<T: Send + 'static>(
-    name: &'static str,
-    work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
-) -> Result<T, EngineError> {
-    let span = tracing::Span::current();
-    tokio::task::spawn_blocking(move || span.in_scope(work))
-        .await
-        .map_err(|_| EngineError::Lost(name))?
+/// Opens the repository that a backup goes to, or makes it, and says how much the backup may add.
+pub(super) async fn open_with_room(
+    location: &RepositoryLocation,
+    max_backup_size: Option<Size>,
+) -> Result<(Arc<Repository>, Option<Room>), EngineError> {
+    let location = location.clone();
+    blocking("the thread that opens the repository", move || {
+        let repository = open_or_init(&location)?;
+        let room = room(max_backup_size, &location, &repository)?;
+        Ok::<_, EngineError>((repository, room))
+    })
+    .await
 }
 
 /// How much a backup may add: the least of what `max_backup_size`, `max_size` and `min_free` leave; none without any of them.
-pub(super) fn room(
+fn room(
     max_backup_size: Option<Size>,
     location: &RepositoryLocation,
     repository: &Repository,
@@ -195,7 +197,7 @@ fn verified(job: &PolicyJob, repository: &Repository, report: BackupReport) -> O
 /// Takes away what the policy does not keep; the cluster is not asked.
 async fn apply_retention(job: &PolicyJob) -> Result<Expired, EngineError> {
     let job = job.clone();
-    in_a_thread("the expiring thread", move || {
+    blocking("the expiring thread", move || {
         let mut expired = Expired::default();
         if let Some(repository) = open_existing(&job.repository)? {
             let options = ExpireOptions {
@@ -209,15 +211,13 @@ async fn apply_retention(job: &PolicyJob) -> Result<Expired, EngineError> {
             expired.freed_bytes = plan.freed_bytes;
         }
         expired.finished_at = Utc::now();
-        Ok(expired)
+        Ok::<_, EngineError>(expired)
     })
     .await
 }
 
 /// Made when nothing is there yet.
-pub(super) fn open_or_init(
-    location: &RepositoryLocation,
-) -> Result<Arc<Repository>, RepositoryError> {
+fn open_or_init(location: &RepositoryLocation) -> Result<Arc<Repository>, RepositoryError> {
     let storage = DirectoryStorage::create(&location.path)?;
     Ok(Arc::new(Repository::open_or_init(Arc::new(storage))?))
 }

@@ -11,6 +11,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use crate::engine::{EngineError, blocking};
+
 use super::kept_file;
 use super::status::{EndedRun, FailedBackups, Status};
 
@@ -129,8 +131,12 @@ impl StateFile {
             if now != written {
                 let file = self.clone();
                 let content = now.clone();
-                let wrote = tokio::task::spawn_blocking(move || file.write(&content)).await;
-                let wrote = wrote.unwrap_or_else(|error| Err(io::Error::other(error)));
+                let writing = blocking("the thread that writes the state file", move || {
+                    Ok::<_, EngineError>(file.write(&content))
+                });
+                let wrote = writing
+                    .await
+                    .unwrap_or_else(|error| Err(io::Error::other(error)));
                 match wrote {
                     Ok(()) => failing = false,
                     // Once, until it can be written again.

@@ -104,6 +104,8 @@ pub struct PolicyStatus {
     pub kind: &'static str,
     /// Whether this version can run it.
     pub runs: bool,
+    /// Whether its repository is still being loaded: nothing is due before.
+    pub loading: bool,
     /// When it is due next; none while suspended.
     pub next_run_at: Option<DateTime<Utc>>,
     /// Due moments up to this have been decided upon: a run, or none.
@@ -137,6 +139,7 @@ impl PolicyStatus {
             policy: policy.to_owned(),
             kind,
             runs: false,
+            loading: false,
             next_run_at: None,
             settled_at: None,
             running: Vec::new(),

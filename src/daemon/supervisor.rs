@@ -1,6 +1,6 @@
 //! The sole owner of what runs: drives the timers, accepts and starts runs, and publishes a [`Status`].
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +37,8 @@ use policies::Scheduled;
 pub enum Request {
     /// Take this configuration, or take note of what is wrong with the one that was read.
     Configuration(Result<Box<DaemonConfiguration>, Diagnostics>),
+    /// A repository was loaded: this is what it tells of its policies' past, and they may run.
+    Loaded(String, Remembered),
     /// Tell a run to seal what it has and to end; whether there is such a run.
     Cancel(RunId, oneshot::Sender<bool>),
     /// Accept what somebody asks for, or say why not.
@@ -76,6 +78,8 @@ pub(super) struct Supervisor<E> {
     configuration_status: ConfigurationStatus,
     started_at: DateTime<Utc>,
     policies: BTreeMap<String, Scheduled>,
+    /// Repositories that are being loaded: their policies do not run yet.
+    loading: BTreeSet<String>,
     runs: Runs,
     jobs: Jobs,
     failed_backups: FailedBackups,
@@ -115,6 +119,7 @@ impl<E: Execute> Supervisor<E> {
             },
             started_at: now,
             policies: BTreeMap::new(),
+            loading: BTreeSet::new(),
             runs: Runs::default(),
             jobs,
             failed_backups: FailedBackups::default(),
@@ -132,6 +137,11 @@ impl<E: Execute> Supervisor<E> {
     /// Who watches that it is alive wants to hear of it so often.
     pub fn look_every(&mut self, period: Duration) {
         self.look_every = period.min(LONGEST_WAIT);
+    }
+
+    /// Policies of these repositories do not run before [`Request::Loaded`].
+    pub fn wait_for(&mut self, repositories: BTreeSet<String>) {
+        self.loading = repositories;
     }
 
     /// Takes the first configuration; its policies go on after what is `remembered` of them.
@@ -182,6 +192,7 @@ impl<E: Execute> Supervisor<E> {
                 self.configuration_status.errors = diagnostics.told;
                 self.metrics.reloaded(false, (self.wall)());
             }
+            Request::Loaded(repository, past) => self.loaded(&repository, &past),
             Request::Cancel(run_id, answer) => {
                 let is_there = self.runs.get_mut(run_id).is_some();
                 self.cancel(run_id);

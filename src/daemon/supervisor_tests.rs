@@ -124,6 +124,16 @@ impl Play {
         configuration: DaemonConfiguration,
         remembered: &Remembered,
     ) -> Self {
+        Self::loading(takes, configuration, remembered, &[])
+    }
+
+    /// The same while these repositories are being loaded.
+    fn loading(
+        takes: Duration,
+        configuration: DaemonConfiguration,
+        remembered: &Remembered,
+        repositories: &[&str],
+    ) -> Self {
         let executor = Pretended {
             takes,
             expired: Arc::default(),
@@ -147,6 +157,8 @@ impl Play {
             Arc::clone(&metrics),
             Jobs::new(Vec::new(), told),
         );
+        let repositories = repositories.iter().map(|name| (*name).to_owned());
+        supervisor.wait_for(repositories.collect());
         supervisor.begin(configuration, remembered);
         tokio::spawn(supervisor.supervise());
         Self {
@@ -160,6 +172,13 @@ impl Play {
 
     async fn reload(&self, configuration: DaemonConfiguration) {
         let request = Request::Configuration(Ok(Box::new(configuration)));
+        self.requests.send(request).await.ok().unwrap();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+
+    /// A repository was loaded.
+    async fn loaded(&self, repository: &str, past: Remembered) {
+        let request = Request::Loaded(repository.to_owned(), past);
         self.requests.send(request).await.ok().unwrap();
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -597,4 +616,108 @@ async fn a_run_is_cancelled_by_its_id_alone() {
         (run_id, RunResult::Cancelled)
     );
     assert_eq!(play.policy("other").running.len(), 1);
+}
+
+/// Policies `hung` and `well` of two repositories.
+fn of_two_repositories() -> DaemonConfiguration {
+    let mut hung = policy("hung", HOUR);
+    hung.repository = "hung".to_owned();
+    let mut all = configuration(vec![hung, policy("well", HOUR)]);
+    let location = all.repositories["main"].clone();
+    all.repositories.insert("hung".to_owned(), location);
+    all
+}
+
+/// What is known of `name`: its last backup began, and ended, then.
+fn past(name: &str, backup: Option<&str>) -> Remembered {
+    let mut past = Remembered::default();
+    if let Some(moment) = backup.map(at) {
+        past.backup(name, moment, moment);
+    }
+    past
+}
+
+#[tokio::test(start_paused = true)]
+async fn policies_wait_for_their_repository_to_be_loaded_and_others_run() {
+    let play = Play::loading(
+        Duration::from_secs(1),
+        of_two_repositories(),
+        &Remembered::default(),
+        &["hung"],
+    );
+    tokio::time::sleep(3 * HOUR + Duration::from_secs(60)).await;
+    assert_eq!((play.started("hung"), play.started("well")), (0, 3));
+    let waiting = play.policy("hung");
+    assert!(waiting.loading && !play.policy("well").loading);
+    assert_eq!((waiting.next_run_at, waiting.settled_at), (None, None));
+    assert_eq!(
+        play.executor.expired.lock().unwrap().len(),
+        3,
+        "of the other"
+    );
+    play.loaded("hung", past("hung", None)).await;
+    // Due since the daemon started, and made up for by one run.
+    assert_eq!(play.started("hung"), 1);
+    let loaded = play.policy("hung");
+    assert!(!loaded.loading);
+    assert_eq!(loaded.missed_runs, 2);
+    assert!(loaded.settled_at.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_repository_tells_is_what_a_run_is_made_up_for() {
+    let never_run = [
+        past("hung", Some("2026-02-28T23:30:00Z")),
+        past("hung", Some("2026-03-01T00:20:00Z")),
+    ];
+    let [old, new] = never_run;
+    for (known, expected) in [(old, 1), (new, 0)] {
+        let last_success_at = known.policies["hung"].last_success_at;
+        let play = Play::loading(
+            Duration::from_secs(1),
+            of_two_repositories(),
+            &Remembered::default(),
+            &["hung"],
+        );
+        tokio::time::sleep(HOUR / 2 + Duration::from_secs(60)).await;
+        play.loaded("hung", known).await;
+        assert_eq!(play.started("hung"), expected);
+        if expected == 0 {
+            assert_eq!(play.policy("hung").last_success_at, last_success_at);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_while_a_repository_is_loaded_forgets_nothing_and_guesses_nothing() {
+    let known = past("hung", Some("2026-02-27T00:00:00Z"));
+    let configuration = of_two_repositories();
+    let play = Play::loading(Duration::from_secs(1), configuration, &known, &["hung"]);
+    tokio::time::sleep(HOUR / 2).await;
+    let waiting = play.policy("hung");
+    let before = &known.policies["hung"];
+    assert_eq!(waiting.settled_at, before.settled_at);
+    assert_eq!(waiting.last_success_at, before.last_success_at);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_does_not_run_a_policy_whose_repository_is_being_loaded() {
+    let play = Play::loading(
+        Duration::from_secs(1),
+        of_two_repositories(),
+        &Remembered::default(),
+        &["hung"],
+    );
+    tokio::time::sleep(HOUR / 2).await;
+    let mut changed = of_two_repositories();
+    changed.backups[0].compression = Compression::Zstd;
+    play.reload(changed).await;
+    tokio::time::sleep(2 * HOUR).await;
+    assert!(play.policy("hung").loading);
+    assert_eq!(play.started("hung"), 0);
+    play.loaded("hung", past("hung", Some("2026-03-01T02:10:00Z")))
+        .await;
+    assert_eq!(play.started("hung"), 0, "nothing was due since");
+    tokio::time::sleep(HOUR).await;
+    assert_eq!(play.started("hung"), 1);
 }

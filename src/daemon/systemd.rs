@@ -112,6 +112,11 @@ fn in_a_line(status: &Status) -> String {
     if !running.is_empty() {
         return format!("running: {}", running.join(", "));
     }
+    let loading = status.policies.iter().filter(|policy| policy.loading);
+    let loading: Vec<&str> = loading.map(|policy| policy.policy.as_str()).collect();
+    if !loading.is_empty() {
+        return format!("loading the repositories of: {}", loading.join(", "));
+    }
     let next = status
         .policies
         .iter()

@@ -4,6 +4,7 @@
 //! and returns a report value. The engine knows nothing of HTTP, TOML, schedules or metrics.
 
 pub mod backup;
+mod blocking;
 pub mod chain;
 pub mod drain;
 mod error;
@@ -23,6 +24,7 @@ pub mod transactions;
 pub mod verify;
 pub mod watchdog;
 
+pub use blocking::blocking;
 pub use error::EngineError;
 pub use progress::{NoProgress, Progress};
 /// Tells a running verb to stop: it ends with [`EngineError::Stopped`] as soon as that loses nothing that was done.

@@ -98,7 +98,14 @@ pub fn verify(
     options: &VerifyOptions,
     progress: &dyn Progress,
 ) -> Result<VerifyReport, EngineError> {
-    let _lock = repository.lock_to_read("verify")?;
+    repository.read_locked("verify", || verify_locked(repository, options, progress))
+}
+
+fn verify_locked(
+    repository: &Repository,
+    options: &VerifyOptions,
+    progress: &dyn Progress,
+) -> Result<VerifyReport, EngineError> {
     let chosen = if options.backups.is_empty() {
         repository.backup_ids()?
     } else {

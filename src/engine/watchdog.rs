@@ -44,9 +44,9 @@ impl fmt::Display for Wait {
                 write!(f, "an answer of broker {broker}, the leader of {partition}")
             }
             Self::Leadership(partitions) => write!(f, "a leader of {partitions}"),
-            Self::Repository(purpose) => write!(f, "the repository, {purpose}"),
+            Self::Repository(purpose) => write!(f, "the repository {purpose}"),
             Self::Step(step) => f.write_str(step),
-            Self::Target(purpose) => write!(f, "the target, {purpose}"),
+            Self::Target(purpose) => write!(f, "the target {purpose}"),
             Self::Bounded => f.write_str("something that ends by itself"),
         }
     }

@@ -1,4 +1,4 @@
-//! Whether the daemon is ready: configured, its supervisor alive, its repositories to be written. Clusters that do not answer make nothing unready.
+//! Whether the daemon is ready: configured, its supervisor alive, its repositories loaded, and to be written. Clusters that do not answer make nothing unready.
 
 use std::fmt::Write;
 
@@ -7,7 +7,7 @@ use chrono::{TimeDelta, Utc};
 use http_body_util::Full;
 use hyper::{Response, StatusCode};
 
-use crate::daemon::{RepositoryStatus, Status};
+use crate::daemon::{RepositoryState, RepositoryStatus, Status};
 
 /// The supervisor looks at its timers at least every minute.
 const ALIVE_WITHIN: TimeDelta = TimeDelta::seconds(150);
@@ -29,19 +29,21 @@ pub(super) fn readiness(
         ),
         ("not-stopping".to_owned(), !status.stopping),
     ];
+    let daemon = daemon.map(|(name, passes)| (name, if passes { "ok" } else { "failed" }));
     let repositories = repositories.iter().map(|repository| {
-        (
-            format!("repository/{}", repository.repository),
-            repository.writable,
-        )
+        let word = match repository.state {
+            RepositoryState::Loading => "loading",
+            RepositoryState::Ready => "ok",
+            RepositoryState::Failed => "failed",
+        };
+        (format!("repository/{}", repository.repository), word)
     });
-    let checks: Vec<(String, bool)> = daemon.into_iter().chain(repositories).collect();
-    let ready = checks.iter().all(|(_, passes)| *passes);
+    let checks: Vec<(String, &str)> = daemon.into_iter().chain(repositories).collect();
+    let ready = checks.iter().all(|(_, word)| *word == "ok");
     let mut text = String::new();
     if verbose || !ready {
-        for (name, passes) in checks {
-            let sign = if passes { "[+]" } else { "[-]" };
-            let word = if passes { "ok" } else { "failed" };
+        for (name, word) in checks {
+            let sign = if word == "ok" { "[+]" } else { "[-]" };
             // Into a string: nothing to fail.
             writeln!(text, "{sign}{name} {word}").ok();
         }

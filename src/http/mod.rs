@@ -22,6 +22,7 @@ use tokio::sync::Semaphore;
 
 use crate::auth::CertificateError;
 use crate::daemon::{RepositoryStatus, Status, View};
+use crate::engine::{EngineError, blocking};
 
 mod api;
 mod ask;
@@ -152,8 +153,13 @@ async fn welcome(stream: TcpStream, shared: Arc<Shared>) {
     let Some(tls) = tls else {
         return converse(stream, shared).await;
     };
-    let acceptor = match shared.certificates.acceptor(&tls) {
-        Ok(acceptor) => acceptor,
+    let certificates = Arc::clone(&shared);
+    let reading = blocking("the thread that reads the certificate", move || {
+        Ok::<_, EngineError>(certificates.certificates.acceptor(&tls))
+    });
+    let acceptor = match reading.await {
+        Ok(Ok(acceptor)) => acceptor,
+        Ok(Err(error)) => return tracing::error!("{error}"),
         Err(error) => return tracing::error!("{error}"),
     };
     match tokio::time::timeout(HANDSHAKE_WITHIN, acceptor.accept(stream)).await {

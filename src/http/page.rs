@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::daemon::{PolicyStatus, RepositoryStatus, RunState, Status};
+use crate::daemon::{PolicyStatus, RepositoryState, RepositoryStatus, RunState, Status};
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;color:#1c2326}\
 h1{font-size:1.4rem}h2{font-size:1.05rem;margin-top:2rem}table{border-collapse:collapse;width:100%}\
@@ -94,10 +94,10 @@ fn policy_row(policy: &PolicyStatus) -> String {
         "<tr><td>{} ({})<td>{now}<td>{}<td>{last_run}<td class=\"{}\">{}</tr>",
         escape(&policy.policy),
         policy.kind,
-        if policy.runs {
-            moment(policy.next_run_at)
-        } else {
-            "not run yet".to_owned()
+        match (policy.runs, policy.loading) {
+            (true, true) => "when its repository is loaded".to_owned(),
+            (true, false) => moment(policy.next_run_at),
+            (false, _) => "not run yet".to_owned(),
         },
         if too_old { "bad" } else { "" },
         moment(policy.last_success_at),
@@ -113,10 +113,13 @@ fn repository_row(repository: &RepositoryStatus) -> String {
             escape(error)
         ),
     };
+    let name = escape(&repository.repository);
+    if repository.state == RepositoryState::Loading {
+        return format!("<tr><td>{name}<td>{location}<td>loading<td>-<td>-</tr>");
+    }
     let free = repository.free_bytes.map_or("-".to_owned(), gibibytes);
     format!(
-        "<tr><td>{}<td>{location}<td>{}<td>{}<td>{free}</tr>",
-        escape(&repository.repository),
+        "<tr><td>{name}<td>{location}<td>{}<td>{}<td>{free}</tr>",
         repository.backups,
         gibibytes(repository.size_bytes),
     )

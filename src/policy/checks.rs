@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use super::daemon_configuration::Policies;
 use super::kafkeep_file::RepositoryFile;
@@ -72,8 +74,31 @@ pub(super) fn repositories(repositories: &Named<RepositoryFile>, reader: &mut Re
     }
 }
 
-/// A path without `.`, `..` and repeated slashes; symbolic links are followed as far as it exists.
+/// What a storage that hangs is waited for, before paths on it are compared as they are written.
+const RESOLVE_WITHIN: Duration = Duration::from_secs(2);
+
+/// A path without `.`, `..` and repeated slashes; symbolic links are followed as far as it exists, and its storage answers.
 fn plain(path: &Path) -> PathBuf {
+    let plain = without_dots(path);
+    let resolving = plain.clone();
+    within(RESOLVE_WITHIN, move || resolved(&resolving))
+        .flatten()
+        .unwrap_or(plain)
+}
+
+/// What `work` gives, if that is in time.
+fn within<T: Send + 'static>(
+    limit: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let (done, result) = mpsc::channel();
+    let thread = std::thread::Builder::new().name("path".to_owned());
+    // Nobody may wait for it any more.
+    thread.spawn(move || done.send(work()).ok()).ok()?;
+    result.recv_timeout(limit).ok()
+}
+
+fn without_dots(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for component in path.components() {
         match component {
@@ -84,9 +109,35 @@ fn plain(path: &Path) -> PathBuf {
             other => plain.push(other),
         }
     }
-    let existing = plain.ancestors().find_map(|ancestor| {
+    plain
+}
+
+fn resolved(plain: &Path) -> Option<PathBuf> {
+    plain.ancestors().find_map(|ancestor| {
         let real = ancestor.canonicalize().ok()?;
         Some(real.join(plain.strip_prefix(ancestor).ok()?))
-    });
-    existing.unwrap_or(plain)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_storage_that_hangs_is_not_waited_for() {
+        let (_sender, never) = mpsc::channel::<()>();
+        assert_eq!(
+            within(Duration::from_millis(10), move || never.recv()),
+            None
+        );
+        assert_eq!(within(Duration::from_secs(20), || 7), Some(7));
+    }
+
+    #[test]
+    fn links_are_followed_and_what_is_not_there_is_taken_as_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let real = directory.path().canonicalize().unwrap();
+        std::os::unix::fs::symlink(&real, real.join("link")).unwrap();
+        assert_eq!(plain(&real.join("link/./new/../other")), real.join("other"));
+    }
 }

@@ -1,11 +1,14 @@
 //! Who may work beside whom, and what becomes of locks whose holders died.
 
 use std::fs;
-use std::time::Duration;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
 
 use super::lock::STALE_AFTER;
-use super::testing::{Scratch, storage};
+use super::testing::{HangingStorage, Scratch, storage};
 use super::*;
+
+const LONG: Duration = Duration::from_secs(20);
 
 fn is_locked<T: std::fmt::Debug>(result: Result<T, RepositoryError>) -> bool {
     matches!(&result, Err(error @ RepositoryError::Locked { .. }) if error.is_transient())
@@ -21,7 +24,7 @@ fn forge(scratch: &Scratch, change: impl FnOnce(&mut serde_json::Value)) -> Lock
     let guard = scratch.repository.lock_shared("backup").unwrap();
     let path = &lock_files(scratch)[0];
     let mut lock: serde_json::Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
-    drop(guard);
+    guard.release();
     let id = uuid::Uuid::now_v7();
     lock["lock_id"] = serde_json::json!(id);
     change(&mut lock);
@@ -38,14 +41,14 @@ fn shared_locks_go_together_and_exclusive_ones_with_none() {
     let second = other.lock_shared("verify").unwrap();
     assert_eq!(scratch.repository.locks().unwrap().len(), 2);
     assert!(is_locked(other.lock_exclusive("expire")));
-    drop(first);
+    first.release();
     assert!(is_locked(other.lock_exclusive("expire")));
     second.check().unwrap();
-    drop(second);
+    second.release();
     let exclusive = other.lock_exclusive("expire").unwrap();
     assert!(is_locked(scratch.repository.lock_shared("backup")));
     assert!(is_locked(scratch.repository.lock_exclusive("expire")));
-    drop(exclusive);
+    exclusive.release();
     assert!(scratch.repository.locks().unwrap().is_empty());
 }
 
@@ -73,7 +76,7 @@ fn of_many_that_try_at_once_at_most_one_gets_an_exclusive_lock() {
                 if let Ok(guard) = scratch.repository.lock_exclusive("expire") {
                     *granted.lock().unwrap() += 1;
                     std::thread::sleep(Duration::from_millis(300));
-                    drop(guard);
+                    guard.release();
                 }
             });
         }
@@ -86,7 +89,8 @@ fn of_many_that_try_at_once_at_most_one_gets_an_exclusive_lock() {
 fn the_lock_of_a_gone_process_is_broken() {
     let scratch = Scratch::new();
     forge(&scratch, |lock| lock["pid"] = serde_json::json!(u32::MAX));
-    drop(scratch.repository.lock_exclusive("expire").unwrap());
+    let lock = scratch.repository.lock_exclusive("expire").unwrap();
+    lock.release();
     assert!(lock_files(&scratch).is_empty());
 }
 
@@ -128,7 +132,7 @@ fn locks_are_refreshed_under_new_names() {
     assert!(guard.holder().refreshed_at >= before.refreshed_at);
     assert_eq!(guard.holder().started_at, before.started_at);
     guard.check().unwrap();
-    drop(guard);
+    guard.release();
     assert!(lock_files(&scratch).is_empty());
 }
 
@@ -156,14 +160,15 @@ fn a_broken_lock_is_lost_to_its_holder() {
         }
     }
     assert!(refreshed.check().is_err());
-    drop(refreshed);
+    refreshed.release();
     assert!(lock_files(&scratch).is_empty());
 }
 
 #[test]
 fn a_lock_that_cannot_be_read_is_respected() {
     let scratch = Scratch::new();
-    drop(scratch.repository.lock_shared("backup").unwrap());
+    let lock = scratch.repository.lock_shared("backup").unwrap();
+    lock.release();
     let path = scratch
         .directory
         .path()
@@ -175,4 +180,79 @@ fn a_lock_that_cannot_be_read_is_respected() {
         "{error:?}"
     );
     assert!(error.to_string().contains("remove it"), "{error}");
+}
+
+/// What `work` gives, unless it takes too long.
+fn soon<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (done, result) = mpsc::channel();
+    std::thread::spawn(move || done.send(work()));
+    result.recv_timeout(Duration::from_secs(5)).ok()
+}
+
+fn wait_until(what: &str, holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + LONG;
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_check_that_hangs_keeps_nobody_from_the_lock() {
+    let scratch = Scratch::new();
+    let hanging = Arc::new(HangingStorage::new(scratch.directory.path()));
+    let repository = Repository::open(Arc::clone(&hanging) as Arc<dyn Storage>).unwrap();
+    let guard = Arc::new(repository.lock_shared("backup").unwrap());
+    hanging.hang(true);
+    let (checking, asking) = (Arc::clone(&guard), Arc::clone(&guard));
+    let check = std::thread::spawn(move || checking.check());
+    wait_until("the check hangs", || hanging.waiting() == 1);
+    let holder = soon(move || asking.holder()).expect("the holder is known while a check hangs");
+    assert_eq!(holder.purpose, "backup");
+    hanging.hang(false);
+    check.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_lock_is_dropped_at_once_while_its_storage_hangs_and_goes_away_later() {
+    let scratch = Scratch::new();
+    let hanging = Arc::new(HangingStorage::new(scratch.directory.path()));
+    let repository = Repository::open(Arc::clone(&hanging) as Arc<dyn Storage>).unwrap();
+    let every = Duration::from_millis(5);
+    let guard = repository.lock(LockKind::Shared, "backup", every).unwrap();
+    hanging.hang(true);
+    wait_until("the refresh hangs", || hanging.waiting() == 1);
+    soon(move || drop(guard)).expect("a drop waits for nothing");
+    assert!(!lock_files(&scratch).is_empty());
+    hanging.hang(false);
+    wait_until("the lock goes away", || lock_files(&scratch).is_empty());
+}
+
+#[test]
+fn a_lock_holds_while_it_is_refreshed_under_other_names() {
+    let scratch = Scratch::new();
+    let every = Duration::from_millis(1);
+    let guard = scratch
+        .repository
+        .lock(LockKind::Shared, "backup", every)
+        .unwrap();
+    let first = guard.holder().lock_id;
+    wait_until("the lock is refreshed while it is checked", || {
+        guard.check().unwrap();
+        guard.holder().lock_id != first
+    });
+    for _ in 0..200 {
+        guard.check().unwrap();
+    }
+    guard.release();
+    assert!(lock_files(&scratch).is_empty());
+}
+
+#[test]
+fn a_refused_lock_leaves_nothing_behind() {
+    let scratch = Scratch::new();
+    let guard = scratch.repository.lock_shared("backup").unwrap();
+    assert!(is_locked(scratch.repository.lock_exclusive("expire")));
+    assert_eq!(lock_files(&scratch).len(), 1);
+    guard.release();
 }

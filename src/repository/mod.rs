@@ -23,6 +23,7 @@ mod ids;
 mod index;
 mod layout;
 mod lock;
+mod lock_guard;
 mod lock_holder;
 mod manifest;
 mod manifest_check;

@@ -1,12 +1,17 @@
 //! What the tests of this room share: batches made by hand, repositories in temporary directories.
 
+use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tempfile::TempDir;
 
-use super::{BlockSource, DirectoryStorage, PackRef, Repository, SealedBlock};
+use super::{
+    BlockSource, DirectoryStorage, ObjectInfo, ObjectName, ObjectWriter, PackRef, Repository,
+    RepositoryError, SealedBlock, Storage,
+};
 use crate::record::{self, Compression, PartitionId, TopicId};
 
 pub(super) const TOPIC_ID: TopicId = TopicId(*b"0123456789abcdef");
@@ -44,6 +49,85 @@ impl Scratch {
 
 pub(super) fn storage(path: &Path) -> Arc<DirectoryStorage> {
     Arc::new(DirectoryStorage::open(path).unwrap())
+}
+
+/// A directory on a file system that hangs now and then, as NFS does whose server is gone.
+#[derive(Debug)]
+pub(super) struct HangingStorage {
+    directory: Arc<DirectoryStorage>,
+    /// Whether it hangs, and how many calls do.
+    state: Mutex<(bool, usize)>,
+    changed: Condvar,
+}
+
+impl HangingStorage {
+    pub(super) fn new(path: &Path) -> Self {
+        Self {
+            directory: storage(path),
+            state: Mutex::new((false, 0)),
+            changed: Condvar::new(),
+        }
+    }
+
+    pub(super) fn hang(&self, hangs: bool) {
+        self.state.lock().unwrap().0 = hangs;
+        self.changed.notify_all();
+    }
+
+    /// How many calls hang.
+    pub(super) fn waiting(&self) -> usize {
+        self.state.lock().unwrap().1
+    }
+
+    fn directory(&self) -> &DirectoryStorage {
+        let mut state = self.state.lock().unwrap();
+        state.1 += 1;
+        let mut state = self.changed.wait_while(state, |state| state.0).unwrap();
+        state.1 -= 1;
+        &self.directory
+    }
+}
+
+impl Storage for HangingStorage {
+    fn location(&self) -> String {
+        self.directory.location()
+    }
+
+    fn is_empty(&self) -> Result<bool, RepositoryError> {
+        self.directory().is_empty()
+    }
+
+    fn put_new(&self, name: &ObjectName, content: &[u8]) -> Result<(), RepositoryError> {
+        self.directory().put_new(name, content)
+    }
+
+    fn create(&self, name: &ObjectName) -> Result<Box<dyn ObjectWriter>, RepositoryError> {
+        self.directory().create(name)
+    }
+
+    fn get(&self, name: &ObjectName, limit: u64) -> Result<Bytes, RepositoryError> {
+        self.directory().get(name, limit)
+    }
+
+    fn get_range(&self, name: &ObjectName, range: Range<u64>) -> Result<Bytes, RepositoryError> {
+        self.directory().get_range(name, range)
+    }
+
+    fn size(&self, name: &ObjectName) -> Result<u64, RepositoryError> {
+        self.directory().size(name)
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, RepositoryError> {
+        self.directory().list(prefix)
+    }
+
+    fn delete(&self, name: &ObjectName) -> Result<(), RepositoryError> {
+        self.directory().delete(name)
+    }
+
+    fn remove_leftovers(&self, age: Duration) -> Result<usize, RepositoryError> {
+        self.directory().remove_leftovers(age)
+    }
 }
 
 pub(super) fn source(partition: i32) -> BlockSource {

@@ -8,7 +8,7 @@ use super::index::Layer;
 use super::objects::unusable;
 use super::sealed_json::{self, FORMAT};
 use super::storage::ObjectName;
-use super::{BackupId, Repository, RepositoryError, RepositoryId};
+use super::{BackupId, PackId, Repository, RepositoryError, RepositoryId};
 
 const DIRECTORY: &str = "runs/";
 const RECORD_LIMIT: u64 = 256 << 20;
@@ -34,14 +34,14 @@ pub struct UnfinishedRun {
 }
 
 impl Repository {
-    /// Writes down that the `number`th pack of a run is durable, and what lies in it.
+    /// Records that a pack of a run is durable, and what lies in it. A pack is recorded once.
     pub fn record_run(
         &self,
         run_id: BackupId,
-        number: usize,
+        pack_id: PackId,
         layers: Vec<Layer>,
     ) -> Result<(), RepositoryError> {
-        let name = ObjectName::new(format!("{DIRECTORY}{run_id}.{number:06}.json"))?;
+        let name = ObjectName::new(format!("{DIRECTORY}{run_id}.{pack_id}.json"))?;
         let record = RunRecord {
             format: FORMAT,
             run_id,
@@ -125,7 +125,7 @@ mod tests {
     use crate::record::{Compression, Offset};
     use crate::repository::{BlockPlace, Extent, PACK_HEADER_LEN, SealedBlock};
 
-    fn record(scratch: &Scratch, run_id: BackupId, number: usize, base_offset: i64) -> Layer {
+    fn record(scratch: &Scratch, run_id: BackupId, base_offset: i64) -> Layer {
         let raw = TestBatch::new(base_offset, 3, b"value").encode();
         let block = SealedBlock::seal(&source(0), raw.into(), Compression::None).unwrap();
         let pack = scratch.pack(std::slice::from_ref(&block));
@@ -139,7 +139,7 @@ mod tests {
         let layers = vec![layer.clone()];
         scratch
             .repository
-            .record_run(run_id, number, layers)
+            .record_run(run_id, pack.pack_id, layers)
             .unwrap();
         layer
     }
@@ -148,8 +148,8 @@ mod tests {
     fn what_a_run_recorded_is_read_back_in_order_until_it_is_forgotten() {
         let scratch = Scratch::new();
         let (first, second) = (id(1), id(2));
-        let layers = vec![record(&scratch, first, 0, 0), record(&scratch, first, 1, 3)];
-        record(&scratch, second, 0, 6);
+        let layers = vec![record(&scratch, first, 0), record(&scratch, first, 3)];
+        record(&scratch, second, 6);
         let (runs, unreadable) = scratch.repository.unfinished_runs().unwrap();
         assert!(unreadable.is_empty());
         assert_eq!(runs.len(), 2);
@@ -163,12 +163,9 @@ mod tests {
     #[test]
     fn a_damaged_record_is_passed_over_and_told() {
         let scratch = Scratch::new();
-        record(&scratch, id(1), 0, 0);
-        record(&scratch, id(2), 0, 3);
-        let path = scratch
-            .directory
-            .path()
-            .join(format!("runs/{}.000000.json", id(1)));
+        let layer = record(&scratch, id(1), 0);
+        record(&scratch, id(2), 3);
+        let path = path_of(&scratch, id(1), &layer);
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, text.replace("orders", "0rders")).unwrap();
         let (runs, unreadable) = scratch.repository.unfinished_runs().unwrap();
@@ -177,6 +174,29 @@ mod tests {
             unreadable[0].to_string().contains("SHA-256"),
             "{unreadable:?}"
         );
+    }
+
+    #[test]
+    fn records_with_the_numbers_of_earlier_versions_are_read_and_forgotten() {
+        let scratch = Scratch::new();
+        let layer = record(&scratch, id(1), 0);
+        let runs = scratch.directory.path().join("runs");
+        std::fs::rename(
+            path_of(&scratch, id(1), &layer),
+            runs.join(format!("{}.000000.json", id(1))),
+        )
+        .unwrap();
+        let (found, unreadable) = scratch.repository.unfinished_runs().unwrap();
+        assert!(unreadable.is_empty(), "{unreadable:?}");
+        assert_eq!((found[0].run_id, &found[0].layers), (id(1), &vec![layer]));
+        scratch.repository.forget_runs(&[id(1)]).unwrap();
+        assert_eq!(std::fs::read_dir(runs).unwrap().count(), 0);
+    }
+
+    fn path_of(scratch: &Scratch, run_id: BackupId, layer: &Layer) -> std::path::PathBuf {
+        let pack_id = layer.packs[0].pack_id;
+        let name = format!("runs/{run_id}.{pack_id}.json");
+        scratch.directory.path().join(name)
     }
 
     fn id(second: i64) -> BackupId {

@@ -27,6 +27,7 @@ mod export_jsonl;
 mod export_log;
 mod golden_batches;
 mod groups;
+mod hanging_storage;
 mod hostile_repository;
 mod https;
 mod incremental;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -35,7 +36,20 @@ struct Launch<'a> {
     arguments: &'a [&'a str],
     is_unheard: bool,
     is_encrypted: bool,
+    hangs: Option<&'a Path>,
 }
+
+/// Mounts a file system that answers nothing, as NFS does whose server is gone, and becomes the command given.
+const HANG: &str = r#"
+import ctypes, os, sys
+fuse = os.open("/dev/fuse", os.O_RDWR)
+os.set_inheritable(fuse, True)
+options = f"fd={fuse},rootmode=40000,user_id=0,group_id=0".encode()
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.mount(b"hangs", sys.argv[1].encode(), b"fuse", 0, options) != 0:
+    sys.exit(os.strerror(ctypes.get_errno()))
+os.execv(sys.argv[2], sys.argv[2:])
+"#;
 
 impl<'a> Daemon<'a> {
     /// Started with these policies.
@@ -95,6 +109,23 @@ impl<'a> Daemon<'a> {
         Self::launch(scene, &launch)
     }
 
+    /// The same with more in `kafkeep.toml`, and a directory in which every call hangs for this daemon; it is ready, but not
+    /// all of it is loaded.
+    pub fn start_with_a_hang(
+        scene: &'a Scene<'a>,
+        more: &str,
+        policies: &str,
+        hangs: &Path,
+    ) -> Self {
+        let launch = Launch {
+            more,
+            policies,
+            hangs: Some(hangs),
+            ..Launch::default()
+        };
+        Self::launch(scene, &launch)
+    }
+
     fn launch(scene: &'a Scene<'a>, launch: &Launch<'_>) -> Self {
         let directory = scene.beside("etc");
         fs::create_dir_all(directory.join("policies.d")).unwrap();
@@ -116,7 +147,7 @@ impl<'a> Daemon<'a> {
             true => (Arc::default(), Some(socket_of_systemd)),
             false => (listen(socket_of_systemd), None),
         };
-        let process = Command::new(env!("CARGO_BIN_EXE_kafkeep"))
+        let process = command(launch.hangs)
             .args(["run", "--config", directory.to_str().unwrap()])
             .args(launch.arguments)
             .env("NOTIFY_SOCKET", &socket)
@@ -132,7 +163,8 @@ impl<'a> Daemon<'a> {
             told,
             _unheard: unheard,
         };
-        daemon.wait_until("it is ready", |daemon| match launch.is_encrypted {
+        let is_told = launch.is_encrypted || launch.hangs.is_some();
+        daemon.wait_until("it is ready", |daemon| match is_told {
             true => daemon.told.lock().unwrap().contains("READY=1"),
             false => {
                 TcpStream::connect(("127.0.0.1", daemon.port)).is_ok()
@@ -197,6 +229,22 @@ impl<'a> Daemon<'a> {
         });
         self.told.lock().unwrap().clear();
     }
+}
+
+/// The built command, in a mount namespace of its own where something is to hang.
+fn command(hangs: Option<&Path>) -> Command {
+    let kafkeep = env!("CARGO_BIN_EXE_kafkeep");
+    let Some(place) = hangs else {
+        return Command::new(kafkeep);
+    };
+    fs::create_dir_all(place).unwrap();
+    let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
+    let mut command = Command::new("unshare");
+    command
+        .args(if is_root { &["-m"][..] } else { &["-r", "-m"] })
+        .args(["python3", "-c", HANG])
+        .args([place.as_os_str(), kafkeep.as_ref()]);
+    command
 }
 
 /// Reads all that is sent, as systemd does: who tells would wait else.

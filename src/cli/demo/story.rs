@@ -10,7 +10,7 @@ use crate::engine::backup::{BackupOptions, BackupReport, backup};
 use crate::engine::restore::{self, IfExists, RestoreOptions, RestoreReport};
 use crate::engine::topics::TopicPatterns;
 use crate::engine::verify::{VerifyOptions, VerifyReport, verify};
-use crate::engine::{EngineError, NoProgress};
+use crate::engine::{self, EngineError, NoProgress};
 use crate::kafka::{Client, Cluster, Retry};
 use crate::record::Compression;
 use crate::repository::{DirectoryStorage, Repository};
@@ -90,8 +90,11 @@ pub async fn tell(keep_running: bool, global: &Global) -> Result<Exit, CliError>
         ))?;
     }
 
-    let storage = DirectoryStorage::create(&path)?;
-    let repository = Arc::new(Repository::open_or_init(Arc::new(storage))?);
+    let made = path.clone();
+    let repository = engine::blocking("the thread that makes the repository", move || {
+        Repository::open_or_init(Arc::new(DirectoryStorage::create(&made)?))
+    });
+    let repository = Arc::new(repository.await?);
     let client = Client::connect(
         Cluster::new(servers.split(',').map(str::to_owned).collect()),
         Retry::default(),
@@ -184,10 +187,8 @@ async fn blocking<T: Send + 'static>(
     what: &'static str,
     work: impl FnOnce() -> Result<T, DemoError> + Send + 'static,
 ) -> Result<T, CliError> {
-    let done = tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|_| EngineError::Lost(what))?;
-    Ok(done?)
+    let done = engine::blocking(what, move || Ok::<_, EngineError>(work()));
+    Ok(done.await??)
 }
 
 async fn back_up(client: &Client, repository: &Arc<Repository>) -> Result<BackupReport, CliError> {
@@ -215,10 +216,15 @@ async fn show_damage(
     say: &impl Fn(String) -> Result<(), CliError>,
 ) -> Result<bool, CliError> {
     let sound = check(repository).await?;
-    let pack = a_pack(&path.join("packs"))?;
-    flip_bit(&pack)?;
+    let packs = path.join("packs");
+    let pack = blocking("the thread that damages a pack", move || {
+        let pack = a_pack(&packs)?;
+        flip_bit(&pack)?;
+        Ok(pack)
+    });
+    let pack = pack.await?;
     let damaged = check(repository).await?;
-    flip_bit(&pack)?;
+    blocking("the thread that mends a pack", move || flip_bit(&pack)).await?;
     let healed = check(repository).await?;
     say(format!(
         "4. Verify: {} batches, {}. One bit is flipped in a pack, and verify says:",
@@ -245,11 +251,10 @@ async fn show_damage(
 
 async fn check(repository: &Arc<Repository>) -> Result<VerifyReport, CliError> {
     let repository = Arc::clone(repository);
-    let done = tokio::task::spawn_blocking(move || {
+    let checked = engine::blocking("the verifying thread", move || {
         verify(&repository, &VerifyOptions::default(), &NoProgress)
-    })
-    .await;
-    Ok(done.map_err(|_| EngineError::Lost("the verifying thread"))??)
+    });
+    Ok(checked.await?)
 }
 
 /// The largest pack below `packs`.

@@ -12,7 +12,7 @@ use crate::schedule::{Concurrency, LONGEST_WAIT, Timer, Verdict};
 use super::{Execute, Supervisor, tell};
 use crate::daemon::run::{PolicyJob, PolicyWork, Tried};
 use crate::daemon::runs::{Run, Task};
-use crate::daemon::state::RememberedPolicy;
+use crate::daemon::state::{Remembered, RememberedPolicy};
 use crate::daemon::status::{EndedRun, Expired, Outcome, PolicyStatus, RunId, RunResult, Work};
 
 /// A policy that is scheduled, and how it went so far.
@@ -24,6 +24,37 @@ pub(super) struct Scheduled {
     last_success_at: Option<DateTime<Utc>>,
     last_expire: Option<Expired>,
     missed: u64,
+    loading: Option<Loading>,
+}
+
+/// What is known of a policy's past while its repository is being loaded: nothing is due for it until then.
+#[derive(Clone, Copy)]
+struct Loading {
+    /// Due moments up to this were decided upon, as far as is known.
+    settled_at: Option<DateTime<Utc>>,
+    /// Without any backup, what is due from this moment on counts.
+    since: DateTime<Utc>,
+}
+
+impl Scheduled {
+    /// Where its timer goes on, and since when it has one.
+    fn stands(&self, now: DateTime<Utc>) -> Loading {
+        self.loading.unwrap_or(Loading {
+            settled_at: Some(self.backups.timer.settled()),
+            since: now,
+        })
+    }
+
+    /// Its repository was loaded, and tells this.
+    fn loaded(&mut self, past: &RememberedPolicy) {
+        let Some(Loading { settled_at, since }) = self.loading.take() else {
+            return;
+        };
+        let settled = settled_at.max(past.settled_at);
+        let timer = Timer::new(self.policy.timetable.clone(), settled, since);
+        self.backups = Due::new(timer);
+        self.last_success_at = self.last_success_at.max(past.last_success_at);
+    }
 }
 
 /// When something is due, and next.
@@ -64,7 +95,12 @@ impl<E: Execute> Supervisor<E> {
         let name = policy.name.clone();
         let before = self.policies.remove(&name);
         let known = remembered.cloned().unwrap_or_default();
-        let settled = before.as_ref().map(|before| before.backups.timer.settled());
+        let stands = before.as_ref().map(|before| before.stands(now));
+        let stands = stands.unwrap_or(Loading {
+            settled_at: known.settled_at,
+            since: now,
+        });
+        let is_loading = self.loading.contains(&policy.repository);
         let expired = before
             .as_ref()
             .map(|before| before.expiries.timer.settled());
@@ -72,7 +108,8 @@ impl<E: Execute> Supervisor<E> {
         self.metrics
             .policy_is_there(&name, PolicyKind::Backup.name(), max_age);
         tracing::info!(policy = %name, "policy {name} scheduled");
-        let backups = Timer::new(policy.timetable.clone(), settled.or(known.settled_at), now);
+        let Loading { settled_at, since } = stands;
+        let backups = Timer::new(policy.timetable.clone(), settled_at, since);
         let expiries = Timer::new(policy.expire_timetable.clone(), expired, now);
         let (last_run, last_success_at, last_expire, missed) = match before {
             Some(before) => (
@@ -91,8 +128,23 @@ impl<E: Execute> Supervisor<E> {
             last_success_at,
             last_expire,
             missed,
+            loading: is_loading.then_some(stands),
         };
         self.policies.insert(name, scheduled);
+    }
+
+    /// A repository was loaded: its policies go on from what it tells.
+    pub(super) fn loaded(&mut self, repository: &str, past: &Remembered) {
+        if !self.loading.remove(repository) {
+            return;
+        }
+        tracing::info!(%repository, "repository {repository} loaded");
+        let unknown = RememberedPolicy::default();
+        for (name, scheduled) in &mut self.policies {
+            if scheduled.policy.repository == repository {
+                scheduled.loaded(past.policies.get(name).unwrap_or(&unknown));
+            }
+        }
     }
 
     pub(super) fn look_at(&mut self, name: &str, work: PolicyWork) -> Duration {
@@ -101,6 +153,9 @@ impl<E: Execute> Supervisor<E> {
             let Some(scheduled) = self.policies.get_mut(name) else {
                 return LONGEST_WAIT;
             };
+            if scheduled.loading.is_some() {
+                return LONGEST_WAIT;
+            }
             let due = match work {
                 PolicyWork::Backup => &mut scheduled.backups,
                 PolicyWork::Expire => &mut scheduled.expiries,
@@ -267,6 +322,7 @@ impl<E: Execute> Supervisor<E> {
     }
 
     pub(super) fn policy_statuses(&self) -> Vec<PolicyStatus> {
+        let now = (self.wall)();
         let scheduled = self.policies.values().map(|scheduled| {
             let policy = &scheduled.policy;
             let running = self.runs.iter();
@@ -274,7 +330,8 @@ impl<E: Execute> Supervisor<E> {
             PolicyStatus {
                 runs: true,
                 next_run_at: scheduled.backups.next,
-                settled_at: Some(scheduled.backups.timer.settled()),
+                settled_at: scheduled.stands(now).settled_at,
+                loading: scheduled.loading.is_some(),
                 running: running.map(Run::status).collect(),
                 last_run: scheduled.last_run.clone(),
                 last_success_at: scheduled.last_success_at,

@@ -8,7 +8,7 @@ use crate::engine::chain::Generation;
 use crate::engine::transactions::OpenTransactions;
 use crate::record::{Offset, PartitionId};
 use crate::repository::{
-    BackupId, Extent, Footer, Manifest, PackId, PackRef, Repository, TransactionEvent,
+    BackupId, Extent, Footer, Layer, Manifest, PackId, PackRef, Repository, TransactionEvent,
     UnfinishedRun,
 };
 
@@ -19,6 +19,11 @@ pub(super) struct SealedExtent {
     pub pack: PackRef,
     /// Where; its own `pack` number means nothing here.
     pub extent: Extent,
+    /// The run that sealed it.
+    run_id: BackupId,
+    /// Whether it is the first that this run sealed of the partition: the run has checked that the log continues what is
+    /// before it.
+    is_first: bool,
 }
 
 /// All that interrupted runs have sealed of the generations that a run wants, in packs that are there and sound.
@@ -48,43 +53,49 @@ impl Adoptable {
         );
         let wanted: BTreeSet<&Generation> = wanted.iter().collect();
         let mut refused: BTreeSet<PackId> = BTreeSet::new();
-        for layer in runs.iter().flat_map(|run| &run.layers) {
-            let generation = Generation {
-                cluster_id: layer.cluster_id.clone(),
-                topic: layer.topic.clone(),
-                topic_id: layer.topic_id,
-            };
+        for run in &runs {
+            adoptable.add_run(repository, run, &wanted, &mut refused, warnings)?;
+        }
+        adoptable.extents.values_mut().for_each(|found| sort(found));
+        adoptable.runs = runs;
+        Ok(adoptable)
+    }
+
+    /// Adds what one run has sealed of the generations that are wanted.
+    fn add_run(
+        &mut self,
+        repository: &Repository,
+        run: &UnfinishedRun,
+        wanted: &BTreeSet<&Generation>,
+        refused: &mut BTreeSet<PackId>,
+        warnings: &mut Vec<String>,
+    ) -> Result<(), EngineError> {
+        let starts = starts(run);
+        for layer in &run.layers {
+            let generation = generation(layer);
             if !wanted.contains(&generation) {
                 continue;
             }
             for (partition, extents) in &layer.partitions {
+                let key = (generation.clone(), *partition);
                 for extent in extents {
                     let Some(pack) = layer.packs.get(extent.pack as usize) else {
                         continue;
                     };
-                    if !adoptable.opens(repository, pack, &mut refused, warnings)? {
+                    if !self.opens(repository, pack, refused, warnings)? {
                         continue;
                     }
-                    let key = (generation.clone(), *partition);
-                    adoptable
-                        .extents
-                        .entry(key)
-                        .or_default()
-                        .push(SealedExtent {
-                            pack: pack.clone(),
-                            extent: extent.clone(),
-                        });
+                    let sealed = SealedExtent {
+                        pack: pack.clone(),
+                        extent: extent.clone(),
+                        run_id: run.run_id,
+                        is_first: starts.get(&key) == Some(&extent.start_offset),
+                    };
+                    self.extents.entry(key.clone()).or_default().push(sealed);
                 }
             }
         }
-        for extents in adoptable.extents.values_mut() {
-            extents.sort_by_key(|sealed| {
-                let extent = &sealed.extent;
-                (extent.start_offset, Reverse(extent.last_offset))
-            });
-        }
-        adoptable.runs = runs;
-        Ok(adoptable)
+        Ok(())
     }
 
     fn opens(
@@ -189,8 +200,45 @@ impl Adoptable {
     }
 }
 
+/// By start, the longest first; of equals, the oldest run's.
+fn sort(found: &mut [SealedExtent]) {
+    found.sort_by_key(|sealed| {
+        let extent = &sealed.extent;
+        (extent.start_offset, Reverse(extent.last_offset))
+    });
+}
+
+fn generation(layer: &Layer) -> Generation {
+    Generation {
+        cluster_id: layer.cluster_id.clone(),
+        topic: layer.topic.clone(),
+        topic_id: layer.topic_id,
+    }
+}
+
+/// Where a run began to seal, by partition.
+fn starts(run: &UnfinishedRun) -> BTreeMap<(Generation, PartitionId), Offset> {
+    let mut starts = BTreeMap::new();
+    for layer in &run.layers {
+        for (partition, extents) in &layer.partitions {
+            let Some(start) = extents.iter().map(|extent| extent.start_offset).min() else {
+                continue;
+            };
+            let known = starts
+                .entry((generation(layer), *partition))
+                .or_insert(start);
+            *known = start.min(*known);
+        }
+    }
+    starts
+}
+
 /// Of `found`, which is sorted by start, the extents that follow one another from `held` on. Offsets between two of
 /// them, or before the first, may be missing only where the log has lost them since: below `log_start`.
+///
+/// Two runs may have read different histories of one log, since an unclean leader election rewrote it in between. So
+/// an extent follows another run's, or the chain, only where its run began: there that run asked the leader whether the
+/// log continues what is before it.
 fn continuing(
     found: &[SealedExtent],
     held: Option<Offset>,
@@ -198,12 +246,17 @@ fn continuing(
     end: Offset,
 ) -> Vec<SealedExtent> {
     let mut next = held;
-    let mut chain = Vec::new();
+    let mut chain: Vec<SealedExtent> = Vec::new();
     for sealed in found {
         let start = sealed.extent.start_offset;
-        let follows =
-            next == Some(start) || (start <= log_start && next.is_none_or(|next| next < start));
-        if follows && sealed.extent.end_offset() <= end {
+        let last = chain.last();
+        let is_same_run = last.is_some_and(|last| last.run_id == sealed.run_id);
+        // Epochs only grow along one history.
+        let is_later =
+            last.is_none_or(|last| last.extent.leader_epoch <= sealed.extent.leader_epoch);
+        let continues = next == Some(start) && (is_same_run || sealed.is_first && is_later);
+        let follows_loss = start <= log_start && next.is_none_or(|next| next < start);
+        if (continues || follows_loss) && sealed.extent.end_offset() <= end {
             next = Some(sealed.extent.end_offset());
             chain.push(sealed.clone());
         }
@@ -217,8 +270,11 @@ mod tests {
     use crate::record::{LeaderEpoch, Timestamp};
     use crate::repository::{PackId, Sha256};
 
+    /// An extent of a run of its own.
     fn sealed(start: i64, end: i64) -> SealedExtent {
         SealedExtent {
+            run_id: BackupId::new(chrono::Utc::now()),
+            is_first: true,
             pack: PackRef {
                 pack_id: PackId::now(),
                 length: 1 << 20,
@@ -255,10 +311,80 @@ mod tests {
             .iter()
             .map(|(start, end)| sealed(*start, *end))
             .collect();
-        continuing(&found, held.map(Offset), Offset(log_start), Offset(end))
+        bounds(&continuing(
+            &found,
+            held.map(Offset),
+            Offset(log_start),
+            Offset(end),
+        ))
+    }
+
+    fn bounds(adopted: &[SealedExtent]) -> Vec<(i64, i64)> {
+        adopted
             .iter()
             .map(|sealed| (sealed.extent.start_offset.0, sealed.extent.end_offset().0))
             .collect()
+    }
+
+    /// Start, end and leader epoch of what one run sealed, in that order.
+    fn sealed_by_one_run(extents: &[(i64, i64, i32)]) -> Vec<SealedExtent> {
+        let run_id = BackupId::new(chrono::Utc::now());
+        let sealed = extents.iter().enumerate().map(|(at, (start, end, epoch))| {
+            let mut sealed = sealed(*start, *end);
+            sealed.extent.leader_epoch = LeaderEpoch(*epoch);
+            SealedExtent {
+                run_id,
+                is_first: at == 0,
+                ..sealed
+            }
+        });
+        sealed.collect()
+    }
+
+    /// What is adopted of all that some runs sealed, behind `held`.
+    fn adopted_of_runs(runs: &[&[(i64, i64, i32)]], held: Option<i64>) -> Vec<(i64, i64)> {
+        let mut found: Vec<SealedExtent> =
+            runs.iter().flat_map(|run| sealed_by_one_run(run)).collect();
+        sort(&mut found);
+        bounds(&continuing(
+            &found,
+            held.map(Offset),
+            Offset(0),
+            Offset(1000),
+        ))
+    }
+
+    #[test]
+    fn what_a_run_sealed_is_not_continued_by_a_run_that_had_read_that_part_itself() {
+        // The log was rewritten from 10 on between the two.
+        let old: &[_] = &[(0, 10, 3), (10, 20, 3)];
+        let new: &[_] = &[(0, 15, 4), (15, 20, 4), (20, 30, 4)];
+        assert_eq!(adopted_of_runs(&[old], None), [(0, 10), (10, 20)]);
+        assert_eq!(adopted_of_runs(&[new], None), [(0, 15), (15, 20), (20, 30)]);
+        // The longer beginning is taken, and never the other's end behind it.
+        let old: &[_] = &[(0, 20, 3)];
+        assert_eq!(adopted_of_runs(&[old, new], None), [(0, 20)]);
+    }
+
+    #[test]
+    fn what_a_run_sealed_is_continued_by_a_run_that_began_behind_it() {
+        let first: &[_] = &[(0, 10, 3), (10, 20, 3)];
+        let second: &[_] = &[(20, 30, 3), (30, 40, 4)];
+        let all = [(0, 10), (10, 20), (20, 30), (30, 40)];
+        assert_eq!(adopted_of_runs(&[first, second], None), all);
+        assert_eq!(adopted_of_runs(&[first, second], Some(0)), all);
+        let of_an_older_history: &[_] = &[(20, 30, 2)];
+        assert_eq!(
+            adopted_of_runs(&[first, of_an_older_history], None),
+            [(0, 10), (10, 20)]
+        );
+    }
+
+    #[test]
+    fn a_chain_is_not_continued_by_a_run_that_had_read_the_chains_end_itself() {
+        let run: &[_] = &[(0, 10, 3), (10, 20, 3)];
+        assert_eq!(adopted_of_runs(&[run], Some(0)), [(0, 10), (10, 20)]);
+        assert_eq!(adopted_of_runs(&[run], Some(10)), []);
     }
 
     #[test]

@@ -304,7 +304,7 @@ pub(super) async fn copy(
     let stored = {
         let _waiting = means
             .watchdog
-            .waits(Wait::Repository("writing the last packs"));
+            .waits(Wait::Repository("for the last packs to be written"));
         storing.await
     };
     let stored = stored.map_err(|_| EngineError::Lost("the storing thread"))??;

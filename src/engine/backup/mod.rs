@@ -29,7 +29,7 @@ use chrono::Utc;
 use crate::kafka::Client;
 use crate::memory::MemoryBudget;
 use crate::record::Compression;
-use crate::repository::{BackupId, LockGuard, PACK_TARGET, Repository, Selection};
+use crate::repository::{BackupId, PACK_TARGET, Repository, Selection};
 
 pub use groups::GroupSelection;
 pub use offsets::OffsetBound;
@@ -37,6 +37,7 @@ pub use plan::{BackupPlan, PartitionPlan, TopicConfiguration, TopicPlan};
 pub use report::{BackupReport, GroupReport, PartitionReport, TopicReport};
 pub use room::Room;
 
+use super::blocking::{blocking, in_repository, release};
 use super::chain::Generation;
 use super::expire;
 use super::rate::RateLimit;
@@ -101,8 +102,6 @@ pub async fn backup(
     options: &BackupOptions,
     progress: Arc<dyn Progress>,
 ) -> Result<BackupReport, EngineError> {
-    let lock = repository.lock_shared("backup")?;
-    let backup_id = BackupId::new(Utc::now());
     let watchdog = Watchdog::new();
     let memory = options.memory.run();
     let progress: Arc<dyn Progress> = Arc::new(WatchedProgress {
@@ -117,26 +116,25 @@ pub async fn backup(
         watchdog: &watchdog,
         progress: &progress,
     };
-    let making = make(&means, lock, backup_id);
-    let made = watchdog
-        .over(client.retry().deadline, &memory, making)
-        .await;
+    let mut begun = Vec::new();
+    let making = make(&means, &mut begun);
+    let deadline = client.retry().deadline;
+    let made = watchdog.over(deadline, &memory, making).await;
     match made {
         Err(error) if error.is_for_want_of_space() => {
-            give_back(repository, backup_id).await;
+            give_back(repository, begun).await;
             Err(error)
         }
         made => made,
     }
 }
 
-/// Takes away what a run has sealed that ended for want of space: nobody goes on with it before there is more.
-async fn give_back(repository: Arc<Repository>, backup_id: BackupId) {
-    let given_back = tokio::task::spawn_blocking(move || expire::give_up(&repository, backup_id));
-    let given_back = given_back
-        .await
-        .unwrap_or(Err(EngineError::Lost("the thread that gives space back")));
-    match given_back {
+/// Takes away what runs have sealed that ended for want of space: nobody goes on with it before there is more.
+async fn give_back(repository: Arc<Repository>, runs: Vec<BackupId>) {
+    let given_back = blocking("the thread that gives space back", move || {
+        expire::give_up(&repository, &runs)
+    });
+    match given_back.await {
         Ok(0) => {}
         Ok(bytes) => tracing::info!("{bytes} bytes that were written are given back"),
         Err(error) => {
@@ -147,42 +145,65 @@ async fn give_back(repository: Arc<Repository>, backup_id: BackupId) {
     }
 }
 
+/// Copies until all is there, and publishes the backup. Each time that a log turns out to be forked, a run begins under
+/// another id, and takes over what the one before had sealed of other topics as from any run that was interrupted: the
+/// records of one run always tell of one history of a log. All ids are added to `begun`.
 async fn make(
     means: &fetch::Means<'_>,
-    lock: LockGuard,
-    backup_id: BackupId,
+    begun: &mut Vec<BackupId>,
 ) -> Result<BackupReport, EngineError> {
-    let fetch::Means {
-        client,
-        repository,
-        options,
-        ..
-    } = *means;
     let clock = Instant::now();
-    let started_at = backup_id.started_at();
-    let mut forked: BTreeSet<Generation> = BTreeSet::new();
-    let stored = loop {
-        let planning = plan::plan(client, repository, options, &forked);
-        let plan = options.stop.run_until_cancelled(planning).await;
-        let plan = plan.ok_or(EngineError::Stopped)??;
-        means.progress.planned(plan.offsets_ahead());
-        match fetch::copy(means, backup_id, plan).await? {
-            fetch::Copied::Whole(stored) => break *stored,
-            fetch::Copied::Forked(generations) => forked.extend(generations),
-            fetch::Copied::Stopped => return Err(EngineError::Stopped),
+    let lock = {
+        let _waiting = means.watchdog.waits(Wait::Repository("to be locked"));
+        let locking = in_repository(means.repository, "the locking thread", |repository| {
+            repository.lock_shared("backup")
+        });
+        locking.await?
+    };
+    let (backup_id, stored) = match copy(means, begun).await {
+        Ok(copied) => copied,
+        Err(error) => {
+            release(lock).await;
+            return Err(error);
         }
     };
     let run = conclude::Run {
         backup_id,
-        started_at,
+        started_at: backup_id.started_at(),
         clock,
-        options: options.clone(),
+        options: means.options.clone(),
     };
     let _waiting = means
         .watchdog
-        .waits(Wait::Repository("writing the manifest"));
-    let concluding = Arc::clone(repository);
-    tokio::task::spawn_blocking(move || conclude::conclude(&concluding, &lock, run, stored))
-        .await
-        .map_err(|_| EngineError::Lost("the thread that writes the manifest"))?
+        .waits(Wait::Repository("for the manifest to be written"));
+    in_repository(
+        means.repository,
+        "the thread that writes the manifest",
+        |repository| lock.during(|lock| conclude::conclude(repository, lock, run, stored)),
+    )
+    .await
+}
+
+/// Plans and copies until all that is planned is in packs.
+async fn copy(
+    means: &fetch::Means<'_>,
+    begun: &mut Vec<BackupId>,
+) -> Result<(BackupId, fetch::Copy), EngineError> {
+    let mut forked: BTreeSet<Generation> = BTreeSet::new();
+    loop {
+        let backup_id = BackupId::new(Utc::now());
+        begun.push(backup_id);
+        let plan = {
+            let _waiting = means.watchdog.waits(Wait::Step("the plan"));
+            let planning = plan::plan(means.client, means.repository, means.options, &forked);
+            means.options.stop.run_until_cancelled(planning).await
+        };
+        let plan = plan.ok_or(EngineError::Stopped)??;
+        means.progress.planned(plan.offsets_ahead());
+        match fetch::copy(means, backup_id, plan).await? {
+            fetch::Copied::Whole(stored) => return Ok((backup_id, *stored)),
+            fetch::Copied::Forked(generations) => forked.extend(generations),
+            fetch::Copied::Stopped => return Err(EngineError::Stopped),
+        }
+    }
 }

@@ -1,11 +1,13 @@
 //! What a backup is going to copy: the bounds of every partition, fixed before the first fetch.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::engine::EngineError;
-use crate::engine::chain::{ChainEnd, Generation, find_chains};
+use crate::engine::blocking::in_repository;
+use crate::engine::chain::{ChainEnd, Chains, Generation, find_chains};
 use crate::engine::groups::GroupsState;
 use crate::engine::topics::{Candidate, refuse_unseen};
 use crate::engine::transactions::OpenTransactions;
@@ -125,7 +127,7 @@ pub(super) fn span(start: Offset, end: Offset) -> u64 {
 /// Fixes the bounds. Generations in `forked` start a new chain.
 pub(super) async fn plan(
     client: &Client,
-    repository: &Repository,
+    repository: &Arc<Repository>,
     options: &BackupOptions,
     forked: &BTreeSet<Generation>,
 ) -> Result<BackupPlan, EngineError> {
@@ -158,8 +160,13 @@ pub(super) async fn plan(
             .map(|(name, topic)| generation(name, topic))
             .collect(),
     };
-    let mut chains = find_chains(repository, &wanted)?;
-    let adoptable = Adoptable::find(repository, &wanted, &mut warnings)?;
+    let read = in_repository(
+        repository,
+        "the thread that reads the chains",
+        |repository| held(repository, wanted),
+    );
+    let (mut chains, adoptable, unusable) = read.await?;
+    warnings.extend(unusable);
 
     let mut topics = Vec::with_capacity(chosen.len());
     for (name, topic) in &chosen {
@@ -226,6 +233,18 @@ pub(super) async fn plan(
         warnings,
         adoptable,
     })
+}
+
+/// What the repository holds of the generations: chains, and what interrupted runs had sealed; and warnings about what
+/// of that cannot be used.
+fn held(
+    repository: &Repository,
+    wanted: Vec<Generation>,
+) -> Result<(Chains, Adoptable, Vec<String>), EngineError> {
+    let mut warnings = Vec::new();
+    let chains = find_chains(repository, &wanted)?;
+    let adoptable = Adoptable::find(repository, &wanted, &mut warnings)?;
+    Ok((chains, adoptable, warnings))
 }
 
 /// Tells what the run takes over from interrupted ones.

@@ -199,7 +199,7 @@ impl Store {
                 layer.push(*id, pack, extent.clone())?;
             }
         }
-        Ok(repository.record_run(record.run_id, earlier.len(), layers)?)
+        Ok(repository.record_run(record.run_id, pack.pack_id, layers)?)
     }
 }
 
@@ -222,4 +222,86 @@ fn store(
         partition.extents.push(extent);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::Utc;
+
+    use super::*;
+    use crate::record::{LeaderEpoch, Offset, Timestamp};
+    use crate::repository::{DirectoryStorage, PackId, Sha256};
+
+    const TOPIC_ID: TopicId = TopicId(*b"0123456789abcdef");
+
+    fn pack() -> PackRef {
+        PackRef {
+            pack_id: PackId::now(),
+            length: 1 << 20,
+            footer_sha256: Sha256::of(b""),
+        }
+    }
+
+    fn extent(pack: u32, start: i64, end: i64) -> Extent {
+        Extent {
+            pack,
+            offset: 64,
+            length: 1000,
+            start_offset: Offset(start),
+            base_offset: Offset(start),
+            last_offset: Offset(end - 1),
+            batches: 1,
+            records: 1,
+            control_records: 0,
+            raw_bytes: 1,
+            min_timestamp: Timestamp(0),
+            max_timestamp: Timestamp(0),
+            leader_epoch: LeaderEpoch(0),
+            largest_batch: 1,
+            transactional: false,
+        }
+    }
+
+    /// A store of `run_id` that has just finished the last of these extents' packs, and began with the packs before it.
+    fn store(run_id: BackupId, extents: Vec<Extent>) -> Store {
+        let partition = StoredPartition {
+            extents: extents.clone(),
+            ..StoredPartition::default()
+        };
+        Store {
+            stored: Stored {
+                packs: extents.iter().map(|_| pack()).collect(),
+                partitions: BTreeMap::from([(0, partition)]),
+            },
+            added: 0,
+            pack_size: 1,
+            record: Some(Record {
+                run_id,
+                cluster_id: "cluster".to_owned(),
+                table: vec![("orders".into(), TOPIC_ID, PartitionId(0))],
+            }),
+            room: None,
+            stop: Stop::new(),
+        }
+    }
+
+    #[test]
+    fn a_store_that_adopted_fewer_packs_than_its_run_has_recorded_records_its_own_beside_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let storage = Arc::new(DirectoryStorage::open(directory.path()).unwrap());
+        let repository = Repository::init(storage).unwrap();
+        let run_id = BackupId::new(Utc::now());
+        let first = store(run_id, vec![extent(0, 0, 10)]);
+        first.record_last(&repository).unwrap();
+        let second = store(run_id, vec![extent(0, 0, 20)]);
+        second.record_last(&repository).unwrap();
+        let (runs, unreadable) = repository.unfinished_runs().unwrap();
+        assert!(unreadable.is_empty(), "{unreadable:?}");
+        let packs = runs.iter().flat_map(|run| &run.layers);
+        let packs: Vec<PackId> = packs
+            .flat_map(|layer| layer.packs.iter().map(|pack| pack.pack_id))
+            .collect();
+        let expected = [first, second].map(|store| store.stored.packs[0].pack_id);
+        assert_eq!(packs, expected, "in the order of sealing");
+    }
 }

@@ -76,8 +76,7 @@ pub fn plan<Tz: TimeZone>(
     now: &DateTime<Tz>,
 ) -> Result<ExpirePlan, EngineError> {
     options.retention.check()?;
-    let _lock = repository.lock_to_read("expire")?;
-    look(repository, options, now)
+    repository.read_locked("expire", || look(repository, options, now))
 }
 
 /// Takes away what [`plan`] shows, while nobody else uses the repository.
@@ -88,10 +87,12 @@ pub fn apply<Tz: TimeZone>(
 ) -> Result<ExpirePlan, EngineError> {
     options.retention.check()?;
     let lock = repository.lock_exclusive("expire")?;
-    give_up_runs(repository, now.to_utc())?;
-    let plan = look(repository, options, now)?;
-    remove(repository, &lock, &plan)?;
-    Ok(plan)
+    lock.during(|lock| {
+        give_up_runs(repository, now.to_utc())?;
+        let plan = look(repository, options, now)?;
+        remove(repository, lock, &plan)?;
+        Ok(plan)
+    })
 }
 
 fn look<Tz: TimeZone>(
@@ -213,12 +214,14 @@ fn needed_by_restores(
         .collect())
 }
 
-/// Gives up an unfinished run: its packs, and whatever else nothing references. Returns the bytes that became free.
-pub(super) fn give_up(repository: &Repository, run_id: BackupId) -> Result<u64, EngineError> {
+/// Gives up unfinished runs: their packs, and whatever else nothing references. Returns the bytes that became free.
+pub(super) fn give_up(repository: &Repository, runs: &[BackupId]) -> Result<u64, EngineError> {
     let lock = repository.lock_exclusive("backup")?;
-    repository.forget_runs(&[run_id])?;
-    let unreferenced = unreferenced(repository, &manifests(repository)?)?;
-    remove_all(repository, &lock, &unreferenced)
+    lock.during(|lock| {
+        repository.forget_runs(runs)?;
+        let unreferenced = unreferenced(repository, &manifests(repository)?)?;
+        remove_all(repository, lock, &unreferenced)
+    })
 }
 
 /// Removes a backup of which nothing else speaks, while the manifests of `stay` do of theirs. Returns the bytes that became free.

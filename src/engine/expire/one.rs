@@ -3,7 +3,9 @@
 use chrono::{DateTime, Utc};
 
 use crate::engine::EngineError;
-use crate::repository::{BackupId, BackupStatus, Manifest, Repository, RepositoryError};
+use crate::repository::{
+    BackupId, BackupStatus, ExclusiveLock, Manifest, Repository, RepositoryError,
+};
 
 use super::{manifests, needed_by_restores, remove_doomed};
 
@@ -20,6 +22,16 @@ pub fn remove_one(
     now: DateTime<Utc>,
 ) -> Result<u64, EngineError> {
     let lock = repository.lock_exclusive("delete")?;
+    lock.during(|lock| remove_one_locked(repository, lock, backup_id, min_backups, now))
+}
+
+fn remove_one_locked(
+    repository: &Repository,
+    lock: &ExclusiveLock,
+    backup_id: BackupId,
+    min_backups: u32,
+    now: DateTime<Utc>,
+) -> Result<u64, EngineError> {
     let all = manifests(repository)?;
     let Some(doomed) = all
         .iter()
@@ -57,5 +69,5 @@ pub fn remove_one(
         .into_iter()
         .filter(|manifest| manifest.backup_id != backup_id)
         .collect();
-    remove_doomed(repository, &lock, &doomed, &stay)
+    remove_doomed(repository, lock, &doomed, &stay)
 }

@@ -27,7 +27,14 @@ pub fn apply(
     progress: &dyn Progress,
 ) -> Result<ExportReport, EngineError> {
     plan.refuse()?;
-    let lock = repository.lock_to_read("export")?;
+    repository.read_locked("export", || apply_locked(repository, plan, progress))
+}
+
+fn apply_locked(
+    repository: &Repository,
+    plan: &ExportPlan,
+    progress: &dyn Progress,
+) -> Result<ExportReport, EngineError> {
     let clock = Instant::now();
     progress.planned(plan.records());
     let directory = Directory::create(&plan.out)?;
@@ -42,7 +49,6 @@ pub fn apply(
         topics.push(run.topic(topic)?);
     }
     let log_start_offset_checkpoint = run.write_log_starts(&topics)?;
-    drop(lock);
     let partitions = || topics.iter().flat_map(|topic| &topic.partitions);
     let is_whole = |part: &ExportedPartition| part.damage.is_none() && part.gaps.is_empty();
     Ok(ExportReport {

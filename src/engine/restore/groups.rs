@@ -1,10 +1,12 @@
 //! Which consumer groups a restore is going to set offsets for, and which of them can be translated.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::Serialize;
 
 use crate::engine::EngineError;
+use crate::engine::blocking::in_repository;
 use crate::engine::groups::{GroupOffset, GroupState, GroupsState};
 use crate::engine::topics::nearest;
 use crate::kafka::{Client, GroupDescription, GroupType};
@@ -97,7 +99,7 @@ impl RestorePlan {
 /// Plans the groups of `choice` for a restore of `topics`. What the backup does not hold is refused.
 pub(super) async fn plan(
     client: &Client,
-    repository: &Repository,
+    repository: &Arc<Repository>,
     manifest: &Manifest,
     topics: &[TopicRestore],
     choice: &GroupChoice,
@@ -106,14 +108,19 @@ pub(super) async fn plan(
     if *choice == GroupChoice::None {
         return Ok(Vec::new());
     }
-    let Some(state) = &manifest.groups else {
+    let Some(state) = manifest.groups else {
         refused.push(format!(
             "backup {} holds no consumer groups' offsets: leave --groups out, or take another backup",
             manifest.backup_id
         ));
         return Ok(Vec::new());
     };
-    let state: GroupsState = repository.state(state)?;
+    let read = in_repository(
+        repository,
+        "the thread that reads the groups",
+        move |repository| repository.state(&state),
+    );
+    let state: GroupsState = read.await?;
     let topics: BTreeMap<&str, &TopicRestore> = topics
         .iter()
         .map(|topic| (topic.topic.as_str(), topic))

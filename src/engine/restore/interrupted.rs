@@ -7,17 +7,19 @@
 //! a batch of the dead process that is still under way is then either in front of all that comes, or refused, never twice there.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use chrono::{DateTime, SubsecRound, Utc};
 use serde::Serialize;
 
 use crate::engine::EngineError;
+use crate::engine::blocking::in_repository;
 use crate::kafka::{
     Client, ConfigSource, KafkaError, ProducerIdentity, TopicMetadata, TopicPartition,
 };
 use crate::record::{Offset, PartitionId, TopicId};
 use crate::repository::{
-    BackupId, Repository, RestoreId, Sha256, UnfinishedRestore, UnfinishedTopic,
+    BackupId, Repository, RepositoryError, RestoreId, Sha256, UnfinishedRestore, UnfinishedTopic,
 };
 
 use super::configuration::TIMESTAMP_BOUND_BEFORE_3_6;
@@ -26,6 +28,9 @@ use super::{RestoreOptions, target};
 
 /// Changes whenever the same backup and options give other batches than before.
 const BATCHING: u32 = 1;
+
+/// What writes to the repository.
+const NOTING: &str = "the thread that notes the restore down";
 
 /// The restore that a topic of a plan goes on with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -55,15 +60,13 @@ pub(super) enum Remains {
 }
 
 impl Unfinished {
+    /// As if there were none.
+    pub fn none() -> Self {
+        Self(Vec::new())
+    }
+
     /// Those into `cluster_id`.
-    pub fn into(
-        repository: &Repository,
-        cluster_id: &str,
-        options: &RestoreOptions,
-    ) -> Result<Self, EngineError> {
-        if options.forget_unfinished {
-            return Ok(Self(Vec::new()));
-        }
+    pub fn into(repository: &Repository, cluster_id: &str) -> Result<Self, EngineError> {
         let mut restores = repository.unfinished_restores()?;
         restores.retain(|restore| restore.cluster_id == cluster_id);
         Ok(Self(restores))
@@ -215,7 +218,7 @@ fn fingerprint(backup_id: &BackupId, topic: &TopicRestore, options: &RestoreOpti
 /// takes no writes there is no note, and the restore could not go on after an interruption.
 pub(super) async fn note_down(
     client: &Client,
-    repository: &Repository,
+    repository: &Arc<Repository>,
     plan: &RestorePlan,
     options: &RestoreOptions,
     producer: ProducerIdentity,
@@ -247,15 +250,18 @@ pub(super) async fn note_down(
         producer_epoch: producer.producer_epoch,
         topics,
     };
-    match repository.record_restore(&restore) {
-        Err(error) if error.takes_no_writes() => {
-            tracing::warn!(
-                "the repository takes no writes: if this restore is interrupted, it cannot go on"
-            );
-            Ok(())
+    let noting = in_repository(repository, NOTING, move |repository| {
+        match repository.record_restore(&restore) {
+            Err(error) if error.takes_no_writes() => {
+                tracing::warn!(
+                    "the repository takes no writes: if this restore is interrupted, it cannot go on"
+                );
+                Ok(())
+            }
+            result => result,
         }
-        result => Ok(result?),
-    }
+    });
+    noting.await
 }
 
 async fn end_offsets(
@@ -277,33 +283,53 @@ async fn end_offsets(
 }
 
 /// All records of the plan's topics are there.
-pub(super) fn note_written(repository: &Repository, plan: &RestorePlan) -> Result<(), EngineError> {
+pub(super) async fn note_written(
+    repository: &Arc<Repository>,
+    plan: &RestorePlan,
+) -> Result<(), EngineError> {
     note_anew(repository, plan, |topic, of_plan| {
         let written = topic.written || of_plan;
         Some(UnfinishedTopic { written, ..topic })
     })
+    .await
 }
 
 /// The plan's topics are finished: no note speaks of them any more.
-pub(super) fn finish(repository: &Repository, plan: &RestorePlan) -> Result<(), EngineError> {
+pub(super) async fn finish(
+    repository: &Arc<Repository>,
+    plan: &RestorePlan,
+) -> Result<(), EngineError> {
     note_anew(repository, plan, |topic, of_plan| {
         (!of_plan).then_some(topic)
     })
+    .await
 }
 
 /// Replaces the notes that speak of topics of the plan: what `change` makes of each of their topics, with whether it is the
 /// plan's, is noted first.
-fn note_anew(
-    repository: &Repository,
+async fn note_anew(
+    repository: &Arc<Repository>,
     plan: &RestorePlan,
-    change: impl Fn(UnfinishedTopic, bool) -> Option<UnfinishedTopic>,
+    change: impl Fn(UnfinishedTopic, bool) -> Option<UnfinishedTopic> + Send + 'static,
 ) -> Result<(), EngineError> {
-    let topics = plan.topics.iter().map(|topic| topic.target_topic.as_str());
-    let finished = plan.finished.iter().map(String::as_str);
-    let planned: BTreeSet<&str> = topics.chain(finished).collect();
-    let is_planned = |topic: &UnfinishedTopic| planned.contains(topic.target_topic.as_str());
+    let topics = plan.topics.iter().map(|topic| &topic.target_topic);
+    let planned: BTreeSet<String> = topics.chain(&plan.finished).cloned().collect();
+    let cluster_id = plan.cluster_id.clone();
+    let noting = in_repository(repository, NOTING, move |repository| {
+        replace_notes(repository, &cluster_id, &planned, change)
+    });
+    noting.await
+}
+
+fn replace_notes(
+    repository: &Repository,
+    cluster_id: &str,
+    planned: &BTreeSet<String>,
+    change: impl Fn(UnfinishedTopic, bool) -> Option<UnfinishedTopic>,
+) -> Result<(), RepositoryError> {
+    let is_planned = |topic: &UnfinishedTopic| planned.contains(&topic.target_topic);
     for restore in repository.unfinished_restores()? {
-        if restore.cluster_id != plan.cluster_id || !restore.topics.iter().any(is_planned) {
+        if restore.cluster_id != cluster_id || !restore.topics.iter().any(is_planned) {
             continue;
         }
         let old = restore.restore_id;

@@ -50,9 +50,10 @@ pub use report::{
     Skipped,
 };
 
+use super::blocking::{in_repository, release};
 use super::rate::RateLimit;
 use super::topics::{Rename, TopicPatterns};
-use super::watchdog::{Watchdog, WatchedProgress};
+use super::watchdog::{Wait, Watchdog, WatchedProgress};
 use super::{EngineError, Progress};
 
 /// Where the settings of a topic that is created come from.
@@ -153,7 +154,7 @@ pub async fn apply(
         memory: &memory,
         watchdog: &watchdog,
     };
-    let applying = apply_watched(&means, repository, plan, options, progress);
+    let applying = apply_watched(&means, &repository, plan, options, progress);
     let deadline = client.retry().deadline;
     watchdog.over(deadline, &memory, applying).await
 }
@@ -167,13 +168,33 @@ struct Means<'a> {
 
 async fn apply_watched(
     means: &Means<'_>,
-    repository: Arc<Repository>,
+    repository: &Arc<Repository>,
+    plan: RestorePlan,
+    options: &RestoreOptions,
+    progress: Arc<dyn Progress>,
+) -> Result<RestoreReport, EngineError> {
+    let lock = {
+        let _waiting = means.watchdog.waits(Wait::Repository("to be locked"));
+        let locking = in_repository(repository, "the locking thread", |repository| {
+            repository.lock_to_read("restore")
+        });
+        locking.await?
+    };
+    let applied = apply_locked(means, repository, plan, options, progress).await;
+    if let Some(lock) = lock {
+        release(lock).await;
+    }
+    applied
+}
+
+async fn apply_locked(
+    means: &Means<'_>,
+    repository: &Arc<Repository>,
     plan: RestorePlan,
     options: &RestoreOptions,
     progress: Arc<dyn Progress>,
 ) -> Result<RestoreReport, EngineError> {
     let client = means.client;
-    let lock = repository.lock_to_read("restore")?;
     let clock = Instant::now();
     progress.planned(plan.records());
     // Before anything is created: who may not write at all leaves nothing behind.
@@ -182,21 +203,19 @@ async fn apply_watched(
     let producer = client.init_producer_id(&targets).await?;
     let mut begun = Begun::default();
     let restoring = async {
-        interrupted::note_down(client, &repository, &plan, options, producer).await?;
+        interrupted::note_down(client, repository, &plan, options, producer).await?;
         target::create(client, &plan, &mut begun.created).await?;
         begun.writing = true;
         let outcome =
-            produce::produce_all(means, &repository, &plan, options, producer, &progress).await?;
+            produce::produce_all(means, repository, &plan, options, producer, &progress).await?;
         let report =
-            settle::settle(means, &repository, &plan, outcome, options.check, clock).await?;
-        interrupted::finish(&repository, &plan)?;
+            settle::settle(means, repository, &plan, outcome, options.check, clock).await?;
+        interrupted::finish(repository, &plan).await?;
         Ok(report)
     };
-    let report = restoring
+    restoring
         .await
-        .map_err(|error| begun.unfinished(error, &plan));
-    drop(lock);
-    report
+        .map_err(|error| begun.unfinished(error, &plan))
 }
 
 /// How far a restore has come, to tell what it leaves behind when it fails.

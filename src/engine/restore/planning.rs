@@ -1,13 +1,15 @@
 //! Makes the plan of a restore: asks the repository, and the target, and changes nothing.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::engine::EngineError;
 use crate::engine::backup::TopicConfiguration;
+use crate::engine::blocking::in_repository;
 use crate::engine::topics::renamed;
 use crate::kafka::{Client, ErrorCode, KafkaError, Metadata, TopicMetadata, Topics};
 use crate::record::TopicId;
-use crate::repository::{BackupId, Repository, TopicEntry};
+use crate::repository::{BackupId, Repository, Sha256, TopicEntry};
 
 use super::configuration::{
     Settings, TIMESTAMP_BOUNDS, is_compacted, judged_under, notes_on_existing, settings,
@@ -20,9 +22,12 @@ use super::{IfExists, Offsets, RestoreOptions, evidence, exact, groups};
 /// A topic that was created a moment ago is not shown by every broker yet; it is waited for so often.
 const LOOKS: u32 = 6;
 
+/// What looks at the repository while a restore is planned.
+const READING: &str = "the thread that reads the backup";
+
 pub(super) async fn plan(
     client: &Client,
-    repository: &Repository,
+    repository: &Arc<Repository>,
     backup_id: &BackupId,
     options: &RestoreOptions,
 ) -> Result<RestorePlan, EngineError> {
@@ -43,17 +48,31 @@ pub(super) async fn plan(
 
 async fn plan_once(
     client: &Client,
-    repository: &Repository,
+    repository: &Arc<Repository>,
     backup_id: &BackupId,
     options: &RestoreOptions,
 ) -> Result<RestorePlan, EngineError> {
-    let manifest = repository.manifest(backup_id)?;
+    let id = *backup_id;
+    let manifest = in_repository(repository, READING, move |repository| {
+        repository.manifest(&id)
+    });
+    let manifest = manifest.await?;
     let chosen = options.topics.choose_of(&manifest)?;
     let targets = chosen
         .iter()
         .map(|topic| renamed(&topic.topic, &options.renames));
     let metadata = look_at(client, targets).await?;
-    let unfinished = Unfinished::into(repository, &metadata.cluster_id, options)?;
+    let states = chosen.iter().map(|topic| topic.configuration).collect();
+    let (cluster_id, forget) = (metadata.cluster_id.clone(), options.forget_unfinished);
+    let read = in_repository(repository, READING, move |repository| {
+        let configurations = configurations(repository, states)?;
+        let unfinished = match forget {
+            true => Unfinished::none(),
+            false => Unfinished::into(repository, &cluster_id)?,
+        };
+        Ok::<_, EngineError>((configurations, unfinished))
+    });
+    let (configurations, unfinished) = read.await?;
     let mut planning = Planning {
         client,
         backup_id,
@@ -65,8 +84,7 @@ async fn plan_once(
         target_exists: false,
     };
     let mut topics = Vec::with_capacity(chosen.len());
-    for topic in chosen {
-        let configuration: TopicConfiguration = repository.state(&topic.configuration)?;
+    for (topic, configuration) in chosen.into_iter().zip(configurations) {
         topics.extend(planning.topic(topic, &configuration).await?);
     }
     let Planning {
@@ -79,7 +97,12 @@ async fn plan_once(
     if options.offsets == Offsets::Exact {
         refused.extend(exact::obstacles(&topics, options));
     }
-    refused.extend(evidence::missing(repository, &manifest, &topics)?);
+    let looking = in_repository(repository, READING, move |repository| {
+        let missing = evidence::missing(repository, &manifest, &topics)?;
+        Ok::<_, EngineError>((missing, manifest, topics))
+    });
+    let (missing, manifest, topics) = looking.await?;
+    refused.extend(missing);
     let groups = groups::plan(
         client,
         repository,
@@ -101,6 +124,15 @@ async fn plan_once(
         refused,
         target_exists,
     })
+}
+
+/// The topics' configurations, in this order.
+fn configurations(
+    repository: &Repository,
+    states: Vec<Sha256>,
+) -> Result<Vec<TopicConfiguration>, EngineError> {
+    let read = states.iter().map(|state| repository.state(state));
+    Ok(read.collect::<Result<_, _>>()?)
 }
 
 /// Every topic of the target that may be seen, and those of `targets` that may not: only asked for by its name, such a topic

@@ -64,7 +64,7 @@ impl ProducerWorker {
             tokio::select! {
                 biased;
                 Some(outcome) = self.producer.next(), if !self.producer.is_idle() => self.count(outcome)?,
-                batch = self.incoming.recv(), if is_open => match loaded {
+                batch = self.incoming.recv(), if is_open => match batch {
                     Some(batch) => self.enqueue(batch)?,
                     None => is_open = false,
                 },

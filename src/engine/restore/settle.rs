@@ -2,6 +2,7 @@
 //! wait and the groups' offsets are set, and the report is made.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::engine::EngineError;
@@ -54,7 +55,7 @@ impl Written {
 
 pub(super) async fn settle(
     means: &Means<'_>,
-    repository: &Repository,
+    repository: &Arc<Repository>,
     plan: &RestorePlan,
     outcome: Outcome,
     check: bool,
@@ -67,7 +68,7 @@ pub(super) async fn settle(
     }
     let groups = commit::commit(client, plan, &outcome).await;
     // Under its final settings a topic may lose records: nothing is compared any more.
-    interrupted::note_written(repository, plan)?;
+    interrupted::note_written(repository, plan).await?;
     client
         .incremental_alter_configs(&plan.afterwards(), false)
         .await?;

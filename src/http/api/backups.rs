@@ -41,7 +41,7 @@ pub(super) async fn list(call: Call<'_>) -> Result<Answered, Problem> {
     let after = query.text("after").filter(|after| !after.is_empty());
     let topic: Option<TopicPattern> = query.value("topic", "a pattern")?;
     let topic = topic.map(|pattern| TopicPatterns::new(vec![pattern]));
-    let (backups, damaged) = call.backups(Scope::Read).await;
+    let (backups, damaged) = call.backups(Scope::Read, query.text("repository")).await?;
     let same = |wanted: Option<&str>, is: Option<&str>| wanted.is_none() || wanted == is;
     let wanted = backups.iter().rev().filter(|backup| {
         let summary = &backup.summary;

@@ -17,7 +17,7 @@ use super::{Answered, Call};
 pub(super) async fn answer(call: Call<'_>) -> Result<Answered, Problem> {
     call.needs(Scope::Read)?;
     let now = Utc::now();
-    let (backups, _) = call.backups(Scope::Read).await;
+    let (backups, _) = call.backups(Scope::Read, None).await?;
     let status = call.view.status.borrow().clone();
     let of_policies = status.policies.iter().flat_map(|policy| &policy.running);
     let of_policies =

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::api::{BackupSummary, Problem};
+use crate::api::{BackupSummary, Problem, ProblemKind};
 use crate::auth::{Caller, Scope};
 use crate::repository::BackupId;
 
@@ -59,10 +59,26 @@ impl Call<'_> {
         }
     }
 
-    /// The backups that the caller may use with this scope, oldest first, with their clusters' names.
-    pub async fn backups(&self, scope: Scope) -> (Vec<Named>, Vec<BackupId>) {
+    /// The backups that the caller may use with this scope, oldest first, with their clusters' names; with `repository`,
+    /// only those in it.
+    ///
+    /// # Errors
+    ///
+    /// 503 while a repository is being loaded, or does not answer.
+    pub async fn backups(
+        &self,
+        scope: Scope,
+        repository: Option<&str>,
+    ) -> Result<(Vec<Named>, Vec<BackupId>), Problem> {
         let clusters = &self.configuration.clusters;
-        let found = self.view.backups().await;
+        let found = self.view.backups(repository).await;
+        if let Some(loading) = found.loading.first() {
+            let message = format!(
+                "the backups of repository {loading} are still being read, or its storage does not answer: ask again"
+            );
+            let problem = Problem::new(ProblemKind::ServiceUnavailable, message);
+            return Err(problem.again_after(10));
+        }
         let mut names = self.view.cluster_ids.names(clusters);
         let is_unknown =
             |backup: &Arc<BackupSummary>| !names.contains_key(&backup.kafka_cluster_id);
@@ -82,17 +98,17 @@ impl Call<'_> {
             true => found.damaged.into_iter().map(|(_, id)| id).collect(),
             false => Vec::new(),
         };
-        (backups, damaged)
+        Ok((backups, damaged))
     }
 
     /// A backup of this id that the caller may use with this scope.
     ///
     /// # Errors
     ///
-    /// 404 where there is none, or it is nothing for the caller.
+    /// 404 where there is none, or it is nothing for the caller; 503 while a repository is being loaded.
     pub async fn backup(&self, id: &str, scope: Scope) -> Result<Named, Problem> {
         self.needs(scope)?;
-        let (backups, _) = self.backups(scope).await;
+        let (backups, _) = self.backups(scope, None).await?;
         let found = backups
             .into_iter()
             .find(|backup| backup.summary.backup_id.to_string() == id);
