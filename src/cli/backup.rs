@@ -10,6 +10,7 @@ use crate::record::{Compression, PartitionId};
 use crate::repository::{BackupStatus, Selection};
 
 use super::groups::{GroupPatterns, selection};
+use super::memory::MemoryArgs;
 use super::places::{ClusterArgs, RepositoryArgs};
 use super::{CliError, Exit, Global, output, progress, stop};
 
@@ -49,6 +50,8 @@ pub struct BackupArgs {
     /// Read no faster than this, e.g. 50MiB/s or '10000 records/s'
     #[arg(long, value_name = "RATE")]
     rate_limit: Option<RateLimit>,
+    #[command(flatten)]
+    memory: MemoryArgs,
     /// Seal a pack whenever it has this size: an interrupted backup is continued behind its last sealed pack
     #[arg(long, value_name = "SIZE", default_value = "256MiB")]
     pack_size: Size,
@@ -125,6 +128,7 @@ pub async fn run(args: &BackupArgs, global: &Global) -> Result<Exit, CliError> {
         pack_size: pack_size(args.pack_size)?,
         groups,
         stop: stop::on_signals("sealing what was copied")?,
+        memory: args.memory.budget()?,
         ..BackupOptions::new(TopicPatterns::new(args.topics.clone()))
     };
     let report = backup(

@@ -89,6 +89,8 @@ pub struct MirrorArgs {
     /// Read no faster than this, e.g. 50MiB/s or '10000 records/s'
     #[arg(long, value_name = "RATE")]
     rate_limit: Option<RateLimit>,
+    #[command(flatten)]
+    memory: MemoryArgs,
     /// Copy only records that satisfy this CEL expression over key, value, headers, timestamp, partition, offset and topic
     #[arg(long, value_name = "EXPRESSION", conflicts_with = "policy")]
     filter: Option<Expression>,
@@ -262,7 +264,7 @@ fn of_arguments(args: &MirrorArgs, global: &Global) -> Result<Chosen, CliError> 
         rename: args.rename.clone(),
         transform: args.transform(),
         groups: selection(&args.groups)?,
-        ..with_choices(args, MirrorOptions::new(name, patterns))
+        ..with_choices(args, MirrorOptions::new(name, patterns))?
     };
     Ok(Chosen {
         source,
@@ -291,7 +293,7 @@ fn of_policy(args: &MirrorArgs, name: &str, global: &Global) -> Result<Chosen, C
     if policy.mode == MirrorMode::Continuous {
         options.until = Until::Stopped;
     }
-    let options = with_choices(args, options);
+    let options = with_choices(args, options)?;
     let (source, target) = (policy.source.clone(), policy.target.clone());
     let missing = || CliError::Usage(format!("a cluster of policy {name} is not configured"));
     Ok(Chosen {
@@ -302,8 +304,9 @@ fn of_policy(args: &MirrorArgs, name: &str, global: &Global) -> Result<Chosen, C
 }
 
 /// What the command line says beside the topics.
-fn with_choices(args: &MirrorArgs, options: MirrorOptions) -> MirrorOptions {
-    MirrorOptions {
+fn with_choices(args: &MirrorArgs, options: MirrorOptions) -> Result<MirrorOptions, CliError> {
+    let memory = args.memory.budget()?;
+    Ok(MirrorOptions {
         allow_empty: args.allow_empty || options.allow_empty,
         until: match args.continuous {
             true => Until::Stopped,
@@ -313,8 +316,9 @@ fn with_choices(args: &MirrorArgs, options: MirrorOptions) -> MirrorOptions {
         max_messages: args.max_messages.or(options.max_messages),
         append: args.if_exists == Existing::Append || options.append,
         rate_limit: args.rate_limit.or(options.rate_limit),
+        memory,
         ..options
-    }
+    })
 }
 
 /// Shows how far it is, on a terminal; ends when it is dropped.

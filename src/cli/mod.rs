@@ -12,6 +12,7 @@ mod export;
 mod groups;
 mod list;
 mod log;
+mod memory;
 mod mirror;
 mod output;
 mod places;

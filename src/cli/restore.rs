@@ -8,9 +8,9 @@ use crate::engine::restore::{
     self, IfExists, RestoreOptions, RestorePlan, RestoreReport, TopicAction, TopicConfigSource,
 };
 use crate::engine::topics::{Rename, TopicPattern, TopicPatterns};
-use crate::memory::MemoryBudget;
 use crate::record::PartitionId;
 
+use super::memory::MemoryArgs;
 use super::places::{ClusterArgs, RepositoryArgs, find_backup};
 use super::{CliError, Exit, Global, groups, output, progress};
 
@@ -84,6 +84,8 @@ pub struct RestoreArgs {
     /// Write no faster than this, e.g. 50MiB/s or '10000 records/s'
     #[arg(long, value_name = "RATE")]
     rate_limit: Option<RateLimit>,
+    #[command(flatten)]
+    memory: MemoryArgs,
     /// Print the plan and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -148,7 +150,7 @@ impl RestoreArgs {
             check: self.check,
             groups: groups::choice(&self.groups)?,
             rate_limit: self.rate_limit,
-            memory: MemoryBudget::default(),
+            memory: self.memory.budget()?,
         })
     }
 }
