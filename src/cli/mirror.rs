@@ -18,6 +18,7 @@ use crate::kafka::{Client, Cluster, Retry};
 use crate::policy::{Configuration, DaemonConfiguration, MirrorMode, MirrorPolicy, load_cluster};
 
 use super::groups::{GroupPatterns, selection};
+use super::memory::MemoryArgs;
 use super::{CliError, Exit, Global, output, stop};
 
 /// Copy topics from one cluster to another, every record once
