@@ -392,3 +392,52 @@ fn a_log_that_an_unclean_election_rewrote_is_copied_anew_and_older_backups_stay_
         assert_eq!(restored("after"), client.read(topic));
     }
 }
+
+/// A fork is found in the same answer that brings other partitions' records: these are sealed when the backup begins again.
+#[test]
+fn what_was_sealed_before_a_fork_was_found_is_not_in_the_way_of_the_backup_that_begins_again() {
+    let cluster = Cluster::taken();
+    let scene = Scene::across(&cluster);
+    let client = &scene.client;
+    let topic = "forked.beside";
+    let settings = [
+        ("unclean.leader.election.enable", "true"),
+        ("min.insync.replicas", "1"),
+    ];
+    client.create_on(topic, &[&[1, 2], &[1, 2], &[1, 2]], &settings);
+    for partition in 0..3 {
+        client.produce(topic, partition, Compression::None, numbered(0, 50));
+    }
+    wait_for("the follower has everything", || {
+        let placed = client.placement(topic);
+        placed.iter().all(|partition| partition.in_sync.len() == 2)
+    });
+    cluster.broker(2).stop();
+    client.produce(topic, 0, Compression::None, numbered(50, 50));
+    scene.backup("--topic forked.beside");
+
+    cluster.broker(1).kill();
+    cluster.broker(2).start_again();
+    wait_for("an unclean election", || {
+        let placed = client.placement(topic);
+        placed.iter().all(|partition| partition.leader == 2)
+    });
+    // Beyond what the chain holds: only the leader knows that it is another history.
+    client.produce(topic, 0, Compression::None, numbered(1_000, 80));
+    let large = (0..600_u32).map(|n| {
+        let noise = (0..10_000_u32).map(|i| ((i ^ n).wrapping_mul(2_654_435_761) >> 24) as u8);
+        Message::new("k", noise.collect::<Vec<u8>>())
+    });
+    client.produce(topic, 1, Compression::None, large);
+    let after = scene.backup("--topic forked.beside --compression none --pack-size 1MiB");
+    assert_eq!(after["total_messages"], 130 + 650 + 50, "{after:#}");
+    assert!(
+        after["warnings"].to_string().contains("is copied anew"),
+        "{after:#}"
+    );
+    assert_eq!(scene.files("runs"), [""; 0].map(std::path::PathBuf::from));
+    cluster.broker(1).start_again();
+    scene.verify();
+    scene.restore("latest --rename *={topic}.back");
+    assert_eq!(client.read("forked.beside.back"), client.read(topic));
+}
