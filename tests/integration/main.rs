@@ -60,3 +60,10 @@ fn kafkeep<S: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = S>) ->
         arguments,
     )
 }
+
+/// Runs the built command; the test fails when it has not ended within `limit`.
+#[track_caller]
+fn kafkeep_within(arguments: Vec<String>, limit: std::time::Duration) -> testbed::Outcome {
+    let binary = std::path::Path::new(env!("CARGO_BIN_EXE_kafkeep"));
+    testbed::kafkeep_within(binary, arguments, limit)
+}
