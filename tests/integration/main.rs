@@ -32,6 +32,7 @@ mod https;
 mod incremental;
 mod interrupted;
 mod interrupted_restore;
+mod many_leaders;
 mod mirror;
 mod mirror_records;
 mod mirror_sources;
