@@ -9,6 +9,7 @@ mod api_documentation;
 mod backup;
 mod backup_and_restore;
 mod bad_input;
+mod broker_failures;
 mod byte_for_byte;
 mod called;
 mod check;
@@ -33,6 +34,7 @@ mod https;
 mod incremental;
 mod interrupted;
 mod interrupted_restore;
+mod many_leaders;
 mod mirror;
 mod mirror_records;
 mod mirror_sources;
@@ -60,4 +62,11 @@ fn kafkeep<S: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = S>) ->
         std::path::Path::new(env!("CARGO_BIN_EXE_kafkeep")),
         arguments,
     )
+}
+
+/// Runs the built command; the test fails when it has not ended within `limit`.
+#[track_caller]
+fn kafkeep_within(arguments: Vec<String>, limit: std::time::Duration) -> testbed::Outcome {
+    let binary = std::path::Path::new(env!("CARGO_BIN_EXE_kafkeep"));
+    testbed::kafkeep_within(binary, arguments, limit)
 }

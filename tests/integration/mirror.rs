@@ -35,14 +35,14 @@ impl Mirrored<'_> {
         all.extend([
             self.source.servers.clone(),
             "--to-bootstrap-servers".to_owned(),
-            self.target.broker.address(),
+            self.target.servers.clone(),
         ]);
         all.extend(more.split_whitespace().map(str::to_owned));
         all
     }
 
     pub fn run(&self, more: &str) -> Outcome {
-        crate::kafkeep(self.arguments(more))
+        self.source.kafkeep(self.arguments(more))
     }
 
     #[track_caller]

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::kafkeep;
 use crate::testbed::{Broker, Client, Cluster, Message, Outcome, Properties, Record, Release};
+use crate::{kafkeep, kafkeep_within};
 
 /// A repository of its own, and the cluster that commands are given.
 pub struct Scene<'a> {
@@ -16,6 +17,8 @@ pub struct Scene<'a> {
     pub client: Client,
     pub servers: String,
     directory: TempDir,
+    /// How long a command may run before it is killed and the test fails.
+    limit: Option<Duration>,
 }
 
 impl<'a> Scene<'a> {
@@ -26,6 +29,7 @@ impl<'a> Scene<'a> {
             client: Client::new(&broker.address()),
             servers: broker.address(),
             directory: TempDir::new().unwrap(),
+            limit: None,
         }
     }
 
@@ -41,6 +45,7 @@ impl<'a> Scene<'a> {
             client: cluster.client(),
             servers: cluster.addresses(),
             directory: TempDir::new().unwrap(),
+            limit: None,
         }
     }
 
@@ -58,6 +63,12 @@ impl<'a> Scene<'a> {
         }))
     }
 
+    /// The same, where a command that runs longer than this is killed and the test fails.
+    pub fn within(mut self, limit: Duration) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+
     /// The repository's directory.
     pub fn repository(&self) -> PathBuf {
         self.directory.path().join("repository")
@@ -70,19 +81,35 @@ impl<'a> Scene<'a> {
 
     /// `kafkeep VERB --repository … ARGUMENTS`, with the repository and the cluster where the verb takes one; words are
     /// separated by spaces.
+    #[track_caller]
     pub fn run(&self, verb: &str, arguments: &str) -> Outcome {
-        kafkeep(self.command_line(verb, arguments))
+        self.kafkeep(self.command_line(verb, arguments))
+    }
+
+    /// Runs the built command, no longer than this scene allows.
+    #[track_caller]
+    pub fn kafkeep(&self, arguments: Vec<String>) -> Outcome {
+        match self.limit {
+            Some(limit) => kafkeep_within(arguments, limit),
+            None => kafkeep(arguments),
+        }
     }
 
     /// The same, to be killed.
     pub fn start(&self, verb: &str, arguments: &str) -> Child {
-        Command::new(env!("CARGO_BIN_EXE_kafkeep"))
-            .args(self.command_line(verb, arguments))
+        self.command(verb, arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap()
+    }
+
+    /// The same, not started yet.
+    pub fn command(&self, verb: &str, arguments: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kafkeep"));
+        command.args(self.command_line(verb, arguments));
+        command
     }
 
     fn command_line(&self, verb: &str, arguments: &str) -> Vec<String> {

@@ -268,11 +268,10 @@ impl Client {
         loop {
             match consumer.fetch_watermarks(topic, partition, TIMEOUT) {
                 Ok(watermarks) => return watermarks,
-                // Its leader is being changed.
-                Err(KafkaError::MetadataFetch(code))
-                    if code == RDKafkaErrorCode::NotLeaderForPartition
-                        && Instant::now() < deadline =>
-                {
+                // Its leader is being changed, or has not heard yet what its followers have.
+                Err(KafkaError::MetadataFetch(
+                    RDKafkaErrorCode::NotLeaderForPartition | RDKafkaErrorCode::OffsetNotAvailable,
+                )) if Instant::now() < deadline => {
                     std::thread::sleep(Duration::from_millis(50));
                 }
                 Err(error) => panic!("{topic}-{partition}: {error}"),
@@ -391,6 +390,15 @@ impl Client {
 
     /// Everything that a consumer sees of a topic up to its end, partition by partition, offsets ascending.
     pub fn read(&self, topic: &str) -> Vec<Vec<Record>> {
+        let mut records = vec![Vec::new(); self.partitions(topic) as usize];
+        self.for_each(topic, |partition, record| {
+            records[partition as usize].push(record);
+        });
+        records
+    }
+
+    /// Shows what [`Client::read`] returns, record by record: partitions in any order, offsets of one ascending.
+    pub fn for_each(&self, topic: &str, mut shown: impl FnMut(i32, Record)) {
         let consumer: BaseConsumer = self
             .config
             .clone()
@@ -402,33 +410,33 @@ impl Client {
             .set("fetch.wait.max.ms", "50")
             .create()
             .unwrap();
-        let partitions = self.partitions(topic);
+        let mut open = self.partitions(topic);
         let mut assignment = TopicPartitionList::new();
-        for partition in 0..partitions {
+        for partition in 0..open {
             assignment
                 .add_partition_offset(topic, partition, Offset::Beginning)
                 .unwrap();
         }
         consumer.assign(&assignment).unwrap();
-        let mut records = vec![Vec::new(); partitions as usize];
-        let mut open = partitions;
         let deadline = Instant::now() + Duration::from_secs(60);
         while open > 0 {
             assert!(Instant::now() < deadline, "{topic} is not read to its end");
             match consumer.poll(Duration::from_millis(100)) {
-                Some(Ok(message)) => records[message.partition() as usize].push(Record {
-                    offset: message.offset(),
-                    timestamp: message.timestamp(),
-                    key: message.key().map(<[u8]>::to_vec),
-                    value: message.payload().map(<[u8]>::to_vec),
-                    headers: message.headers().map(headers).unwrap_or_default(),
-                }),
+                Some(Ok(message)) => {
+                    let record = Record {
+                        offset: message.offset(),
+                        timestamp: message.timestamp(),
+                        key: message.key().map(<[u8]>::to_vec),
+                        value: message.payload().map(<[u8]>::to_vec),
+                        headers: message.headers().map(headers).unwrap_or_default(),
+                    };
+                    shown(message.partition(), record);
+                }
                 Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
                 Some(Err(error)) => panic!("{topic}: {error}"),
                 None => {}
             }
         }
-        records
     }
 }
 

@@ -1,4 +1,4 @@
-//! Three brokers and a controller, which may be stopped, killed and frozen one by one.
+//! Three or eight brokers and a controller. Each broker can be stopped, killed and frozen.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -37,24 +37,48 @@ struct Controller {
 const SESSION: Duration = Duration::from_millis(2_500);
 const CONTROLLER: u16 = 100;
 
-impl Cluster {
-    /// The cluster of all tests that need several brokers, one test at a time, whole again.
-    pub fn taken() -> Taken {
-        static SHARED: OnceLock<Cluster> = OnceLock::new();
-        static TURN: Mutex<()> = Mutex::new(());
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let cluster = SHARED.get_or_init(|| Self::start(3));
+/// A cluster that tests share: started for the first test that needs it, and used by one test at a time.
+struct Shared {
+    cluster: OnceLock<Cluster>,
+    turn: Mutex<()>,
+}
+
+impl Shared {
+    const fn new() -> Self {
+        Self {
+            cluster: OnceLock::new(),
+            turn: Mutex::new(()),
+        }
+    }
+
+    fn taken(&'static self, start: fn() -> Cluster) -> Taken {
+        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let cluster = self.cluster.get_or_init(start);
         cluster.heal();
         Taken {
             cluster,
             _turn: turn,
         }
     }
+}
 
-    fn start(count: u16) -> Self {
+impl Cluster {
+    /// The three brokers of all tests that need several, one test at a time, all running.
+    pub fn taken() -> Taken {
+        static THREE: Shared = Shared::new();
+        THREE.taken(|| Self::start(3, Properties::default().heap_size("256m")))
+    }
+
+    /// The eight brokers of all tests that need many leaders, one test at a time, all running.
+    pub fn of_eight() -> Taken {
+        static EIGHT: Shared = Shared::new();
+        EIGHT.taken(|| Self::start(8, Properties::default().small()))
+    }
+
+    /// Starts a controller and this many brokers, and waits until all brokers answer.
+    pub fn start(count: u16, properties: Properties) -> Self {
         let (cluster_id, port) = (cluster_id(), free_port());
-        let properties = Properties::default()
-            .heap_size("256m")
+        let properties = properties
             .set("broker.session.timeout.ms", SESSION.as_millis())
             .set("broker.heartbeat.interval.ms", 400)
             .set("auto.leader.rebalance.enable", false)

@@ -1,8 +1,10 @@
 //! The built `kafkeep` command.
 
 use std::ffi::OsStr;
+use std::io::Read;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 /// How a run of the command ended.
 pub struct Outcome {
@@ -73,4 +75,60 @@ fn kafkeep_command(binary: &Path) -> Command {
 /// Runs the command to its end.
 pub fn kafkeep<S: AsRef<OsStr>>(binary: &Path, arguments: impl IntoIterator<Item = S>) -> Outcome {
     Outcome::of(kafkeep_command(binary).args(arguments).output().unwrap())
+}
+
+/// Runs the command to its end, and kills it when that takes longer than `limit`: the test then fails, and shows what was printed.
+#[track_caller]
+pub fn kafkeep_within<S: AsRef<OsStr>>(
+    binary: &Path,
+    arguments: impl IntoIterator<Item = S>,
+    limit: Duration,
+) -> Outcome {
+    let mut command = kafkeep_command(binary);
+    let child = command
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    ended_within(child, limit)
+}
+
+/// How a process with piped output ends, which is killed after `limit`: the test then fails.
+#[track_caller]
+pub fn ended_within(mut child: Child, limit: Duration) -> Outcome {
+    let deadline = Instant::now() + limit;
+    let stdout = child.stdout.take().map(read_all);
+    let stderr = child.stderr.take().map(read_all);
+    let status = loop {
+        match child.try_wait().unwrap() {
+            Some(status) => break Some(status),
+            None if Instant::now() >= deadline => break None,
+            None => std::thread::sleep(Duration::from_millis(10)),
+        }
+    };
+    if status.is_none() {
+        child.kill().unwrap();
+    }
+    let printed = |reader: Option<std::thread::JoinHandle<Vec<u8>>>| {
+        reader.map_or_else(Vec::new, |reader| reader.join().unwrap())
+    };
+    let outcome = Outcome::of(Output {
+        status: child.wait().unwrap(),
+        stdout: printed(stdout),
+        stderr: printed(stderr),
+    });
+    assert!(
+        status.is_some(),
+        "not ended within {limit:?}, and killed: {outcome}"
+    );
+    outcome
+}
+
+fn read_all(mut pipe: impl Read + Send + 'static) -> std::thread::JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        pipe.read_to_end(&mut bytes).unwrap();
+        bytes
+    })
 }

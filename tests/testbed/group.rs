@@ -49,6 +49,16 @@ impl Group {
         commit(&self.consumer(), topic, partition, offset, metadata);
     }
 
+    /// Commits on many partitions at once, without being a member.
+    pub fn commit_each(&self, topic: &str, offsets: impl IntoIterator<Item = (i32, i64)>) {
+        let mut list = TopicPartitionList::new();
+        for (partition, offset) in offsets {
+            list.add_partition_offset(topic, partition, Offset::Offset(offset))
+                .unwrap();
+        }
+        self.consumer().commit(&list, CommitMode::Sync).unwrap();
+    }
+
     /// Writes records to partition 0, which ends at `end`, one by one, and commits behind each at once, until told to stop.
     pub fn write_and_commit(&self, topic: &str, mut end: i64, stop: &AtomicBool) -> i64 {
         let mut config = self.config.clone();

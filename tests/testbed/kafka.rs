@@ -95,6 +95,15 @@ impl Properties {
         self
     }
 
+    /// With a small heap, and with thousands of logs that are seldom looked through, which would take CPU from other tests.
+    pub(super) fn small(self) -> Self {
+        self.heap_size("192m")
+            .set("log.cleaner.dedupe.buffer.size", 4 << 20)
+            .set("log.cleaner.backoff.ms", 15_000)
+            .set("log.retention.check.interval.ms", 300_000)
+            .set("log.segment.delete.delay.ms", 1_000)
+    }
+
     /// Java's heap, for measuring: with the optimising compiler, which tests do without.
     pub fn heap(mut self, heap: &str) -> Self {
         self.heap = Some(heap.to_owned());

@@ -20,5 +20,5 @@ mod kafka;
 pub use certificates::Authority;
 pub use client::{Client, Compression, Message, Placement, Record, TestProducer, TransactionEnd};
 pub use cluster::{Cluster, Taken, ask, wait_for};
-pub use command::{Outcome, kafkeep};
+pub use command::{Outcome, ended_within, kafkeep, kafkeep_within};
 pub use kafka::{Broker, Properties, Release, free_port, jars};
