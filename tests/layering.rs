@@ -248,14 +248,6 @@ fn rooms_import_only_lower_rooms() {
     assert!(violations.is_empty(), "{}", violations.join("\n"));
 }
 
-/// Where a thread is needed for what it computes, not for what it waits for.
-const COMPUTING: [&str; 4] = [
-    "engine/backup/fetch.rs",
-    "engine/backup/seal.rs",
-    "engine/mirror/read.rs",
-    "engine/restore/lane.rs",
-];
-
 #[test]
 fn async_code_calls_what_blocks_through_one_door() {
     let source_root = root().join("src");
@@ -276,7 +268,7 @@ fn async_code_calls_what_blocks_through_one_door() {
                 .iter()
                 .any(|room| name.starts_with(room))
         })
-        .filter(|name| name != door && !COMPUTING.contains(&name.as_str()))
+        .filter(|name| name != door)
         .collect();
     assert!(beside.is_empty(), "use engine::blocking in {beside:?}");
     assert!(

@@ -11,6 +11,9 @@ use crate::engine::export::{
 };
 use crate::engine::size::Size;
 use crate::engine::topics::{TopicPattern, TopicPatterns};
+use crate::engine::watchdog::watched;
+use crate::kafka::Retry;
+use crate::memory::MemoryBudget;
 use crate::record::PartitionId;
 
 use super::places::{RepositoryArgs, find_backup};
@@ -99,8 +102,15 @@ pub async fn run(args: &ExportArgs, global: &Global) -> Result<Exit, CliError> {
         return Ok(Exit::of_plan(&plan.refused));
     }
     let progress = progress::progress("export", global);
-    let exported = move || export::apply(&repository, &plan, &*progress);
-    let report = blocking("the exporting thread", exported).await?;
+    let memory = MemoryBudget::default();
+    let exporting = watched(
+        Retry::DEADLINE,
+        &memory,
+        progress,
+        "the exporting thread",
+        move |progress| export::apply(&repository, &plan, progress),
+    );
+    let report = exporting.await?;
     output::report(&report, global, print_report)?;
     Ok(if report.status == "completed" {
         Exit::Done

@@ -2,11 +2,14 @@
 
 use clap::Args;
 
+use crate::engine::EngineError;
 use crate::engine::verify::{VerifyOptions, VerifyReport, verify};
-use crate::engine::{EngineError, blocking};
+use crate::engine::watchdog::watched;
+use crate::kafka::Retry;
 
 use crate::repository::RepositoryError;
 
+use super::memory::MemoryArgs;
 use super::places::{RepositoryArgs, find_backups};
 use super::{CliError, Exit, Global, output, progress};
 
@@ -27,6 +30,8 @@ pub struct VerifyArgs {
     /// Stop at sizes and footers: no block is read
     #[arg(long)]
     quick: bool,
+    #[command(flatten)]
+    memory: MemoryArgs,
 }
 
 pub async fn run(args: &VerifyArgs, global: &Global) -> Result<Exit, CliError> {
@@ -35,13 +40,19 @@ pub async fn run(args: &VerifyArgs, global: &Global) -> Result<Exit, CliError> {
     let options = VerifyOptions {
         backups,
         quick: args.quick,
+        memory: args.memory.budget()?,
         ..VerifyOptions::default()
     };
     let progress = progress::progress("verify", global);
-    let report = blocking("the verifying thread", move || {
-        verify(&repository, &options, &*progress)
-    })
-    .await?;
+    let memory = options.memory.clone();
+    let verifying = watched(
+        Retry::DEADLINE,
+        &memory,
+        progress,
+        "the verifying thread",
+        move |progress| verify(&repository, &options, progress),
+    );
+    let report = verifying.await?;
     output::report(&report, global, print)?;
     Ok(if report.findings.is_empty() {
         Exit::Done

@@ -14,6 +14,7 @@ use crate::engine::restore::{self, Offsets, RestoreOptions};
 use crate::engine::size::Size;
 use crate::engine::topics::{NameTemplate, Rename, TopicPatterns};
 use crate::engine::verify::{VerifyOptions, VerifyReport, verify};
+use crate::engine::watchdog::watched;
 use crate::engine::{EngineError, Stop, blocking};
 use crate::kafka::{Client, Cluster, Retry};
 use crate::memory::MemoryBudget;
@@ -222,16 +223,25 @@ impl Carrying<'_> {
         quick: bool,
     ) -> Result<VerifyReport, EngineError> {
         let (stop, progress) = (self.job.stop.clone(), Arc::clone(&self.job.progress));
-        blocking("the verifying thread", move || {
-            // Told as damage otherwise.
-            repository.manifest(&backup_id)?;
-            let options = VerifyOptions {
-                backups: vec![backup_id],
-                quick,
-                stop,
-            };
-            verify(&repository, &options, progress.as_ref())
-        })
+        let memory = self.job.memory.clone();
+        let deadline = Retry::DEADLINE;
+        watched(
+            deadline,
+            &memory.clone(),
+            progress,
+            "the verifying thread",
+            move |progress| {
+                // Told as damage otherwise.
+                repository.manifest(&backup_id)?;
+                let options = VerifyOptions {
+                    backups: vec![backup_id],
+                    quick,
+                    memory,
+                    stop,
+                };
+                verify(&repository, &options, progress)
+            },
+        )
         .await
     }
 

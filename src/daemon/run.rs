@@ -9,7 +9,8 @@ use crate::engine::backup::{BackupOptions, BackupReport, Room, backup};
 use crate::engine::expire::{self, ExpireOptions};
 use crate::engine::size::Size;
 use crate::engine::verify::{VerifyOptions, verify};
-use crate::engine::{EngineError, Stop, blocking};
+use crate::engine::watchdog::watched;
+use crate::engine::{EngineError, Progress, Stop, blocking};
 use crate::kafka::{Client, Cluster, Retry};
 use crate::memory::MemoryBudget;
 use crate::policy::{BackupPolicy, RepositoryLocation, Verification};
@@ -108,10 +109,16 @@ async fn back_up(job: &PolicyJob, cluster_ids: &ClusterIds) -> Result<Outcome, E
     let progress = Arc::clone(&job.progress);
     let report = backup(&client, Arc::clone(&repository), &options, progress).await?;
     let job = job.clone();
-    blocking("the verifying thread", move || {
-        Ok::<_, EngineError>(verified(&job, &repository, report))
-    })
-    .await
+    let (deadline, memory) = (job.policy.deadline, job.memory.clone());
+    let told: Arc<dyn Progress> = job.progress.clone();
+    let verifying = watched(
+        deadline,
+        &memory,
+        told,
+        "the verifying thread",
+        move |told| Ok(verified(&job, &repository, report, told)),
+    );
+    verifying.await
 }
 
 /// Opens the repository that a backup goes to, or makes it, and says how much the backup may add.
@@ -158,7 +165,12 @@ fn room(
 }
 
 /// Verifies what was backed up. The backup is there whatever is found.
-fn verified(job: &PolicyJob, repository: &Repository, report: BackupReport) -> Outcome {
+fn verified(
+    job: &PolicyJob,
+    repository: &Repository,
+    report: BackupReport,
+    progress: &dyn Progress,
+) -> Outcome {
     let mut outcome = outcome(&report);
     let mut problems: Vec<String> = report.warnings;
     let depth = match job.policy.verify {
@@ -171,9 +183,10 @@ fn verified(job: &PolicyJob, repository: &Repository, report: BackupReport) -> O
         let options = VerifyOptions {
             backups: vec![report.backup_id],
             quick,
+            memory: job.memory.clone(),
             stop: job.stop.clone(),
         };
-        match verify(repository, &options, &*job.progress) {
+        match verify(repository, &options, progress) {
             Ok(verified) => {
                 outcome.figures.verify_findings = Some(verified.findings.len() as u64);
                 if !verified.findings.is_empty() {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
+use crate::memory::{MemoryBudget, RunMemory};
 use crate::record::{Offset, PartitionId, TopicId};
 use crate::repository::{
     BackupId, Block, Extent, FooterBlock, Manifest, PackId, PackReader, PackRef, PartitionEntry,
@@ -25,6 +26,8 @@ pub struct VerifyOptions {
     pub backups: Vec<BackupId>,
     /// Stop at sizes and footers: no block is read.
     pub quick: bool,
+    /// The memory for what is read, which all runs share.
+    pub memory: MemoryBudget,
     /// Ends it early.
     pub stop: Stop,
 }
@@ -337,10 +340,18 @@ fn check_packs(
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let queue = Mutex::new(packs.into_values());
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let memory = options.memory.run();
+    let means = Means {
+        repository,
+        options,
+        most: memory.part_for(2 * threads as u64).min(READ_BYTES),
+        memory,
+        progress,
+    };
     let work = || -> Result<Checked, EngineError> {
         let mut checked = Checked::default();
         while let Some(pack) = next() {
-            checked.add(check_pack(repository, &pack, options, progress)?);
+            checked.add(check_pack(&means, &pack)?);
         }
         Ok(checked)
     };
@@ -366,14 +377,20 @@ fn check_packs(
     })
 }
 
-fn check_pack(
-    repository: &Repository,
-    needs: &PackNeeds,
-    options: &VerifyOptions,
-    progress: &dyn Progress,
-) -> Result<Checked, EngineError> {
+/// What the checking threads share.
+struct Means<'a> {
+    repository: &'a Repository,
+    options: &'a VerifyOptions,
+    memory: RunMemory,
+    /// Bytes that are read at once, at most, unless a single block is larger.
+    most: u64,
+    progress: &'a dyn Progress,
+}
+
+fn check_pack(means: &Means<'_>, needs: &PackNeeds) -> Result<Checked, EngineError> {
+    let options = means.options;
     let mut checked = Checked::default();
-    let reader = match repository.open_pack(&needs.pack) {
+    let reader = match means.repository.open_pack(&needs.pack) {
         Ok(reader) => reader,
         Err(error) => {
             let problem = finding_of(error)?;
@@ -394,7 +411,7 @@ fn check_pack(
         if options.stop.is_cancelled() {
             return Err(EngineError::Stopped);
         }
-        check_extent(&reader, needs, need, options, progress, &mut checked)?;
+        check_extent(means, &reader, needs, need, &mut checked)?;
     }
     Ok(checked)
 }
@@ -406,11 +423,10 @@ fn head(extent: &Extent) -> Range<u64> {
 
 /// Checks that the pack's table has the extent's blocks without a hole, and reads them unless `quick`.
 fn check_extent(
+    means: &Means<'_>,
     reader: &PackReader,
     needs: &PackNeeds,
     need: &Need,
-    options: &VerifyOptions,
-    progress: &dyn Progress,
     checked: &mut Checked,
 ) -> Result<(), EngineError> {
     let extent = &need.extent;
@@ -442,26 +458,31 @@ fn check_extent(
         checked.findings.push(need.finding(needs, problem));
         return Ok(());
     }
-    if options.quick {
+    if means.options.quick {
         return Ok(());
     }
     let mut rest = blocks;
     while let Some(first) = rest.first() {
         let start = first.place.offset;
-        let count = rest
-            .iter()
-            .take_while(|block| block.place.end() - start <= READ_BYTES)
-            .count()
-            .max(1);
+        let mut raw_bytes = 0;
+        let fits = |block: &&FooterBlock| {
+            raw_bytes += u64::from(block.header.raw_len);
+            raw_bytes.max(block.place.end() - start) <= means.most
+        };
+        let count = rest.iter().take_while(fits).count().max(1);
         let (now, later) = rest.split_at(count);
+        // As it lies in the pack, and decompressed.
+        let in_memory = |block: &FooterBlock| block.place.len + u64::from(block.header.raw_len);
+        let bytes = now.iter().map(in_memory).sum();
+        let _memory = means.memory.reserve_whole_blocking(bytes);
         if let (Some(first), Some(last)) = (later.first(), later.last()) {
             let start = first.place.offset;
-            reader.prefetch(start..last.place.end().min(start + READ_BYTES));
+            reader.prefetch(start..last.place.end().min(start + means.most));
         }
         check_blocks(reader, needs, need, now, checked)?;
         rest = later;
     }
-    progress.advanced(extent.records, extent.raw_bytes);
+    means.progress.advanced(extent.records, extent.raw_bytes);
     Ok(())
 }
 

@@ -10,8 +10,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::kafka::BrokerId;
-use crate::memory::RunMemory;
+use crate::memory::{MemoryBudget, RunMemory};
 
+use super::blocking::blocking;
 use super::{EngineError, Progress};
 
 /// What a part of a run waits for.
@@ -180,6 +181,29 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.watchdog.state().waits.remove(&self.number);
     }
+}
+
+/// Carries out `work` on a thread that may block, under a watchdog that sees its progress.
+///
+/// # Errors
+///
+/// Those of `work`; [`EngineError::Stalled`] when nothing has moved for `deadline`: the thread then ends by itself, as soon
+/// as its storage answers.
+pub async fn watched<T: Send + 'static>(
+    deadline: Duration,
+    memory: &MemoryBudget,
+    progress: Arc<dyn Progress>,
+    what: &'static str,
+    work: impl FnOnce(&dyn Progress) -> Result<T, EngineError> + Send + 'static,
+) -> Result<T, EngineError> {
+    let watchdog = Watchdog::new();
+    let progress = WatchedProgress {
+        progress,
+        watchdog: watchdog.clone(),
+    };
+    let _waiting = watchdog.waits(Wait::Repository("to be read"));
+    let working = blocking(what, move || work(&progress));
+    watchdog.over(deadline, &memory.run(), working).await
 }
 
 /// Progress that the watchdog sees too.

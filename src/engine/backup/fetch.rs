@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
 
+use crate::engine::blocking::blocking;
 use crate::engine::chain::Generation;
 use crate::engine::rate::RateLimiter;
 use crate::engine::reader::{
@@ -277,7 +278,9 @@ pub(super) async fn copy(
     let storing = {
         let (repository, progress) = (Arc::clone(means.repository), Arc::clone(means.progress));
         let store = Store::new(&plan, run_id, options);
-        tokio::task::spawn_blocking(move || store.store_all(&repository, sealed_in, &progress))
+        blocking("the storing thread", move || {
+            store.store_all(&repository, sealed_in, &progress)
+        })
     };
     let copying = Copying {
         limiter: RateLimiter::new(options.rate_limit),
@@ -299,15 +302,14 @@ pub(super) async fn copy(
         drop(copying);
         Ok::<_, EngineError>((read?, forked))
     };
-    let (read, sealing) = tokio::join!(reading, seal_all(chunks_in, sealing, sealed));
-    // The store's error comes first: the others may only have noticed that it is gone.
-    let stored = {
-        let _waiting = means
-            .watchdog
-            .waits(Wait::Repository("for the last packs to be written"));
+    let sealing = seal_all(chunks_in, sealing, sealed);
+    let storing = async {
+        let _waiting = means.watchdog.waits(Wait::Repository("to store packs"));
         storing.await
     };
-    let stored = stored.map_err(|_| EngineError::Lost("the storing thread"))??;
+    let (read, sealing, stored) = tokio::join!(reading, sealing, storing);
+    // The store's error comes first: the others may only have noticed that it is gone.
+    let stored = stored?;
     sealing?;
     match read? {
         (_, forked) if !forked.is_empty() => Ok(Copied::Forked(generations(&plan, &forked))),

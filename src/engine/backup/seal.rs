@@ -9,6 +9,7 @@ use futures_util::stream;
 use tokio::sync::mpsc;
 
 use crate::engine::EngineError;
+use crate::engine::blocking::blocking;
 use crate::engine::extents::OPEN_LIMIT;
 use crate::record::{
     Compression, Offset, PartitionId, Rebuild, RecordError, TopicId, batches, rebuild,
@@ -70,12 +71,11 @@ pub(super) async fn seal_all(
         chunks.recv().await.map(|chunk| (chunk, chunks))
     });
     let blocks = chunks
-        .map(|chunk| tokio::task::spawn_blocking(move || seal(chunk, sealing)))
+        .map(|chunk| blocking("a sealing thread", move || seal(chunk, sealing)))
         .buffered(threads + 1);
     let mut blocks = pin!(blocks);
     while let Some(block) = blocks.next().await {
-        let block = block.map_err(|_| EngineError::Lost("a sealing thread"))??;
-        if sealed.send(block).await.is_err() {
+        if sealed.send(block?).await.is_err() {
             // The storing thread has failed and says why itself.
             break;
         }

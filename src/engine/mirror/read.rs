@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::engine::EngineError;
+use crate::engine::blocking::blocking;
 use crate::engine::rate::RateLimiter;
 use crate::engine::reader::{self, Expects, Flow, PARTITION_BYTES, Reading, Sink, Step, Wish};
 use crate::engine::watchdog::Watchdog;
@@ -147,7 +148,7 @@ impl Source {
     async fn prepare(&self, walked: Vec<Walked>) -> Result<Vec<Event>, EngineError> {
         let returning = Arc::clone(&self.returning);
         let route = self.transform.clone();
-        let prepared = tokio::task::spawn_blocking(move || {
+        let preparing = blocking("the preparing thread", move || {
             let evaluation = Evaluation::new();
             let prepare = |walked: Walked| {
                 let transformer = route.as_ref();
@@ -157,12 +158,9 @@ impl Source {
                 let prepared = prepare(records, aborted, &walked.wanted, &returning, transformer);
                 (walked.slot, walked.next, walked.leader_epoch, prepared)
             };
-            walked.into_iter().map(prepare).collect::<Vec<_>>()
+            Ok::<Vec<_>, EngineError>(walked.into_iter().map(prepare).collect())
         });
-        let prepared = prepared
-            .await
-            .map_err(|_| EngineError::Lost("the preparing thread"))?;
-        let events = prepared.into_iter();
+        let events = preparing.await?.into_iter();
         let events = events.map(|(slot, next, leader_epoch, prepared)| match prepared {
             Ok(prepared) => Event::Piece(Box::new(Piece {
                 slot,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures_util::future::try_join_all;
 use tokio::sync::mpsc;
 
+use crate::engine::blocking::blocking;
 use crate::engine::rate::RateLimiter;
 use crate::engine::{EngineError, Progress};
 use crate::kafka::ProducerIdentity;
@@ -64,7 +65,7 @@ pub(super) async fn produce_all(
     let reading = {
         let (repository, plan, progress) =
             (Arc::clone(repository), plan.clone(), Arc::clone(progress));
-        tokio::task::spawn_blocking(move || {
+        blocking("the reading thread", move || {
             read(
                 &repository,
                 &plan,
@@ -87,11 +88,10 @@ pub(super) async fn produce_all(
         }
         worker.run()
     });
+    let (written, left_out) = tokio::join!(try_join_all(running), reading);
     // A worker's error comes first: the reader only notices that the worker is gone.
-    let written = try_join_all(running).await?;
-    let LeftOut { skipped, landmarks } = reading
-        .await
-        .map_err(|_| EngineError::Lost("the reading thread"))??;
+    let written = written?;
+    let LeftOut { skipped, landmarks } = left_out?;
     let mut written: BTreeMap<usize, Written> = written.into_iter().flatten().collect();
     for (target, landmark) in landmarks {
         if let Some(written) = written.get_mut(&target) {
