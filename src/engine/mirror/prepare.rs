@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::engine::extents::OPEN_LIMIT;
+use crate::memory::RunMemory;
 use crate::record::{
     BatchRef, Numbering, Offset, PartitionId, ProducerId, Rebuild, RecordError, Timestamp,
     TimestampType, batches, rebuild,
@@ -81,6 +83,22 @@ impl Prepared {
     /// Bytes of batches that come into the target's topic.
     pub fn bytes(&self) -> u64 {
         self.copied().map(|ready| ready.bytes.len() as u64).sum()
+    }
+
+    /// Makes the batches that were rebuilt hold memory of their own; the others are parts of `records`, and hold theirs.
+    pub fn hold_memory(&mut self, records: &Bytes, memory: &RunMemory) {
+        let came = records.as_ptr_range();
+        let is_made = |ready: &&mut Ready| !came.contains(&ready.bytes.as_ptr());
+        let mut made: Vec<&mut Ready> = self.ready.iter_mut().filter(is_made).collect();
+        let bytes = made.iter().map(|ready| ready.bytes.len() as u64).sum();
+        if made.is_empty() {
+            return;
+        }
+        // At once for all: whoever has such memory must not wait for more.
+        let memory = Arc::new(memory.reserve_made_blocking(bytes));
+        for ready in &mut made {
+            ready.bytes = memory.share(std::mem::take(&mut ready.bytes));
+        }
     }
 
     /// All but dead letters.

@@ -97,6 +97,8 @@ pub(super) struct Source {
     returning: Arc<BTreeSet<ProducerId>>,
     /// How records change on their way.
     transform: Option<Arc<Route>>,
+    /// Memory for what is read, and for what it becomes.
+    memory: RunMemory,
     /// Slots of which something cannot be mirrored.
     stopped: Mutex<BTreeSet<usize>>,
 }
@@ -105,7 +107,6 @@ pub(super) struct Source {
 pub(super) async fn read_all(
     client: &Client,
     source: &Source,
-    memory: RunMemory,
     watchdog: Watchdog,
     cursors: Vec<Cursor>,
 ) -> Result<(), EngineError> {
@@ -118,7 +119,7 @@ pub(super) async fn read_all(
     let reading = Reading {
         leaders: client,
         sink: source,
-        memory,
+        memory: source.memory.clone(),
         watchdog,
     };
     reader::read(&reading, cursors).await.map(drop)
@@ -130,12 +131,14 @@ impl Source {
         events: mpsc::Sender<Event>,
         returning: BTreeSet<ProducerId>,
         transform: Option<Route>,
+        memory: RunMemory,
     ) -> Self {
         Self {
             limiter,
             events,
             returning: Arc::new(returning),
             transform: transform.map(Arc::new),
+            memory,
             stopped: Mutex::default(),
         }
     }
@@ -148,6 +151,7 @@ impl Source {
     async fn prepare(&self, walked: Vec<Walked>) -> Result<Vec<Event>, EngineError> {
         let returning = Arc::clone(&self.returning);
         let route = self.transform.clone();
+        let memory = self.memory.clone();
         let preparing = blocking("the preparing thread", move || {
             let evaluation = Evaluation::new();
             let prepare = |walked: Walked| {
@@ -156,6 +160,10 @@ impl Source {
                     transformer.map(|route| Transformer::new(route, &evaluation, &walked.key));
                 let (records, aborted) = (&walked.records, walked.aborted);
                 let prepared = prepare(records, aborted, &walked.wanted, &returning, transformer);
+                let prepared = prepared.map(|mut prepared| {
+                    prepared.hold_memory(records, &memory);
+                    prepared
+                });
                 (walked.slot, walked.next, walked.leader_epoch, prepared)
             };
             Ok::<Vec<_>, EngineError>(walked.into_iter().map(prepare).collect())

@@ -85,7 +85,8 @@ pub(super) async fn session(
         target_id: plan.target_cluster_id.clone(),
         partitions: partitions.collect(),
     });
-    let reading = Source::new(limiter, events, returning.clone(), route);
+    let memory = means.memory.clone();
+    let reading = Source::new(limiter, events, returning.clone(), route, memory);
     let cursors = cursors(&plan, options, bounds);
     let positions = Positions::default();
     let mut writer = Writer::new(
@@ -103,8 +104,7 @@ pub(super) async fn session(
     // Nobody writes what is read.
     let written_all = Stop::new();
     let read = async {
-        let (memory, watchdog) = (means.memory.clone(), means.watchdog.clone());
-        let read = read_all(source, &reading, memory, watchdog, cursors);
+        let read = read_all(source, &reading, means.watchdog.clone(), cursors);
         let read = enough.run_until_cancelled(read);
         let read = written_all.run_until_cancelled(read).await;
         drop(reading);
