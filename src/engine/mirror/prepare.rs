@@ -85,20 +85,11 @@ impl Prepared {
         self.copied().map(|ready| ready.bytes.len() as u64).sum()
     }
 
-    /// Makes the batches that were rebuilt hold memory of their own; the others are parts of `records`, and hold theirs.
-    pub fn hold_memory(&mut self, records: &Bytes, memory: &RunMemory) {
+    /// The batches that were rebuilt; the others are parts of `records`, and hold their memory.
+    pub fn made(&mut self, records: &Bytes) -> impl Iterator<Item = &mut Ready> {
         let came = records.as_ptr_range();
-        let is_made = |ready: &&mut Ready| !came.contains(&ready.bytes.as_ptr());
-        let mut made: Vec<&mut Ready> = self.ready.iter_mut().filter(is_made).collect();
-        let bytes = made.iter().map(|ready| ready.bytes.len() as u64).sum();
-        if made.is_empty() {
-            return;
-        }
-        // At once for all: whoever has such memory must not wait for more.
-        let memory = Arc::new(memory.reserve_made_blocking(bytes));
-        for ready in &mut made {
-            ready.bytes = memory.share(std::mem::take(&mut ready.bytes));
-        }
+        let is_made = move |ready: &&mut Ready| !came.contains(&ready.bytes.as_ptr());
+        self.ready.iter_mut().filter(is_made)
     }
 
     /// All but dead letters.
@@ -160,6 +151,19 @@ impl Ready {
             stretches,
             destination: self.destination,
         }))
+    }
+}
+
+/// Makes batches that were rebuilt hold memory of their own. It is reserved at once for all, since whoever has such memory
+/// must not wait for more.
+pub(super) fn hold_memory<'a>(made: impl Iterator<Item = &'a mut Ready>, memory: &RunMemory) {
+    let made: Vec<&mut Ready> = made.collect();
+    let bytes: u64 = made.iter().map(|ready| ready.bytes.len() as u64).sum();
+    if bytes > 0 {
+        let reserved = Arc::new(memory.reserve_made_blocking(bytes));
+        for ready in made {
+            ready.bytes = reserved.share(std::mem::take(&mut ready.bytes));
+        }
     }
 }
 

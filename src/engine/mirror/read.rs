@@ -17,7 +17,7 @@ use crate::memory::RunMemory;
 use crate::record::{LeaderEpoch, Offset, ProducerId, RecordError, batches};
 
 use super::expression::Evaluation;
-use super::prepare::{Prepared, prepare};
+use super::prepare::{Prepared, hold_memory, prepare};
 use super::state::PartitionState;
 use super::transform::{Route, Transformer};
 
@@ -154,22 +154,30 @@ impl Source {
         let memory = self.memory.clone();
         let preparing = blocking("the preparing thread", move || {
             let evaluation = Evaluation::new();
-            let prepare = |walked: Walked| {
+            let mut all = Vec::with_capacity(walked.len());
+            for walked in walked {
                 let transformer = route.as_ref();
                 let transformer =
                     transformer.map(|route| Transformer::new(route, &evaluation, &walked.key));
                 let (records, aborted) = (&walked.records, walked.aborted);
                 let prepared = prepare(records, aborted, &walked.wanted, &returning, transformer);
-                let prepared = prepared.map(|mut prepared| {
-                    prepared.hold_memory(records, &memory);
-                    prepared
-                });
-                (walked.slot, walked.next, walked.leader_epoch, prepared)
-            };
-            Ok::<Vec<_>, EngineError>(walked.into_iter().map(prepare).collect())
+                all.push((
+                    walked.slot,
+                    walked.next,
+                    walked.leader_epoch,
+                    walked.records,
+                    prepared,
+                ));
+            }
+            let prepared = all.iter_mut().filter_map(|(_, _, _, records, prepared)| {
+                let prepared = prepared.as_mut().ok()?;
+                Some(prepared.made(records))
+            });
+            hold_memory(prepared.flatten(), &memory);
+            Ok::<_, EngineError>(all)
         });
         let events = preparing.await?.into_iter();
-        let events = events.map(|(slot, next, leader_epoch, prepared)| match prepared {
+        let events = events.map(|(slot, next, leader_epoch, _, prepared)| match prepared {
             Ok(prepared) => Event::Piece(Box::new(Piece {
                 slot,
                 prepared,
