@@ -301,8 +301,8 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    fn acknowledged(&mut self, batches: Vec<(PartitionIndex, Acknowledged<Note>)>) {
-        for (_, batch) in batches {
+    fn acknowledged(&mut self, batches: Vec<Acknowledged<Note>>) {
+        for batch in batches {
             let Note {
                 slot,
                 destination: Destination::Same,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::engine::EngineError;
-use crate::engine::producer::{Acknowledged, Batch, Mode, PartitionIndex, ProduceError, Producer};
+use crate::engine::producer::{Acknowledged, Batch, Mode, PartitionIndex, Producer};
 use crate::engine::rate::RateLimiter;
 use crate::kafka::Client;
 
@@ -14,9 +14,6 @@ use super::landmarks::Placed;
 use super::partition_state::PartitionState;
 use super::read::Loaded;
 use super::settle::Written;
-
-/// What a producer's answers acknowledged.
-type Outcome = Result<Vec<(PartitionIndex, Acknowledged<Vec<Placed>>)>, ProduceError<Vec<Placed>>>;
 
 pub(super) struct ProducerWorker {
     producer: Producer<Client, Vec<Placed>, OwnedSemaphorePermit>,
@@ -63,7 +60,7 @@ impl ProducerWorker {
             }
             tokio::select! {
                 biased;
-                Some(outcome) = self.producer.next(), if !self.producer.is_idle() => self.count(outcome)?,
+                Some(outcome) = self.producer.next(), if !self.producer.is_idle() => self.count(outcome?),
                 loaded = self.incoming.recv(), if is_open => match loaded {
                     Some(loaded) => self.enqueue(loaded)?,
                     None => is_open = false,
@@ -93,13 +90,12 @@ impl ProducerWorker {
         self.producer.enqueue(place, batch)
     }
 
-    fn count(&mut self, outcome: Outcome) -> Result<(), EngineError> {
-        for (place, acknowledged) in outcome? {
-            if let Some((_, partition)) = self.partitions.get_mut(place.0) {
-                partition.acknowledged(&acknowledged);
+    fn count(&mut self, acknowledged: Vec<Acknowledged<Vec<Placed>>>) {
+        for batch in acknowledged {
+            if let Some((_, partition)) = self.partitions.get_mut(batch.partition.0) {
+                partition.acknowledged(&batch);
             }
         }
-        Ok(())
     }
 
     fn written(self) -> Result<Vec<(usize, Written)>, EngineError> {
