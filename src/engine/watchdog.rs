@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::kafka::BrokerId;
+use crate::kafka::{BrokerId, Retry};
 use crate::memory::{MemoryBudget, RunMemory};
 
 use super::blocking::blocking;
@@ -113,8 +113,9 @@ impl Watchdog {
         }
     }
 
-    /// Runs `work`, which fails as [`EngineError::Stalled`] when nothing has moved for `deadline`. `memory` is the run's:
-    /// while it waits for other runs that move, its clock stands still.
+    /// Runs `work`, which fails as [`EngineError::Stalled`] when nothing has moved for `deadline` and [`grace`] beyond it: the
+    /// parts of a run have deadlines of their own, and say more. `memory` is the run's: while it waits for other runs that
+    /// move, its clock stands still.
     pub async fn over<T>(
         &self,
         deadline: Duration,
@@ -122,6 +123,7 @@ impl Watchdog {
         work: impl Future<Output = Result<T, EngineError>>,
     ) -> Result<T, EngineError> {
         self.moved();
+        let deadline = deadline + grace(deadline);
         tokio::select! {
             biased;
             result = work => result,
@@ -175,6 +177,16 @@ impl Watchdog {
             more => format!("it waits for {} and {more} more", named.join(", ")),
         }
     }
+}
+
+/// How much later than its parts a run is given up: a part may have met silence for as long as one broker may be silent, and
+/// paused, before its own deadline began.
+fn grace(deadline: Duration) -> Duration {
+    let retry = Retry {
+        deadline,
+        ..Retry::default()
+    };
+    2 * retry.patience() + retry.max
 }
 
 impl Drop for Waiting<'_> {

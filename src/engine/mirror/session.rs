@@ -111,7 +111,7 @@ pub(super) async fn session(
         read.flatten().unwrap_or(Ok(()))
     };
     let write = async {
-        let written = writer.run(incoming).await;
+        let written = writer.run(incoming, means.watchdog).await;
         written_all.cancel();
         written
     };

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::engine::EngineError;
 use crate::engine::producer::{Acknowledged, Batch, Mode, PartitionIndex, ProduceError, Producer};
+use crate::engine::watchdog::{Wait, Watchdog};
 use crate::kafka::{Client, OffsetSpec, TopicPartition, TransactionalProducer};
 use crate::record::{
     BatchRef, HEADER_LEN, Offset, ProducerStamp, RecordError, restamp_in_transaction,
@@ -134,6 +135,7 @@ impl<'a> Writer<'a> {
     pub async fn run(
         &mut self,
         mut incoming: mpsc::Receiver<Event>,
+        watchdog: &Watchdog,
     ) -> Result<Written, EngineError> {
         // Where each partition begins is committed before anything else: it is known then, whatever happens.
         self.commit().await?;
@@ -156,10 +158,15 @@ impl<'a> Writer<'a> {
             let due_at = self
                 .began_at
                 .map_or(self.recommit_at, |began| began + TRANSACTION_AGE);
+            let is_sent = !self.producer.is_idle();
+            let _waiting = is_sent.then(|| watchdog.waits(Wait::Target("to acknowledge batches")));
             tokio::select! {
                 biased;
-                Some(outcome) = self.producer.next(), if !self.producer.is_idle() => match outcome {
-                    Ok(acknowledged) => self.acknowledged(acknowledged),
+                Some(outcome) = self.producer.next(), if is_sent => match outcome {
+                    Ok(acknowledged) => {
+                        watchdog.moved();
+                        self.acknowledged(acknowledged);
+                    }
                     Err(error) => return self.ended(error),
                 },
                 event = incoming.recv(), if open && !is_due => match event {
@@ -292,8 +299,8 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    fn acknowledged(&mut self, batches: Vec<(PartitionIndex, Acknowledged<Note>)>) {
-        for (_, batch) in batches {
+    fn acknowledged(&mut self, batches: Vec<Acknowledged<Note>>) {
+        for batch in batches {
             let Note {
                 slot,
                 destination: Destination::Same,

@@ -35,7 +35,7 @@ use crate::kafka::{
 use crate::record::ProducerStamp;
 
 use brokers::Brokers;
-use leader::{Generation, Leader};
+use leader::Leader;
 use partition_queue::{BatchNumber, PartitionQueue};
 use refusal::Refusal;
 
@@ -47,7 +47,7 @@ pub(super) use partition_queue::{Acknowledged, Batch, TargetLeader};
 const REQUEST_BYTES: u64 = 16 << 20;
 
 /// The place of a partition among those of its producer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct PartitionIndex(pub usize);
 
 /// What becomes of a batch that fails in passing.
@@ -68,7 +68,8 @@ pub(super) struct Producer<B: Brokers, N, M> {
     mode: Mode,
     limiter: Option<Arc<RateLimiter>>,
     queues: Vec<PartitionQueue<N, M>>,
-    leaders: BTreeMap<BrokerId, Leader<B::Connection>>,
+    leaders: BTreeMap<BrokerId, Leader>,
+    connections: BTreeMap<BrokerId, B::Connection>,
     /// Leaders that may have become able to be sent something.
     due: BTreeSet<BrokerId>,
     /// Partitions that wait for their leader to be looked for.
@@ -90,7 +91,8 @@ enum Event<C> {
 /// A request in flight.
 struct Sent {
     leader: BrokerId,
-    generation: Generation,
+    /// Which of the leader's connections it was sent on.
+    connection: u64,
     batches: Vec<(PartitionIndex, BatchNumber)>,
 }
 
@@ -103,6 +105,7 @@ impl<B: Brokers, N, M> Producer<B, N, M> {
             limiter,
             queues: Vec::new(),
             leaders: BTreeMap::new(),
+            connections: BTreeMap::new(),
             due: BTreeSet::new(),
             without_leader: BTreeSet::new(),
             is_finding_leaders: false,
@@ -123,7 +126,7 @@ impl<B: Brokers, N, M> Producer<B, N, M> {
         let index = PartitionIndex(self.queues.len());
         // A lost first batch of a transaction ends that transaction, whatever became of those behind it.
         let is_known = self.is_transactional();
-        let queue = PartitionQueue::new(target, identity, first_sequence, is_known);
+        let queue = PartitionQueue::new(index, target, identity, first_sequence, is_known);
         self.queues.push(queue);
         index
     }
@@ -171,9 +174,7 @@ impl<B: Brokers, N, M> Producer<B, N, M> {
 
     /// Waits for what comes next: the batches that it acknowledged, in the order of each partition. None when nothing is in
     /// flight. It may be cancelled at any time.
-    pub async fn next(
-        &mut self,
-    ) -> Option<Result<Vec<(PartitionIndex, Acknowledged<N>)>, ProduceError<N>>> {
+    pub async fn next(&mut self) -> Option<Result<Vec<Acknowledged<N>>, ProduceError<N>>> {
         let event = self.events.next().await?;
         Some(match event {
             Event::Connected(leader, outcome) => {
@@ -195,25 +196,23 @@ impl<B: Brokers, N, M> Producer<B, N, M> {
         let Some(leader) = self.leaders.get_mut(&to).filter(|leader| leader.is_due()) else {
             return false;
         };
-        let Some((_, generation)) = leader.connection() else {
-            if leader.begin_opening() {
+        if !self.connections.contains_key(&to) {
+            if !std::mem::replace(&mut leader.is_connecting, true) {
+                leader.connections += 1;
                 let brokers = self.brokers.clone();
                 let connecting = async move { Event::Connected(to, brokers.connect(to).await) };
                 self.events.push(connecting.boxed());
             }
             return false;
-        };
+        }
         let mut sent = Sent {
             leader: to,
-            generation,
+            connection: leader.connections,
             batches: Vec::new(),
         };
-        let request = self.fill_request(to, &mut sent).await;
-        if sent.batches.is_empty() {
-            return false;
-        }
-        let connection = self.leaders.get(&to).and_then(Leader::connection);
-        let Some((connection, _)) = connection else {
+        let request = self.fill_request(&mut sent).await;
+        let connection = self.connections.get(&to);
+        let Some(connection) = connection.filter(|_| !sent.batches.is_empty()) else {
             return false;
         };
         let answer = match self.brokers.produce(connection, request).await {
@@ -226,9 +225,9 @@ impl<B: Brokers, N, M> Producer<B, N, M> {
     }
 
     /// Takes the next batches for a leader, in turn, and waits until the limiter lets them pass.
-    async fn fill_request(&mut self, to: BrokerId, sent: &mut Sent) -> ProduceRequest {
+    async fn fill_request(&mut self, sent: &mut Sent) -> ProduceRequest {
         let (mut batches, mut bytes, mut records) = (Vec::new(), 0, 0);
-        for partition in self.next_partitions(to) {
+        for partition in self.next_partitions(sent.leader) {
             let Some(queue) = self.queues.get_mut(partition.0) else {
                 continue;
             };
@@ -240,8 +239,10 @@ impl<B: Brokers, N, M> Producer<B, N, M> {
             }
             self.update_index(partition);
         }
-        if let (Some(leader), Some((last, _))) = (self.leaders.get_mut(&to), sent.batches.last()) {
-            leader.sent(*last);
+        if let Some((last, _)) = sent.batches.last() {
+            let leader = self.leaders.entry(sent.leader).or_default();
+            leader.requests += 1;
+            leader.turn = PartitionIndex(last.0 + 1);
         }
         if let Some(limiter) = &self.limiter {
             let paused_at = Instant::now();
@@ -299,13 +300,13 @@ impl<B: Brokers, N, M> Producer<B, N, M> {
         outcome: Result<B::Connection, KafkaError>,
     ) -> Result<(), ProduceError<N>> {
         let leader = self.leaders.entry(to).or_default();
+        leader.is_connecting = false;
         match outcome {
             Ok(connection) => {
-                leader.opened(connection);
+                self.connections.insert(to, connection);
                 self.due.insert(to);
             }
             Err(error) => {
-                leader.cannot_open();
                 let waiting = std::mem::take(&mut leader.ready);
                 self.tolerate(error)?;
                 for partition in waiting {
@@ -323,19 +324,21 @@ impl<B: Brokers, N, M> Producer<B, N, M> {
         &mut self,
         sent: Sent,
         answer: Result<Vec<ProducedPartition>, KafkaError>,
-    ) -> Result<Vec<(PartitionIndex, Acknowledged<N>)>, ProduceError<N>> {
+    ) -> Result<Vec<Acknowledged<N>>, ProduceError<N>> {
         self.due.insert(sent.leader);
         let leader = self.leaders.entry(sent.leader).or_default();
-        leader.answered();
-        let mut produced = match answer {
-            Ok(produced) => by_partition(produced),
+        leader.requests = leader.requests.saturating_sub(1);
+        let is_answered = answer.is_ok();
+        let mut produced = HashMap::new();
+        match answer {
+            Ok(answer) => produced.extend(answer.into_iter().map(by_partition)),
             Err(error) => {
-                leader.disconnected(sent.generation);
+                if leader.connections == sent.connection {
+                    self.connections.remove(&sent.leader);
+                }
                 self.tolerate(error)?;
-                self.fail_all(sent.batches);
-                return Ok(Vec::new());
             }
-        };
+        }
         let mut acknowledged = Vec::new();
         for (partition, number) in sent.batches {
             let Some(queue) = self.queues.get_mut(partition.0) else {
@@ -349,8 +352,10 @@ impl<B: Brokers, N, M> Producer<B, N, M> {
                 }) => {
                     queue.acknowledge(number, base_offset);
                     self.failing.succeeded();
-                    self.last_error = None;
-                    self.pop_acknowledged(partition, &mut acknowledged)?;
+                    while let Some(batch) = queue.pop_acknowledged() {
+                        self.unacknowledged = self.unacknowledged.saturating_sub(1);
+                        acknowledged.push(batch?);
+                    }
                 }
                 Some(ProducedPartition {
                     error: Some(code),
@@ -360,41 +365,14 @@ impl<B: Brokers, N, M> Producer<B, N, M> {
                 None => {
                     let error = left_out(&queue.key);
                     queue.fail(number);
-                    self.tolerate(error)?;
+                    if is_answered {
+                        self.tolerate(error)?;
+                    }
                 }
             }
             self.update_index(partition);
         }
         Ok(acknowledged)
-    }
-
-    fn fail_all(&mut self, batches: Vec<(PartitionIndex, BatchNumber)>) {
-        for (partition, number) in batches {
-            if let Some(queue) = self.queues.get_mut(partition.0) {
-                queue.fail(number);
-            }
-            self.update_index(partition);
-        }
-    }
-
-    fn pop_acknowledged(
-        &mut self,
-        partition: PartitionIndex,
-        acknowledged: &mut Vec<(PartitionIndex, Acknowledged<N>)>,
-    ) -> Result<(), ProduceError<N>> {
-        let Some(queue) = self.queues.get_mut(partition.0) else {
-            return Ok(());
-        };
-        while let Some(outcome) = queue.pop_acknowledged() {
-            self.unacknowledged = self.unacknowledged.saturating_sub(1);
-            let batch = outcome.map_err(|diverged| ProduceError::Diverged {
-                key: queue.key.clone(),
-                expected: diverged.expected,
-                found: diverged.found,
-            })?;
-            acknowledged.push((partition, batch));
-        }
-        Ok(())
     }
 
     fn refused(
@@ -424,8 +402,7 @@ impl<B: Brokers, N, M> Producer<B, N, M> {
                 Some(note) => ProduceError::Refused { note, why },
                 None => EngineError::Refused(why).into(),
             }),
-            Refusal::Producer(why) => Err(EngineError::Refused(why).into()),
-            Refusal::Rights(error) => Err(EngineError::Kafka(error).into()),
+            Refusal::Other(error) => Err(error.into()),
         }
     }
 
@@ -447,13 +424,10 @@ fn left_out(key: &TopicPartition) -> KafkaError {
     }
 }
 
-fn by_partition(produced: Vec<ProducedPartition>) -> HashMap<TopicPartition, ProducedPartition> {
-    let by_partition = produced.into_iter().map(|mut produced| {
-        let key = TopicPartition {
-            topic: std::mem::take(&mut produced.topic),
-            partition: produced.partition,
-        };
-        (key, produced)
-    });
-    by_partition.collect()
+fn by_partition(mut produced: ProducedPartition) -> (TopicPartition, ProducedPartition) {
+    let key = TopicPartition {
+        topic: std::mem::take(&mut produced.topic),
+        partition: produced.partition,
+    };
+    (key, produced)
 }

@@ -10,6 +10,8 @@ use crate::record::{
     HEADER_LEN, LeaderEpoch, Offset, ProducerStamp, next_sequence, stamp_of_header,
 };
 
+use super::{PartitionIndex, ProduceError};
+
 /// How many batches of a partition an idempotent producer may have in flight: a broker recognises a repeat of the last five (KIP-98).
 const IN_FLIGHT: usize = 5;
 
@@ -44,6 +46,8 @@ pub(in crate::engine) struct Batch<N, M> {
 /// A batch that the target has. A repeat is answered with the offset that the first try got.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::engine) struct Acknowledged<N> {
+    /// Its partition.
+    pub partition: PartitionIndex,
     /// Where its first record lies.
     pub base_offset: Offset,
     /// How many offsets it takes.
@@ -58,14 +62,8 @@ pub(in crate::engine) struct Acknowledged<N> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct BatchNumber(u64);
 
-/// A batch that got another offset than the one expected.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Diverged {
-    pub expected: Offset,
-    pub found: Offset,
-}
-
 pub(super) struct PartitionQueue<N, M> {
+    index: PartitionIndex,
     pub key: TopicPartition,
     pub leader: BrokerId,
     leader_epoch: LeaderEpoch,
@@ -84,20 +82,10 @@ pub(super) struct PartitionQueue<N, M> {
 }
 
 struct Entry<N, M> {
-    records: u32,
+    /// Payload and memory are gone once it is acknowledged.
+    batch: Batch<N, Option<M>>,
     bytes: u64,
-    expected_offset: Option<Offset>,
-    note: N,
-    /// None once it is acknowledged.
-    sealed: Option<Sealed<M>>,
     place: Place,
-}
-
-/// What takes memory.
-struct Sealed<M> {
-    header: [u8; HEADER_LEN],
-    payload: Bytes,
-    _memory: M,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,12 +110,14 @@ impl<N, M> PartitionQueue<N, M> {
     /// A broker accepts any sequence number from a producer that it does not know yet. Unless `is_known`, the second batch
     /// therefore waits until the first is acknowledged: it would hide that the first was lost.
     pub fn new(
+        index: PartitionIndex,
         target: TargetLeader,
         producer: ProducerIdentity,
         first_sequence: i32,
         is_known: bool,
     ) -> Self {
         Self {
+            index,
             key: target.key,
             leader: target.leader,
             leader_epoch: target.leader_epoch,
@@ -163,16 +153,16 @@ impl<N, M> PartitionQueue<N, M> {
         }
         self.skip(batch.records);
         self.entries.push_back(Entry {
-            records: batch.records,
             bytes: (batch.header.len() + batch.payload.len()) as u64,
-            expected_offset: batch.expected_offset,
-            note: batch.note,
-            sealed: Some(Sealed {
+            place: Place::Waiting,
+            batch: Batch {
                 header: batch.header,
                 payload: batch.payload,
-                _memory: batch.memory,
-            }),
-            place: Place::Waiting,
+                records: batch.records,
+                expected_offset: batch.expected_offset,
+                note: batch.note,
+                memory: Some(batch.memory),
+            },
         });
         Ok(())
     }
@@ -194,25 +184,19 @@ impl<N, M> PartitionQueue<N, M> {
         self.entry(BatchNumber(self.next)).map(|entry| entry.bytes)
     }
 
-    /// The size of the first batch that is not acknowledged.
-    pub fn first_bytes(&self) -> Option<u64> {
-        self.entries.front().map(|entry| entry.bytes)
-    }
-
     /// Takes the next batch to be sent, with its number and its count of records.
     pub fn send_next(&mut self) -> Option<(BatchNumber, ProduceBatch, u32)> {
         let number = BatchNumber(self.next);
         let (topic, partition) = (self.key.topic.clone(), self.key.partition);
         let entry = self.entry_mut(number)?;
-        let sealed = entry.sealed.as_ref()?;
+        entry.place = Place::InFlight;
+        let (header, records) = (entry.batch.header, entry.batch.records);
         let batch = ProduceBatch {
+            payload: entry.batch.payload.clone(),
             topic,
             partition,
-            header: sealed.header,
-            payload: sealed.payload.clone(),
+            header,
         };
-        entry.place = Place::InFlight;
-        let records = entry.records;
         self.in_flight += 1;
         self.next += 1;
         self.skip_acknowledged();
@@ -236,32 +220,35 @@ impl<N, M> PartitionQueue<N, M> {
             return;
         };
         entry.place = Place::At(base_offset);
-        entry.sealed = None;
+        entry.batch.payload = Bytes::new();
+        entry.batch.memory = None;
         self.in_flight = self.in_flight.saturating_sub(1);
         self.window = IN_FLIGHT;
         self.failures = 0;
     }
 
     /// The next batch, in order, that is acknowledged, as are all before it.
-    pub fn pop_acknowledged(&mut self) -> Option<Result<Acknowledged<N>, Diverged>> {
-        let is_acknowledged = |entry: &mut Entry<N, M>| matches!(entry.place, Place::At(_));
-        let entry = self.entries.pop_front_if(is_acknowledged)?;
-        self.first += 1;
-        let Place::At(base_offset) = entry.place else {
+    pub fn pop_acknowledged(&mut self) -> Option<Result<Acknowledged<N>, ProduceError<N>>> {
+        let Place::At(base_offset) = self.entries.front()?.place else {
             return None;
         };
-        Some(match entry.expected_offset {
-            Some(expected) if expected != base_offset => Err(Diverged {
+        let Entry { batch, bytes, .. } = self.entries.pop_front()?;
+        self.first += 1;
+        let expected = batch.expected_offset.unwrap_or(base_offset);
+        if expected != base_offset {
+            return Some(Err(ProduceError::Diverged {
+                key: self.key.clone(),
                 expected,
                 found: base_offset,
-            }),
-            _ => Ok(Acknowledged {
-                base_offset,
-                records: entry.records,
-                bytes: entry.bytes,
-                note: entry.note,
-            }),
-        })
+            }));
+        }
+        Some(Ok(Acknowledged {
+            partition: self.index,
+            base_offset,
+            records: batch.records,
+            bytes,
+            note: batch.note,
+        }))
     }
 
     /// Takes in that a batch failed: it waits to be sent again.
@@ -269,6 +256,7 @@ impl<N, M> PartitionQueue<N, M> {
         if let Some(entry) = self.entry_mut(number) {
             entry.place = Place::Waiting;
             self.in_flight = self.in_flight.saturating_sub(1);
+            self.next = self.next.min(number.0);
             self.health = Health::Failing;
         }
     }
@@ -286,7 +274,7 @@ impl<N, M> PartitionQueue<N, M> {
     /// Takes a batch out, with what the caller noted for it.
     pub fn take_note(&mut self, number: BatchNumber) -> Option<N> {
         let index = usize::try_from(number.0.checked_sub(self.first)?).ok()?;
-        self.entries.remove(index).map(|entry| entry.note)
+        self.entries.remove(index).map(|entry| entry.batch.note)
     }
 
     /// The size of a batch.
@@ -306,8 +294,6 @@ impl<N, M> PartitionQueue<N, M> {
             self.leader_epoch = epoch;
         }
         self.health = Health::Healthy;
-        self.next = self.first;
-        self.skip_acknowledged();
     }
 
     fn entry(&self, number: BatchNumber) -> Option<&Entry<N, M>> {

@@ -108,7 +108,7 @@ impl<B: Brokers, N, M> Producer<B, N, M> {
     fn size_hint(&self) -> String {
         let queues = self.without_leader.iter();
         let queues = queues.filter_map(|partition| self.queues.get(partition.0));
-        let largest = queues.filter_map(PartitionQueue::first_bytes).max();
+        let largest = queues.filter_map(PartitionQueue::next_bytes).max();
         match (&self.last_error, largest) {
             (Some(KafkaError::Disconnected { .. }), Some(bytes)) if bytes >= LARGE_BATCH => {
                 format!(

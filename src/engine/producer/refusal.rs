@@ -1,5 +1,6 @@
 //! What it means when a broker refuses a batch, and what to do about it.
 
+use crate::engine::EngineError;
 use crate::kafka::{ErrorCode, KafkaError, TopicPartition};
 
 /// Why a broker refused a batch.
@@ -12,9 +13,7 @@ pub(super) enum Refusal {
     /// This batch is never accepted, others may be.
     Batch(String),
     /// The producer cannot go on.
-    Producer(String),
-    /// The producer has no right to write, or another one has taken its place.
-    Rights(KafkaError),
+    Other(EngineError),
 }
 
 impl Refusal {
@@ -35,7 +34,7 @@ impl Refusal {
             return Self::Behind(error);
         }
         if error.is_fenced() || matches!(error, KafkaError::Authorization { .. }) {
-            return Self::Rights(error);
+            return Self::Other(error.into());
         }
         let said = said.map(|said| format!(" ({said})")).unwrap_or_default();
         let refused = format!("{key} refused a batch: {error}{said}");
@@ -49,10 +48,10 @@ impl Refusal {
             ErrorCode::InvalidRecord => Self::Batch(format!(
                 "{refused}: a compacted topic accepts no record without a key; write to a topic that is not compacted"
             )),
-            ErrorCode::OutOfOrderSequenceNumber => Self::Producer(format!(
+            ErrorCode::OutOfOrderSequenceNumber => Self::Other(EngineError::Refused(format!(
                 "{refused}: the target lost a batch that it had acknowledged; delete the topic and start again"
-            )),
-            _ => Self::Producer(refused),
+            ))),
+            _ => Self::Other(EngineError::Refused(refused)),
         }
     }
 }
@@ -94,7 +93,7 @@ mod tests {
     fn a_batch_behind_one_that_is_not_acknowledged_may_be_out_of_order() {
         let code = ErrorCode::OutOfOrderSequenceNumber;
         assert!(matches!(refusal(code, true), Refusal::Behind(_)));
-        assert!(matches!(refusal(code, false), Refusal::Producer(_)));
+        assert!(matches!(refusal(code, false), Refusal::Other(_)));
     }
 
     #[test]
@@ -103,7 +102,8 @@ mod tests {
             ErrorCode::InvalidProducerEpoch,
             ErrorCode::TopicAuthorizationFailed,
         ] {
-            assert!(matches!(refusal(code, false), Refusal::Rights(_)));
+            let refusal = refusal(code, false);
+            assert!(matches!(refusal, Refusal::Other(EngineError::Kafka(_))));
         }
         let passing = refusal(ErrorCode::NotEnoughReplicas, false);
         assert!(matches!(passing, Refusal::InPassing(_)));

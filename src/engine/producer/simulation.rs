@@ -344,8 +344,8 @@ impl Scenario {
             tokio::select! {
                 biased;
                 Some(outcome) = producer.next(), if !producer.is_idle() => {
-                    for (partition, batch) in outcome? {
-                        acknowledged[partition.0].push((batch.note, batch.base_offset));
+                    for batch in outcome? {
+                        acknowledged[batch.partition.0].push((batch.note, batch.base_offset));
                     }
                 }
                 batch = fed.recv(), if is_open => match batch {

@@ -58,10 +58,7 @@ async fn send(producer: &mut TestProducer) {
 /// The notes of the batches that the next event acknowledges.
 async fn next(producer: &mut TestProducer) -> Vec<u32> {
     let acknowledged = producer.next().await.unwrap().unwrap();
-    acknowledged
-        .into_iter()
-        .map(|(_, batch)| batch.note)
-        .collect()
+    acknowledged.into_iter().map(|batch| batch.note).collect()
 }
 
 /// Sends the first batch of partition 0, and has it acknowledged.

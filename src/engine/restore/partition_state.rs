@@ -157,11 +157,13 @@ impl PartitionState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::producer::PartitionIndex;
     use crate::kafka::{BrokerId, ProducerIdentity, TopicPartition};
     use crate::record::{LeaderEpoch, PartitionId, ProducerId};
 
     fn acknowledged(base_offset: i64) -> Acknowledged<Vec<Placed>> {
         Acknowledged {
+            partition: PartitionIndex(0),
             base_offset: Offset(base_offset),
             records: 10,
             bytes: 100,

@@ -86,7 +86,7 @@ pub(super) async fn produce_all(
                 PartitionState::new(partition.clone(), found, options.check),
             );
         }
-        worker.run()
+        worker.run(means.watchdog)
     });
     let (written, left_out) = tokio::join!(try_join_all(running), reading);
     // A worker's error comes first: the reader only notices that the worker is gone.

@@ -6,17 +6,15 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::engine::EngineError;
-use crate::engine::producer::{Acknowledged, Batch, Mode, PartitionIndex, ProduceError, Producer};
+use crate::engine::producer::{Acknowledged, Batch, Mode, PartitionIndex, Producer};
 use crate::engine::rate::RateLimiter;
+use crate::engine::watchdog::{Wait, Watchdog};
 use crate::kafka::Client;
 
 use super::landmarks::Placed;
 use super::partition_state::PartitionState;
 use super::prepare::Outgoing;
 use super::settle::Written;
-
-/// What a producer's answers acknowledged.
-type Outcome = Result<Vec<(PartitionIndex, Acknowledged<Vec<Placed>>)>, ProduceError<Vec<Placed>>>;
 
 pub(super) struct ProducerWorker {
     producer: Producer<Client, Vec<Placed>, ()>,
@@ -51,7 +49,7 @@ impl ProducerWorker {
     }
 
     /// Writes until nothing more comes in and all is acknowledged: what was written, by place in the restore's table.
-    pub async fn run(mut self) -> Result<Vec<(usize, Written)>, EngineError> {
+    pub async fn run(mut self, watchdog: &Watchdog) -> Result<Vec<(usize, Written)>, EngineError> {
         let mut is_open = true;
         loop {
             while let Ok(batch) = self.incoming.try_recv() {
@@ -61,9 +59,14 @@ impl ProducerWorker {
             if !is_open && self.producer.is_idle() {
                 return self.written();
             }
+            let is_sent = !self.producer.is_idle();
+            let _waiting = is_sent.then(|| watchdog.waits(Wait::Target("to acknowledge batches")));
             tokio::select! {
                 biased;
-                Some(outcome) = self.producer.next(), if !self.producer.is_idle() => self.count(outcome)?,
+                Some(outcome) = self.producer.next(), if is_sent => {
+                    watchdog.moved();
+                    self.count(outcome?);
+                }
                 batch = self.incoming.recv(), if is_open => match batch {
                     Some(batch) => self.enqueue(batch)?,
                     None => is_open = false,
@@ -93,13 +96,12 @@ impl ProducerWorker {
         self.producer.enqueue(place, batch)
     }
 
-    fn count(&mut self, outcome: Outcome) -> Result<(), EngineError> {
-        for (place, acknowledged) in outcome? {
-            if let Some((_, partition)) = self.partitions.get_mut(place.0) {
-                partition.acknowledged(&acknowledged);
+    fn count(&mut self, acknowledged: Vec<Acknowledged<Vec<Placed>>>) {
+        for batch in acknowledged {
+            if let Some((_, partition)) = self.partitions.get_mut(batch.partition.0) {
+                partition.acknowledged(&batch);
             }
         }
-        Ok(())
     }
 
     fn written(self) -> Result<Vec<(usize, Written)>, EngineError> {
