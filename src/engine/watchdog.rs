@@ -237,3 +237,98 @@ impl Progress for WatchedProgress {
         self.progress.advanced(offsets, bytes);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::MemoryBudget;
+
+    const DEADLINE: Duration = Duration::from_secs(120);
+
+    fn stalls(error: &EngineError, said: &str) {
+        assert!(matches!(error, EngineError::Stalled { .. }), "{error}");
+        assert!(error.is_transient());
+        assert!(error.to_string().contains(said), "{error}");
+    }
+
+    async fn never(watchdog: &Watchdog, wait: Wait) -> Result<(), EngineError> {
+        let _waiting = watchdog.waits(wait);
+        std::future::pending().await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_run_in_which_nothing_moves_ends_and_says_what_it_waited_for() {
+        let memory = MemoryBudget::default().run();
+        for (wait, said) in [
+            (Wait::Memory, "memory (0 bytes are in use"),
+            (
+                Wait::Leader(BrokerId(3), "t-0 at 7".to_owned()),
+                "broker 3, the leader of t-0 at 7",
+            ),
+            (
+                Wait::Repository("to be locked"),
+                "the repository to be locked",
+            ),
+            (
+                Wait::Target("to acknowledge batches"),
+                "the target to acknowledge",
+            ),
+        ] {
+            let watchdog = Watchdog::new();
+            let began = Instant::now();
+            let work = never(&watchdog, wait);
+            let error = watchdog.over(DEADLINE, &memory, work).await.unwrap_err();
+            stalls(&error, said);
+            assert!(began.elapsed() < 2 * DEADLINE);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_run_that_moves_now_and_then_goes_on() {
+        let memory = MemoryBudget::default().run();
+        let watchdog = Watchdog::new();
+        let work = async {
+            for _ in 0..100 {
+                tokio::time::sleep(DEADLINE - Duration::from_secs(1)).await;
+                watchdog.moved();
+            }
+            Ok(7)
+        };
+        assert_eq!(watchdog.over(DEADLINE, &memory, work).await.unwrap(), 7);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waits_with_a_bound_of_their_own_are_left_out() {
+        let memory = MemoryBudget::default().run();
+        let watchdog = Watchdog::new();
+        let work = async {
+            let _waiting = watchdog.waits(Wait::Bounded);
+            tokio::time::sleep(20 * DEADLINE).await;
+            Ok(())
+        };
+        watchdog.over(DEADLINE, &memory, work).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_for_other_runs_goes_on_as_long_as_they_move() {
+        let budget = MemoryBudget::default();
+        let (memory, other) = (budget.run(), budget.run());
+        let _held = other.reserve(1 << 20).await;
+        let watchdog = Watchdog::new();
+        let began = Instant::now();
+        let moves = async {
+            for _ in 0..50 {
+                tokio::time::sleep(DEADLINE / 2).await;
+                drop(other.reserve(1 << 10).await);
+            }
+            std::future::pending::<()>().await;
+        };
+        let waits = watchdog.over(DEADLINE, &memory, never(&watchdog, Wait::Memory));
+        let error = tokio::select! {
+            ended = waits => ended.unwrap_err(),
+            () = moves => unreachable!("it never ends"),
+        };
+        stalls(&error, "1048576 of them by other runs");
+        assert!(began.elapsed() > 25 * DEADLINE);
+    }
+}

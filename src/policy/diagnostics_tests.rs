@@ -791,3 +791,15 @@ fn the_shipped_examples_are_right() {
     assert_eq!(configuration.backups.len(), 1);
     assert_eq!(configuration.clusters.len(), 1);
 }
+
+#[test]
+fn too_small_a_memory_budget_is_told_with_the_smallest_that_works() {
+    let told = told_of_kafkeep("[limits]\nmemory = \"4095KiB\"\n");
+    for said in ["this is too little memory for a run", "give 4MiB or more"] {
+        assert!(told.contains(said), "{told}");
+    }
+    let smallest = format!("{KAFKEEP}[limits]\nmemory = \"4MiB\"\n");
+    let directory = directory(&[("kafkeep.toml", &smallest)]);
+    let limits = DaemonConfiguration::load(directory.path()).unwrap().limits;
+    assert_eq!(limits.memory.0, crate::memory::SMALLEST_BUDGET);
+}

@@ -310,7 +310,7 @@ impl Kind for Limits {
             reader.problem(
                 *place,
                 "this is too little memory for a run",
-                format!("give {LEAST_MEMORY} or more"),
+                format!("give {}MiB or more", LEAST_MEMORY.0 >> 20),
             );
         }
         let mut count = |key: &Key<Count<1>>, default: u32| {
