@@ -118,7 +118,7 @@ impl<'a> Play<'a> {
 }
 
 /// Runs something; when it has begun, something `happens` under its hands, and is `mended`.
-fn during(
+pub fn during(
     run: impl FnOnce() -> Outcome + Send,
     begun: impl FnMut() -> bool,
     happens: impl FnOnce(),

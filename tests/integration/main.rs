@@ -9,6 +9,7 @@ mod api_documentation;
 mod backup;
 mod backup_and_restore;
 mod bad_input;
+mod broker_failures;
 mod byte_for_byte;
 mod called;
 mod check;
