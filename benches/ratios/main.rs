@@ -1,4 +1,4 @@
-//! `make bench`: kafkeep beside the limits of what it does, in one run on one broker, as ratios.
+//! `make bench`: kafkeep beside the limits of what it does, in one run on one machine, as ratios.
 //!
 //! Every figure is of a process of its own: wall time, CPU seconds and peak memory as the kernel accounts them. Each
 //! work runs several times, the works taking turns; the table shows medians.
@@ -16,6 +16,7 @@
 )]
 
 mod calls;
+mod leaders;
 mod limits;
 mod measure;
 mod peers;
@@ -49,7 +50,7 @@ pub struct Arguments {
     /// How many small incremental runs are made one after the other, to compare the last with the 5th
     #[arg(long, default_value_t = 60)]
     increments: usize,
-    /// Measure only these: large, compressed, small, partitions, increments, calls; peers, which is MirrorMaker 2, only when it is named
+    /// Measure only these: large, compressed, small, leaders, partitions, increments, calls; peers, which is MirrorMaker 2, only when it is named
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// What cargo says to every benchmark
@@ -93,6 +94,9 @@ fn main() {
         if arguments.wants(shape.topic) {
             missed += topics::measure(&broker, &shape, &arguments);
         }
+    }
+    if arguments.wants("leaders") {
+        missed += leaders::measure(&arguments);
     }
     if arguments.wants("partitions") {
         missed += upkeep::nothing_new(&broker, &arguments.partitions);

@@ -17,7 +17,7 @@ pub struct Figures {
     pub cpu: f64,
     /// Of resident memory.
     pub peak_kib: u64,
-    /// Seconds that the broker worked meanwhile.
+    /// Seconds that the brokers worked meanwhile.
     #[serde(default)]
     pub broker_cpu: f64,
 }
@@ -27,13 +27,18 @@ pub fn kafkeep() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_kafkeep"))
 }
 
-/// Runs a command to its end; one that fails ends the benchmark.
-pub fn measure(broker: &Broker, arguments: &[&OsStr]) -> Figures {
+/// Seconds after which a command is killed: no work takes so long.
+const LIMIT: &str = "600";
+
+/// Runs a command to its end; one that fails, or takes too long, ends the benchmark.
+pub fn measure(brokers: &[Broker], arguments: &[&OsStr]) -> Figures {
     // What earlier works left for the disk is not this one's.
     assert!(Command::new("sync").status().unwrap().success());
-    let before = cpu_seconds(broker.pid());
+    let worked = || -> f64 { brokers.iter().map(|broker| cpu_seconds(broker.pid())).sum() };
+    let before = worked();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/ratios/measure.py");
-    let output = Command::new("python3")
+    let output = Command::new("timeout")
+        .args([LIMIT, "python3"])
         .arg(script)
         .args(arguments)
         .output()
@@ -44,7 +49,7 @@ pub fn measure(broker: &Broker, arguments: &[&OsStr]) -> Figures {
         String::from_utf8_lossy(&output.stderr)
     );
     let mut figures: Figures = serde_json::from_slice(&output.stdout).unwrap();
-    figures.broker_cpu = cpu_seconds(broker.pid()) - before;
+    figures.broker_cpu = worked() - before;
     figures
 }
 

@@ -37,7 +37,7 @@ pub fn measure(broker: &Broker, arguments: &Arguments) -> usize {
         against: MIRROR_MAKER,
         wall: Some(1.0),
         cpu: Some(1.0),
-        peak: None,
+        ..Bound::default()
     };
     let rows = [
         Row {

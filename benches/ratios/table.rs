@@ -11,6 +11,8 @@ pub struct Bound {
     pub wall: Option<f64>,
     /// Times the limit's CPU.
     pub cpu: Option<f64>,
+    /// Times the limit's peak memory.
+    pub memory: Option<f64>,
     /// MiB.
     pub peak: Option<f64>,
 }
@@ -66,6 +68,7 @@ fn check(rows: &[Row], row: &Row, bound: Bound) -> (String, usize) {
             bound.wall,
         ),
         ("CPU", row.figures.cpu / sum(|limit| limit.cpu), bound.cpu),
+        ("memory", mib(&row.figures) / sum(mib), bound.memory),
         ("MiB", mib(&row.figures), bound.peak),
     ];
     let mut text = String::new();

@@ -50,9 +50,23 @@ pub const PARTITIONS: i32 = 4;
 
 /// Creates the topic and fills it with `bytes` of values.
 pub fn fill(broker: &Broker, shape: &Shape, bytes: u64, batch_bytes: usize) {
-    Client::new(&broker.address()).create_topic(shape.topic, PARTITIONS, &[("retention.ms", "-1")]);
+    let servers = broker.address();
+    Client::new(&servers).create_topic(shape.topic, PARTITIONS, &[("retention.ms", "-1")]);
+    let partitions = PARTITIONS as usize;
+    produce(&servers, shape.topic, partitions, shape, bytes, batch_bytes);
+}
+
+/// Fills a topic with `bytes` of values of this shape, in turn over its partitions.
+pub fn produce(
+    servers: &str,
+    topic: &str,
+    partitions: usize,
+    shape: &Shape,
+    bytes: u64,
+    batch_bytes: usize,
+) {
     let producer: BaseProducer = ClientConfig::new()
-        .set("bootstrap.servers", broker.address())
+        .set("bootstrap.servers", servers)
         .set("compression.type", shape.codec)
         .set("batch.size", batch_bytes.to_string())
         .set("batch.num.messages", "100000")
@@ -66,8 +80,8 @@ pub fn fill(broker: &Broker, shape: &Shape, bytes: u64, batch_bytes: usize) {
     let count = bytes / shape.record as u64;
     for n in 0..count {
         let key = n.to_be_bytes();
-        let mut record = BaseRecord::to(shape.topic)
-            .partition((n % PARTITIONS as u64) as i32)
+        let mut record = BaseRecord::to(topic)
+            .partition((n % partitions as u64) as i32)
             .key(&key)
             .payload(&values[(n % 997) as usize]);
         while let Err((error, refused)) = producer.send(record) {

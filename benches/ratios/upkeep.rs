@@ -1,6 +1,7 @@
 //! Runs that have little to do: many partitions without news, and the five hundredth small increment.
 
 use std::ffi::OsStr;
+use std::slice::from_ref;
 
 use tempfile::TempDir;
 
@@ -26,7 +27,7 @@ fn backup(broker: &Broker, repository: &TempDir, topic: &str) -> Figures {
         "--topic".as_ref(),
         topic.as_ref(),
     ];
-    measure(broker, &arguments)
+    measure(from_ref(broker), &arguments)
 }
 
 /// A second run over topics of so many partitions; returns how many bounds were missed.
