@@ -20,14 +20,16 @@ const SAFE: Backlog = Backlog {
 };
 /// The brokers that are killed or frozen. The first is the one that a run asks first.
 const FAILING: [i32; 2] = [1, 5];
-/// The 32 MB take some seconds, and a broker that is silent for 3 s counts as away.
-const SLOWLY: &str = "--rate-limit 8MiB/s --deadline 20";
+/// The 32 MB take eight seconds.
+const SLOWLY: &str = "--rate-limit 4MiB/s";
 
 /// What happens to the two brokers, and how it is mended.
 #[derive(Clone, Copy)]
 struct Failure {
     happens: fn(&Broker),
     mended: fn(&Broker),
+    /// How long the run is patient with them; a broker that is silent for a sixth of it counts as away.
+    deadline: &'static str,
     /// Whether other brokers must lead their partitions before it is mended.
     until_deposed: bool,
 }
@@ -35,11 +37,13 @@ struct Failure {
 const KILLED: Failure = Failure {
     happens: Broker::kill,
     mended: Broker::start_again,
+    deadline: "--deadline 60",
     until_deposed: false,
 };
 const FROZEN: Failure = Failure {
     happens: Broker::freeze,
     mended: Broker::thaw,
+    deadline: "--deadline 30",
     until_deposed: true,
 };
 
@@ -68,11 +72,11 @@ fn to_both(cluster: &Cluster, act: fn(&Broker)) {
 }
 
 impl Stage<'_> {
-    /// Whether some partitions have records in the target.
+    /// Whether the target has records.
     fn has_begun(&self, target: &str) -> bool {
         let client = &self.scene.client;
         client.topics().iter().any(|topic| topic == target)
-            && (0..BROKERS).all(|partition| client.watermarks(target, partition).1 > 0)
+            && (0..BROKERS).any(|partition| client.watermarks(target, partition).1 > 0)
     }
 
     /// The report of a run to whose brokers this happens when it has `begun`; `topic` is what it reads or writes.
@@ -91,7 +95,7 @@ impl Stage<'_> {
     }
 
     fn backup_and_restore_while(&self, failure: Failure, budget: &str) {
-        let options = format!("{SLOWLY} {budget}");
+        let options = format!("{SLOWLY} {} {budget}", failure.deadline);
         // Small packs: what a run notes down when it closes one shows that it has begun.
         let run = || self.start_backup(&format!("--pack-size 1MiB {options}"));
         let begun = || !self.scene.files("runs").is_empty();
@@ -104,7 +108,7 @@ impl Stage<'_> {
     }
 
     fn mirror_while(&self, failure: Failure, name: &'static str, budget: &str) {
-        let options = format!("{SLOWLY} {budget}");
+        let options = format!("{SLOWLY} {} {budget}", failure.deadline);
         let target = format!("{}.{name}", self.backlog.topic);
         let run = || self.start_mirror(name, &options);
         let report = self.run_through(failure, &target, run, || self.has_begun(&target));
@@ -114,8 +118,8 @@ impl Stage<'_> {
     /// A restore to whose brokers this happens while its target is read back.
     fn read_back_while(&self, failure: Failure, budget: &str) {
         self.back_up(budget);
-        let options =
-            self.restore_options(&format!("--log-format json --check --deadline 20 {budget}"));
+        let more = format!("--log-format json --check {} {budget}", failure.deadline);
+        let options = self.restore_options(&more);
         let mut run = self.scene.command("restore", &options);
         run.env("RUST_LOG", "warn,kafkeep::kafka=trace");
         // A restore fetches nothing before it reads back.
