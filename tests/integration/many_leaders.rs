@@ -12,7 +12,7 @@ use crate::testbed::{Client, Cluster, Message, Outcome, wait_for};
 
 /// Each command ends within this, or it is killed and its test fails.
 pub const LIMIT: Duration = Duration::from_secs(120);
-/// The default budget: 48 MiB.
+/// The default budget: 64 MiB.
 pub const DEFAULT: &str = "";
 /// The smallest budget that is accepted.
 pub const SMALLEST: &str = "--memory 4MiB";
@@ -30,7 +30,7 @@ pub struct Backlog {
     pub replicas: i32,
 }
 
-/// 48 MB on each leader: as much as the default budget is for all.
+/// 48 MB on each leader: nearly as much as the default budget is for all.
 const WIDE: Backlog = Backlog {
     topic: "many.32",
     partitions: 32,
