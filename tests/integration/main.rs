@@ -34,6 +34,7 @@ mod https;
 mod incremental;
 mod interrupted;
 mod interrupted_restore;
+mod large_batches;
 mod many_leaders;
 mod mirror;
 mod mirror_records;

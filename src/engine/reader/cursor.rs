@@ -77,6 +77,15 @@ pub(super) struct Homeless<P> {
 }
 
 impl<P> Homeless<P> {
+    /// One that was not looked for yet.
+    pub fn new(cursor: Cursor<P>) -> Self {
+        Self {
+            cursor,
+            not_before: Instant::now(),
+            is_outside: false,
+        }
+    }
+
     /// One that could not be read: the more often in a row, the longer the pause.
     pub fn failed(mut cursor: Cursor<P>, retry: Retry) -> Self {
         let not_before = Instant::now() + retry.backoff(cursor.failures);

@@ -310,8 +310,7 @@ impl<'a, L: Leaders, S: Sink> Reader<'a, L, S> {
             } else if let Some(leader) = cursor.leader {
                 by_leader.entry(leader).or_default().push(cursor);
             } else {
-                let error = KafkaError::leaderless(&cursor.key.topic, cursor.key.partition);
-                self.shared.failed(vec![cursor], error);
+                self.homeless.push(Homeless::new(cursor));
             }
         }
         let mut begin = Vec::new();
