@@ -83,8 +83,11 @@ pub(super) enum Ended {
     All,
 }
 
+/// The partitions of a request, and what is wanted of each.
+type Asked<P> = Vec<(Cursor<P>, Wish)>;
+
 struct Flight<P, F> {
-    cursors: Vec<(Cursor<P>, Wish)>,
+    cursors: Asked<P>,
     pending: F,
 }
 
@@ -184,7 +187,7 @@ impl<L: Leaders, S: Sink> Worker<'_, L, S> {
 
     async fn receive(
         &self,
-        cursors: &[(Cursor<S::Part>, Wish)],
+        cursors: &Asked<S::Part>,
         pending: PendingOf<L>,
     ) -> Result<Vec<FetchedPartition>, KafkaError> {
         let first = cursors.first().map(|(cursor, _)| cursor.to_string());
@@ -211,11 +214,7 @@ impl<L: Leaders, S: Sink> Worker<'_, L, S> {
         Ok(flow)
     }
 
-    fn give_up(
-        self,
-        asked: Vec<(Cursor<S::Part>, Wish)>,
-        error: KafkaError,
-    ) -> Result<Ended, EngineError> {
+    fn give_up(self, asked: Asked<S::Part>, error: KafkaError) -> Result<Ended, EngineError> {
         let asked = asked
             .into_iter()
             .chain(self.flights.into_iter().flat_map(|flight| flight.cursors));
@@ -273,7 +272,7 @@ impl<L: Leaders, S: Sink> Worker<'_, L, S> {
     }
 
     /// A request whose answer fits into `bytes`, unless its first batch alone is larger.
-    fn request(&mut self, bytes: u64) -> (FetchRequest, Vec<(Cursor<S::Part>, Wish)>) {
+    fn request(&mut self, bytes: u64) -> (FetchRequest, Asked<S::Part>) {
         let sink = self.shared.reading.sink;
         let ready = self.ready.len();
         // Half of the partitions each, so that two requests can be in flight.
@@ -317,7 +316,7 @@ impl<L: Leaders, S: Sink> Worker<'_, L, S> {
     /// Moves cursors over an answer.
     fn take_in(
         &mut self,
-        cursors: Vec<(Cursor<S::Part>, Wish)>,
+        cursors: Asked<S::Part>,
         answer: Vec<FetchedPartition>,
     ) -> Result<(S::Taken, Came), EngineError> {
         let keyed = answer.into_iter().map(|fetched| {

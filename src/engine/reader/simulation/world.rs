@@ -156,7 +156,8 @@ impl State {
                 let mut bytes = 0;
                 for size in &log.batches[from..] {
                     let is_within = bytes + size <= most;
-                    if !is_within && !(is_first && bytes == 0) {
+                    let is_let_through = is_first && bytes == 0;
+                    if !is_within && !is_let_through {
                         break;
                     }
                     bytes += size;
