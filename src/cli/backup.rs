@@ -117,6 +117,7 @@ fn pack_size(size: Size) -> Result<u64, CliError> {
 
 pub async fn run(args: &BackupArgs, global: &Global) -> Result<Exit, CliError> {
     refuse_impossible_bounds(args)?;
+    let memory = args.memory.budget()?;
     let groups = selection(&args.groups)?;
     let client = args.source.connect(global).await?;
     let repository = args.repository.open_or_init(global).await?;
@@ -128,7 +129,7 @@ pub async fn run(args: &BackupArgs, global: &Global) -> Result<Exit, CliError> {
         pack_size: pack_size(args.pack_size)?,
         groups,
         stop: stop::on_signals("sealing what was copied")?,
-        memory: args.memory.budget()?,
+        memory,
         ..BackupOptions::new(TopicPatterns::new(args.topics.clone()))
     };
     let report = backup(

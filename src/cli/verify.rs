@@ -35,16 +35,16 @@ pub struct VerifyArgs {
 }
 
 pub async fn run(args: &VerifyArgs, global: &Global) -> Result<Exit, CliError> {
+    let memory = args.memory.budget()?;
     let repository = args.repository.open(global).await.map_err(damaged)?;
     let backups = find_backups(&repository, &args.backups).await?;
     let options = VerifyOptions {
         backups,
         quick: args.quick,
-        memory: args.memory.budget()?,
+        memory: memory.clone(),
         ..VerifyOptions::default()
     };
     let progress = progress::progress("verify", global);
-    let memory = options.memory.clone();
     let verifying = watched(
         Retry::DEADLINE,
         &memory,
