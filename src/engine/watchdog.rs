@@ -1,6 +1,6 @@
 //! The watchdog above a run: when nothing has moved until the deadline, it ends the run and says what was waited for.
 //!
-//! It is a second net. Every wait has a bound of its own, or is told to the watchdog as one that has.
+//! It is a second net: every wait has a bound of its own.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -115,7 +115,7 @@ impl Watchdog {
 
     /// Runs `work`, which fails as [`EngineError::Stalled`] when nothing has moved for `deadline` and [`grace`] beyond it: the
     /// parts of a run have deadlines of their own, and say more. `memory` is the run's: while it waits for other runs that
-    /// move, its clock stands still.
+    /// move, its clock is stopped.
     pub async fn over<T>(
         &self,
         deadline: Duration,

@@ -30,7 +30,7 @@ use super::walk::{Aborted, Walked, walk};
 const LONGEST_TAIL: u64 = 10_000;
 /// So many partitions are looked at in a check, the shortest tails first.
 const MOST_PARTITIONS: usize = 1_000;
-/// So many requests are made about one partition.
+/// Requests about one partition, at most.
 const MOST_REQUESTS: usize = 12;
 /// Room for fifty markers; four times as much in each request that follows.
 const FIRST_BYTES: u64 = 4 << 10;

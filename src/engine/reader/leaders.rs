@@ -15,7 +15,7 @@ use crate::record::Offset;
 /// Where logs begin and end.
 pub type Ranges = BTreeMap<TopicPartition, Range<Offset>>;
 
-/// So many partitions are asked for their range at the same time.
+/// Partitions whose range is asked for at the same time, at most.
 const RANGES_AT_ONCE: usize = 16;
 
 /// A cluster, as the reader needs it.

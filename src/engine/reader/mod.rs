@@ -42,7 +42,7 @@ use worker::{Ended, Inbox, work};
 const REQUEST_BYTES: u64 = 8 << 20;
 /// What a request asks for of one partition, at most.
 pub const PARTITION_BYTES: u64 = 4 << 20;
-/// A warning that partitions are read again comes at most so often.
+/// The shortest time between two warnings that partitions are read again.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
 /// What a sink wants of a partition.
@@ -81,7 +81,7 @@ pub enum Step {
 /// Whether the reading goes on behind an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flow {
-    /// It does: so many bytes and records were passed on, which the rate limit counts.
+    /// It does. The rate limit counts what was passed on.
     On {
         /// Bytes.
         bytes: u64,
@@ -144,7 +144,7 @@ pub trait Sink: Sync {
         taken: &mut Self::Taken,
     ) -> Result<Step, EngineError>;
 
-    /// The leader refuses a partition for good.
+    /// The leader refuses a partition, and trying again would not help.
     fn refused(
         &self,
         _cursor: &mut Cursor<Self::Part>,

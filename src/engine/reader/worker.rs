@@ -22,7 +22,7 @@ use super::{
 
 /// Requests in flight on a connection: one is answered while the broker prepares the next.
 const IN_FLIGHT: usize = 2;
-/// One request names at most so many partitions.
+/// Partitions that one request names, at most.
 const REQUEST_PARTITIONS: usize = 1000;
 /// What an answer needs for each partition beside its records, about.
 const PARTITION_OVERHEAD: u64 = 128;
@@ -137,7 +137,7 @@ pub(super) async fn work<L: Leaders, S: Sink>(
     ended
 }
 
-/// Hands partitions back for other leaders to be found, unless the error is for good.
+/// Hands partitions back for other leaders to be found, unless the error is permanent.
 fn leave<L: Leaders, S: Sink>(
     shared: &Shared<'_, L, S>,
     cursors: Vec<Cursor<S::Part>>,

@@ -18,7 +18,7 @@ use super::prepare::{Outgoing, Preparer, Routing, SourcePartition};
 
 /// One read of a pack asks for about this much.
 const READ_BYTES: u64 = 4 << 20;
-/// Memory is divided among so many reads: one is prepared while the lanes send others.
+/// Memory is divided among this many reads: one is prepared while the lanes send others.
 const READS_AT_ONCE: u64 = 8;
 
 /// One source partition, and what is still to be read of it.
@@ -349,7 +349,7 @@ pub(super) struct Lanes {
 }
 
 impl Lanes {
-    /// Sends a batch, after waiting for memory if it was made anew; false when the lane is gone, which says why itself.
+    /// Sends a batch, after waiting for memory if it was rebuilt; false when the lane is gone, which says why itself.
     fn send(&self, mut batch: Outgoing) -> bool {
         if batch.is_made {
             let bytes = batch.payload.len() as u64;
