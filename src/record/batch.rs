@@ -1,5 +1,6 @@
 //! A zero-copy view of one record batch, and iteration over batches that lie one behind the other.
 
+use super::crc32c::crc32c;
 use super::{Compression, LeaderEpoch, Offset, ProducerId, RecordError, Timestamp};
 
 /// Bytes of a batch in front of its records (`DefaultRecordBatch.RECORD_BATCH_OVERHEAD`).
@@ -230,11 +231,7 @@ impl<'a> BatchRef<'a> {
 
     /// Checks the bytes against the producer's CRC32C.
     pub fn verify_crc(&self) -> Result<(), RecordError> {
-        let found = crc32c::crc32c(self.bytes.get(CRC_START..).unwrap_or_default());
-        self.compare_crc(found)
-    }
-
-    pub(super) fn compare_crc(&self, found: u32) -> Result<(), RecordError> {
+        let found = crc32c(self.bytes.get(CRC_START..).unwrap_or_default());
         if found == self.crc() {
             Ok(())
         } else {

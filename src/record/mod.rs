@@ -8,9 +8,11 @@
 mod batch;
 mod codec;
 mod coordinates;
+mod crc32c;
 mod error;
 mod lz4;
 mod murmur2;
+mod opening;
 mod rebuild;
 mod records;
 mod snappy;
@@ -27,6 +29,7 @@ pub use codec::{Compression, compress, decompress};
 pub use coordinates::{
     LeaderEpoch, Offset, PartitionId, ProducerId, Timestamp, TopicId, is_topic_name,
 };
+pub use crc32c::{crc32c, crc32c_append};
 pub use error::RecordError;
 pub use murmur2::{murmur2, partition_for_key};
 pub use rebuild::{BatchBuilder, Numbering, Rebuild, rebuild};

@@ -125,7 +125,7 @@ fn read(bytes: &[u8]) -> Result<Vec<Owned>, RecordError> {
 
 /// Gives `batch` the CRC32C that its bytes have: what a hostile producer would send.
 fn resealed(mut batch: Vec<u8>) -> Vec<u8> {
-    let crc = crc32c::crc32c(&batch[21..]);
+    let crc = crc32c(&batch[21..]);
     batch[17..21].copy_from_slice(&crc.to_be_bytes());
     batch
 }

@@ -1,6 +1,7 @@
 //! A stored batch's new header for Produce; the payload stays byte for byte what it was.
 
 use super::batch::{CONTROL, CRC_START, DELETE_HORIZON, TIMESTAMP_TYPE, TRANSACTIONAL};
+use super::crc32c::crc32c_replaced;
 use super::{BatchRef, HEADER_LEN, ProducerId, RecordError};
 
 /// What an idempotent producer writes into a batch (KIP-98).
@@ -32,7 +33,7 @@ pub fn next_sequence(sequence: i32, count: u32) -> i32 {
 /// The header under which a broker takes `batch` as if a producer had just made it: base offset 0, no leader
 /// epoch, neither transactional nor control nor LogAppendTime nor a delete horizon.
 ///
-/// The stored CRC32C is verified and the new one computed in one pass over the payload.
+/// The stored CRC32C is verified.
 pub fn restamp(
     batch: &BatchRef<'_>,
     stamp: &ProducerStamp,
@@ -54,13 +55,7 @@ fn restamped(
     set: i16,
 ) -> Result<[u8; HEADER_LEN], RecordError> {
     let old = batch.header();
-    let payload = batch.payload();
-    let payload_crc = crc32c::crc32c(payload);
-    let whole = |header: &[u8; HEADER_LEN]| {
-        let covered = crc32c::crc32c(header.get(CRC_START..).unwrap_or_default());
-        crc32c::crc32c_combine(covered, payload_crc, payload.len())
-    };
-    batch.compare_crc(whole(&old))?;
+    batch.verify_crc()?;
     let attributes =
         batch.raw_attributes() & !(TIMESTAMP_TYPE | TRANSACTIONAL | CONTROL | DELETE_HORIZON) | set;
     let mut new = old;
@@ -70,7 +65,8 @@ fn restamped(
     put(&mut new, 43, stamp.producer_id.0.to_be_bytes());
     put(&mut new, 51, stamp.producer_epoch.to_be_bytes());
     put(&mut new, 53, stamp.base_sequence.to_be_bytes());
-    let crc = whole(&new);
+    let covered = |header| <[u8]>::get(header, CRC_START..).unwrap_or_default();
+    let crc = crc32c_replaced(batch.crc(), covered(&old), covered(&new), batch.payload());
     put(&mut new, 17, crc.to_be_bytes());
     Ok(new)
 }

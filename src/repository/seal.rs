@@ -9,7 +9,7 @@ use super::block::{BLOCK_RAW_LIMIT, BlockFlags, BlockHeader};
 use super::transactions::{TransactionEvent, TransactionEventKind};
 use crate::record::{
     self, BatchRef, Compression, ControlType, LeaderEpoch, Offset, PartitionId, ProducerId,
-    Timestamp, TopicId,
+    Timestamp, TopicId, crc32c, crc32c_append,
 };
 
 /// Where a batch's CRC32C stands, and where the bytes that it covers begin.
@@ -288,11 +288,11 @@ fn crc32c_holds(batch: &BatchRef<'_>, sum: Option<&mut crc32fast::Hasher>) -> bo
     let (outside, covered) = batch.as_bytes().split_at(CRC_COVERS_FROM.min(batch.len()));
     let mut crc = 0;
     match sum {
-        None => crc = crc32c::crc32c(covered),
+        None => crc = crc32c(covered),
         Some(sum) => {
             sum.update(outside);
             for piece in covered.chunks(PIECE) {
-                crc = crc32c::crc32c_append(crc, piece);
+                crc = crc32c_append(crc, piece);
                 sum.update(piece);
             }
         }

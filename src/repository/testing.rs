@@ -12,7 +12,7 @@ use super::{
     BlockSource, DirectoryStorage, ObjectInfo, ObjectName, ObjectWriter, PackRef, Repository,
     RepositoryError, SealedBlock, Storage,
 };
-use crate::record::{self, Compression, PartitionId, TopicId};
+use crate::record::{self, Compression, PartitionId, TopicId, crc32c};
 
 pub(super) const TOPIC_ID: TopicId = TopicId(*b"0123456789abcdef");
 
@@ -235,7 +235,7 @@ impl TestBatch {
         batch.extend((covered.len() as i32 + 9).to_be_bytes());
         batch.extend(self.leader_epoch.to_be_bytes());
         batch.push(2);
-        batch.extend(crc32c::crc32c(&covered).to_be_bytes());
+        batch.extend(crc32c(&covered).to_be_bytes());
         batch.extend(covered);
         batch
     }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::record::{BatchRef, ControlType, Offset, ProducerId, RecordError, next_sequence};
+use crate::record::{
+    BatchRef, ControlType, Offset, ProducerId, RecordError, crc32c, next_sequence,
+};
 
 /// An entry of a `.txnindex` file (`AbortedTxn`): version 0, producer id, first and last offset, last stable offset.
 pub(super) type AbortedTransaction = [u8; 34];
@@ -120,7 +122,7 @@ impl LogTransactions {
         }
         let mut snapshot = Vec::with_capacity(6 + entries.len());
         snapshot.extend(SNAPSHOT_VERSION.to_be_bytes());
-        snapshot.extend(crc32c::crc32c(&entries).to_be_bytes());
+        snapshot.extend(crc32c(&entries).to_be_bytes());
         snapshot.extend(entries);
         snapshot
     }

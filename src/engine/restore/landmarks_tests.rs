@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::engine::restore::landmarks::Positions;
-use crate::record::{Compression, ProducerId};
+use crate::record::{Compression, ProducerId, crc32c};
 use crate::repository::{TransactionEvent, TransactionEventKind};
 
 const ABORTED: ProducerId = ProducerId(7);
@@ -44,7 +44,7 @@ impl Logged {
         };
         bytes[21..23].copy_from_slice(&attributes.to_be_bytes());
         bytes[43..51].copy_from_slice(&ABORTED.0.to_be_bytes());
-        let crc = crc32c::crc32c(&bytes[21..]);
+        let crc = crc32c(&bytes[21..]);
         bytes[17..21].copy_from_slice(&crc.to_be_bytes());
         let compacted = Rebuild {
             timestamps: Some((Some(Timestamp(HOLE + 1)), None)),
