@@ -5,8 +5,9 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::batch::CRC_START;
+use super::crc32c::{crc32c, crc32c_append};
 use super::stamp::put;
-use super::varint::write_varlong;
+use super::varint::{varlong_size, write_varlong};
 use super::{
     BatchRef, Compression, HEADER_LEN, Headers, Offset, RecordError, RecordRef, Timestamp,
     TimestampType, compress,
@@ -16,8 +17,7 @@ use super::{
 #[derive(Debug)]
 pub struct BatchBuilder {
     compression: Compression,
-    payload: Vec<u8>,
-    scratch: Vec<u8>,
+    draft: Draft,
     base_timestamp: Timestamp,
     max_timestamp: Timestamp,
     count: i32,
@@ -28,8 +28,7 @@ impl BatchBuilder {
     pub fn new(compression: Compression) -> Self {
         Self {
             compression,
-            payload: Vec::new(),
-            scratch: Vec::new(),
+            draft: Draft::new(),
             base_timestamp: Timestamp(-1),
             max_timestamp: Timestamp(-1),
             count: 0,
@@ -54,21 +53,13 @@ impl BatchBuilder {
         }
         self.max_timestamp = self.max_timestamp.max(timestamp);
         let delta = timestamp.0.wrapping_sub(self.base_timestamp.0);
-        write_record(
-            &mut self.payload,
-            &mut self.scratch,
-            delta,
-            self.count,
-            key,
-            value,
-            headers,
-        );
+        self.draft.push(delta, self.count, key, value, headers);
         self.count += 1;
     }
 
     /// Bytes so far, before compression.
     pub fn size(&self) -> usize {
-        HEADER_LEN + self.payload.len()
+        self.draft.size()
     }
 
     /// The batch; none without a record.
@@ -91,60 +82,93 @@ impl BatchBuilder {
         put(&mut header, 51, (-1_i16).to_be_bytes());
         put(&mut header, 53, (-1_i32).to_be_bytes());
         put(&mut header, 57, self.count.to_be_bytes());
-        whole(header, self.compression, self.payload).map(Some)
+        self.draft.finish(header, self.compression).map(Some)
     }
 }
 
-/// A header, with length and CRC32C filled in, and its compressed payload.
-fn whole(
-    mut header: [u8; HEADER_LEN],
-    codec: Compression,
-    payload: Vec<u8>,
-) -> Result<Bytes, RecordError> {
-    let payload = if codec == Compression::None {
-        payload
-    } else {
-        compress(codec, &payload)?
-    };
-    let length =
-        i32::try_from(HEADER_LEN - 12 + payload.len()).map_err(|_| RecordError::Overflow)?;
-    put(&mut header, 8, length.to_be_bytes());
-    let covered = crc32c::crc32c(header.get(CRC_START..).unwrap_or_default());
-    let crc = crc32c::crc32c_append(covered, &payload);
-    put(&mut header, 17, crc.to_be_bytes());
-    let mut batch = Vec::with_capacity(HEADER_LEN + payload.len());
-    batch.extend_from_slice(&header);
-    batch.extend_from_slice(&payload);
-    Ok(batch.into())
-}
+/// A batch that is being written: room for its header, then its records.
+#[derive(Debug)]
+struct Draft(Vec<u8>);
 
-/// Appends one record (`DefaultRecord.writeTo`).
-fn write_record(
-    out: &mut Vec<u8>,
-    body: &mut Vec<u8>,
-    timestamp_delta: i64,
-    offset_delta: i32,
-    key: Option<&[u8]>,
-    value: Option<&[u8]>,
-    headers: Headers<'_>,
-) {
-    body.clear();
-    body.push(0);
-    write_varlong(timestamp_delta, body);
-    write_varlong(offset_delta.into(), body);
-    for field in [key, value] {
-        match field {
-            Some(field) => {
-                write_varlong(field.len() as i64, body);
-                body.extend_from_slice(field);
+impl Draft {
+    fn new() -> Self {
+        Self(vec![0; HEADER_LEN])
+    }
+
+    /// Bytes so far, before compression.
+    fn size(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Appends one record (`DefaultRecord.writeTo`).
+    fn push(
+        &mut self,
+        timestamp_delta: i64,
+        offset_delta: i32,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: Headers<'_>,
+    ) {
+        let length_of = |field: Option<&[u8]>| field.map_or(-1, |field| field.len() as i64);
+        let numbers = [
+            timestamp_delta,
+            offset_delta.into(),
+            length_of(key),
+            length_of(value),
+            headers.len() as i64,
+        ];
+        let parts = [key.unwrap_or_default(), value.unwrap_or_default()];
+        let size = 1
+            + numbers.iter().copied().map(varlong_size).sum::<usize>()
+            + parts.iter().map(|part| part.len()).sum::<usize>()
+            + headers.size();
+        let [
+            timestamp_delta,
+            offset_delta,
+            key_length,
+            value_length,
+            header_count,
+        ] = numbers;
+        let [key, value] = parts;
+        let out = &mut self.0;
+        write_varlong(size as i64, out);
+        out.push(0);
+        write_varlong(timestamp_delta, out);
+        write_varlong(offset_delta, out);
+        write_varlong(key_length, out);
+        out.extend_from_slice(key);
+        write_varlong(value_length, out);
+        out.extend_from_slice(value);
+        write_varlong(header_count, out);
+        out.extend_from_slice(headers.as_bytes());
+    }
+
+    /// The batch, with length and CRC32C filled into `header`.
+    fn finish(
+        self,
+        mut header: [u8; HEADER_LEN],
+        codec: Compression,
+    ) -> Result<Bytes, RecordError> {
+        let records = self.0.get(HEADER_LEN..).unwrap_or_default();
+        let mut batch = match codec {
+            Compression::None => self.0,
+            codec => {
+                let compressed = compress(codec, records)?;
+                drop(self.0);
+                [&header, compressed.as_slice()].concat()
             }
-            None => write_varlong(-1, body),
+        };
+        let length = i32::try_from(batch.len() - 12).map_err(|_| RecordError::Overflow)?;
+        put(&mut header, 8, length.to_be_bytes());
+        let payload = batch.get(HEADER_LEN..).unwrap_or_default();
+        let covered = crc32c(header.get(CRC_START..).unwrap_or_default());
+        let crc = crc32c_append(covered, payload);
+        put(&mut header, 17, crc.to_be_bytes());
+        if let Some(front) = batch.first_chunk_mut() {
+            *front = header;
         }
+        Ok(batch.into())
     }
-    write_varlong(headers.len() as i64, body);
-    body.extend_from_slice(headers.as_bytes());
-    write_varlong(body.len() as i64, out);
-    out.extend_from_slice(body);
 }
 
 /// Which offsets the records of a rebuilt batch get.
@@ -223,8 +247,7 @@ pub fn rebuild(
 /// A batch that keeps its header's bounds, as the log cleaner would leave it (`DefaultRecordBatch`).
 struct Kept<'a> {
     batch: &'a BatchRef<'a>,
-    payload: Vec<u8>,
-    scratch: Vec<u8>,
+    draft: Draft,
     max_timestamp: Timestamp,
     count: i32,
 }
@@ -233,8 +256,7 @@ impl<'a> Kept<'a> {
     fn new(batch: &'a BatchRef<'a>) -> Self {
         Self {
             batch,
-            payload: Vec::new(),
-            scratch: Vec::new(),
+            draft: Draft::new(),
             max_timestamp: Timestamp(-1),
             count: 0,
         }
@@ -250,16 +272,13 @@ impl<'a> Kept<'a> {
             .map_err(|_| RecordError::Overflow)?;
         self.max_timestamp = self.max_timestamp.max(record.timestamp);
         self.count += 1;
-        let (out, body) = (&mut self.payload, &mut self.scratch);
-        write_record(
-            out,
-            body,
-            delta,
-            offset_delta,
-            record.key,
-            record.value,
-            record.headers,
-        );
+        let RecordRef {
+            key,
+            value,
+            headers,
+            ..
+        } = *record;
+        self.draft.push(delta, offset_delta, key, value, headers);
         Ok(())
     }
 
@@ -272,6 +291,6 @@ impl<'a> Kept<'a> {
             put(&mut header, 35, self.max_timestamp.0.to_be_bytes());
         }
         put(&mut header, 57, self.count.to_be_bytes());
-        whole(header, compression, self.payload).map(Some)
+        self.draft.finish(header, compression).map(Some)
     }
 }

@@ -34,6 +34,13 @@ pub(super) fn write_varlong(value: i64, out: &mut Vec<u8>) {
     out.push(left as u8);
 }
 
+/// How many bytes [`write_varlong`] appends.
+pub(super) fn varlong_size(value: i64) -> usize {
+    let zigzag = ((value << 1) ^ (value >> 63)) as u64;
+    let bits = u64::BITS - zigzag.leading_zeros();
+    bits.max(1).div_ceil(7) as usize
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -53,6 +60,7 @@ mod tests {
             let mut out = Vec::new();
             write_varlong(value, &mut out);
             assert_eq!(out, bytes);
+            assert_eq!(varlong_size(value), out.len());
         }
     }
 
@@ -63,6 +71,7 @@ mod tests {
             write_varlong(value, &mut out);
             let mut rest = &out[..];
             prop_assert_eq!(read_varlong(&mut rest), Some(value));
+            prop_assert_eq!(varlong_size(value), out.len());
             prop_assert!(rest.is_empty());
         }
 
