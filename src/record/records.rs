@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::opening::{Opening, Turn};
 use super::varint::{read_varint, read_varlong, write_varlong};
 use super::{
     BatchRef, Compression, HEADER_LEN, Offset, RecordError, Timestamp, TimestampType, decompress,
@@ -91,15 +92,37 @@ pub struct OpenBatch<'a> {
     base_timestamp: Timestamp,
     append_time: Option<Timestamp>,
     count: u32,
+    /// Where the records were decompressed.
+    _turn: Option<Turn>,
+}
+
+/// Decompresses, when there is room for what it opens to.
+fn open_in_turn(
+    codec: Compression,
+    bytes: &[u8],
+    limit: usize,
+) -> Result<(Vec<u8>, Turn), RecordError> {
+    for (opening, bound) in Opening::up_to(limit) {
+        let turn = opening.turn();
+        match decompress(codec, bytes, bound) {
+            Err(RecordError::TooLarge { .. }) if bound < limit => {}
+            opened => return Ok((opened?, turn)),
+        }
+    }
+    Err(RecordError::TooLarge { codec, limit })
 }
 
 impl<'a> BatchRef<'a> {
-    /// Decompresses the records, to at most `limit` bytes. Without compression nothing is copied.
+    /// Decompresses the records, to at most `limit` bytes. Without compression nothing is copied. Waits while other threads
+    /// hold batches that opened to much; whoever holds one must not open another, nor wait for memory.
     pub fn open(&self, limit: usize) -> Result<OpenBatch<'a>, RecordError> {
         let attributes = self.attributes();
-        let payload = match attributes.compression {
-            Compression::None => Cow::Borrowed(self.payload()),
-            codec => Cow::Owned(decompress(codec, self.payload(), limit)?),
+        let (payload, turn) = match attributes.compression {
+            Compression::None => (Cow::Borrowed(self.payload()), None),
+            codec => {
+                let (payload, turn) = open_in_turn(codec, self.payload(), limit)?;
+                (Cow::Owned(payload), Some(turn))
+            }
         };
         let append_time = (attributes.timestamp_type == TimestampType::LogAppendTime)
             .then(|| self.max_timestamp());
@@ -110,6 +133,7 @@ impl<'a> BatchRef<'a> {
             base_timestamp: self.base_timestamp(),
             append_time,
             count: self.record_count(),
+            _turn: turn,
         })
     }
 }

@@ -21,6 +21,8 @@ const DEAD_LETTER_TOPIC: &[u8] = b"kafkeep-topic";
 const DEAD_LETTER_PARTITION: &[u8] = b"kafkeep-partition";
 const DEAD_LETTER_OFFSET: &[u8] = b"kafkeep-offset";
 const DEAD_LETTER_ERROR: &[u8] = b"kafkeep-error";
+/// A batch that has grown larger is finished when the one from which it grew is read.
+const KEPT_OPEN: usize = 1 << 20;
 /// More of an error is of no use.
 const LONGEST_ERROR: usize = 1000;
 
@@ -171,6 +173,15 @@ impl<'a> Transformer<'a> {
                     }
                 },
             }
+        }
+        self.finish_large()
+    }
+
+    /// Large batches are not kept while others are opened: only what is compressed counts against the budget.
+    fn finish_large(&mut self) -> Result<(), TransformError> {
+        let is_large = |_: &Destination, growing: &mut Growing| growing.builder.size() > KEPT_OPEN;
+        for (destination, growing) in self.growing.extract_if(.., is_large) {
+            self.ready.extend(growing.finish(destination)?);
         }
         Ok(())
     }
