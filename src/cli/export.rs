@@ -13,9 +13,9 @@ use crate::engine::size::Size;
 use crate::engine::topics::{TopicPattern, TopicPatterns};
 use crate::engine::watchdog::watched;
 use crate::kafka::Retry;
-use crate::memory::MemoryBudget;
 use crate::record::PartitionId;
 
+use super::memory::MemoryArgs;
 use super::places::{RepositoryArgs, find_backup};
 use super::{CliError, Exit, Global, output, progress};
 
@@ -54,6 +54,8 @@ pub struct ExportArgs {
     /// Print the plan and write nothing
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    memory: MemoryArgs,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -90,6 +92,7 @@ impl ExportArgs {
 }
 
 pub async fn run(args: &ExportArgs, global: &Global) -> Result<Exit, CliError> {
+    let memory = args.memory.budget()?;
     let repository = args.repository.open(global).await?;
     let backup_id = find_backup(&repository, &args.backup).await?;
     let (planned, options) = (repository.clone(), args.options());
@@ -102,13 +105,13 @@ pub async fn run(args: &ExportArgs, global: &Global) -> Result<Exit, CliError> {
         return Ok(Exit::of_plan(&plan.refused));
     }
     let progress = progress::progress("export", global);
-    let memory = MemoryBudget::default();
+    let run_memory = memory.run();
     let exporting = watched(
         Retry::DEADLINE,
         &memory,
         progress,
         "the exporting thread",
-        move |progress| export::apply(&repository, &plan, progress),
+        move |progress| export::apply(&repository, &plan, &run_memory, progress),
     );
     let report = exporting.await?;
     output::report(&report, global, print_report)?;

@@ -10,7 +10,7 @@ use crate::memory::{MemoryBudget, RunMemory};
 use crate::record::{Offset, PartitionId, TopicId};
 use crate::repository::{
     BackupId, Block, Extent, FooterBlock, Manifest, PackId, PackReader, PackRef, PartitionEntry,
-    Repository, RepositoryError, Sha256, TopicEntry, TopicIndex,
+    Repository, RepositoryError, Sha256, Stretch, TopicEntry, TopicIndex,
 };
 
 use super::extents::{holes, is_needed};
@@ -461,26 +461,13 @@ fn check_extent(
     if means.options.quick {
         return Ok(());
     }
-    let mut rest = blocks;
-    while let Some(first) = rest.first() {
-        let start = first.place.offset;
-        let mut raw_bytes = 0;
-        let fits = |block: &&FooterBlock| {
-            raw_bytes += u64::from(block.header.raw_len);
-            raw_bytes.max(block.place.end() - start) <= means.most
-        };
-        let count = rest.iter().take_while(fits).count().max(1);
-        let (now, later) = rest.split_at(count);
-        // As it lies in the pack, and decompressed.
-        let in_memory = |block: &FooterBlock| block.place.len + u64::from(block.header.raw_len);
-        let bytes = now.iter().map(in_memory).sum();
-        let _memory = means.memory.reserve_whole_blocking(bytes);
-        if let (Some(first), Some(last)) = (later.first(), later.last()) {
-            let start = first.place.offset;
-            reader.prefetch(start..last.place.end().min(start + means.most));
+    let mut stretches = Stretch::split(blocks, means.most).peekable();
+    while let Some(stretch) = stretches.next() {
+        let _memory = means.memory.reserve_whole_blocking(stretch.in_memory());
+        if let Some(next) = stretches.peek() {
+            reader.prefetch(next.place());
         }
-        check_blocks(reader, needs, need, now, checked)?;
-        rest = later;
+        check_blocks(reader, needs, need, stretch, checked)?;
     }
     means.progress.advanced(extent.records, extent.raw_bytes);
     Ok(())
@@ -491,13 +478,10 @@ fn check_blocks(
     reader: &PackReader,
     needs: &PackNeeds,
     need: &Need,
-    blocks: &[FooterBlock],
+    stretch: Stretch<'_>,
     checked: &mut Checked,
 ) -> Result<(), EngineError> {
-    let (Some(first), Some(last)) = (blocks.first(), blocks.last()) else {
-        return Ok(());
-    };
-    let range = first.place.offset..last.place.end();
+    let (blocks, range) = (stretch.blocks(), stretch.place());
     checked.bytes += range.end - range.start;
     let sound = |block: &FooterBlock, checked: &mut Checked| {
         checked.blocks += 1;

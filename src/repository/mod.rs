@@ -38,6 +38,7 @@ mod seal;
 mod sealed_json;
 mod states;
 mod storage;
+mod stretch;
 mod transactions;
 mod unfinished;
 
@@ -77,5 +78,6 @@ pub use restores::{UnfinishedRestore, UnfinishedTopic};
 pub use seal::{BlockSource, SealedBlock};
 pub use sealed_json::FORMAT;
 pub use storage::{ObjectInfo, ObjectName, ObjectWriter, Storage};
+pub use stretch::Stretch;
 pub use transactions::{TransactionEvent, TransactionEventKind};
 pub use unfinished::UnfinishedRun;

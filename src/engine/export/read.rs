@@ -6,9 +6,10 @@ use std::ops::Range;
 use crate::engine::extents::holes;
 use crate::engine::transactions::UncommittedRanges;
 use crate::engine::{EngineError, Progress};
+use crate::memory::RunMemory;
 use crate::record::{BatchRef, Offset, RecordError, batches};
 use crate::repository::{
-    Block, Extent, FooterTopic, PackId, PackReader, PackRef, Repository, RepositoryError,
+    Block, Extent, FooterTopic, PackId, PackReader, PackRef, Repository, RepositoryError, Stretch,
     TopicIndex, TransactionEvent,
 };
 
@@ -61,7 +62,13 @@ pub(super) struct Source<'a> {
     pub topic: &'a TopicExport,
     pub partition: &'a PartitionExport,
     pub index: &'a TopicIndex,
+    pub memory: &'a RunMemory,
 }
+
+/// Bytes that are read at once, at most, unless a single block is larger.
+const READ_BYTES: u64 = 4 << 20;
+/// How many partitions at most read at once, with what is read ahead for each.
+const READS_AT_ONCE: u64 = 16;
 
 impl<'a> Source<'a> {
     /// Hands every batch to `sink`.
@@ -71,14 +78,21 @@ impl<'a> Source<'a> {
         for extent in self.extents() {
             let reader = self.open_pack(extent)?;
             let range = self.wanted(&reader, extent)?;
-            for block in reader.blocks(range.clone()) {
-                let block = block.and_then(|block| block.verify().map(|()| block));
-                let block = block.map_err(|error| self.locate(&reader, extent, &range, error))?;
-                self.pass_on(&reader, &block, &mut next, sink)?;
-                progress.advanced(
-                    u64::from(block.header.records),
-                    u64::from(block.header.raw_len),
-                );
+            let failed = |error| self.locate(&reader, extent, &range, error);
+            let blocks = reader.blocks_in(&range).map_err(failed)?;
+            let most = self.memory.part_for(READS_AT_ONCE).min(READ_BYTES);
+            let mut stretches = Stretch::split(blocks, most).peekable();
+            while let Some(stretch) = stretches.next() {
+                let _memory = self.memory.reserve_whole_blocking(stretch.in_memory());
+                if let Some(next) = stretches.peek() {
+                    reader.prefetch(next.place());
+                }
+                for block in reader.read_blocks(stretch.place()).map_err(failed)? {
+                    block.verify().map_err(failed)?;
+                    self.pass_on(&reader, &block, &mut next, sink)?;
+                    let header = &block.header;
+                    progress.advanced(u64::from(header.records), u64::from(header.raw_len));
+                }
             }
         }
         Ok(())

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::engine::{EngineError, Progress};
+use crate::memory::RunMemory;
 use crate::record::Offset;
 use crate::repository::{Repository, TopicIndex};
 
@@ -24,15 +25,19 @@ const LINES: &str = "lines";
 pub fn apply(
     repository: &Repository,
     plan: &ExportPlan,
+    memory: &RunMemory,
     progress: &dyn Progress,
 ) -> Result<ExportReport, EngineError> {
     plan.refuse()?;
-    repository.read_locked("export", || apply_locked(repository, plan, progress))
+    repository.read_locked("export", || {
+        apply_locked(repository, plan, memory, progress)
+    })
 }
 
 fn apply_locked(
     repository: &Repository,
     plan: &ExportPlan,
+    memory: &RunMemory,
     progress: &dyn Progress,
 ) -> Result<ExportReport, EngineError> {
     let clock = Instant::now();
@@ -42,6 +47,7 @@ fn apply_locked(
         repository,
         plan,
         directory: &directory,
+        memory,
         progress,
     };
     let mut topics = Vec::with_capacity(plan.topics.len());
@@ -73,6 +79,7 @@ struct Run<'a> {
     repository: &'a Repository,
     plan: &'a ExportPlan,
     directory: &'a Directory,
+    memory: &'a RunMemory,
     progress: &'a dyn Progress,
 }
 
@@ -145,6 +152,7 @@ impl Run<'_> {
                 topic,
                 partition,
                 index,
+                memory: self.memory,
             }),
         };
         let (path, written, damage) = match written {
