@@ -55,7 +55,7 @@ struct Note {
 /// Writes what is read.
 pub(super) struct Writer<'a> {
     transaction: TransactionalProducer,
-    producer: Producer<Client, Note, ()>,
+    producer: Producer<Client, Note>,
     group: String,
     state: &'a MirrorState,
     positions: &'a Positions,
@@ -281,7 +281,6 @@ impl<'a> Writer<'a> {
                 destination: ready.destination,
                 stretches: ready.stretches,
             },
-            memory: (),
         };
         self.producer.enqueue(place, batch)
     }

@@ -62,12 +62,12 @@ pub(super) enum Mode {
     },
 }
 
-/// Writes batches. `N` is what the caller notes for a batch, `M` what keeps the memory of the batch reserved.
-pub(super) struct Producer<B: Brokers, N, M> {
+/// Writes batches. `N` is what the caller notes for a batch.
+pub(super) struct Producer<B: Brokers, N> {
     brokers: B,
     mode: Mode,
     limiter: Option<Arc<RateLimiter>>,
-    queues: Vec<PartitionQueue<N, M>>,
+    queues: Vec<PartitionQueue<N>>,
     leaders: BTreeMap<BrokerId, Leader>,
     connections: BTreeMap<BrokerId, B::Connection>,
     /// Leaders that may have become able to be sent something.
@@ -96,7 +96,7 @@ struct Sent {
     batches: Vec<(PartitionIndex, BatchNumber)>,
 }
 
-impl<B: Brokers, N, M> Producer<B, N, M> {
+impl<B: Brokers, N> Producer<B, N> {
     /// Without partitions. A limiter bounds how fast batches are sent.
     pub fn new(brokers: B, mode: Mode, limiter: Option<Arc<RateLimiter>>) -> Self {
         Self {
@@ -148,7 +148,7 @@ impl<B: Brokers, N, M> Producer<B, N, M> {
     pub fn enqueue(
         &mut self,
         partition: PartitionIndex,
-        batch: Batch<N, M>,
+        batch: Batch<N>,
     ) -> Result<(), EngineError> {
         let queue = self.queues.get_mut(partition.0);
         let queue = queue.ok_or(EngineError::Lost("a partition of the target"))?;

@@ -28,7 +28,7 @@ pub(in crate::engine) struct TargetLeader {
 
 /// A batch to be written. Its header holds the stamp that the producer gave for it.
 #[derive(Debug)]
-pub(in crate::engine) struct Batch<N, M> {
+pub(in crate::engine) struct Batch<N> {
     /// Its 61 bytes of header.
     pub header: [u8; HEADER_LEN],
     /// All behind the header.
@@ -39,8 +39,6 @@ pub(in crate::engine) struct Batch<N, M> {
     pub expected_offset: Option<Offset>,
     /// The caller's own; returned with the acknowledgement.
     pub note: N,
-    /// Keeps memory reserved; dropped when the batch is acknowledged.
-    pub memory: M,
 }
 
 /// A batch that the target has. A repeat is answered with the offset that the first try got.
@@ -62,7 +60,7 @@ pub(in crate::engine) struct Acknowledged<N> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct BatchNumber(u64);
 
-pub(super) struct PartitionQueue<N, M> {
+pub(super) struct PartitionQueue<N> {
     index: PartitionIndex,
     pub key: TopicPartition,
     pub leader: BrokerId,
@@ -70,7 +68,7 @@ pub(super) struct PartitionQueue<N, M> {
     /// The stamp of the next batch to be added.
     stamp: ProducerStamp,
     /// In order, from the first that is not acknowledged on.
-    entries: VecDeque<Entry<N, M>>,
+    entries: VecDeque<Entry<N>>,
     /// The number of the first entry, and of the next to be sent.
     first: u64,
     next: u64,
@@ -81,9 +79,9 @@ pub(super) struct PartitionQueue<N, M> {
     pub failures: u32,
 }
 
-struct Entry<N, M> {
-    /// Payload and memory are gone once it is acknowledged.
-    batch: Batch<N, Option<M>>,
+struct Entry<N> {
+    /// The payload is gone once it is acknowledged.
+    batch: Batch<N>,
     bytes: u64,
     place: Place,
 }
@@ -104,7 +102,7 @@ enum Health {
     FindingLeader,
 }
 
-impl<N, M> PartitionQueue<N, M> {
+impl<N> PartitionQueue<N> {
     /// Of batches that `producer` numbers from `first_sequence` on.
     ///
     /// A broker accepts any sequence number from a producer that it does not know yet. Unless `is_known`, the second batch
@@ -147,7 +145,7 @@ impl<N, M> PartitionQueue<N, M> {
     }
 
     /// Adds a batch behind all others.
-    pub fn push(&mut self, batch: Batch<N, M>) -> Result<(), EngineError> {
+    pub fn push(&mut self, batch: Batch<N>) -> Result<(), EngineError> {
         if stamp_of_header(&batch.header) != self.stamp {
             return Err(EngineError::Lost("the numbering of batches"));
         }
@@ -155,14 +153,7 @@ impl<N, M> PartitionQueue<N, M> {
         self.entries.push_back(Entry {
             bytes: (batch.header.len() + batch.payload.len()) as u64,
             place: Place::Waiting,
-            batch: Batch {
-                header: batch.header,
-                payload: batch.payload,
-                records: batch.records,
-                expected_offset: batch.expected_offset,
-                note: batch.note,
-                memory: Some(batch.memory),
-            },
+            batch,
         });
         Ok(())
     }
@@ -205,7 +196,7 @@ impl<N, M> PartitionQueue<N, M> {
 
     /// Behind a failure, some batches that were sent may be acknowledged already.
     fn skip_acknowledged(&mut self) {
-        let is_acknowledged = |entry: &Entry<N, M>| matches!(entry.place, Place::At(_));
+        let is_acknowledged = |entry: &Entry<N>| matches!(entry.place, Place::At(_));
         while self
             .entry(BatchNumber(self.next))
             .is_some_and(is_acknowledged)
@@ -214,14 +205,13 @@ impl<N, M> PartitionQueue<N, M> {
         }
     }
 
-    /// Takes an acknowledgement in, and gives the memory of the batch back.
+    /// Takes an acknowledgement in, and drops the payload, which may hold memory.
     pub fn acknowledge(&mut self, number: BatchNumber, base_offset: Offset) {
         let Some(entry) = self.entry_mut(number) else {
             return;
         };
         entry.place = Place::At(base_offset);
         entry.batch.payload = Bytes::new();
-        entry.batch.memory = None;
         self.in_flight = self.in_flight.saturating_sub(1);
         self.window = IN_FLIGHT;
         self.failures = 0;
@@ -296,12 +286,12 @@ impl<N, M> PartitionQueue<N, M> {
         self.health = Health::Healthy;
     }
 
-    fn entry(&self, number: BatchNumber) -> Option<&Entry<N, M>> {
+    fn entry(&self, number: BatchNumber) -> Option<&Entry<N>> {
         let index = number.0.checked_sub(self.first)?;
         self.entries.get(usize::try_from(index).ok()?)
     }
 
-    fn entry_mut(&mut self, number: BatchNumber) -> Option<&mut Entry<N, M>> {
+    fn entry_mut(&mut self, number: BatchNumber) -> Option<&mut Entry<N>> {
         let index = number.0.checked_sub(self.first)?;
         self.entries.get_mut(usize::try_from(index).ok()?)
     }

@@ -14,7 +14,7 @@ use super::{Event, PartitionIndex, ProduceError, Producer};
 /// Smaller batches are within the size limit of any broker.
 const LARGE_BATCH: u64 = 1 << 20;
 
-impl<B: Brokers, N, M> Producer<B, N, M> {
+impl<B: Brokers, N> Producer<B, N> {
     /// Begins to look for the leaders of all partitions that need it, after a pause. One look at a time: partitions that fail
     /// meanwhile have the next.
     pub(super) fn find_leaders(&mut self) -> Result<(), EngineError> {

@@ -206,13 +206,13 @@ pub fn led_by(key: TopicPartition, leader: BrokerId) -> TargetLeader {
     }
 }
 
-/// Enqueues a batch of as many records as `records`, with `note` and `memory`.
-pub fn enqueue<B: Brokers, N, M>(
-    producer: &mut Producer<B, N, M>,
+/// Enqueues a batch of as many records as `records`, with `note`.
+pub fn enqueue<B: Brokers, N>(
+    producer: &mut Producer<B, N>,
     partition: PartitionIndex,
     records: u32,
     payload: Bytes,
-    (note, memory): (N, M),
+    note: N,
 ) {
     let batch = Batch {
         header: header(producer.stamp(partition)),
@@ -220,7 +220,6 @@ pub fn enqueue<B: Brokers, N, M>(
         records,
         expected_offset: None,
         note,
-        memory,
     };
     producer.enqueue(partition, batch).unwrap();
 }

@@ -192,6 +192,11 @@ impl Brokers for SimulatedBrokers {
         request: ProduceRequest,
     ) -> Result<PendingAnswer, KafkaError> {
         let (answer, pending) = oneshot::channel();
+        // What is on the wire is a copy.
+        let mut request = request;
+        for batch in &mut request.batches {
+            batch.payload = Bytes::copy_from_slice(&batch.payload);
+        }
         let sent = connection.send((request, answer));
         sent.map_err(|_| disconnected())?;
         let pending = pending.map(|answer| answer.unwrap_or_else(|_| Err(disconnected())));
@@ -225,7 +230,18 @@ struct Fed {
     partition: PartitionIndex,
     records: u32,
     payload: Bytes,
-    memory: OwnedSemaphorePermit,
+}
+
+/// A payload that holds memory.
+struct Held {
+    text: String,
+    _memory: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        self.text.as_bytes()
+    }
 }
 
 /// What a seed decides of a run.
@@ -315,8 +331,10 @@ impl Scenario {
             let fed = Fed {
                 partition: PartitionIndex(*partition),
                 records: size,
-                payload: Bytes::from(number.to_string()),
-                memory,
+                payload: Bytes::from_owner(Held {
+                    text: number.to_string(),
+                    _memory: memory,
+                }),
             };
             if feeding.send(fed).is_err() {
                 return;
@@ -357,7 +375,7 @@ impl Scenario {
     }
 }
 
-fn enqueue(producer: &mut Producer<SimulatedBrokers, Bytes, OwnedSemaphorePermit>, fed: Fed) {
+fn enqueue(producer: &mut Producer<SimulatedBrokers, Bytes>, fed: Fed) {
     let mut header = scripted::header(producer.stamp(fed.partition));
     header[57..].copy_from_slice(&fed.records.to_be_bytes());
     let batch = Batch {
@@ -365,8 +383,7 @@ fn enqueue(producer: &mut Producer<SimulatedBrokers, Bytes, OwnedSemaphorePermit
         payload: fed.payload.clone(),
         records: fed.records,
         expected_offset: None,
-        note: fed.payload,
-        memory: fed.memory,
+        note: Bytes::copy_from_slice(&fed.payload),
     };
     assert_eq!(
         stamp_of_header(&batch.header),

@@ -11,7 +11,7 @@ use super::*;
 use crate::kafka::Retry;
 use crate::record::{LeaderEpoch, Offset};
 
-type TestProducer = Producer<ScriptedBrokers, u32, Arc<()>>;
+type TestProducer = Producer<ScriptedBrokers, u32>;
 
 const ONE: BrokerId = BrokerId(1);
 const TWO: BrokerId = BrokerId(2);
@@ -38,13 +38,8 @@ fn transactional() -> Mode {
 /// Enqueues a batch of one record, whose note is its number.
 fn push(producer: &mut TestProducer, partition: usize, note: u32) {
     let partition = PartitionIndex(partition);
-    enqueue(
-        producer,
-        partition,
-        1,
-        Bytes::from_static(b"payload"),
-        (note, Arc::new(())),
-    );
+    let payload = Bytes::from_static(b"payload");
+    enqueue(producer, partition, 1, payload, note);
 }
 
 /// Sends all that can be sent, over connections that are opened first.
@@ -84,19 +79,22 @@ async fn acknowledgements_are_returned_in_the_order_of_the_partition() {
     assert!(producer.is_idle());
 }
 
+/// A payload that can be counted.
+struct Holder(Arc<[u8; 100]>);
+
+impl AsRef<[u8]> for Holder {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_ref()
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn memory_is_given_back_with_the_acknowledgement_in_whatever_order() {
     let (mut producer, brokers) = producer(1, transactional());
-    let memory = Arc::new(());
+    let memory = Arc::new([7; 100]);
     for note in [1, 2] {
-        let held = Arc::clone(&memory);
-        enqueue(
-            &mut producer,
-            PartitionIndex(0),
-            1,
-            Bytes::new(),
-            (note, held),
-        );
+        let held = Bytes::from_owner(Holder(Arc::clone(&memory)));
+        enqueue(&mut producer, PartitionIndex(0), 1, held, note);
     }
     send(&mut producer).await;
     let (first, second) = (brokers.asked(), brokers.asked());
@@ -146,8 +144,7 @@ async fn partitions_take_turns_when_not_all_fit_into_a_request() {
     let payload = Bytes::from(vec![0; REQUEST_BYTES as usize / 2 - 100]);
     for round in 0..2 {
         for partition in (0..4).map(PartitionIndex) {
-            let note = (round, Arc::new(()));
-            enqueue(&mut producer, partition, 1, payload.clone(), note);
+            enqueue(&mut producer, partition, 1, payload.clone(), round);
         }
     }
     send(&mut producer).await;
@@ -247,7 +244,6 @@ async fn a_batch_at_another_offset_than_the_expected_one_has_diverged() {
             records: 1,
             expected_offset: Some(Offset(expected)),
             note,
-            memory: Arc::new(()),
         };
         producer.enqueue(PartitionIndex(0), batch).unwrap();
     }
@@ -287,7 +283,6 @@ async fn a_producer_goes_on_with_the_identity_and_the_sequence_number_it_is_give
         records: 1,
         expected_offset: None,
         note: 0,
-        memory: Arc::new(()),
     };
     let wrong = ProducerStamp {
         base_sequence: 521,
@@ -378,7 +373,7 @@ async fn failures_without_a_success_end_at_the_deadline_with_the_last_of_them() 
     let (mut producer, brokers) = producer(5, Mode::Idempotent);
     for partition in 0..5 {
         let (partition, payload) = (PartitionIndex(partition), Bytes::from(vec![0; 1 << 20]));
-        enqueue(&mut producer, partition, 1, payload, (0, Arc::new(())));
+        enqueue(&mut producer, partition, 1, payload, 0);
     }
     let started = Instant::now();
     let error = loop {

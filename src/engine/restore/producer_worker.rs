@@ -17,7 +17,7 @@ use super::prepare::Outgoing;
 use super::settle::Written;
 
 pub(super) struct ProducerWorker {
-    producer: Producer<Client, Vec<Placed>, ()>,
+    producer: Producer<Client, Vec<Placed>>,
     /// By place in the producer, each with its place in the restore's table.
     partitions: Vec<(usize, PartitionState)>,
     /// Places in the producer, by place in the restore's table.
@@ -91,7 +91,6 @@ impl ProducerWorker {
             records: batch.records,
             expected_offset: None,
             note: batch.landmarks,
-            memory: (),
         };
         self.producer.enqueue(place, batch)
     }
