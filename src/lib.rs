@@ -6,6 +6,7 @@
 //!
 //! A room imports only rooms above it in this list; `tests/layering.rs` sees to it.
 //!
+//! - [`files`]: small files that people and other programs leave for us: regular ones only, within a bound
 //! - [`record`]: record batches, their codecs and sums; knows neither networks nor files
 //! - [`repository`]: all that lies in a backup repository, and the narrow storage trait below it
 //! - [`memory`]: the one budget of memory for record batches, which all runs share
@@ -34,6 +35,7 @@ pub mod auth;
 pub mod cli;
 pub mod daemon;
 pub mod engine;
+pub mod files;
 pub mod http;
 pub mod kafka;
 pub mod memory;

@@ -7,7 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Lowest first.
-const ROOMS: [&str; 12] = [
+const ROOMS: [&str; 13] = [
+    "files",
     "record",
     "repository",
     "memory",

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind};
 
+use crate::files;
 use crate::kafka::Secret;
 
 use super::error::KeyError;
@@ -177,13 +178,7 @@ pub(super) fn is_for(key: &DecodingKey, algorithm: KeyAlgorithm) -> bool {
 }
 
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, KeyError> {
-    let read = std::fs::metadata(path).and_then(|found| match found.len() {
-        length if length > FILE_LIMIT => {
-            Err(std::io::Error::other(format!("it has {length} bytes")))
-        }
-        _ => std::fs::read(path),
-    });
-    read.map_err(|source| KeyError::Unreadable {
+    files::read(path, FILE_LIMIT).map_err(|source| KeyError::Unreadable {
         path: path.to_owned(),
         source,
     })

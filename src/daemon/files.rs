@@ -13,6 +13,8 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 use crate::engine::{EngineError, blocking};
+use crate::files;
+use crate::policy::LARGEST_FILE;
 use crate::repository::Sha256;
 
 /// Editors write a file in several steps: none is looked at before the last.
@@ -126,7 +128,7 @@ fn content(directory: &Path) -> Sha256 {
         .iter()
         .filter(|file| file.extension().is_some_and(|end| end == "toml"))
     {
-        let text = std::fs::read(file).unwrap_or_default();
+        let text = files::read(file, LARGEST_FILE).unwrap_or_default();
         all.extend(Sha256::of(file.as_os_str().as_encoded_bytes()).0);
         all.extend(Sha256::of(&text).0);
     }

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::api::{OrderKind, Problem, ProblemKind};
 use crate::engine::{EngineError, blocking};
+use crate::files;
 
 use super::jobs::{Idempotency, Job, JobList, JobState, JobTopic};
 use super::kept_file;
@@ -139,7 +140,7 @@ impl JobFiles {
     fn write(&self, job: &Job) -> io::Result<()> {
         std::fs::create_dir_all(&self.directory)?;
         let json = serde_json::to_vec(&Kept::of(job))?;
-        kept_file::replace(&self.path(job.job_id), &json)
+        files::replace(&self.path(job.job_id), &json)
     }
 
     /// Makes the files be what the list is, given what they were.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::engine::{EngineError, blocking};
+use crate::files;
 
 use super::kept_file;
 use super::status::{EndedRun, FailedBackups, Status};
@@ -118,7 +119,7 @@ impl StateFile {
             policies: remembered.policies.clone(),
             failed_backups: remembered.failed_backups,
         };
-        kept_file::replace(&self.path, &serde_json::to_vec_pretty(&content)?)
+        files::replace(&self.path, &serde_json::to_vec_pretty(&content)?)
     }
 
     /// Keeps it up to date until there is no more to come.

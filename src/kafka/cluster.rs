@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::files;
+
 use super::KafkaError;
 
 /// Where a cluster is, and how to be let in.
@@ -102,6 +104,9 @@ pub struct Secret {
 }
 
 impl Secret {
+    /// No secret, token or password has more bytes.
+    pub const LARGEST: u64 = 1 << 20;
+
     /// Wraps it.
     pub fn new(secret: impl Into<String>) -> Self {
         Self {
@@ -118,7 +123,7 @@ impl Secret {
     /// What a file holds, without one trailing line break.
     pub fn in_file(path: &Path) -> io::Result<Self> {
         Ok(Self {
-            text: one_line(std::fs::read_to_string(path)?),
+            text: one_line(files::read_text(path, Self::LARGEST)?),
             file: Some(path.to_owned()),
         })
     }
@@ -128,10 +133,7 @@ impl Secret {
         let Some(path) = &self.file else {
             return Ok(self.clone());
         };
-        let text = tokio::fs::read_to_string(path)
-            .await
-            .map_err(|source| KafkaError::unreadable(path, source))?;
-        let text = one_line(text);
+        let text = one_line(read_secret(path).await?);
         if text.is_empty() {
             return Err(KafkaError::file(path, "the file is empty"));
         }
@@ -145,6 +147,16 @@ impl Secret {
     pub fn reveal(&self) -> &str {
         &self.text
     }
+}
+
+/// What a secret's file holds.
+pub(super) async fn read_secret(path: &Path) -> Result<String, KafkaError> {
+    let file = path.to_owned();
+    let reading = tokio::task::spawn_blocking(move || files::read_text(&file, Secret::LARGEST));
+    let read = reading
+        .await
+        .unwrap_or_else(|lost| Err(io::Error::other(lost)));
+    read.map_err(|source| KafkaError::unreadable(path, source))
 }
 
 /// A trailing line break is not part of a secret.

@@ -49,4 +49,5 @@ pub use drain_policy::{DrainPolicy, DrainStrategy};
 pub use error::PolicyError;
 pub use kafkeep_file::{Http, HttpTls, Limits};
 pub use mirror_policy::{MirrorMode, MirrorPolicy};
+pub(crate) use reader::LARGEST_FILE;
 pub use schema::{kafkeep_schema, policy_schema};

@@ -4,7 +4,6 @@
 //! alone drive the reading, the names that are suggested for an unknown key, and the JSON schema.
 
 use std::collections::BTreeSet;
-use std::io::Read;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,6 +12,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::engine::topics::nearest;
+use crate::files;
 
 use super::PolicyError;
 use super::diagnostic::{Diagnostic, Diagnostics, Related, Spot};
@@ -57,7 +57,7 @@ pub(super) struct Reader {
 }
 
 /// More than any sensible file, and little enough to hold.
-const LARGEST_FILE: u64 = 16 << 20;
+pub(crate) const LARGEST_FILE: u64 = 16 << 20;
 /// After the first few errors of syntax, the others are mostly about what they left behind.
 const SYNTAX_ERRORS: usize = 5;
 /// Nobody reads more at once.
@@ -82,17 +82,17 @@ impl Reader {
     }
 
     fn open(&mut self, path: &Path) -> Option<Arc<str>> {
-        let mut bytes = Vec::new();
-        let read = std::fs::File::open(path)
-            .and_then(|file| file.take(LARGEST_FILE + 1).read_to_end(&mut bytes));
-        if let Err(error) = read {
-            self.unreadable(path, &format!("cannot be read: {error}"));
-            return None;
-        }
-        if bytes.len() as u64 > LARGEST_FILE {
-            self.unreadable(path, "is larger than 16MiB: split it into several");
-            return None;
-        }
+        let bytes = match files::read(path, LARGEST_FILE) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::FileTooLarge => {
+                self.unreadable(path, "is larger than 16MiB: split it into several");
+                return None;
+            }
+            Err(error) => {
+                self.unreadable(path, &format!("cannot be read: {error}"));
+                return None;
+            }
+        };
         let wrong_at = std::str::from_utf8(&bytes).err().map(|e| e.valid_up_to());
         let text: Arc<str> = String::from_utf8_lossy(&bytes).into();
         self.file = self.sources.len();

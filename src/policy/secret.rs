@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use crate::files;
 use crate::kafka::Secret;
 
 use super::key::{AnyKey, At, Key, Keys, Kind, Node};
@@ -92,7 +93,7 @@ impl SecretReference {
         let Some(directory) = std::env::var_os(CREDENTIALS) else {
             return true;
         };
-        let opened = std::fs::File::open(Path::new(&directory).join(name));
+        let opened = files::read(&Path::new(&directory).join(name), Secret::LARGEST);
         opened.is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
     }
 
@@ -143,20 +144,12 @@ impl SecretReference {
 
 /// Where systemd puts what LoadCredential= names.
 pub(super) const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
-const LARGEST: u64 = 1 << 20;
 
 fn read(path: &Path) -> Result<Secret, NoSecret> {
     let refuse = |problem: String| NoSecret {
         problem: format!("{}: {problem}", path.display()),
         help: "",
     };
-    let size = path
-        .metadata()
-        .map_err(|error| refuse(error.to_string()))?
-        .len();
-    if size > LARGEST {
-        return Err(refuse("is no secret: larger than 1MiB".to_owned()));
-    }
     Secret::in_file(path).map_err(|error| refuse(error.to_string()))
 }
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tempfile::TempDir;
 
 use crate::kafkeep;
@@ -118,4 +119,23 @@ fn a_wrong_policy_stops_no_command() {
     let config = directory.path().to_str().unwrap();
     let outcome = kafkeep(["list", "--repository", "main", "--config", config]);
     assert_eq!(outcome.code, 0, "{outcome}");
+}
+
+#[test]
+fn what_is_no_file_among_the_policies_is_told_and_not_waited_for() {
+    let directory = directory(&[]);
+    let policies = directory.path().join("policies.d");
+    std::fs::create_dir_all(&policies).unwrap();
+    let fifo = policies.join("fifo.toml");
+    mknodat(CWD, &fifo, FileType::Fifo, Mode::RWXU, 0).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", policies.join("endless.toml")).unwrap();
+    let told = check(directory.path(), &[]);
+    for text in [
+        "fifo.toml",
+        "it is a FIFO, not a file",
+        "endless.toml",
+        "it is a device, not a file",
+    ] {
+        assert!(told.to_string().contains(text), "{text:?} is not in {told}");
+    }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use super::super::cluster::read_secret;
 use super::super::{ClientCredentials, KafkaError, Secret, TokenSource};
 use super::token_endpoint;
 
@@ -65,9 +66,7 @@ impl fmt::Debug for Tokens {
 }
 
 async fn from_file(path: &Path) -> Result<Secret, KafkaError> {
-    let text = tokio::fs::read_to_string(path)
-        .await
-        .map_err(|source| KafkaError::unreadable(path, source))?;
+    let text = read_secret(path).await?;
     let token = text.trim();
     if token.is_empty() {
         return Err(KafkaError::file(path, "the token file is empty"));

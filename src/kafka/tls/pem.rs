@@ -5,6 +5,8 @@ use std::path::Path;
 use tokio_rustls::rustls::pki_types::pem::{Error, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::files;
+
 use super::super::KafkaError;
 
 /// All certificates of a file; at least one.
@@ -42,8 +44,12 @@ pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, KafkaEr
     })
 }
 
+/// A bundle of all authorities of the world has less.
+const LARGEST_FILE: u64 = 16 << 20;
+
 fn read(path: &Path) -> Result<Vec<u8>, KafkaError> {
-    let pem = std::fs::read(path).map_err(|source| KafkaError::unreadable(path, source))?;
+    let pem =
+        files::read(path, LARGEST_FILE).map_err(|source| KafkaError::unreadable(path, source))?;
     if pem.is_empty() {
         return Err(KafkaError::file(path, "the file is empty"));
     }
