@@ -11,7 +11,9 @@ use kafka_protocol::messages::{MetadataRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
 use super::connection::Access;
-use super::{Address, Broker, BrokerId, Cluster, Connection, KafkaError, Metadata, Retry, Topics};
+use super::{
+    Address, Broker, BrokerId, Cluster, Connection, ErrorCode, KafkaError, Metadata, Retry, Topics,
+};
 
 /// A cheap handle on one cluster; clones share their connections.
 #[derive(Debug, Clone)]
@@ -215,9 +217,10 @@ impl Client {
         Connection::open(&self.inner.access, broker, &Address { host, port }).await
     }
 
-    /// Runs a question to the controller again while it fails in passing.
+    /// Who changes the cluster, at the first try. Under KRaft that may be any broker, also one that has just died: whoever asks
+    /// again gets another.
     pub(super) async fn controller(&self) -> Result<Connection, KafkaError> {
-        let controller = self.metadata(Topics::Named(&[])).await?.controller;
+        let controller = self.metadata_now(Topics::Named(&[])).await?.controller;
         if controller.0 < 0 {
             self.any_connection().await
         } else {
@@ -298,6 +301,11 @@ async fn ask_metadata(connection: &Connection, topics: Topics<'_>) -> Result<Met
         .with_allow_auto_topic_creation(false);
     let response = connection.call(request).await?;
     match response.error_code.err() {
+        // A broker that was away has not heard of anybody yet, itself included.
+        None if response.brokers.is_empty() => Err(KafkaError::Broker {
+            code: ErrorCode::BrokerNotAvailable,
+            context: format!("{} knows of no broker yet", connection.address()),
+        }),
         None => Ok(Metadata::of(response)),
         Some(code) => Err(KafkaError::Broker {
             code,

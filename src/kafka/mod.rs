@@ -23,10 +23,11 @@ mod shape;
 #[cfg(test)]
 mod testing;
 mod tls;
+mod topic_changes;
 mod transactions;
 
 pub use address::Address;
-pub use admin::{ConfigEntry, ConfigSource, NewTopic, ProducerIdentity};
+pub use admin::{ConfigEntry, ConfigSource, ProducerIdentity};
 pub use client::Client;
 pub use cluster::{ClientCredentials, Cluster, Sasl, Secret, Tls, TokenSource};
 pub use connection::Connection;
@@ -41,4 +42,5 @@ pub use metadata::{
 pub use offsets::{ListedOffset, OffsetSpec};
 pub use produce::{PendingProduce, ProduceBatch, ProduceRequest, ProducedPartition};
 pub use retry::{FailureClock, Retry};
+pub use topic_changes::NewTopic;
 pub use transactions::TransactionalProducer;

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
+use kafka_protocol::messages::metadata_response::MetadataResponseBroker;
 use kafka_protocol::messages::{
-    ApiKey, ApiVersionsResponse, MetadataResponse, RequestHeader, ResponseHeader,
+    ApiKey, ApiVersionsResponse, BrokerId, MetadataResponse, RequestHeader, ResponseHeader,
     SaslHandshakeRequest, SaslHandshakeResponse,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
@@ -117,8 +118,17 @@ pub(super) fn every_version() -> ApiVersionsResponse {
     ApiVersionsResponse::default().with_api_keys(known.collect())
 }
 
-/// A cluster without brokers or topics.
+/// A cluster of one broker, without topics.
 pub(super) fn metadata() -> MetadataResponse {
+    let broker = MetadataResponseBroker::default()
+        .with_node_id(BrokerId(1))
+        .with_host(StrBytes::from_static_str("127.0.0.1"))
+        .with_port(1);
+    metadata_without_brokers().with_brokers(vec![broker])
+}
+
+/// What a broker says before it has heard of any other, and of itself.
+pub(super) fn metadata_without_brokers() -> MetadataResponse {
     MetadataResponse::default().with_cluster_id(Some(StrBytes::from_static_str("test")))
 }
 

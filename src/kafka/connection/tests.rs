@@ -1,3 +1,4 @@
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -9,8 +10,8 @@ use kafka_protocol::protocol::Encodable;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::super::testing::{Asked, Peer, every_version, metadata};
-use super::super::{Client, ErrorCode, Retry, Sasl, Secret};
+use super::super::testing::{Asked, Peer, every_version, metadata, metadata_without_brokers};
+use super::super::{Client, ErrorCode, Retry, Sasl, Secret, Topics};
 use super::*;
 
 const NAME: &str = "broker-1:9092";
@@ -469,6 +470,31 @@ async fn a_client_learns_the_cluster_from_the_first_server_that_answers() {
     cluster.bootstrap_servers.insert(0, nobody);
     let client = Client::connect(cluster, Retry::default()).await.unwrap();
     assert_eq!(client.cluster_id(), "test");
+}
+
+#[tokio::test]
+async fn a_broker_that_knows_of_no_broker_yet_is_asked_again() {
+    let asked_for_metadata = Arc::new(AtomicU32::new(0));
+    let asked = Arc::clone(&asked_for_metadata);
+    let cluster = listening(move |mut peer| {
+        let count = Arc::clone(&asked);
+        async move {
+            while let Some(asked) = peer.asked().await {
+                match asked.api {
+                    ApiKey::ApiVersions => peer.answer(&asked, &every_version()).await,
+                    _ if count.fetch_add(1, Ordering::Relaxed) == 0 => {
+                        peer.answer(&asked, &metadata_without_brokers()).await;
+                    }
+                    _ => peer.answer(&asked, &metadata()).await,
+                }
+            }
+        }
+    })
+    .await;
+    let client = Client::connect(cluster, Retry::default()).await.unwrap();
+    assert_eq!(asked_for_metadata.load(Ordering::Relaxed), 2);
+    let known = client.metadata(Topics::Named(&[])).await.unwrap();
+    assert_eq!(known.brokers.len(), 1);
 }
 
 #[tokio::test]
