@@ -64,9 +64,14 @@ impl Failure {
 
 /// Does something to both brokers at the same time.
 fn to_both(cluster: &Cluster, act: fn(&Broker)) {
+    to_all(cluster, &FAILING, act);
+}
+
+/// Does something to some brokers at the same time.
+fn to_all(cluster: &Cluster, brokers: &[i32], act: fn(&Broker)) {
     thread::scope(|scope| {
-        for id in FAILING {
-            scope.spawn(move || act(cluster.broker(id)));
+        for id in brokers {
+            scope.spawn(move || act(cluster.broker(*id)));
         }
     });
 }
@@ -118,20 +123,48 @@ impl Stage<'_> {
     /// A restore to whose brokers this happens while its target is read back.
     fn read_back_while(&self, failure: Failure, budget: &str) {
         self.back_up(budget);
-        let more = format!("--log-format json --check {} {budget}", failure.deadline);
-        let options = self.restore_options(&more);
-        let mut run = self.scene.command("restore", &options);
-        run.env("RUST_LOG", "warn,kafkeep::kafka=trace");
+        let options = self.restore_options(&format!("--check {} {budget}", failure.deadline));
+        let run = self.scene.command("restore", &options);
         // A restore fetches nothing before it reads back.
-        let (happens, mended) = (
-            || failure.begins(self.cluster),
-            || failure.ends(self.cluster, &self.target),
-        );
-        let report = paused_at(run, r#""api":"Fetch""#, happens, mended).done();
+        let report = self.fetch_through(failure, &self.target, run).done();
         assert_eq!(report["read_back"], true, "{report}");
         self.backlog
             .wait_until_visible(&self.scene.client, &self.target);
         self.is_restored(&report);
+    }
+
+    /// A command to whose brokers this happens when it has begun to fetch.
+    fn fetch_through(&self, failure: Failure, topic: &str, mut run: Command) -> Outcome {
+        run.args(["--log-format", "json"]);
+        run.env("RUST_LOG", "warn,kafkeep::kafka=trace");
+        let (happens, mended) = (
+            || failure.begins(self.cluster),
+            || failure.ends(self.cluster, topic),
+        );
+        paused_at(run, r#""api":"Fetch""#, happens, mended)
+    }
+
+    fn compare_while(&self, failure: Failure, name: &'static str, budget: &str) {
+        self.start_mirror(name, budget).done();
+        let target = format!("{}.{name}", self.backlog.topic);
+        let options = format!("--compare {} {budget}", failure.deadline);
+        let mut run = Command::new(env!("CARGO_BIN_EXE_kafkeep"));
+        run.args(
+            self.mirrored(name)
+                .arguments(&self.mirror_options(name, &options)),
+        );
+        let compared = self.fetch_through(failure, &target, run).done();
+        assert_eq!(compared["status"], "equal", "{compared}");
+        assert_eq!(compared["records"], self.backlog.total(), "{compared}");
+        self.scene.client.delete_topic(&target);
+    }
+
+    fn check_groups_while(&self, failure: Failure) {
+        self.commit_groups();
+        let options = format!("{} {}", self.check_groups_arguments(), failure.deadline);
+        let run = self.scene.command("drain", &options);
+        let outcome = self.fetch_through(failure, self.backlog.topic, run);
+        self.groups_are_checked(&outcome);
     }
 }
 
@@ -207,4 +240,48 @@ fn two_of_eight_brokers_may_die_and_come_back_while_a_mirror_runs() {
 fn two_of_eight_brokers_may_freeze_and_thaw_while_a_mirror_runs() {
     let cluster = Cluster::of_eight();
     Stage::new(&cluster, &SAFE).mirror_while(FROZEN, "frozen", SMALLEST);
+}
+
+#[test]
+fn two_of_eight_brokers_may_die_and_come_back_while_topics_are_compared() {
+    let cluster = Cluster::of_eight();
+    Stage::new(&cluster, &SAFE).compare_while(KILLED, "compared", DEFAULT);
+}
+
+#[test]
+fn two_of_eight_brokers_may_freeze_and_thaw_while_topics_are_compared() {
+    let cluster = Cluster::of_eight();
+    Stage::new(&cluster, &SAFE).compare_while(FROZEN, "compared.frozen", SMALLEST);
+}
+
+#[test]
+fn two_of_eight_brokers_may_die_and_come_back_while_groups_are_checked() {
+    let cluster = Cluster::of_eight();
+    Stage::new(&cluster, &SAFE).check_groups_while(KILLED);
+}
+
+#[test]
+fn two_of_eight_brokers_may_freeze_and_thaw_while_groups_are_checked() {
+    let cluster = Cluster::of_eight();
+    Stage::new(&cluster, &SAFE).check_groups_while(FROZEN);
+}
+
+/// Right after brokers have died, metadata still names them: for leaders, and for the one that creates topics.
+#[test]
+fn a_restore_begins_although_most_brokers_have_just_died() {
+    const DEAD: [i32; 6] = [1, 2, 3, 5, 6, 7];
+    let cluster = Cluster::of_eight();
+    let stage = Stage::new(&cluster, &SAFE);
+    stage.back_up(DEFAULT);
+    to_all(&cluster, &DEAD, Broker::kill);
+    let outcome = thread::scope(|scope| {
+        let run = scope.spawn(|| stage.start_restore("--deadline 60 --replication-factor 1"));
+        to_all(&cluster, &DEAD, Broker::start_again);
+        run.join().unwrap()
+    });
+    let report = outcome.done();
+    stage
+        .backlog
+        .wait_until_visible(&stage.scene.client, &stage.target);
+    stage.is_restored(&report);
 }

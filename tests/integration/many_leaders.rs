@@ -56,7 +56,7 @@ const SMALL_THOUSAND: Backlog = Backlog {
 };
 
 impl Backlog {
-    fn total(&self) -> i64 {
+    pub fn total(&self) -> i64 {
         i64::from(self.partitions) * self.records
     }
 
@@ -197,7 +197,7 @@ impl<'a> Stage<'a> {
         self.scene.client.delete_topic(&self.target);
     }
 
-    fn mirrored(&self, name: &'static str) -> Mirrored<'a> {
+    pub fn mirrored(&self, name: &'static str) -> Mirrored<'a> {
         Mirrored {
             source: Scene::across(self.cluster).within(LIMIT),
             target: Scene::across(self.cluster),
@@ -206,9 +206,12 @@ impl<'a> Stage<'a> {
     }
 
     pub fn start_mirror(&self, name: &'static str, options: &str) -> Outcome {
+        self.mirrored(name).run(&self.mirror_options(name, options))
+    }
+
+    pub fn mirror_options(&self, name: &str, more: &str) -> String {
         let topic = self.backlog.topic;
-        let what = format!("--json --topic {topic} --rename {topic}.{name}");
-        self.mirrored(name).run(&format!("{what} {options}"))
+        format!("--json --topic {topic} --rename {topic}.{name} {more}")
     }
 
     /// The mirror's topic has what the source has, a comparison says the same, and it is deleted.
@@ -234,8 +237,8 @@ impl<'a> Stage<'a> {
         self.is_mirrored(name, &report, options);
     }
 
-    /// One check of groups that stand at the start, a record before the end, and at the end of every partition.
-    fn check_groups(&self) {
+    /// Groups that stand at the start, a record before the end, and at the end of every partition.
+    pub fn commit_groups(&self) {
         let (topic, servers) = (self.backlog.topic, &self.scene.servers);
         let (partitions, records) = (self.backlog.partitions, self.backlog.records);
         for (group, offset) in [("far", 0), ("near", records - 1), ("done", records)] {
@@ -243,11 +246,21 @@ impl<'a> Stage<'a> {
             let offsets = (0..partitions).map(|partition| (partition, offset));
             group.commit_each(topic, offsets);
         }
-        // It allows the lag that the near group has, so that all partitions are looked at.
-        let outcome = self.scene.run(
-            "drain",
-            &format!("--bootstrap-servers {servers} --json --stable-checks 1 --group {topic}.* --max-lag {partitions}"),
-        );
+    }
+
+    /// One check of them. It allows the lag that the near group has, so that all partitions are looked at.
+    pub fn check_groups_arguments(&self) -> String {
+        let (topic, servers) = (self.backlog.topic, &self.scene.servers);
+        let most = self.backlog.partitions;
+        format!(
+            "--bootstrap-servers {servers} --json --stable-checks 1 --group {topic}.* --max-lag {most}"
+        )
+    }
+
+    /// What such a check must find.
+    #[track_caller]
+    pub fn groups_are_checked(&self, outcome: &Outcome) {
+        let (topic, partitions) = (self.backlog.topic, self.backlog.partitions);
         assert_eq!(outcome.code, 2, "{outcome}");
         let report = outcome.json();
         let found = |group: &str| {
@@ -318,6 +331,9 @@ fn a_mirror_and_a_comparison_of_eight_brokers_need_only_the_smallest_budget() {
 fn groups_on_eight_brokers_are_checked() {
     let cluster = Cluster::of_eight();
     for backlog in [&WIDE, &THOUSAND] {
-        Stage::new(&cluster, backlog).check_groups();
+        let stage = Stage::new(&cluster, backlog);
+        stage.commit_groups();
+        let arguments = stage.check_groups_arguments();
+        stage.groups_are_checked(&stage.scene.run("drain", &arguments));
     }
 }

@@ -152,6 +152,7 @@ impl Run {
     }
 
     fn check(&self, read: Result<usize, EngineError>, stored: &[(usize, Range<usize>)]) {
+        self.world.check_connections();
         let mut next = vec![0; self.ends.len()];
         for (number, batches) in stored {
             let skipped = batches.start - next[*number];

@@ -23,7 +23,7 @@ pub const TOPIC_ID: TopicId = TopicId([7; 16]);
 const OVERHEAD: u64 = 60;
 
 /// How likely things go wrong, in thousandths of an answer.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Faults {
     pub silent: u32,
     pub closed: u32,
@@ -46,6 +46,8 @@ struct State {
     logs: Vec<Log>,
     faults: Faults,
     leaders: i32,
+    /// How often each was connected to.
+    connections: BTreeMap<BrokerId, u32>,
 }
 
 /// A cluster; clones are the same.
@@ -80,6 +82,7 @@ impl World {
                 logs,
                 faults,
                 leaders,
+                connections: BTreeMap::new(),
             })),
             budget: budget.clone(),
             slowest,
@@ -92,6 +95,18 @@ impl World {
 
     pub fn leader(&self, log: usize) -> BrokerId {
         self.state().logs[log].leader
+    }
+
+    /// Where nothing goes wrong, a leader is connected to once.
+    pub fn check_connections(&self) {
+        let state = self.state();
+        if state.faults == Faults::default() {
+            let connections = &state.connections;
+            assert!(
+                connections.values().all(|count| *count == 1),
+                "connections by leader: {connections:?}"
+            );
+        }
     }
 
     fn check_budget(&self) {
@@ -241,6 +256,7 @@ impl Leaders for World {
         if state.happens(unreachable) {
             return Err(KafkaError::silent(broker));
         }
+        *state.connections.entry(broker).or_default() += 1;
         drop(state);
         Ok(ScriptedLink {
             world: self.clone(),
