@@ -5,7 +5,8 @@ use clap::{Args, ValueEnum};
 
 use crate::engine::rate::RateLimit;
 use crate::engine::restore::{
-    self, IfExists, RestoreOptions, RestorePlan, RestoreReport, TopicAction, TopicConfigSource,
+    self, ExistingConfig, IfExists, RestoreOptions, RestorePlan, RestoreReport, TopicAction,
+    TopicConfigSource, UnsupportedConfig,
 };
 use crate::engine::topics::{Rename, TopicPattern, TopicPatterns};
 use crate::record::PartitionId;
@@ -72,6 +73,15 @@ pub struct RestoreArgs {
     /// Set the source's retention again at the end, though it may delete old records at once
     #[arg(long)]
     apply_retention: bool,
+    /// Give topics this setting, whatever the source has; may be repeated
+    #[arg(long = "topic-config-override", value_name = "KEY=VALUE", value_parser = setting)]
+    config_overrides: Vec<(String, String)>,
+    /// What to do with settings that the target does not take
+    #[arg(long, value_enum, default_value_t = Unsupported::Skip)]
+    unsupported_config: Unsupported,
+    /// What to do where a target topic exists and has other settings
+    #[arg(long, value_enum, default_value_t = ExistingSettings::Keep)]
+    existing_topic_config: ExistingSettings,
     /// What to do where a target topic exists
     #[arg(long, value_enum, default_value_t = Existing::Fail)]
     if_exists: Existing,
@@ -108,6 +118,33 @@ enum ConfigFrom {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
+enum Unsupported {
+    /// Leave them out, and name them
+    Skip,
+    /// Refuse the restore before anything is created
+    Fail,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ExistingSettings {
+    /// The target's settings stay
+    Keep,
+    /// Set the source's at the end
+    Apply,
+    /// Refuse the restore before anything is written
+    Fail,
+}
+
+/// A setting as `key=value`.
+fn setting(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').unwrap_or_default();
+    match (name.trim(), value.trim()) {
+        ("", _) => Err("write KEY=VALUE, such as min.insync.replicas=1".to_owned()),
+        (name, value) => Ok((name.to_owned(), value.to_owned())),
+    }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
 enum Existing {
     /// Refuse the restore before anything is created
     Fail,
@@ -140,6 +177,16 @@ impl RestoreArgs {
             topic_config: match self.topic_config {
                 ConfigFrom::Source => TopicConfigSource::Source,
                 ConfigFrom::Target => TopicConfigSource::Target,
+            },
+            config_overrides: self.config_overrides.iter().cloned().collect(),
+            unsupported_config: match self.unsupported_config {
+                Unsupported::Skip => UnsupportedConfig::Skip,
+                Unsupported::Fail => UnsupportedConfig::Fail,
+            },
+            existing_config: match self.existing_topic_config {
+                ExistingSettings::Keep => ExistingConfig::Keep,
+                ExistingSettings::Apply => ExistingConfig::Apply,
+                ExistingSettings::Fail => ExistingConfig::Fail,
             },
             retention: self.apply_retention,
             if_exists: match self.if_exists {
@@ -174,13 +221,10 @@ pub async fn run(args: &RestoreArgs, global: &Global) -> Result<Exit, CliError> 
     )
     .await?;
     output::report(&report, global, print_report)?;
-    Ok(
-        if report.groups.iter().any(restore::RestoredGroup::is_refused) {
-            Exit::Incomplete
-        } else {
-            Exit::Done
-        },
-    )
+    Ok(match report.status {
+        "completed" => Exit::Done,
+        _ => Exit::Incomplete,
+    })
 }
 
 fn print_plan(plan: &RestorePlan) -> Result<(), CliError> {
@@ -345,6 +389,9 @@ fn print_report(report: &RestoreReport) -> Result<(), CliError> {
                 output::plain(note)
             ))?;
         }
+    }
+    for refused in &report.refused_settings {
+        output::line(format_args!("{}", output::plain(&refused.to_string())))?;
     }
     print_finished(&report.finished)?;
     groups::print_report(&report.groups)?;

@@ -18,6 +18,7 @@ mod progress;
 pub mod rate;
 pub mod reader;
 pub mod restore;
+pub mod settings;
 pub mod size;
 pub mod topics;
 pub mod transactions;

@@ -54,6 +54,7 @@ mod storage_faults;
 #[path = "../testbed/mod.rs"]
 mod testbed;
 mod token;
+mod topic_settings;
 mod transactions;
 mod verify;
 

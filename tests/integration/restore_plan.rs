@@ -1,5 +1,12 @@
 //! What `restore --dry-run` says, and that saying it changes nothing.
 
+use std::sync::Arc;
+
+use kafkeep::engine::NoProgress;
+use kafkeep::engine::restore::{self, RestoreOptions};
+use kafkeep::kafka::Retry;
+use kafkeep::repository::{DirectoryStorage, Repository};
+
 use crate::scene::{Scene, entry, numbered};
 use crate::testbed::{Compression, TransactionEnd};
 
@@ -181,4 +188,34 @@ fn offsets_are_kept_exactly_or_refused_before_anything_is_created() {
             ],
         );
     assert!(!scene.client.topics().contains(&"back.exact".to_owned()));
+}
+
+#[test]
+fn a_backup_that_is_removed_after_the_plan_is_told_before_anything_is_created() {
+    let scene = Scene::shared();
+    let client = &scene.client;
+    client.create_topic("plan.removed", 1, &[]);
+    client.produce("plan.removed", 0, Compression::None, numbered(0, 10));
+    scene.backup("--topic plan.removed");
+    let refused = tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let storage = DirectoryStorage::open(&scene.repository()).unwrap();
+        let repository = Arc::new(Repository::open(Arc::new(storage)).unwrap());
+        let servers = scene.servers.split(',').map(str::to_owned).collect();
+        let cluster = kafkeep::kafka::Cluster::new(servers);
+        let client = kafkeep::kafka::Client::connect(cluster, Retry::default());
+        let client = client.await.unwrap();
+        let options = RestoreOptions {
+            renames: vec!["*={topic}.again".parse().unwrap()],
+            ..RestoreOptions::default()
+        };
+        let backup_id = repository.backup_ids().unwrap()[0];
+        let plan = restore::plan(&client, Arc::clone(&repository), &backup_id, &options);
+        let plan = plan.await.unwrap();
+        std::fs::remove_file(&scene.files("backups")[0]).unwrap();
+        let progress = Arc::new(NoProgress);
+        let applied = restore::apply(&client, repository, plan, &options, progress);
+        applied.await.unwrap_err().to_string()
+    });
+    assert!(refused.contains("was removed after"), "{refused}");
+    assert!(!client.topics().contains(&"plan.removed.again".to_owned()));
 }

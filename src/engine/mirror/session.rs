@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use crate::engine::backup::GroupSelection;
 use crate::engine::rate::RateLimiter;
 use crate::engine::watchdog::Watchdog;
-use crate::engine::{EngineError, Stop};
+use crate::engine::{EngineError, Stop, settings};
 use crate::kafka::{Client, NewTopic, TopicPartition};
 use crate::memory::RunMemory;
 use crate::record::ProducerId;
@@ -221,9 +221,10 @@ async fn follow_settings(target: &Client, plan: &MirrorPlan) -> Result<(), Engin
         .iter()
         .filter(|topic| !topic.settings.is_empty());
     let changes = changes.map(|topic| (topic.target_topic.clone(), topic.settings.clone()));
-    Ok(target
-        .incremental_alter_configs(&changes.collect(), false)
-        .await?)
+    for refused in settings::change(target, &changes.collect()).await? {
+        tracing::warn!("{refused}; the topic is mirrored without it");
+    }
+    Ok(())
 }
 
 fn cursors(plan: &MirrorPlan, options: &MirrorOptions, bounds: &Bounds) -> Vec<Cursor> {

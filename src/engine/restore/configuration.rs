@@ -35,6 +35,7 @@ const SAFE: [(&str, &str); 6] = [
     // Segments roll on the records' time: years of records would make a segment each (Integer.MAX_VALUE is not the bound).
     ("segment.ms", "9223372036854775807"),
 ];
+const RETENTION: [&str; 2] = ["retention.ms", "retention.bytes"];
 /// Timestamps are bounded by two names since Kafka 3.6, by one before.
 pub(super) const TIMESTAMP_BOUNDS: [&str; 2] = [
     "message.timestamp.before.max.ms",
@@ -47,19 +48,53 @@ const REBUILD_MARGIN: u64 = 64 << 10;
 const DEFAULT_MAX_MESSAGE_BYTES: u64 = 1_048_588;
 const FOREVER: &str = "9223372036854775807";
 
+/// Whether records could be lost, changed or refused without this setting.
+pub(super) fn is_essential(name: &str, value: &str) -> bool {
+    SAFE.contains(&(name, value)) || TIMESTAMP_BOUNDS.contains(&name) && value == FOREVER
+}
+
+/// What the operator wants of settings.
+pub(super) struct Wanted<'a> {
+    /// Where they come from.
+    pub from: TopicConfigSource,
+    /// Those that come from nowhere else.
+    pub overrides: &'a Settings,
+    /// Whether retention is set again at the end.
+    pub retention: bool,
+}
+
+impl Wanted<'_> {
+    /// What a topic is to be set to.
+    pub fn of(&self, source: &TopicConfiguration) -> Settings {
+        let mut set = match self.from {
+            TopicConfigSource::Source => set_on_topic(source),
+            TopicConfigSource::Target => Settings::new(),
+        };
+        set.extend(self.overrides.clone());
+        set
+    }
+
+    /// Of what a topic is to be set to, what it is not. Retention counts only where it is to be set again.
+    pub fn differing(&self, source: &TopicConfiguration, existing: &Settings) -> SettingChanges {
+        let mut wanted = self.of(source);
+        wanted.retain(|name, value| {
+            let is_wanted = self.retention || !RETENTION.contains(&name.as_str());
+            is_wanted && existing.get(name) != Some(value)
+        });
+        let changes = wanted.into_iter().map(|(name, value)| (name, Some(value)));
+        changes.collect()
+    }
+}
+
 /// Plans the settings of a topic whose largest stored batch has `largest_batch` bytes.
 pub(super) fn settings(
     source: &TopicConfiguration,
-    from: TopicConfigSource,
-    restore_retention: bool,
+    wanted: &Wanted<'_>,
     largest_batch: u32,
     replication_factor: i16,
 ) -> SettingsPlan {
     let mut plan = SettingsPlan::default();
-    let set = match from {
-        TopicConfigSource::Source => set_on_topic(source),
-        TopicConfigSource::Target => Settings::new(),
-    };
+    let set = wanted.of(source);
     plan.during = set.clone();
     for (name, value) in SAFE {
         plan.during.insert(name.to_owned(), value.to_owned());
@@ -82,7 +117,7 @@ pub(super) fn settings(
         plan.afterwards
             .insert((*name).to_owned(), set.get(*name).cloned());
     }
-    plan_retention(&mut plan, &set, from, restore_retention);
+    plan_retention(&mut plan, &set, wanted.from, wanted.retention);
     plan
 }
 
@@ -91,7 +126,8 @@ fn set_on_topic(source: &TopicConfiguration) -> Settings {
     source
         .entries
         .iter()
-        .filter(|entry| entry.source == ConfigSource::DynamicTopicConfig && !entry.is_sensitive)
+        .filter(|entry| entry.source == ConfigSource::DynamicTopicConfig)
+        .filter(|entry| !entry.is_sensitive && !entry.is_read_only)
         .filter_map(|entry| Some((entry.name.clone(), entry.value.clone()?)))
         // Throttles and replica lists belong to the source's brokers.
         .filter(|(name, _)| !name.ends_with("replication.throttled.replicas"))
@@ -127,7 +163,7 @@ fn drop_unreachable_min_insync(plan: &mut SettingsPlan, replication_factor: i16)
 
 /// Retention counts from the records' timestamps: set at once, it would delete what was just restored.
 fn plan_retention(plan: &mut SettingsPlan, set: &Settings, from: TopicConfigSource, restore: bool) {
-    for name in ["retention.ms", "retention.bytes"] {
+    for name in RETENTION {
         let value = set.get(name).cloned();
         if restore {
             plan.afterwards.insert(name.to_owned(), value);
@@ -198,12 +234,28 @@ mod tests {
         }
     }
 
+    fn wanted(retention: bool, overrides: &Settings) -> Wanted<'_> {
+        Wanted {
+            from: TopicConfigSource::Source,
+            overrides,
+            retention,
+        }
+    }
+
+    #[test]
+    fn what_the_operator_sets_counts_more_than_the_source() {
+        let overrides = [("min.insync.replicas".to_owned(), "1".to_owned())].into();
+        let source = source(&[("min.insync.replicas", "3"), ("segment.bytes", "1000000")]);
+        let plan = settings(&source, &wanted(false, &overrides), 1, 1);
+        assert_eq!(plan.during["min.insync.replicas"], "1");
+        assert_eq!(plan.during["segment.bytes"], "1000000");
+    }
+
     #[test]
     fn a_compacted_topic_becomes_compacted_only_afterwards() {
         let plan = settings(
             &source(&[("cleanup.policy", "compact")]),
-            TopicConfigSource::Source,
-            false,
+            &wanted(false, &Settings::new()),
             100,
             1,
         );
@@ -217,17 +269,17 @@ mod tests {
     #[test]
     fn retention_waits_for_the_operators_word() {
         let source = source(&[("retention.ms", "1000")]);
-        let kept = settings(&source, TopicConfigSource::Source, false, 100, 1);
+        let kept = settings(&source, &wanted(false, &Settings::new()), 100, 1);
         assert_eq!(kept.during["retention.ms"], "-1");
         assert!(!kept.afterwards.contains_key("retention.ms"));
         assert!(kept.notes[0].contains("--apply-retention"));
-        let applied = settings(&source, TopicConfigSource::Source, true, 100, 1);
+        let applied = settings(&source, &wanted(true, &Settings::new()), 100, 1);
         assert_eq!(applied.afterwards["retention.ms"].as_deref(), Some("1000"));
     }
 
     #[test]
     fn the_largest_batch_fits() {
-        let plan = settings(&source(&[]), TopicConfigSource::Source, false, 3 << 20, 1);
+        let plan = settings(&source(&[]), &wanted(false, &Settings::new()), 3 << 20, 1);
         assert_eq!(
             plan.during["max.message.bytes"],
             ((3 << 20) + (64 << 10)).to_string()
@@ -238,8 +290,7 @@ mod tests {
     fn min_insync_replicas_above_the_replication_factor_is_left_out() {
         let plan = settings(
             &source(&[("min.insync.replicas", "2")]),
-            TopicConfigSource::Source,
-            false,
+            &wanted(false, &Settings::new()),
             1,
             1,
         );

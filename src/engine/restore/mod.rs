@@ -30,6 +30,7 @@ mod read_back;
 mod report;
 mod settle;
 mod target;
+mod unsupported;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -40,8 +41,9 @@ use serde::Serialize;
 use crate::kafka::Client;
 use crate::memory::{MemoryBudget, RunMemory};
 use crate::record::PartitionId;
-use crate::repository::{BackupId, Repository};
+use crate::repository::{BackupId, Repository, RepositoryError};
 
+pub use configuration::{SettingChanges, Settings};
 pub use groups::{GroupChoice, GroupRestore, OffsetAction, OffsetRestore};
 pub use interrupted::Interrupted;
 pub use plan::{PartitionRestore, RestorePlan, TopicAction, TopicRestore};
@@ -49,6 +51,9 @@ pub use report::{
     OffsetOutcome, RestoreReport, RestoredGroup, RestoredOffset, RestoredPartition, RestoredTopic,
     Skipped,
 };
+pub use unsupported::UnsupportedConfig;
+
+use configuration::Wanted;
 
 use super::blocking::{in_repository, release};
 use super::rate::RateLimit;
@@ -64,6 +69,18 @@ pub enum TopicConfigSource {
     Source,
     /// The target's defaults.
     Target,
+}
+
+/// What becomes of the settings of a topic that exists, where the source's or those given are others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ExistingConfig {
+    /// They stay.
+    #[default]
+    Keep,
+    /// They are set at the end.
+    Apply,
+    /// The restore is refused.
+    Fail,
 }
 
 /// What to do where a target topic exists.
@@ -108,6 +125,12 @@ pub struct RestoreOptions {
     pub offsets: Offsets,
     /// Where settings come from.
     pub topic_config: TopicConfigSource,
+    /// Settings that topics get whatever the source has.
+    pub config_overrides: Settings,
+    /// What becomes of settings that the target does not take.
+    pub unsupported_config: UnsupportedConfig,
+    /// What becomes of the settings of topics that exist.
+    pub existing_config: ExistingConfig,
     /// Whether the source's retention is set again at the end, though it may delete old records at once.
     pub retention: bool,
     /// What to do where a target topic exists.
@@ -122,6 +145,16 @@ pub struct RestoreOptions {
     pub rate_limit: Option<RateLimit>,
     /// The memory for batches, which all runs share.
     pub memory: MemoryBudget,
+}
+
+impl RestoreOptions {
+    fn wanted_settings(&self) -> Wanted<'_> {
+        Wanted {
+            from: self.topic_config,
+            overrides: &self.config_overrides,
+            retention: self.retention,
+        }
+    }
 }
 
 /// Plans a restore; nothing is changed.
@@ -180,11 +213,35 @@ async fn apply_watched(
         });
         locking.await?
     };
-    let applied = apply_locked(means, repository, plan, options, progress).await;
+    let applied = async {
+        is_still_there(repository, plan.backup_id).await?;
+        apply_locked(means, repository, plan, options, progress).await
+    };
+    let applied = applied.await;
     if let Some(lock) = lock {
         release(lock).await;
     }
     applied
+}
+
+/// A plan is made without a lock, so its backup may have been removed since. From here on the lock keeps it.
+async fn is_still_there(
+    repository: &Arc<Repository>,
+    backup_id: BackupId,
+) -> Result<(), EngineError> {
+    let reading = in_repository(
+        repository,
+        "the thread that reads the backup",
+        move |repository| repository.manifest(&backup_id),
+    );
+    match reading.await {
+        Err(EngineError::Repository(RepositoryError::UnknownBackup { .. })) => {
+            Err(EngineError::Refused(format!(
+                "backup {backup_id} was removed after the restore was planned; nothing was changed: choose another one (kafkeep list)"
+            )))
+        }
+        other => other.map(drop),
+    }
 }
 
 async fn apply_locked(

@@ -65,6 +65,9 @@ pub struct TopicRestore {
     pub partitions: Vec<PartitionRestore>,
     /// What the operator should know.
     pub notes: Vec<String>,
+    /// Settings that a topic that is there gets at the end; empty where it keeps its own.
+    #[serde(skip_serializing_if = "SettingChanges::is_empty")]
+    pub apply_afterwards: SettingChanges,
     #[serde(skip)]
     pub(super) index: Option<Sha256>,
     /// Its id in the target; zero where it is to be created, or brokers know no ids.
@@ -138,13 +141,14 @@ impl RestorePlan {
 
     /// The settings that wait for the end, by target topic.
     pub(super) fn afterwards(&self) -> BTreeMap<String, SettingChanges> {
-        let created = self.topics.iter().filter_map(|topic| match &topic.action {
-            TopicAction::Create { afterwards, .. } => {
-                Some((topic.target_topic.clone(), afterwards.clone()))
-            }
-            TopicAction::Append => None,
+        let changes = self.topics.iter().map(|topic| {
+            let changes = match &topic.action {
+                TopicAction::Create { afterwards, .. } => afterwards,
+                TopicAction::Append => &topic.apply_afterwards,
+            };
+            (topic.target_topic.clone(), changes.clone())
         });
-        created.collect()
+        changes.collect()
     }
 
     /// The refusals as one error, when there are any.
@@ -178,7 +182,7 @@ impl TopicRestore {
     }
 
     /// The topic as it must be created, when it must.
-    fn new_topic(&self) -> Option<NewTopic> {
+    pub(super) fn new_topic(&self) -> Option<NewTopic> {
         match &self.action {
             _ if self.interrupted.is_some() => None,
             TopicAction::Append => None,

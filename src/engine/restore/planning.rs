@@ -17,7 +17,9 @@ use super::configuration::{
 use super::content::Judged;
 use super::interrupted::{self, Remains, Unfinished};
 use super::plan::{PartitionRestore, RestorePlan, TopicAction, TopicRestore};
-use super::{IfExists, Offsets, RestoreOptions, evidence, exact, groups};
+use super::{
+    ExistingConfig, IfExists, Offsets, RestoreOptions, evidence, exact, groups, unsupported,
+};
 
 /// A topic that was created a moment ago is not shown by every broker yet; it is waited for so often.
 const LOOKS: u32 = 6;
@@ -37,7 +39,7 @@ pub(super) async fn plan(
         if !plan.refused.is_empty() {
             return Ok(plan);
         }
-        let just_created = ask_the_target(client, &mut plan).await?;
+        let just_created = ask_the_target(client, &mut plan, options).await?;
         looks += 1;
         if !just_created || looks == LOOKS {
             return Ok(plan);
@@ -192,6 +194,7 @@ impl Planning<'_> {
             index: topic.index,
             target_topic_id: TopicId::default(),
             judged: Judged::default(),
+            apply_afterwards: BTreeMap::new(),
         };
         let Some(existing) = self.metadata.topics.get(&planned.target_topic) else {
             planned.action = self.create(topic, configuration, &mut planned);
@@ -215,7 +218,8 @@ impl Planning<'_> {
         if left.as_ref().is_some_and(|(_, noted)| noted.created) {
             planned.action = self.create(topic, configuration, &mut planned);
         } else {
-            self.append(topic, existing, &mut planned).await?;
+            self.append(topic, configuration, existing, &mut planned)
+                .await?;
         }
         planned.note_other_partitions(topic);
         let Some((restore, noted)) = left else {
@@ -253,8 +257,7 @@ impl Planning<'_> {
             .unwrap_or(topic.replication_factor);
         let settings = settings(
             configuration,
-            self.options.topic_config,
-            self.options.retention,
+            &self.options.wanted_settings(),
             largest_batch(topic),
             replication_factor,
         );
@@ -270,10 +273,11 @@ impl Planning<'_> {
     async fn append(
         &mut self,
         topic: &TopicEntry,
+        configuration: &TopicConfiguration,
         existing: &TopicMetadata,
         planned: &mut TopicRestore,
     ) -> Result<(), EngineError> {
-        let target = planned.target_topic.as_str();
+        let target = planned.target_topic.clone();
         let count = u32::try_from(existing.partitions.len()).unwrap_or(u32::MAX);
         planned.target_partitions = count;
         if self.options.if_exists == IfExists::Fail {
@@ -292,9 +296,10 @@ impl Planning<'_> {
                 "topic {target} exists with {count} partitions, not {wanted}; leave --partitions out"
             ));
         }
-        let settings = self.settings_of(target).await?;
+        let settings = self.settings_of(&target).await?;
         planned.notes.extend(notes_on_existing(&settings));
         planned.judged = judged_under(&settings);
+        self.compare_settings(configuration, &settings, planned);
         let largest_batch = largest_batch(topic);
         let limit = settings
             .get("max.message.bytes")
@@ -310,6 +315,32 @@ impl Planning<'_> {
             ));
         }
         Ok(())
+    }
+
+    /// What is to become of settings in which a topic that is there differs from what it would be created with.
+    fn compare_settings(
+        &mut self,
+        configuration: &TopicConfiguration,
+        existing: &Settings,
+        planned: &mut TopicRestore,
+    ) {
+        let different = self
+            .options
+            .wanted_settings()
+            .differing(configuration, existing);
+        let target = &planned.target_topic;
+        match self.options.existing_config {
+            ExistingConfig::Keep => {}
+            ExistingConfig::Apply => planned.apply_afterwards = different,
+            ExistingConfig::Fail => {
+                self.refused
+                    .extend(different.into_iter().map(|(name, value)| {
+                        let found = existing.get(&name).map_or("unset", String::as_str);
+                        let value = value.unwrap_or_default();
+                        format!("topic {target} has {name}={found}, not {value}: see --existing-topic-config")
+                    }));
+            }
+        }
     }
 
     /// All settings of a topic, defaults too; none where brokers do not tell.
@@ -448,12 +479,16 @@ fn refuse_shared_targets(topics: &[TopicRestore], refused: &mut Vec<String>) {
 
 /// Lets the target's controller check what would be created, and takes its refusals over. True when it knows a topic that
 /// the metadata did not show.
-async fn ask_the_target(client: &Client, plan: &mut RestorePlan) -> Result<bool, EngineError> {
+async fn ask_the_target(
+    client: &Client,
+    plan: &mut RestorePlan,
+    options: &RestoreOptions,
+) -> Result<bool, EngineError> {
     let new = plan.new_topics();
     if new.is_empty() {
         return Ok(false);
     }
-    let mut answers = client.create_topics(&new, true).await?;
+    let answers = client.create_topics(&new, true).await?;
     let old_names = answers.values().any(
         |answer| matches!(answer, Err(error) if error.to_string().contains(TIMESTAMP_BOUNDS[0])),
     );
@@ -461,8 +496,10 @@ async fn ask_the_target(client: &Client, plan: &mut RestorePlan) -> Result<bool,
         plan.topics
             .iter_mut()
             .for_each(TopicRestore::use_old_timestamp_bound);
-        answers = client.create_topics(&plan.new_topics(), true).await?;
     }
+    let (choice, overrides) = (options.unsupported_config, &options.config_overrides);
+    unsupported::leave_out(client, plan, choice, overrides).await?;
+    let answers = client.create_topics(&plan.new_topics(), true).await?;
     let mut just_created = false;
     for (topic, answer) in answers {
         if let Err(error) = answer {

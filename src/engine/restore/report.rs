@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::engine::settings::RefusedSetting;
 use crate::kafka::GroupType;
 use crate::record::{Offset, PartitionId};
 use crate::repository::BackupId;
@@ -15,7 +16,7 @@ pub struct RestoreReport {
     pub backup_id: BackupId,
     /// The cluster restored to.
     pub cluster_id: String,
-    /// `completed`, or `incomplete` when all records are there and some group's offsets could not be set. A restore
+    /// `completed`, or `incomplete` when all records are there and some group's offsets, or some setting, could not be set. A restore
     /// whose records could not be completed is an error instead.
     pub status: &'static str,
     /// How long it took.
@@ -38,7 +39,13 @@ pub struct RestoreReport {
     pub checksum_validated: bool,
     /// Everything was read back from the target, and was what had been sent.
     pub read_back: bool,
+    /// Settings that the target did not take at the end.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub refused_settings: Vec<RefusedSetting>,
 }
+
+/// The status of a restore of which something is missing besides records.
+pub(super) const INCOMPLETE: &str = "incomplete";
 
 /// One topic of a report.
 #[derive(Debug, Clone, Serialize)]

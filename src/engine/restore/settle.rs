@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::engine::EngineError;
+use crate::engine::{EngineError, settings};
 use crate::kafka::Client;
 use crate::record::Offset;
 use crate::repository::Repository;
@@ -17,7 +17,9 @@ use super::interrupted;
 use super::landmarks::Positions;
 use super::plan::{RestorePlan, TopicAction};
 use super::read_back::{Span, read_back};
-use super::report::{RestoreReport, RestoredGroup, RestoredPartition, RestoredTopic, Skipped};
+use super::report::{
+    INCOMPLETE, RestoreReport, RestoredGroup, RestoredPartition, RestoredTopic, Skipped,
+};
 use super::target::{self, TargetPartition};
 
 /// What the workers wrote, and what the reader left out.
@@ -69,10 +71,17 @@ pub(super) async fn settle(
     let groups = commit::commit(client, plan, &outcome).await;
     // Under its final settings a topic may lose records: nothing is compared any more.
     interrupted::note_written(repository, plan).await?;
-    client
-        .incremental_alter_configs(&plan.afterwards(), false)
-        .await?;
-    Ok(report(plan, outcome, groups, check, clock))
+    let refused_settings = settings::change(client, &plan.afterwards()).await?;
+    let report = report(plan, outcome, groups, check, clock);
+    Ok(RestoreReport {
+        status: if refused_settings.is_empty() {
+            report.status
+        } else {
+            INCOMPLETE
+        },
+        refused_settings,
+        ..report
+    })
 }
 
 /// Reads back all that was written, and compares it with what was sent.
@@ -185,7 +194,7 @@ fn report(
         backup_id: plan.backup_id,
         cluster_id: plan.cluster_id.clone(),
         status: if groups.iter().any(RestoredGroup::is_refused) {
-            "incomplete"
+            INCOMPLETE
         } else {
             "completed"
         },
@@ -199,5 +208,6 @@ fn report(
         groups,
         checksum_validated: true,
         read_back: check,
+        refused_settings: Vec::new(),
     }
 }

@@ -13,6 +13,7 @@ use crate::record::{LeaderEpoch, Offset, PartitionId};
 use super::content::Judged;
 use super::interrupted::Interrupted;
 use super::plan::RestorePlan;
+use super::unsupported;
 
 /// A partition to be written to.
 #[derive(Debug, Clone)]
@@ -65,10 +66,14 @@ pub(super) async fn create(
         return Err(EngineError::Refused(refused.join("; ")));
     }
     // Settings that wait for the end are asked for now: a right that is missing shows before the records are written.
-    client
+    let answers = client
         .incremental_alter_configs(&plan.afterwards(), true)
         .await?;
-    Ok(())
+    let mut refusals = answers.into_values().filter_map(Result::err);
+    match refusals.find(|error| !unsupported::is_about_settings(error)) {
+        Some(error) => Err(error.into()),
+        None => Ok(()),
+    }
 }
 
 /// Every target partition of the plan, topic by topic, when all of them have a leader that answers: those of

@@ -1,0 +1,71 @@
+//! Settings of topics that are made though the cluster may not take all of them: one that is refused keeps no other from being
+//! made.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::kafka::{Client, KafkaError};
+
+/// Settings to change, by topic and name; `None` goes back to the broker's default.
+pub type Changes = BTreeMap<String, BTreeMap<String, Option<String>>>;
+
+/// A setting that the cluster did not take.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RefusedSetting {
+    /// The topic.
+    pub topic: String,
+    /// The setting's name.
+    pub name: String,
+    /// What it was to be; none for the broker's default.
+    pub value: Option<String>,
+    /// What the cluster says.
+    pub why: String,
+}
+
+impl std::fmt::Display for RefusedSetting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let value = self.value.as_deref().unwrap_or("the broker's default");
+        let Self {
+            topic, name, why, ..
+        } = self;
+        write!(f, "topic {topic}: {name} cannot be set to {value}: {why}")
+    }
+}
+
+/// Makes all changes that the cluster takes; returns the others. The changes of a topic are made together, and one by one where
+/// they are refused together.
+///
+/// # Errors
+///
+/// When the cluster cannot be asked before the deadline.
+pub async fn change(client: &Client, changes: &Changes) -> Result<Vec<RefusedSetting>, KafkaError> {
+    let answers = client.incremental_alter_configs(changes, false).await?;
+    let mut left: Changes = changes.clone();
+    left.retain(|topic, _| answers.get(topic).is_some_and(Result::is_err));
+    let mut refused = Vec::new();
+    while !left.is_empty() {
+        let mut next = Changes::new();
+        left.retain(|topic, settings| {
+            next.extend(
+                settings
+                    .pop_first()
+                    .map(|setting| (topic.clone(), [setting].into())),
+            );
+            !settings.is_empty()
+        });
+        for (topic, answer) in client.incremental_alter_configs(&next, false).await? {
+            let (Err(error), Some(settings)) = (answer, next.remove(&topic)) else {
+                continue;
+            };
+            let settings = settings.into_iter().map(|(name, value)| RefusedSetting {
+                topic: topic.clone(),
+                name,
+                value,
+                why: error.to_string(),
+            });
+            refused.extend(settings);
+        }
+    }
+    Ok(refused)
+}
