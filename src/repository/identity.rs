@@ -5,6 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, SubsecRound, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::lock_watch::LockWatch;
 use super::pack::pack_id_of;
 use super::sealed_json::{self, FORMAT, Unusable};
 use super::storage::{ObjectName, Storage};
@@ -18,6 +19,7 @@ const IDENTITY_LIMIT: u64 = 64 << 10;
 pub struct Repository {
     storage: Arc<dyn Storage>,
     identity: Identity,
+    lock_watch: Arc<LockWatch>,
 }
 
 /// The content of `kafkeep.json`.
@@ -62,7 +64,7 @@ impl Repository {
             Err(RepositoryError::AlreadyExists { .. }) => {
                 Err(RepositoryError::AlreadyARepository { location })
             }
-            result => result.map(|()| Self { storage, identity }),
+            result => result.map(|()| Self::of(storage, identity)),
         }
     }
 
@@ -91,7 +93,19 @@ impl Repository {
                     supported: FORMAT,
                 },
             })?;
-        Ok(Self { storage, identity })
+        Ok(Self::of(storage, identity))
+    }
+
+    fn of(storage: Arc<dyn Storage>, identity: Identity) -> Self {
+        Self {
+            storage,
+            identity,
+            lock_watch: Arc::default(),
+        }
+    }
+
+    pub(super) fn lock_watch(&self) -> &LockWatch {
+        &self.lock_watch
     }
 
     /// Opens a repository, or begins one where nothing is.

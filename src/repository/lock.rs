@@ -4,7 +4,7 @@
 //! of two that try at once, at least one sees the other.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{SubsecRound, Utc};
 use serde::{Deserialize, Serialize};
@@ -77,6 +77,8 @@ impl Repository {
             match self.storage().get(&object.name, LOCK_LIMIT) {
                 Ok(content) => holders.push(read_lock(&object.name, &content)?),
                 Err(error) if error.is_missing() => return Ok(None),
+                // A link, a FIFO or a directory: nobody locks with one.
+                Err(RepositoryError::ObjectDamaged { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -103,7 +105,7 @@ impl Repository {
             refreshed_at: now,
             process: Process::this(),
         };
-        self.refuse_conflicts(&holder)?;
+        self.refuse_conflicts(&holder, Instant::now())?;
         write_lock(self.storage(), &holder)?;
         let guard = LockGuard::keep(
             Arc::clone(self.shared_storage()),
@@ -111,7 +113,7 @@ impl Repository {
             refresh_every,
         )?;
         // Those that came between the first look and the write.
-        match self.refuse_conflicts(&holder) {
+        match self.refuse_conflicts(&holder, Instant::now()) {
             Ok(()) => Ok(guard),
             Err(error) => {
                 guard.release();
@@ -120,12 +122,19 @@ impl Repository {
         }
     }
 
-    fn refuse_conflicts(&self, own: &LockHolder) -> Result<(), RepositoryError> {
-        for other in self.locks()? {
+    pub(super) fn refuse_conflicts(
+        &self,
+        own: &LockHolder,
+        now: Instant,
+    ) -> Result<(), RepositoryError> {
+        let others = self.locks()?;
+        self.lock_watch().saw(&others, now);
+        for other in others {
             if other.lock_id == own.lock_id || !other.conflicts_with(own.kind) {
                 continue;
             }
-            if other.process.is_gone(&own.process) {
+            let is_abandoned = self.lock_watch().is_abandoned(other.lock_id, now);
+            if is_abandoned || other.process.is_gone(&own.process) {
                 match self.break_lock(other.lock_id) {
                     Err(error) if !error.is_missing() => return Err(error),
                     _ => continue,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// The version 7 UUID in a lock's name. It changes whenever the lock is refreshed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct LockId(pub Uuid);
 
@@ -169,16 +169,20 @@ fn proc_shows(witness: &Process) -> bool {
     witness.pid == std::process::id() && start_ticks(witness.pid) == Some(witness.start_ticks)
 }
 
+/// When a process began. One that has ended has not, though nobody has asked yet how (a zombie), as where PID 1 of a container
+/// asks nobody.
 fn start_ticks(pid: u32) -> Option<u64> {
     let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
     // The second field is the program's name in brackets, which may hold anything.
     let after_name = stat.rsplit(|byte| *byte == b')').next()?;
-    std::str::from_utf8(after_name)
+    let mut fields = std::str::from_utf8(after_name)
         .ok()?
-        .split_ascii_whitespace()
-        .nth(19)?
-        .parse()
-        .ok()
+        .split_ascii_whitespace();
+    let state = fields.next()?;
+    if ["Z", "X", "x"].contains(&state) {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
 }
 
 #[cfg(test)]
@@ -232,6 +236,26 @@ mod tests {
             }
             .is_gone(&this)
         );
+    }
+
+    #[test]
+    fn a_process_that_ended_is_gone_though_its_parent_has_not_asked_how() {
+        let this = Process::this();
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let running = start_ticks(child.id());
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        let stat = || fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
+        while !stat().contains(") Z ") {
+            assert!(std::time::Instant::now() < deadline, "{}", stat());
+            std::thread::yield_now();
+        }
+        let zombie = Process {
+            pid: child.id(),
+            start_ticks: running.unwrap_or(1),
+            ..this.clone()
+        };
+        assert!(zombie.is_gone(&this));
+        child.wait().unwrap();
     }
 
     #[test]

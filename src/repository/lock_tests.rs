@@ -116,6 +116,46 @@ fn a_stale_lock_of_another_host_is_reported_and_broken_only_by_word() {
 }
 
 #[test]
+fn a_lock_that_nobody_refreshed_while_it_was_watched_is_broken() {
+    let scratch = Scratch::new();
+    forge(&scratch, |lock| {
+        lock["host"] = serde_json::json!("elsewhere")
+    });
+    let guard = Scratch::new().repository.lock_exclusive("expire").unwrap();
+    let own = guard.holder();
+    let began = Instant::now();
+    let look = |now| scratch.repository.refuse_conflicts(&own, now);
+    assert!(is_locked(look(began)));
+    assert!(is_locked(look(began + STALE_AFTER)));
+    // Refreshed under another id, it is watched anew.
+    fs::remove_file(&lock_files(&scratch)[0]).unwrap();
+    forge(&scratch, |lock| {
+        lock["host"] = serde_json::json!("elsewhere")
+    });
+    let refreshed = began + STALE_AFTER;
+    assert!(is_locked(look(refreshed)));
+    assert!(is_locked(look(refreshed + STALE_AFTER)));
+    look(refreshed + STALE_AFTER + Duration::from_secs(1)).unwrap();
+    assert!(lock_files(&scratch).is_empty());
+}
+
+#[test]
+fn what_is_no_file_among_the_locks_locks_nobody_out() {
+    let scratch = Scratch::new();
+    scratch.repository.lock_shared("backup").unwrap().release();
+    let locks = scratch.directory.path().join("locks");
+    let id = uuid::Uuid::now_v7();
+    std::os::unix::fs::symlink("/etc/passwd", locks.join(format!("{id}.json"))).unwrap();
+    let (fifo, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU);
+    rustix::fs::mknodat(rustix::fs::CWD, locks.join("fifo.json"), fifo, mode, 0).unwrap();
+    scratch
+        .repository
+        .lock_exclusive("expire")
+        .unwrap()
+        .release();
+}
+
+#[test]
 fn locks_are_refreshed_under_new_names() {
     let scratch = Scratch::new();
     let every = Duration::from_millis(20);

@@ -25,6 +25,7 @@ mod layout;
 mod lock;
 mod lock_guard;
 mod lock_holder;
+mod lock_watch;
 mod manifest;
 mod manifest_check;
 mod objects;
