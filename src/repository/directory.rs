@@ -4,6 +4,7 @@
 //! path is walked from the repository's directory without following symbolic links, and only regular files are opened.
 
 mod buffers;
+mod reserve;
 mod root;
 mod temporary;
 #[cfg(test)]
@@ -195,6 +196,14 @@ impl Storage for DirectoryStorage {
             .map_err(|errno| self.root.error("examine", "", errno))?;
         // What is left for users other than root.
         Ok(Some(system.f_bavail.saturating_mul(system.f_frsize)))
+    }
+
+    fn keep_reserve(&self) -> Result<(), RepositoryError> {
+        reserve::keep(&self.root)
+    }
+
+    fn use_reserve(&self) -> Result<bool, RepositoryError> {
+        reserve::give_up(&self.root)
     }
 
     fn probe(&self) -> Result<(), RepositoryError> {

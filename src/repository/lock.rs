@@ -106,7 +106,7 @@ impl Repository {
             process: Process::this(),
         };
         self.refuse_conflicts(&holder, Instant::now())?;
-        write_lock(self.storage(), &holder)?;
+        self.write_own_lock(&holder)?;
         let guard = LockGuard::keep(
             Arc::clone(self.shared_storage()),
             holder.clone(),
@@ -114,11 +114,31 @@ impl Repository {
         )?;
         // Those that came between the first look and the write.
         match self.refuse_conflicts(&holder, Instant::now()) {
-            Ok(()) => Ok(guard),
+            Ok(()) => {
+                if kind == LockKind::Shared {
+                    // For whoever has to remove something when there is no space; this work needs none of it.
+                    self.storage().keep_reserve().ok();
+                }
+                Ok(guard)
+            }
             Err(error) => {
                 guard.release();
                 Err(error)
             }
+        }
+    }
+
+    /// Writes a new lock. On a full disk, the reserve makes room for one under which space is freed.
+    fn write_own_lock(&self, holder: &LockHolder) -> Result<(), RepositoryError> {
+        match write_lock(self.storage(), holder) {
+            Err(full @ RepositoryError::NoSpace { .. }) if holder.kind == LockKind::Exclusive => {
+                if self.storage().use_reserve()? {
+                    write_lock(self.storage(), holder)
+                } else {
+                    Err(full)
+                }
+            }
+            written => written,
         }
     }
 

@@ -51,6 +51,16 @@ pub trait Storage: Send + Sync + fmt::Debug {
         Ok(None)
     }
 
+    /// Keeps a little space in reserve, where space has bounds.
+    fn keep_reserve(&self) -> Result<(), RepositoryError> {
+        Ok(())
+    }
+
+    /// Frees what was kept in reserve; false when there was nothing.
+    fn use_reserve(&self) -> Result<bool, RepositoryError> {
+        Ok(false)
+    }
+
     /// Whether something can be written there now; nothing is left behind.
     fn probe(&self) -> Result<(), RepositoryError> {
         Ok(())

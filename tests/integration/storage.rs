@@ -50,6 +50,7 @@ fn a_full_disk_is_said_and_the_next_run_works_when_there_is_space() {
         find "$PLACE/repository/.tmp" "$PLACE/repository/locks" "$PLACE/repository/runs" -type f
         echo "packs $(find "$PLACE/repository/packs" -type f | wc -l)"
         kafkeep list --json | grep -c '"backup_id"'
+        backup full || exit 96
         # Not a byte is left: a backup cannot even be begun, and what is there can be read.
         cat /dev/zero >"$PLACE/filler" 2>/dev/null
         backup full 2>"$PLACE/../error"
@@ -57,6 +58,11 @@ fn a_full_disk_is_said_and_the_next_run_works_when_there_is_space() {
         cat "$PLACE/../error" >&2
         kafkeep verify && echo "still sound"
         kafkeep restore latest --bootstrap-servers "$BROKER" --rename full=full.back || exit 97
+        # Only backups that are expired make room now.
+        kafkeep expire --keep-last 1 2>"$PLACE/../error"
+        echo "expired $?"
+        cat "$PLACE/../error" >&2
+        kafkeep verify && echo "sound and expired"
         rm "$PLACE/filler"
         mount -o remount,size=64m "$PLACE"
         backup full.large && kafkeep verify && echo "sound again"
@@ -78,7 +84,13 @@ fn a_full_disk_is_said_and_the_next_run_works_when_there_is_space() {
         outcome.stdout.contains("\nsound\npacks 1\n1\n"),
         "leftovers, or damage: {outcome}"
     );
-    for text in ["again 1\n", "still sound\n", "sound again\n"] {
+    for text in [
+        "again 1\n",
+        "still sound\n",
+        "expired 0\n",
+        "sound and expired\n",
+        "sound again\n",
+    ] {
         assert!(
             outcome.stdout.contains(text),
             "{text:?} is not in {outcome}"
