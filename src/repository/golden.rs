@@ -205,6 +205,8 @@ fn partition(partition: i32, start_offset: i64) -> PartitionEntry {
         largest_batch: 0,
         open_transactions: vec![],
         gaps: vec![],
+        first_batch: None,
+        last_batch: None,
     }
 }
 

@@ -7,7 +7,7 @@ use super::index::LAYERS;
 use super::sealed_json::{self, FORMAT, Unusable};
 use super::states::STATES;
 use super::storage::ObjectName;
-use super::{BackupId, Repository, RepositoryError, RepositoryId, Sha256};
+use super::{BackupId, BatchEvidence, Repository, RepositoryError, RepositoryId, Sha256};
 use crate::record::{LeaderEpoch, Offset, PartitionId, ProducerId, TopicId};
 
 /// The most that a manifest is long, in bytes: some 500,000 partitions.
@@ -135,6 +135,14 @@ pub struct PartitionEntry {
     pub open_transactions: Vec<OpenTransaction>,
     /// Offsets within the bounds that the backup does not hold.
     pub gaps: Vec<Gap>,
+    /// The first batch that reaches into the bounds. None where there is none, where it is not known without reading a pack,
+    /// and in manifests of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_batch: Option<BatchEvidence>,
+    /// The last batch that is held: the next backup compares it with the log before it goes on behind it. None like
+    /// `first_batch`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_batch: Option<BatchEvidence>,
 }
 
 /// A transaction that was open where a backup ends.

@@ -63,6 +63,17 @@ fn check_topic(topic: &TopicEntry) -> Result<(), String> {
                 topic.topic
             )
         })?;
+        let evidence = [&partition.first_batch, &partition.last_batch];
+        if let Some(batch) = evidence
+            .into_iter()
+            .flatten()
+            .find(|batch| !batch.is_possible())
+        {
+            return Err(format!(
+                "topic {}, partition {number}: no batch has offsets {} to {}",
+                topic.topic, batch.base_offset, batch.last_offset
+            ));
+        }
         for gap in &partition.gaps {
             check_text("reason", &gap.reason)?;
         }

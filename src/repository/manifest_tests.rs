@@ -7,10 +7,20 @@ use proptest::prelude::*;
 
 use super::testing::{Scratch, TOPIC_ID};
 use super::*;
-use crate::record::{LeaderEpoch, Offset, PartitionId, ProducerId};
+use crate::record::{LeaderEpoch, Offset, PartitionId, ProducerId, Timestamp};
 
 fn second(second: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(second, 0).unwrap()
+}
+
+fn batch(base_offset: i64, last_offset: i64) -> BatchEvidence {
+    BatchEvidence {
+        base_offset: Offset(base_offset),
+        last_offset: Offset(last_offset),
+        leader_epoch: LeaderEpoch(2),
+        crc32c: 0xfeed_beef,
+        max_timestamp: Timestamp(1_795_000_000_000),
+    }
 }
 
 fn manifest(repository: &Repository, backup_id: BackupId) -> Manifest {
@@ -55,6 +65,8 @@ fn manifest(repository: &Repository, backup_id: BackupId) -> Manifest {
                     end_offset: Offset(20),
                     reason: "retention".to_owned(),
                 }],
+                first_batch: Some(batch(4, 9)),
+                last_batch: Some(batch(95, 99)),
             }],
         }],
         groups: Some(Sha256::of(b"groups")),
@@ -284,7 +296,7 @@ fn a_manifest_that_cannot_be_is_neither_published_nor_believed() {
     let scratch = Scratch::new();
     let repository = &scratch.repository;
     type Change = fn(&mut Manifest);
-    let changes: [(&str, Change); 12] = [
+    let changes: [(&str, Change); 13] = [
         ("not a name that Kafka gives", |m| {
             m.topics[0].topic = "../../etc/x".to_owned()
         }),
@@ -309,6 +321,9 @@ fn a_manifest_that_cannot_be_is_neither_published_nor_believed() {
         }),
         ("cannot be", |m| {
             m.topics[0].partitions[0].gaps[0].end_offset = Offset(i64::MIN)
+        }),
+        ("no batch has offsets 95 to 94", |m| {
+            m.topics[0].partitions[0].last_batch = Some(batch(95, 94))
         }),
         ("reason has control characters", |m| {
             m.topics[0].partitions[0].gaps[0].reason = "\u{1b}[2J".to_owned();

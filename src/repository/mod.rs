@@ -13,6 +13,7 @@
 //! The chain of proof runs manifest → SHA-256 of indexes and states → SHA-256 and length of packs → CRC32 of blocks →
 //! CRC32C of batches. `docs/format.md` describes every byte. Nothing here knows Kafka's network protocol or policies.
 
+mod batch_evidence;
 mod block;
 mod directory;
 mod error;
@@ -58,6 +59,7 @@ mod seal_tests;
 #[cfg(test)]
 mod testing;
 
+pub use batch_evidence::BatchEvidence;
 pub use block::{BLOCK_HEADER_LEN, BLOCK_RAW_LIMIT, Block, BlockCodec, BlockFlags, BlockHeader};
 pub use directory::DirectoryStorage;
 pub use error::RepositoryError;

@@ -4,9 +4,9 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 
-use super::RepositoryError;
 use super::block::{BLOCK_RAW_LIMIT, BlockFlags, BlockHeader};
 use super::transactions::{TransactionEvent, TransactionEventKind};
+use super::{BatchEvidence, RepositoryError};
 use crate::record::{
     self, BatchRef, Compression, ControlType, LeaderEpoch, Offset, PartitionId, ProducerId,
     Timestamp, TopicId, crc32c, crc32c_append,
@@ -35,6 +35,10 @@ pub struct SealedBlock {
     pub stored: Bytes,
     /// Transactions that begin or end in it, ascending by offset.
     pub transactions: Vec<TransactionEvent>,
+    /// Its first batch.
+    pub first_batch: BatchEvidence,
+    /// Its last batch.
+    pub last_batch: BatchEvidence,
 }
 
 impl SealedBlock {
@@ -64,6 +68,7 @@ impl SealedBlock {
             source.partition,
             (compression == Compression::None).then_some(&mut sum),
         )?;
+        let (first_batch, last_batch) = walk.ends.ok_or_else(|| unfit("no batch"))?;
         let mut header = walk.header(source, raw_len);
         let (stored, stored_crc32) = if compression == Compression::None {
             (raw, sum.finalize())
@@ -89,6 +94,8 @@ impl SealedBlock {
             header,
             stored,
             transactions: walk.transactions,
+            first_batch,
+            last_batch,
         })
     }
 }
@@ -112,6 +119,8 @@ pub(super) struct Walk {
     bytes: u64,
     uncompressed_bytes: u64,
     transactions: Vec<TransactionEvent>,
+    /// The first and the last batch.
+    ends: Option<(BatchEvidence, BatchEvidence)>,
 }
 
 impl Walk {
@@ -168,6 +177,7 @@ impl Walk {
             bytes: 0,
             uncompressed_bytes: 0,
             transactions: Vec::new(),
+            ends: None,
         }
     }
 
@@ -177,6 +187,9 @@ impl Walk {
             self.base_offset = batch.base_offset();
         }
         self.last_offset = batch.last_offset();
+        let evidence = BatchEvidence::from(batch);
+        let first = self.ends.map_or(evidence, |(first, _)| first);
+        self.ends = Some((first, evidence));
         self.batches += 1;
         // The sums of counts stay below the block's bytes: a record has at least 7.
         if attributes.is_control {

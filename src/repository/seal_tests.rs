@@ -45,6 +45,23 @@ fn a_header_tells_what_the_batches_are() {
 }
 
 #[test]
+fn a_block_tells_its_first_and_its_last_batch() {
+    let batches = [0, 10, 20].map(|base| TestBatch::new(base, 3, &base.to_be_bytes()));
+    let block = sealed(0, &batches, Compression::Gzip);
+    let raw = concatenated(&batches);
+    let told: Vec<BatchEvidence> = crate::record::batches(&raw)
+        .map(|batch| BatchEvidence::from(&batch.unwrap()))
+        .collect();
+    assert_eq!((block.first_batch, block.last_batch), (told[0], told[2]));
+    assert_eq!(
+        (told[2].base_offset, told[2].last_offset),
+        (Offset(20), Offset(22))
+    );
+    assert_eq!(told[2].end_offset(), Offset(23));
+    assert_ne!(told[0].crc32c, told[2].crc32c);
+}
+
+#[test]
 fn a_delete_horizon_is_not_taken_for_the_oldest_time() {
     let mut batch = TestBatch::new(0, 1, b"");
     batch.attributes |= DELETE_HORIZON;

@@ -41,6 +41,7 @@ def batches(data):
             "base_offset": base,
             "last_offset": base + delta,
             "leader_epoch": epoch,
+            "crc32c": crc,
             "log_append_time": bool(attributes & 0x08),
             "transactional": bool(attributes & 0x10),
             "control": bool(attributes & 0x20),

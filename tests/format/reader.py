@@ -151,12 +151,26 @@ def show(value):
         return {"base64": base64.b64encode(value).decode()}
 
 
+EVIDENCE = ["base_offset", "last_offset", "leader_epoch", "crc32c", "max_timestamp"]
+
+
+def prove_ends(topic, partition, reached):
+    """The batches at both ends are those that the manifest tells of, where it does."""
+    for name, batch in zip(["first_batch", "last_batch"], reached):
+        told = partition.get(name)
+        found = batch and {field: batch[field] for field in EVIDENCE}
+        need(told in (None, found), f"{name} of {topic['topic']}-{partition['partition']}")
+
+
 def dump_topic(repository, topic):
     extents = repository.extents(topic["index"])
     for partition in topic["partitions"]:
         start, end = partition["start_offset"], partition["end_offset"]
+        first = last = None
         for extent in extents.get(partition["partition"], []):
             for batch, records in repository.batches(extent):
+                if batch["last_offset"] >= start and batch["base_offset"] < end:
+                    first, last = first or batch, batch
                 for offset, timestamp, key, value, headers in records:
                     if not start <= offset < end:
                         continue
@@ -171,6 +185,7 @@ def dump_topic(repository, topic):
                         line |= {"key": show(key), "value": show(value)}
                         line["headers"] = [[show(key), show(value)] for key, value in headers]
                     yield line
+        prove_ends(topic, partition, [first, last])
 
 
 def list_backups(repository):

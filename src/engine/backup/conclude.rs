@@ -9,11 +9,12 @@ use crate::engine::EngineError;
 use crate::engine::extents::{Held, held_between};
 use crate::record::{LeaderEpoch, PartitionId};
 use crate::repository::{
-    BackupId, BackupStatus, Extent, Layer, LockGuard, Manifest, PackRef, PartitionEntry,
-    Repository, Sha256, TopicEntry, Totals,
+    BackupId, BackupStatus, BatchEvidence, Extent, Layer, LockGuard, Manifest, PackRef,
+    PartitionEntry, Repository, RepositoryError, Sha256, TopicEntry, Totals,
 };
 
 use super::fetch::Copy;
+use super::held_batch::{evidence, held_at, last_held};
 use super::plan::{PartitionPlan, TopicPlan};
 use super::store::StoredPartition;
 use super::{BackupOptions, BackupReport};
@@ -124,6 +125,7 @@ fn conclude_topic(
         Some(repository.extend_index(parent.as_ref(), layer)?)
     };
     let mut partitions = Vec::with_capacity(topic.partitions.len());
+    let has_id = !topic.topic_id.is_zero();
     for partition in topic.partitions {
         let stored = new.remove(&partition.partition).unwrap_or_default();
         let previous = topic
@@ -136,6 +138,7 @@ fn conclude_topic(
             partition,
             stored,
             previous,
+            has_id,
         )?);
     }
     Ok(TopicEntry {
@@ -175,7 +178,9 @@ fn conclude_partition(
     plan: PartitionPlan,
     stored: StoredPartition,
     previous: Option<&PartitionEntry>,
+    has_id: bool,
 ) -> Result<PartitionEntry, EngineError> {
+    let (first_batch, last_batch) = ends(repository, index, &plan, &stored, previous, has_id)?;
     let new = stored.held();
     // An adopted run may have begun where the log started earlier.
     let begins_inside = plan
@@ -214,7 +219,57 @@ fn conclude_partition(
         largest_batch: held.largest_batch,
         open_transactions: stored.open.to_list(),
         gaps: plan.gaps,
+        first_batch,
+        last_batch,
     })
+}
+
+/// Evidence of the first and the last batch of a partition. Packs are read only for what interrupted runs had sealed, and,
+/// where the cluster knows no topic ids, for the first batch behind a log start that has moved.
+fn ends(
+    repository: &Repository,
+    index: Option<&Sha256>,
+    plan: &PartitionPlan,
+    stored: &StoredPartition,
+    previous: Option<&PartitionEntry>,
+    has_id: bool,
+) -> Result<(Option<BatchEvidence>, Option<BatchEvidence>), EngineError> {
+    let adopts = !plan.adopted.is_empty();
+    let first = previous
+        .and_then(|entry| entry.first_batch)
+        .filter(|batch| batch.last_offset >= plan.start)
+        .or(stored
+            .ends
+            .filter(|_| previous.is_none_or(|entry| entry.bytes == 0) && !adopts)
+            .map(|(first, _)| first));
+    let last = stored.ends.map(|(_, last)| last).or(previous
+        .filter(|_| !adopts)
+        .and_then(|entry| entry.last_batch)
+        .filter(|batch| batch.last_offset >= plan.start));
+    let holds_something =
+        previous.is_some_and(|entry| entry.bytes > 0) || !stored.extents.is_empty();
+    let wants_first = first.is_none() && !has_id && holds_something;
+    let wants_last = last.is_none() && adopts;
+    let (true, Some(index)) = (wants_first || wants_last, index) else {
+        return Ok((first, last));
+    };
+    let look = || {
+        let index = repository.index(index)?;
+        let first = match wants_first {
+            true => evidence(held_at(repository, &index, plan.partition, plan.start)?.as_ref())?,
+            false => first,
+        };
+        let last = match wants_last {
+            true => last_held(repository, &index, plan.partition)?,
+            false => last,
+        };
+        Ok::<_, RepositoryError>((first, last))
+    };
+    match look() {
+        // For want of evidence no backup fails: the next one looks again.
+        Err(error) if error.is_damage() => Ok((first, last)),
+        found => Ok(found?),
+    }
 }
 
 fn totals(topics: &[TopicEntry]) -> Totals {

@@ -12,6 +12,7 @@ mod adopt;
 mod conclude;
 mod fetch;
 mod groups;
+mod held_batch;
 mod offsets;
 mod plan;
 mod report;

@@ -9,7 +9,7 @@ use crate::engine::extents::Held;
 use crate::engine::transactions::OpenTransactions;
 use crate::engine::{EngineError, Progress, Stop};
 use crate::record::{PartitionId, TopicId};
-use crate::repository::{BackupId, Extent, Layer, PackRef, PackWriter, Repository};
+use crate::repository::{BackupId, BatchEvidence, Extent, Layer, PackRef, PackWriter, Repository};
 
 use super::plan::BackupPlan;
 use super::seal::SealedChunk;
@@ -24,6 +24,8 @@ pub(super) struct StoredPartition {
     pub records: u64,
     /// Transactions whose marker is not there yet, with what the chain had left open.
     pub open: OpenTransactions,
+    /// The first and the last batch that the run stored itself.
+    pub ends: Option<(BatchEvidence, BatchEvidence)>,
 }
 
 impl StoredPartition {
@@ -213,6 +215,10 @@ fn store(
     let header = &chunk.block.header;
     partition.records += u64::from(header.records).saturating_sub(chunk.outside);
     partition.open.follow(&chunk.block.transactions);
+    let first = partition
+        .ends
+        .map_or(chunk.block.first_batch, |(first, _)| first);
+    partition.ends = Some((first, chunk.block.last_batch));
     let extent = Extent::of_block(pack_number(number), place, chunk.start, header);
     let absorbed = partition
         .extents
