@@ -229,7 +229,7 @@ fn load(directory: &Path, digest: &Value) -> Value {
 }
 
 /// The manifest of a repository with one backup, changed and sealed again.
-fn forge(repository: &Path, change: impl FnOnce(&mut Value)) {
+pub fn forge(repository: &Path, change: impl FnOnce(&mut Value)) {
     let manifests = fs::read_dir(repository.join("backups")).unwrap();
     let path = manifests.map(|entry| entry.unwrap().path()).next().unwrap();
     let mut sealed: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
@@ -362,7 +362,7 @@ fn texts_of_a_repository_are_no_commands_to_a_terminal() {
 fn numbers_that_cannot_be_make_a_manifest_damaged() {
     let hostile = Hostile::new("hostile.numbers");
     type Change<'a> = &'a dyn Fn(&mut Value);
-    let changes: [(&str, Change<'_>); 5] = [
+    let changes: [(&str, Change<'_>); 6] = [
         ("start", &|entry| entry["start_offset"] = json!(-1)),
         ("end", &|entry| entry["end_offset"] = json!(i64::MIN)),
         ("partition", &|entry| entry["partition"] = json!(-1)),
@@ -371,6 +371,9 @@ fn numbers_that_cannot_be_make_a_manifest_damaged() {
             entry["gaps"] = json!([gap]);
         }),
         ("records", &|entry| entry["records"] = json!(-1)),
+        ("batch", &|entry| {
+            entry["last_batch"]["last_offset"] = json!(i64::MAX);
+        }),
     ];
     for (name, change) in changes {
         let copy = hostile.copy(name);

@@ -142,15 +142,39 @@ impl Client {
         self.wait_for_leaders(topic, partitions);
     }
 
-    fn create<'a>(&self, mut new: NewTopic<'a>, settings: &[(&'a str, &'a str)]) {
+    fn create<'a>(&self, new: NewTopic<'a>, settings: &[(&'a str, &'a str)]) {
+        self.try_to_create(new, settings).unwrap();
+    }
+
+    fn try_to_create<'a>(
+        &self,
+        mut new: NewTopic<'a>,
+        settings: &[(&'a str, &'a str)],
+    ) -> Result<(), RDKafkaErrorCode> {
         let admin: AdminClient<DefaultClientContext> = self.config.create().unwrap();
         for (name, value) in settings {
             new = new.set(name, value);
         }
         let options = AdminOptions::new().operation_timeout(Some(TIMEOUT));
         let created = futures_executor(admin.create_topics([&new], &options)).unwrap();
-        for result in created {
-            result.unwrap();
+        created
+            .into_iter()
+            .try_for_each(|result| result.map(drop).map_err(|(_, code)| code))
+    }
+
+    /// Deletes a topic and makes it again: with ZooKeeper, the name is taken until the deletion is complete.
+    pub fn recreate_topic(&self, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
+        self.delete_topic(topic);
+        let deadline = Instant::now() + TIMEOUT;
+        loop {
+            let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+            match self.try_to_create(new, settings) {
+                Ok(()) => return self.wait_for_leaders(topic, partitions),
+                Err(RDKafkaErrorCode::TopicAlreadyExists) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                Err(code) => panic!("{topic}: {code}"),
+            }
         }
     }
 
