@@ -46,6 +46,7 @@ mod record_formats;
 mod restore;
 mod restore_plan;
 mod scene;
+mod seams;
 mod security;
 mod served;
 mod show_and_list;

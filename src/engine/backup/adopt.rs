@@ -8,9 +8,11 @@ use crate::engine::chain::Generation;
 use crate::engine::transactions::OpenTransactions;
 use crate::record::{Offset, PartitionId};
 use crate::repository::{
-    BackupId, Extent, Footer, Layer, Manifest, PackId, PackRef, Repository, TransactionEvent,
-    UnfinishedRun,
+    BackupId, BatchEvidence, Extent, Layer, Manifest, PackId, PackReader, PackRef, Repository,
+    TransactionEvent, UnfinishedRun,
 };
+
+use super::held_batch::last_of_extent;
 
 /// An extent that an interrupted run has sealed.
 #[derive(Debug, Clone)]
@@ -19,19 +21,27 @@ pub(super) struct SealedExtent {
     pub pack: PackRef,
     /// Where; its own `pack` number means nothing here.
     pub extent: Extent,
-    /// The run that sealed it.
-    run_id: BackupId,
-    /// Whether it is the first that this run sealed of the partition: the run has checked that the log continues what is
-    /// before it.
-    is_first: bool,
+}
+
+/// What an interrupted run has sealed of one partition. It all tells of one history of the log: so its last batch proves
+/// the rest.
+#[derive(Debug)]
+pub(super) struct SealedRun {
+    /// The run.
+    pub run_id: BackupId,
+    /// What it has sealed, ascending; at least one.
+    pub extents: Vec<SealedExtent>,
+    /// Evidence of the last batch.
+    pub last_batch: BatchEvidence,
 }
 
 /// All that interrupted runs have sealed of the generations that a run wants, in packs that are there and sound.
 #[derive(Debug, Default)]
 pub(super) struct Adoptable {
     runs: Vec<UnfinishedRun>,
-    footers: BTreeMap<PackId, Footer>,
-    extents: BTreeMap<(Generation, PartitionId), Vec<SealedExtent>>,
+    packs: BTreeMap<PackId, PackReader>,
+    sealed: BTreeMap<(Generation, PartitionId), Vec<SealedRun>>,
+    refuted: BTreeSet<(Generation, PartitionId, BackupId)>,
 }
 
 impl Adoptable {
@@ -56,7 +66,6 @@ impl Adoptable {
         for run in &runs {
             adoptable.add_run(repository, run, &wanted, &mut refused, warnings)?;
         }
-        adoptable.extents.values_mut().for_each(|found| sort(found));
         adoptable.runs = runs;
         Ok(adoptable)
     }
@@ -70,32 +79,70 @@ impl Adoptable {
         refused: &mut BTreeSet<PackId>,
         warnings: &mut Vec<String>,
     ) -> Result<(), EngineError> {
-        let starts = starts(run);
+        let mut sealed: BTreeMap<(Generation, PartitionId), Vec<SealedExtent>> = BTreeMap::new();
         for layer in &run.layers {
             let generation = generation(layer);
             if !wanted.contains(&generation) {
                 continue;
             }
             for (partition, extents) in &layer.partitions {
-                let key = (generation.clone(), *partition);
                 for extent in extents {
                     let Some(pack) = layer.packs.get(extent.pack as usize) else {
                         continue;
                     };
-                    if !self.opens(repository, pack, refused, warnings)? {
-                        continue;
+                    if self.opens(repository, pack, refused, warnings)? {
+                        let key = (generation.clone(), *partition);
+                        sealed.entry(key).or_default().push(SealedExtent {
+                            pack: pack.clone(),
+                            extent: extent.clone(),
+                        });
                     }
-                    let sealed = SealedExtent {
-                        pack: pack.clone(),
-                        extent: extent.clone(),
-                        run_id: run.run_id,
-                        is_first: starts.get(&key) == Some(&extent.start_offset),
-                    };
-                    self.extents.entry(key.clone()).or_default().push(sealed);
                 }
             }
         }
+        for (key, extents) in sealed {
+            // The first versions of kafkeep went on under the same id when a log turned out to be rewritten.
+            let is_one_history = extents.is_sorted_by(|earlier, later| {
+                earlier.extent.last_offset < later.extent.base_offset
+            });
+            if let Some(last_batch) = self.last_batch(&extents, warnings)?
+                && is_one_history
+            {
+                self.sealed.entry(key).or_default().push(SealedRun {
+                    run_id: run.run_id,
+                    extents,
+                    last_batch,
+                });
+            }
+        }
         Ok(())
+    }
+
+    /// Evidence of the last batch of extents, from its pack.
+    fn last_batch(
+        &self,
+        extents: &[SealedExtent],
+        warnings: &mut Vec<String>,
+    ) -> Result<Option<BatchEvidence>, EngineError> {
+        let Some((last, pack)) = extents
+            .last()
+            .and_then(|last| Some((last, self.packs.get(&last.pack.pack_id)?)))
+        else {
+            return Ok(None);
+        };
+        match last_of_extent(pack, &last.extent) {
+            Err(error) if error.is_damage() => {
+                warnings.push(copied_again(&error.with_cause()));
+                Ok(None)
+            }
+            evidence => Ok(evidence?),
+        }
+    }
+
+    /// What interrupted runs have sealed of a partition.
+    pub fn sealed(&self, generation: &Generation, partition: PartitionId) -> &[SealedRun] {
+        let sealed = self.sealed.get(&(generation.clone(), partition));
+        sealed.map_or(&[], Vec::as_slice)
     }
 
     fn opens(
@@ -105,37 +152,39 @@ impl Adoptable {
         refused: &mut BTreeSet<PackId>,
         warnings: &mut Vec<String>,
     ) -> Result<bool, EngineError> {
-        if self.footers.contains_key(&pack.pack_id) || refused.contains(&pack.pack_id) {
+        if self.packs.contains_key(&pack.pack_id) || refused.contains(&pack.pack_id) {
             return Ok(!refused.contains(&pack.pack_id));
         }
         match repository.open_pack(pack) {
             Ok(reader) => {
-                self.footers.insert(pack.pack_id, reader.footer().clone());
+                self.packs.insert(pack.pack_id, reader);
                 Ok(true)
             }
             Err(error) if error.is_damage() => {
                 refused.insert(pack.pack_id);
-                warnings.push(format!(
-                    "{}; an interrupted run had sealed it, and it is copied anew",
-                    error.with_cause()
-                ));
+                warnings.push(copied_again(&error.with_cause()));
                 Ok(false)
             }
             Err(error) => Err(error.into()),
         }
     }
 
-    /// The extents that continue a chain which ends at `held`, as far as the log still goes.
+    /// The extents that continue a chain which ends at `held`, as far as the log still goes, of the runs whose last batch
+    /// is proven to be in the log: all of them tell of the log's present history.
     pub fn continuing(
         &self,
         generation: &Generation,
         partition: PartitionId,
+        is_proven: impl Fn(&BackupId) -> bool,
         held: Option<Offset>,
         log_start: Offset,
         end: Offset,
     ) -> Vec<SealedExtent> {
-        let found = self.extents.get(&(generation.clone(), partition));
-        let chain = continuing(found.map_or(&[], Vec::as_slice), held, log_start, end);
+        let runs = self.sealed(generation, partition).iter();
+        let proven = runs.filter(|run| is_proven(&run.run_id));
+        let mut found: Vec<&SealedExtent> = proven.flat_map(|run| &run.extents).collect();
+        sort(&mut found);
+        let chain = continuing(&found, held, log_start, end);
         // What lies wholly below the log's start belongs to no backup any more, unless a chain leads over it.
         if held.is_none()
             && chain
@@ -156,14 +205,15 @@ impl Adoptable {
         open: &mut OpenTransactions,
     ) {
         for sealed in adopted.iter().filter(|sealed| sealed.extent.transactional) {
-            let Some(footer) = self.footers.get(&sealed.pack.pack_id) else {
+            let Some(pack) = self.packs.get(&sealed.pack.pack_id) else {
                 continue;
             };
             let extent = &sealed.extent;
             let inside = |event: &TransactionEvent| {
                 (extent.base_offset..=extent.last_offset).contains(&event.offset)
             };
-            let events: Vec<TransactionEvent> = footer
+            let events: Vec<TransactionEvent> = pack
+                .footer()
                 .transactions_of(&generation.topic, generation.topic_id, partition)
                 .filter(inside)
                 .collect();
@@ -171,8 +221,13 @@ impl Adoptable {
         }
     }
 
+    /// Takes note that what a run has sealed of a partition is of another history than the log's.
+    pub fn refute(&mut self, generation: &Generation, partition: PartitionId, run: BackupId) {
+        self.refuted.insert((generation.clone(), partition, run));
+    }
+
     /// The runs whose records tell nothing that `manifest` does not hold: all their topics are in it, and not
-    /// beyond its ends, unless it had to begin a topic's chain anew.
+    /// beyond its ends, unless it had to begin a topic's chain again, or they are refuted.
     pub fn superseded(self, manifest: &Manifest) -> Vec<BackupId> {
         let superseded = |run: &UnfinishedRun| {
             run.layers.iter().all(|layer| {
@@ -188,20 +243,22 @@ impl Adoptable {
                                 .iter()
                                 .find(|entry| entry.partition == *partition)
                                 .map(|entry| entry.end_offset);
-                            extents
-                                .last()
-                                .is_none_or(|last| end >= Some(last.end_offset()))
+                            let key = (generation(layer), *partition, run.run_id);
+                            self.refuted.contains(&key)
+                                || extents
+                                    .last()
+                                    .is_none_or(|last| end >= Some(last.end_offset()))
                         })
                 })
             })
         };
-        let runs = self.runs.into_iter().filter(superseded);
+        let runs = self.runs.iter().filter(|run| superseded(run));
         runs.map(|run| run.run_id).collect()
     }
 }
 
 /// By start, the longest first; of equals, the oldest run's.
-fn sort(found: &mut [SealedExtent]) {
+fn sort(found: &mut [&SealedExtent]) {
     found.sort_by_key(|sealed| {
         let extent = &sealed.extent;
         (extent.start_offset, Reverse(extent.last_offset))
@@ -216,31 +273,14 @@ fn generation(layer: &Layer) -> Generation {
     }
 }
 
-/// Where a run began to seal, by partition.
-fn starts(run: &UnfinishedRun) -> BTreeMap<(Generation, PartitionId), Offset> {
-    let mut starts = BTreeMap::new();
-    for layer in &run.layers {
-        for (partition, extents) in &layer.partitions {
-            let Some(start) = extents.iter().map(|extent| extent.start_offset).min() else {
-                continue;
-            };
-            let known = starts
-                .entry((generation(layer), *partition))
-                .or_insert(start);
-            *known = start.min(*known);
-        }
-    }
-    starts
+fn copied_again(error: &str) -> String {
+    format!("{error}; an interrupted run had sealed it, and it is copied again")
 }
 
 /// Of `found`, which is sorted by start, the extents that follow one another from `held` on. Offsets between two of
 /// them, or before the first, may be missing only where the log has lost them since: below `log_start`.
-///
-/// Two runs may have read different histories of one log, since an unclean leader election rewrote it in between. So
-/// an extent follows another run's, or the chain, only where its run began: there that run asked the leader whether the
-/// log continues what is before it.
 fn continuing(
-    found: &[SealedExtent],
+    found: &[&SealedExtent],
     held: Option<Offset>,
     log_start: Offset,
     end: Offset,
@@ -249,20 +289,18 @@ fn continuing(
     let mut chain: Vec<SealedExtent> = Vec::new();
     for sealed in found {
         let start = sealed.extent.start_offset;
-        let last = chain.last();
-        let is_same_run = last.is_some_and(|last| last.run_id == sealed.run_id);
-        // Epochs only grow along one history.
-        let is_later =
-            last.is_none_or(|last| last.extent.leader_epoch <= sealed.extent.leader_epoch);
-        let continues = next == Some(start) && (is_same_run || sealed.is_first && is_later);
         let follows_loss = start <= log_start && next.is_none_or(|next| next < start);
-        if (continues || follows_loss) && sealed.extent.end_offset() <= end {
+        if (next == Some(start) || follows_loss) && sealed.extent.end_offset() <= end {
             next = Some(sealed.extent.end_offset());
-            chain.push(sealed.clone());
+            chain.push((*sealed).clone());
         }
     }
     chain
 }
+
+#[cfg(test)]
+#[path = "adopt_simulation.rs"]
+mod simulation;
 
 #[cfg(test)]
 mod tests {
@@ -270,11 +308,8 @@ mod tests {
     use crate::record::{LeaderEpoch, Timestamp};
     use crate::repository::{PackId, Sha256};
 
-    /// An extent of a run of its own.
     fn sealed(start: i64, end: i64) -> SealedExtent {
         SealedExtent {
-            run_id: BackupId::new(chrono::Utc::now()),
-            is_first: true,
             pack: PackRef {
                 pack_id: PackId::now(),
                 length: 1 << 20,
@@ -311,80 +346,12 @@ mod tests {
             .iter()
             .map(|(start, end)| sealed(*start, *end))
             .collect();
-        bounds(&continuing(
-            &found,
-            held.map(Offset),
-            Offset(log_start),
-            Offset(end),
-        ))
-    }
-
-    fn bounds(adopted: &[SealedExtent]) -> Vec<(i64, i64)> {
-        adopted
+        let mut found: Vec<&SealedExtent> = found.iter().collect();
+        sort(&mut found);
+        continuing(&found, held.map(Offset), Offset(log_start), Offset(end))
             .iter()
             .map(|sealed| (sealed.extent.start_offset.0, sealed.extent.end_offset().0))
             .collect()
-    }
-
-    /// Start, end and leader epoch of what one run sealed, in that order.
-    fn sealed_by_one_run(extents: &[(i64, i64, i32)]) -> Vec<SealedExtent> {
-        let run_id = BackupId::new(chrono::Utc::now());
-        let sealed = extents.iter().enumerate().map(|(at, (start, end, epoch))| {
-            let mut sealed = sealed(*start, *end);
-            sealed.extent.leader_epoch = LeaderEpoch(*epoch);
-            SealedExtent {
-                run_id,
-                is_first: at == 0,
-                ..sealed
-            }
-        });
-        sealed.collect()
-    }
-
-    /// What is adopted of all that some runs sealed, behind `held`.
-    fn adopted_of_runs(runs: &[&[(i64, i64, i32)]], held: Option<i64>) -> Vec<(i64, i64)> {
-        let mut found: Vec<SealedExtent> =
-            runs.iter().flat_map(|run| sealed_by_one_run(run)).collect();
-        sort(&mut found);
-        bounds(&continuing(
-            &found,
-            held.map(Offset),
-            Offset(0),
-            Offset(1000),
-        ))
-    }
-
-    #[test]
-    fn what_a_run_sealed_is_not_continued_by_a_run_that_had_read_that_part_itself() {
-        // The log was rewritten from 10 on between the two.
-        let old: &[_] = &[(0, 10, 3), (10, 20, 3)];
-        let new: &[_] = &[(0, 15, 4), (15, 20, 4), (20, 30, 4)];
-        assert_eq!(adopted_of_runs(&[old], None), [(0, 10), (10, 20)]);
-        assert_eq!(adopted_of_runs(&[new], None), [(0, 15), (15, 20), (20, 30)]);
-        // The longer beginning is taken, and never the other's end behind it.
-        let old: &[_] = &[(0, 20, 3)];
-        assert_eq!(adopted_of_runs(&[old, new], None), [(0, 20)]);
-    }
-
-    #[test]
-    fn what_a_run_sealed_is_continued_by_a_run_that_began_behind_it() {
-        let first: &[_] = &[(0, 10, 3), (10, 20, 3)];
-        let second: &[_] = &[(20, 30, 3), (30, 40, 4)];
-        let all = [(0, 10), (10, 20), (20, 30), (30, 40)];
-        assert_eq!(adopted_of_runs(&[first, second], None), all);
-        assert_eq!(adopted_of_runs(&[first, second], Some(0)), all);
-        let of_an_older_history: &[_] = &[(20, 30, 2)];
-        assert_eq!(
-            adopted_of_runs(&[first, of_an_older_history], None),
-            [(0, 10), (10, 20)]
-        );
-    }
-
-    #[test]
-    fn a_chain_is_not_continued_by_a_run_that_had_read_the_chains_end_itself() {
-        let run: &[_] = &[(0, 10, 3), (10, 20, 3)];
-        assert_eq!(adopted_of_runs(&[run], Some(0)), [(0, 10), (10, 20)]);
-        assert_eq!(adopted_of_runs(&[run], Some(10)), []);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::engine::watchdog::{Wait, Watchdog};
 use crate::engine::{EngineError, Progress};
 use crate::kafka::{Client, ErrorCode, FetchedPartition, Isolation, KafkaError};
 use crate::memory::RunMemory;
-use crate::record::Offset;
+use crate::record::{Offset, RecordError, batches};
 use crate::repository::{BackupId, Gap, Repository};
 
 use super::BackupOptions;
@@ -48,9 +48,8 @@ struct Part {
     slot: usize,
     topic: Arc<str>,
     end: Offset,
-    /// Others have led the log since the chain's last batch: even if nothing is new, it must be asked whether it still is
-    /// the log that the chain holds.
-    unproved: bool,
+    /// One past what is held: a log in which a batch begins before is another one.
+    held: Option<Offset>,
     messages_left: Option<u64>,
     gaps: Vec<Gap>,
 }
@@ -64,9 +63,7 @@ fn cursor(slot: usize, topic: &TopicPlan, partition: &PartitionPlan) -> Cursor<P
             true => partition.resume,
             false => partition.end,
         },
-        unproved: partition
-            .resume_epoch
-            .is_some_and(|epoch| epoch < partition.leader_epoch),
+        held: topic.held(partition),
         messages_left: partition.max_messages,
         gaps: Vec::new(),
     };
@@ -114,17 +111,10 @@ impl Sink for Copying {
     }
 
     fn wish(&self, cursor: &mut Cursor<Part>) -> Option<Wish> {
-        if cursor.next < cursor.part.end {
-            Some(Wish {
-                max_bytes: PARTITION_BYTES,
-                expects: Expects::Records,
-            })
-        } else {
-            cursor.part.unproved.then_some(Wish {
-                max_bytes: 1,
-                expects: Expects::Answer,
-            })
-        }
+        (cursor.next < cursor.part.end).then_some(Wish {
+            max_bytes: PARTITION_BYTES,
+            expects: Expects::Records,
+        })
     }
 
     fn take(
@@ -133,15 +123,22 @@ impl Sink for Copying {
         fetched: FetchedPartition,
         taken: &mut Taken,
     ) -> Result<Step, EngineError> {
-        let part = &mut cursor.part;
-        part.unproved = false;
-        let walked = walk(&fetched.records, cursor.next, part.end, part.messages_left);
-        let walked = walked.map_err(|source| EngineError::Batch {
+        let failed = |cursor: &Cursor<Part>, source: RecordError| EngineError::Batch {
             topic: cursor.key.topic.clone(),
             partition: cursor.key.partition,
             offset: cursor.next,
             source,
-        })?;
+        };
+        close_gap(cursor, &fetched.records).map_err(|source| failed(cursor, source))?;
+        let part = &cursor.part;
+        let walked = walk(&fetched.records, cursor.next, part.end, part.messages_left);
+        let walked = walked.map_err(|source| failed(cursor, source))?;
+        let part = &mut cursor.part;
+        if walked.base.is_some_and(|base| part.held > Some(base)) {
+            self.forked().insert(part.slot);
+            return Ok(Step::Settled);
+        }
+        part.held = part.held.max(walked.base.map(|_| walked.next));
         let moved = walked.next > cursor.next || walked.end < part.end;
         cursor.next = walked.next;
         cursor.last_epoch = walked.last_epoch.or(cursor.last_epoch);
@@ -197,13 +194,15 @@ impl Sink for Copying {
                 cursor.next = gap_end;
             }
             cursor.last_epoch = None;
-            part.unproved = false;
             return Ok(match self.wish(cursor) {
                 None => Step::Settled,
                 Some(_) => Step::Moved,
             });
         }
-        if log.end < cursor.next {
+        // A leader cannot tell where an epoch ended that is later than its own (`Partition.readRecords`).
+        let is_of_later_epoch =
+            cursor.leader_epoch.is_some() && cursor.last_epoch > cursor.leader_epoch;
+        if log.end < cursor.next || is_of_later_epoch {
             self.forked().insert(part.slot);
             return Ok(Step::Settled);
         }
@@ -238,6 +237,25 @@ impl Sink for Copying {
             records: taken.records,
         })
     }
+}
+
+/// The batch behind a gap may begin within it: what is held of it is not missing.
+fn close_gap(cursor: &mut Cursor<Part>, records: &[u8]) -> Result<(), RecordError> {
+    let gap = cursor.part.gaps.last_mut();
+    let Some(gap) = gap.filter(|gap| gap.end_offset == cursor.next) else {
+        return Ok(());
+    };
+    if let Some(batch) = batches(records).next().transpose()?
+        && batch.next_offset() > cursor.next
+        && batch.base_offset() < cursor.next
+    {
+        gap.end_offset = batch.base_offset().max(gap.start_offset);
+        cursor.next = gap.end_offset;
+    }
+    if gap.start_offset == gap.end_offset {
+        cursor.part.gaps.pop();
+    }
+    Ok(())
 }
 
 /// What the parts of a run share.
@@ -346,3 +364,7 @@ fn generations(plan: &BackupPlan, slots: &BTreeSet<usize>) -> BTreeSet<Generatio
         })
         .collect()
 }
+
+#[cfg(test)]
+#[path = "fetch_tests.rs"]
+mod tests;

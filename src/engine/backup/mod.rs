@@ -1,7 +1,8 @@
 //! `backup`: copies what is new of the chosen topics into a repository, and makes a backup of it.
 //!
 //! ```text
-//! plan      metadata, groups, bounds, configurations, chains  -> BackupPlan
+//! plan      metadata, groups, bounds, configurations, chains
+//! prove     chains, and what interrupted runs left, at the leaders -> BackupPlan
 //! fetch     a worker a leader: raw batches, two requests in flight
 //! seal      on threads: CRC32C, compression, CRC32, in order   -> SealedBlock
 //! store     one thread: packs                                  -> packs and extents
@@ -9,19 +10,23 @@
 //! ```
 
 mod adopt;
+mod bounds;
 mod conclude;
 mod fetch;
 mod groups;
 mod held_batch;
 mod offsets;
 mod plan;
+mod proof;
+mod prove;
 mod report;
 mod room;
 mod seal;
+mod seams;
 mod store;
 mod walk;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -190,20 +195,24 @@ async fn copy(
     means: &fetch::Means<'_>,
     begun: &mut Vec<BackupId>,
 ) -> Result<(BackupId, fetch::Copy), EngineError> {
-    let mut forked: BTreeSet<Generation> = BTreeSet::new();
+    let mut forked: BTreeMap<Generation, u32> = BTreeMap::new();
     loop {
         let backup_id = BackupId::new(Utc::now());
         begun.push(backup_id);
         let plan = {
             let _waiting = means.watchdog.waits(Wait::Step("the plan"));
-            let planning = plan::plan(means.client, means.repository, means.options, &forked);
+            let planning = plan::plan(means, &forked);
             means.options.stop.run_until_cancelled(planning).await
         };
         let plan = plan.ok_or(EngineError::Stopped)??;
         means.progress.planned(plan.offsets_ahead());
         match fetch::copy(means, backup_id, plan).await? {
             fetch::Copied::Whole(stored) => return Ok((backup_id, *stored)),
-            fetch::Copied::Forked(generations) => forked.extend(generations),
+            fetch::Copied::Forked(generations) => {
+                for generation in generations {
+                    *forked.entry(generation).or_default() += 1;
+                }
+            }
             fetch::Copied::Stopped => return Err(EngineError::Stopped),
         }
     }

@@ -1,7 +1,6 @@
 //! What a backup is going to copy: the bounds of every partition, fixed before the first fetch.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,14 +11,17 @@ use crate::engine::groups::GroupsState;
 use crate::engine::topics::{Candidate, refuse_unseen};
 use crate::engine::transactions::OpenTransactions;
 use crate::kafka::{
-    BrokerId, Client, ConfigEntry, KafkaError, ListedOffset, Metadata, OffsetSpec, TopicMetadata,
-    TopicPartition, Topics,
+    BrokerId, ConfigEntry, KafkaError, Metadata, TopicMetadata, TopicPartition, Topics,
 };
 use crate::record::{LeaderEpoch, Offset, PartitionId, TopicId};
-use crate::repository::{Gap, Repository};
+use crate::repository::{Gap, PartitionEntry, Repository};
 
 use super::adopt::{Adoptable, SealedExtent};
+use super::bounds::Bounds;
+use super::fetch::Means;
+use super::held_batch::last_held;
 use super::offsets::{OffsetBound, share};
+use super::proof::go_on;
 use super::{BackupOptions, Selection, groups};
 
 /// What a run is going to copy, topic by topic.
@@ -124,13 +126,18 @@ pub(super) fn span(start: Offset, end: Offset) -> u64 {
     u64::try_from(end.0.saturating_sub(start.0)).unwrap_or(0)
 }
 
-/// Fixes the bounds. Generations in `forked` start a new chain.
+/// Fixes the bounds, and proves that chains and what interrupted runs had sealed are still parts of the logs. `forked`
+/// tells how often logs were found to be rewritten while this run read them: the second time, their chains start again.
 pub(super) async fn plan(
-    client: &Client,
-    repository: &Arc<Repository>,
-    options: &BackupOptions,
-    forked: &BTreeSet<Generation>,
+    means: &Means<'_>,
+    forked: &BTreeMap<Generation, u32>,
 ) -> Result<BackupPlan, EngineError> {
+    let &Means {
+        client,
+        repository,
+        options,
+        ..
+    } = means;
     let metadata = client.metadata(Topics::All).await?;
     refuse_unseen(client, &metadata, &options.topics).await?;
     let chosen = choose(&metadata, options)?;
@@ -165,7 +172,7 @@ pub(super) async fn plan(
         "the thread that reads the chains",
         |repository| held(repository, wanted),
     );
-    let (mut chains, adoptable, unusable) = read.await?;
+    let (mut chains, mut adoptable, unusable) = read.await?;
     warnings.extend(unusable);
 
     let mut topics = Vec::with_capacity(chosen.len());
@@ -174,17 +181,14 @@ pub(super) async fn plan(
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         let generation = generation(name, topic);
         let chain = chains.ends.remove(&generation);
-        let restarted = if forked.contains(&generation) {
-            Some(
-                "the log was rewritten below what the chain holds (unclean leader election)"
-                    .to_owned(),
-            )
+        let restarted = if forked.get(&generation) > Some(&1) {
+            Some("the log was rewritten while it was read (unclean leader election)".to_owned())
         } else {
             chains.recreated.get(&generation).map(|earlier| {
                 format!("the topic was deleted and created anew since backup {earlier}")
             })
         };
-        let mut plan = plan_topic(
+        topics.push(plan_topic(
             name,
             topic,
             TopicConfiguration { entries },
@@ -192,12 +196,18 @@ pub(super) async fn plan(
             restarted,
             &bounds,
             options,
-        )?;
-        if !forked.contains(&generation) {
-            plan.adopt(&adoptable, &generation);
-        }
-        topics.push(plan);
+        )?);
     }
+    let cluster_id = &metadata.cluster_id;
+    let mut topics = go_on(
+        means,
+        cluster_id,
+        topics,
+        &mut adoptable,
+        forked,
+        &mut warnings,
+    )
+    .await?;
     warnings.extend(adoption(&topics));
     warnings.extend(topics.iter().filter_map(|topic| {
         let reason = topic.chain_restarted.as_ref()?;
@@ -242,9 +252,33 @@ fn held(
     wanted: Vec<Generation>,
 ) -> Result<(Chains, Adoptable, Vec<String>), EngineError> {
     let mut warnings = Vec::new();
-    let chains = find_chains(repository, &wanted)?;
+    let mut chains = find_chains(repository, &wanted)?;
+    for chain in chains.ends.values_mut() {
+        find_last_batches(repository, chain)?;
+    }
     let adoptable = Adoptable::find(repository, &wanted, &mut warnings)?;
     Ok((chains, adoptable, warnings))
+}
+
+/// Reads from packs which batches a chain ends with, where its manifest is of a version that did not tell. What is damaged
+/// stays unknown.
+fn find_last_batches(repository: &Repository, chain: &mut ChainEnd) -> Result<(), EngineError> {
+    let is_untold = |entry: &&mut PartitionEntry| entry.last_batch.is_none() && entry.bytes > 0;
+    let mut untold = chain.partitions.values_mut().filter(is_untold).peekable();
+    let (Some(index), Some(_)) = (chain.index, untold.peek()) else {
+        return Ok(());
+    };
+    let index = match repository.index(&index) {
+        Err(error) if error.is_damage() => return Ok(()),
+        index => index?,
+    };
+    for entry in untold {
+        entry.last_batch = match last_held(repository, &index, entry.partition) {
+            Err(error) if error.is_damage() => None,
+            found => found?,
+        };
+    }
+    Ok(())
 }
 
 /// Tells what the run takes over from interrupted ones.
@@ -268,40 +302,32 @@ impl TopicPlan {
         }
     }
 
-    /// Continues behind what interrupted runs had sealed.
-    fn adopt(&mut self, adoptable: &Adoptable, generation: &Generation) {
-        for partition in &mut self.partitions {
-            let previous = self
-                .chain
-                .as_ref()
-                .and_then(|chain| chain.partitions.get(&partition.partition));
-            partition.adopted = adoptable.continuing(
-                generation,
-                partition.partition,
-                previous.map(|entry| entry.end_offset),
-                partition.start,
-                partition.end,
-            );
-            let Some(last) = partition.adopted.last() else {
-                continue;
-            };
-            let held = last.extent.end_offset();
-            partition.resume = held.max(partition.start);
-            partition.gaps = gap(Some(held), partition.start).into_iter().collect();
-            partition.resume_epoch = Some(last.extent.leader_epoch)
-                .filter(|epoch| partition.gaps.is_empty() && epoch.0 >= 0);
-            adoptable.follow(
-                generation,
-                partition.partition,
-                &partition.adopted,
-                &mut partition.open,
-            );
+    /// Which life of the topic this is.
+    pub(super) fn generation(&self, cluster_id: &str) -> Generation {
+        Generation {
+            cluster_id: cluster_id.to_owned(),
+            topic: self.topic.clone(),
+            topic_id: self.topic_id,
         }
+    }
+
+    /// What the chain holds of a partition.
+    pub(super) fn entry(&self, partition: PartitionId) -> Option<&PartitionEntry> {
+        self.chain.as_ref()?.partitions.get(&partition)
+    }
+
+    /// One past what the chain and interrupted runs hold of a partition.
+    pub(super) fn held(&self, partition: &PartitionPlan) -> Option<Offset> {
+        let adopted = partition.adopted.last();
+        let chain = self.entry(partition.partition);
+        adopted
+            .map(|last| last.extent.end_offset())
+            .or(chain.map(|entry| entry.end_offset))
     }
 }
 
 /// What a log that starts at `log_start` no longer has of what was due from `held` on.
-fn gap(held: Option<Offset>, log_start: Offset) -> Option<Gap> {
+pub(super) fn gap(held: Option<Offset>, log_start: Offset) -> Option<Gap> {
     held.filter(|held| *held < log_start).map(|held| Gap {
         start_offset: held,
         end_offset: log_start,
@@ -369,58 +395,6 @@ fn chosen_partitions(
     Ok(chosen)
 }
 
-/// Where the logs start and end, as the leaders say.
-struct Bounds {
-    log_start: BTreeMap<TopicPartition, Offset>,
-    last_stable: BTreeMap<TopicPartition, Offset>,
-    high_watermark: BTreeMap<TopicPartition, Offset>,
-}
-
-impl Bounds {
-    /// The last stable offset is read before the high watermark, so that it never lies beyond it.
-    async fn read(client: &Client, partitions: &[TopicPartition]) -> Result<Self, EngineError> {
-        Ok(Self {
-            last_stable: list(client, partitions, OffsetSpec::LastStable).await?,
-            high_watermark: list(client, partitions, OffsetSpec::Latest).await?,
-            log_start: list(client, partitions, OffsetSpec::Earliest).await?,
-        })
-    }
-
-    fn of(&self, partition: &TopicPartition) -> Result<(Offset, Offset, Offset), EngineError> {
-        let find = |bounds: &BTreeMap<TopicPartition, Offset>| bounds.get(partition).copied();
-        match (
-            find(&self.log_start),
-            find(&self.last_stable),
-            find(&self.high_watermark),
-        ) {
-            // The log may start beyond the watermark just read: everything was deleted in between.
-            (Some(start), Some(stable), Some(end)) => {
-                Ok((start, stable.min(end.max(start)), end.max(start)))
-            }
-            _ => Err(EngineError::Refused(format!(
-                "the brokers gave no offsets for {partition}"
-            ))),
-        }
-    }
-}
-
-async fn list(
-    client: &Client,
-    partitions: &[TopicPartition],
-    spec: OffsetSpec,
-) -> Result<BTreeMap<TopicPartition, Offset>, EngineError> {
-    let wanted: Vec<_> = partitions
-        .iter()
-        .map(|partition| (partition.clone(), spec))
-        .collect();
-    let mut offsets = BTreeMap::new();
-    for (partition, listed) in client.list_offsets(&wanted).await? {
-        let ListedOffset { offset, .. } = listed?;
-        offsets.insert(partition, offset);
-    }
-    Ok(offsets)
-}
-
 fn plan_topic(
     name: &str,
     topic: &TopicMetadata,
@@ -436,7 +410,7 @@ fn plan_topic(
             topic: name.to_owned(),
             partition: *id,
         };
-        if !bounds.log_start.contains_key(&key) {
+        if !bounds.has(&key) {
             continue; // not chosen
         }
         // One that has lost its leader since then is read when there is another.
@@ -450,7 +424,12 @@ fn plan_topic(
                 .then(|| format!("partition {id} ends at {end}, below {held} that the chain holds"))
         })
     });
-    let chain_restarted = restarted.or(truncated);
+    let shrunk = chain.as_ref().and_then(|chain| {
+        let gone = |id: &&PartitionId| !topic.partitions.contains_key(id);
+        let id = chain.partitions.keys().find(gone)?;
+        Some(format!("the topic has no partition {id} any more"))
+    });
+    let chain_restarted = restarted.or(truncated).or(shrunk);
     let chain = chain.filter(|_| chain_restarted.is_none());
     let partitions = limits
         .into_iter()

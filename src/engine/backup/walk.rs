@@ -24,6 +24,8 @@ pub(super) struct Piece {
 pub(super) struct Walked {
     /// In order.
     pub pieces: Vec<Piece>,
+    /// Base offset of the first batch.
+    pub base: Option<Offset>,
     /// Where to go on.
     pub next: Offset,
     /// The bound; lowered when a limit of messages was reached.
@@ -44,6 +46,7 @@ pub(super) fn walk(
 ) -> Result<Walked, RecordError> {
     let mut walked = Walked {
         pieces: Vec::new(),
+        base: None,
         next: from,
         end,
         records: 0,
@@ -89,6 +92,7 @@ pub(super) fn walk(
             &mut walked.end,
             limit.map(|limit| limit.saturating_sub(walked.records)),
         )?;
+        walked.base = walked.base.or(Some(batch.base_offset()));
         walked.records += inside;
         open.outside += data_records(&batch) - inside;
         walked.next = batch.next_offset();
