@@ -94,6 +94,11 @@ impl Schedule {
         Self { shift, ..self }
     }
 
+    /// Whether it is a period: then it is the distance of its moments that counts, not the time of day.
+    pub fn is_period(&self) -> bool {
+        matches!(self.rule, Rule::Every(_))
+    }
+
     /// The first due moment strictly after `instant`; none only where the calendar ends (before the year 1, after 4900).
     pub fn next_after(&self, instant: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let instant = instant.checked_sub_signed(self.shift)?;

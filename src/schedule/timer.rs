@@ -13,7 +13,7 @@ pub const LONGEST_WAIT: Duration = Duration::from_secs(60);
 pub const ON_TIME: Duration = Duration::from_secs(120);
 
 /// A clock that goes back by more was wrong before and is right now; one that goes back by less will soon have caught up with what
-/// it showed before. Vixie cron's bound.
+/// it showed before. Vixie cron's bound, for times of day.
 const CORRECTION: TimeDelta = TimeDelta::hours(3);
 
 /// What to do now.
@@ -49,8 +49,9 @@ pub enum Verdict {
 ///
 /// - Every due moment gets one verdict, in order, as a run of its own or as one of those missed, however long nobody looked.
 /// - After any absence or jump forward there is one run at most, for the last moment.
-/// - After a jump back of up to three hours nothing that had its verdict gets another: it waits until the clock has caught up.
-/// - After a longer jump back the next run keeps its distance in real time, rounded up to a due moment of the clock as it is now.
+/// - After a jump back of up to three hours no time of day that had its verdict gets another: it waits until the clock has caught up.
+/// - After a longer jump back, and of a period after any, the next run keeps its distance in real time, rounded up to a due moment of
+///   the clock as it is now.
 #[derive(Debug, Clone)]
 pub struct Timer {
     timetable: Timetable,
@@ -60,11 +61,20 @@ pub struct Timer {
     expected: Option<Instant>,
 }
 
+/// For how long a clock that went back may catch up. A period waits for none.
+fn waits_for(timetable: &Timetable) -> TimeDelta {
+    match timetable.schedule.is_period() {
+        true => TimeDelta::zero(),
+        false => CORRECTION,
+    }
+}
+
 impl Timer {
     /// A timer that goes on after `settled`, which an earlier one had reached ([`settled`](Self::settled), or the moment of the last
     /// known run); without one, nothing before `wall` was ever due.
     pub fn new(timetable: Timetable, settled: Option<DateTime<Utc>>, wall: DateTime<Utc>) -> Self {
-        let believable = settled.filter(|settled| *settled - wall <= CORRECTION);
+        let waits = waits_for(&timetable);
+        let believable = settled.filter(|settled| *settled - wall <= waits);
         Self {
             timetable,
             settled: believable.unwrap_or(wall),
@@ -96,7 +106,8 @@ impl Timer {
             let arrival = monotonic + distance;
             let expected = *self.expected.get_or_insert(arrival);
             let put_off = arrival.saturating_duration_since(expected);
-            if TimeDelta::from_std(put_off).is_ok_and(|put_off| put_off <= CORRECTION) {
+            let waits = waits_for(&self.timetable);
+            if TimeDelta::from_std(put_off).is_ok_and(|put_off| put_off <= waits) {
                 self.expected = Some(expected.min(arrival));
             } else {
                 self.correct(wall, expected.saturating_duration_since(monotonic));

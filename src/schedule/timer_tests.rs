@@ -204,6 +204,35 @@ fn a_clock_put_back_an_hour_repeats_nothing_and_goes_on_when_it_has_caught_up() 
 }
 
 #[test]
+fn a_period_keeps_its_distance_in_real_time_however_far_the_clock_is_put_back() {
+    for period in [10, 60, 600] {
+        for jump in [1, 5, 10, 61, 3600, 10_800, 86_400, 365 * 86_400] {
+            let schedule = Schedule::every(Duration::from_secs(period)).unwrap();
+            let period = TimeDelta::seconds(period as i64);
+            let timetable = Timetable::new(schedule);
+            let mut scene = Scene::of(timetable.clone(), None, "2026-05-01T01:30:01Z");
+            assert!(scene.drive(period).is_some());
+            scene.look();
+            scene.wall -= TimeDelta::seconds(jump);
+            let put_back = scene.monotonic;
+            let run = scene.drive(period * 2);
+            assert!(
+                matches!(run, Some(Verdict::Run { missed: 0, .. })),
+                "{jump}: {run:?}"
+            );
+            let waited = TimeDelta::from_std(scene.monotonic - put_back).unwrap();
+            assert!(waited >= period, "{jump}: after {waited}");
+            // And from then on.
+            assert!(scene.drive(period).is_some());
+            // A daemon that starts then does not wait either.
+            let settled = scene.wall + TimeDelta::seconds(jump);
+            scene.timer = Timer::new(timetable, Some(settled), scene.wall);
+            assert!(scene.drive(period).is_some(), "{jump}");
+        }
+    }
+}
+
+#[test]
 fn a_clock_put_back_far_neither_repeats_at_once_nor_stands_still() {
     for jump in [hours(24), hours(365 * 24)] {
         let mut scene = Scene::new("@hourly", "2026-05-01T01:30:00Z");
