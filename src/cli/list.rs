@@ -35,6 +35,7 @@ struct Listing {
 #[derive(Debug, Serialize)]
 struct ListedBackup {
     backup_id: BackupId,
+    sequence: u64,
     status: BackupStatus,
     policy: Option<String>,
     cluster_id: String,
@@ -103,6 +104,7 @@ impl ListedBackup {
     fn of(manifest: &Manifest) -> Self {
         Self {
             backup_id: manifest.backup_id,
+            sequence: manifest.sequence,
             status: manifest.status,
             policy: manifest.policy.clone(),
             cluster_id: manifest.cluster_id.clone(),

@@ -166,6 +166,9 @@ fn print(shown: &Shown) -> Result<(), CliError> {
     if let Some(policy) = &manifest.policy {
         output::line(format_args!("policy      {}", output::plain(policy)))?;
     }
+    if let Some(previous) = &manifest.previous {
+        output::line(format_args!("follows     {}", previous.backup_id))?;
+    }
     output::line(format_args!(
         "taken       {} to {} UTC, by kafkeep {}",
         output::time(manifest.started_at),

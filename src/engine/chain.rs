@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::record::{Offset, PartitionId, TopicId};
 use crate::repository::{
-    BackupId, Manifest, PartitionEntry, Repository, RepositoryError, Sha256, TopicEntry,
+    BackupId, Manifest, PackId, PartitionEntry, References, Repository, RepositoryError, Sha256,
+    TopicEntry,
 };
 
 use super::EngineError;
@@ -71,6 +72,8 @@ pub struct Chains {
     pub ends: BTreeMap<Generation, ChainEnd>,
     /// Generations without a chain whose name an earlier topic of the cluster had, with the newest backup of that.
     pub recreated: BTreeMap<Generation, BackupId>,
+    /// Generations whose chain lacks something in the repository, and what: their chain starts again.
+    pub broken: BTreeMap<Generation, String>,
     /// Manifests that could not be read on the way, each with its error: they are passed over.
     pub unreadable: Vec<(BackupId, RepositoryError)>,
 }
@@ -124,7 +127,44 @@ pub fn find_chains(repository: &Repository, wanted: &[Generation]) -> Result<Cha
     chains
         .recreated
         .retain(|generation, _| !chains.ends.contains_key(generation));
+    chains.leave_out_broken(repository)?;
     Ok(chains)
+}
+
+impl Chains {
+    /// Leaves out the chains that lead to a pack or a layer that is gone or has another length: a backup that built on one would
+    /// lack it too. One listing; no pack is opened.
+    fn leave_out_broken(&mut self, repository: &Repository) -> Result<(), EngineError> {
+        let present: BTreeMap<PackId, u64> = match self.ends.is_empty() {
+            true => BTreeMap::new(),
+            false => repository.packs()?.into_iter().collect(),
+        };
+        let mut walk = repository.reference_walk();
+        for (generation, end) in &self.ends {
+            let lacks = match walk.of_index(end.index) {
+                Ok(references) => lacks(&references, &present),
+                Err(error) if error.is_damage() || error.is_missing() => Some(error.with_cause()),
+                Err(error) => return Err(error.into()),
+            };
+            if let Some(lacks) = lacks {
+                self.broken.insert(generation.clone(), lacks);
+            }
+        }
+        let broken = &self.broken;
+        self.ends
+            .retain(|generation, _| !broken.contains_key(generation));
+        Ok(())
+    }
+}
+
+/// What `present` lacks of all that is referenced, in words: the first pack, and how many more.
+pub(super) fn lacks(references: &References, present: &BTreeMap<PackId, u64>) -> Option<String> {
+    let lacking = references.lacking(present);
+    let first = lacking.first()?;
+    Some(match lacking.len() - 1 {
+        0 => first.to_string(),
+        more => format!("{first}, and {more} more are missing or cut short"),
+    })
 }
 
 /// One stray manifest is passed over; where none is this repository's own, `kafkeep.json` is the stray.

@@ -29,7 +29,7 @@ const LOG_APPEND_TIME: i16 = 0x08;
 const EMPTY_TOPIC: TopicId = TopicId(*b"fedcba9876543210");
 const CLUSTER: &str = "MkU3OEVBNTcwNTJENDM2Qk";
 
-fn place(name: &str) -> PathBuf {
+pub(super) fn place(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests")
         .join(name)
@@ -49,7 +49,7 @@ fn golden() -> &'static Path {
     })
 }
 
-fn writes() -> bool {
+pub(super) fn writes() -> bool {
     std::env::var_os("KAFKEEP_WRITE_GOLDEN").is_some()
 }
 
@@ -274,6 +274,8 @@ fn manifest(
     Manifest {
         format: FORMAT,
         backup_id: BackupId::from_parts(started_at, [0xab, 0xcd, backup as u8]),
+        sequence: 0,
+        previous: None,
         policy: (backup == 1).then(|| "hourly".to_owned()),
         kafkeep_version: "0.1.0".to_owned(),
         repository_id: repository.id(),
@@ -393,9 +395,14 @@ fn json_lines(text: &str) -> Vec<Value> {
 
 /// What the independent reader prints, checked against what is checked in.
 fn python(arguments: &[&str], expected: &str) -> String {
+    python_on(golden(), arguments, &format!("repository-v1.{expected}"))
+}
+
+/// The same of another golden repository.
+pub(super) fn python_on(repository: &Path, arguments: &[&str], expected: &str) -> String {
     let output = Command::new("python3")
         .arg(place("format/reader.py"))
-        .args([arguments[0], golden().to_str().unwrap()])
+        .args([arguments[0], repository.to_str().unwrap()])
         .args(&arguments[1..])
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .output()
@@ -406,7 +413,7 @@ fn python(arguments: &[&str], expected: &str) -> String {
         String::from_utf8_lossy(&output.stderr)
     );
     let printed = String::from_utf8(output.stdout).unwrap();
-    let expected = place(&format!("golden/repository-v1.{expected}.jsonl"));
+    let expected = place(&format!("golden/{expected}.jsonl"));
     if writes() {
         fs::write(&expected, &printed).unwrap();
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::{DateTime, NaiveDateTime, Utc};
+use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::Digest;
 use uuid::Uuid;
@@ -123,7 +123,8 @@ impl FromStr for Sha256 {
     }
 }
 
-/// When a backup began (UTC, milliseconds) and three random bytes, as `20261124T114000123Z-3f9a1c`: ids sort by time.
+/// When a backup began (UTC, milliseconds) and three random bytes, as `20261124T114000123Z-3f9a1c`. Ids sort in the order in which
+/// backups were planned: see [`BackupId::after`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BackupId {
     started_at: DateTime<Utc>,
@@ -132,11 +133,24 @@ pub struct BackupId {
 
 /// To the millisecond, so that backups made one after another sort in that order.
 const BACKUP_TIME: &str = "%Y%m%dT%H%M%S%3fZ";
+const MILLISECOND: TimeDelta = TimeDelta::milliseconds(1);
+/// The last millisecond that has a name: 9999-12-31T23:59:59.999Z.
+const LAST_MOMENT: DateTime<Utc> = match DateTime::from_timestamp_millis(253_402_300_799_999) {
+    Some(moment) => moment,
+    None => DateTime::UNIX_EPOCH,
+};
 
 impl BackupId {
     /// A fresh id for a backup that begins at `started_at`.
     pub fn new(started_at: DateTime<Utc>) -> Self {
         Self::from_parts(started_at, rand::random())
+    }
+
+    /// A fresh id for a backup that begins at `now`, above all ids up to `newest`: ids ascend in the order in which backups are
+    /// planned, also when the clock ran ahead before or is behind now (a hybrid clock).
+    pub fn after(newest: Option<Self>, now: DateTime<Utc>) -> Self {
+        let above = newest.and_then(|id| id.started_at.checked_add_signed(MILLISECOND));
+        Self::new(above.map_or(now, |above| now.max(above)).min(LAST_MOMENT))
     }
 
     /// The id of a given millisecond and suffix. Times outside the years 0 to 9999 become the epoch, as they have no name.
@@ -154,7 +168,8 @@ impl BackupId {
         }
     }
 
-    /// The millisecond in which the backup began.
+    /// The millisecond that it names: that in which the backup began, or a later one where the clock was behind the newest
+    /// backup's id.
     pub fn started_at(&self) -> DateTime<Utc> {
         self.started_at
     }
@@ -248,6 +263,30 @@ mod tests {
         ] {
             assert!(wrong.parse::<BackupId>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_fresh_backup_id_is_above_the_newest_whatever_the_clock_shows() {
+        let now = DateTime::from_timestamp(1_795_000_000, 0).unwrap();
+        assert_eq!(BackupId::after(None, now).started_at(), now);
+        let hour = TimeDelta::hours(1);
+        for newest in [now - hour, now, now + hour, now + hour * 24 * 365] {
+            let newest = BackupId::from_parts(newest, [0xff; 3]);
+            let mut id = newest;
+            for _ in 0..3 {
+                let next = BackupId::after(Some(id), now);
+                assert!(
+                    next > id && next.to_string() > id.to_string(),
+                    "{next} {id}"
+                );
+                assert!(next.started_at() >= now);
+                id = next;
+            }
+            assert!(id.started_at() <= now.max(newest.started_at()) + MILLISECOND * 3);
+        }
+        let last = BackupId::from_parts(LAST_MOMENT, [0; 3]);
+        assert_eq!(last.to_string(), "99991231T235959999Z-000000");
+        assert_eq!(BackupId::after(Some(last), now).started_at(), LAST_MOMENT);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::index::LAYERS;
+use super::order::PreviousBackup;
 use super::sealed_json::{self, FORMAT, Unusable};
 use super::states::STATES;
 use super::storage::ObjectName;
@@ -20,6 +21,13 @@ pub struct Manifest {
     pub format: u32,
     /// The backup.
     pub backup_id: BackupId,
+    /// Its place among the repository's backups, from 1 on: sequences and ids ascend together, and backups that were made at
+    /// the same time may share a sequence. 0 in manifests of older versions, whose place their ids tell.
+    #[serde(default)]
+    pub sequence: u64,
+    /// The newest backup when this one was planned; none for the first, and in manifests of older versions.
+    #[serde(default)]
+    pub previous: Option<PreviousBackup>,
     /// The policy that made it; none when an operator did.
     pub policy: Option<String>,
     /// The version of kafkeep that wrote it.
@@ -220,6 +228,14 @@ impl Repository {
 
     /// A backup's manifest, proven to be what was written under this name in this repository.
     pub fn manifest(&self, id: &BackupId) -> Result<Manifest, RepositoryError> {
+        self.manifest_with_digest(id).map(|(manifest, _)| manifest)
+    }
+
+    /// The same, with the SHA-256 that stands beside the manifest.
+    pub fn manifest_with_digest(
+        &self,
+        id: &BackupId,
+    ) -> Result<(Manifest, Sha256), RepositoryError> {
         let damaged = |detail: String| RepositoryError::DamagedManifest { id: *id, detail };
         let sealed = match self
             .storage()
@@ -235,8 +251,9 @@ impl Repository {
             ) => return Err(damaged(error.to_string())),
             sealed => sealed?,
         };
-        let manifest: Manifest =
-            sealed_json::unseal("manifest", &sealed).map_err(|unusable| match unusable {
+        let unsealed = sealed_json::unseal_with_digest("manifest", &sealed);
+        let (manifest, digest): (Manifest, Sha256) =
+            unsealed.map_err(|unusable| match unusable {
                 Unusable::Damaged(detail) => damaged(detail),
                 Unusable::NewerFormat(found) => RepositoryError::NewerFormat {
                     object: format!("backup {id}"),
@@ -258,10 +275,10 @@ impl Repository {
             });
         }
         manifest.check().map_err(damaged)?;
-        Ok(manifest)
+        Ok((manifest, digest))
     }
 
-    /// The backups, oldest first, told by their files' names: a damaged manifest is listed like any other.
+    /// The backups in their order, oldest first, told by their files' names: a damaged manifest is listed like any other.
     pub fn backup_ids(&self) -> Result<Vec<BackupId>, RepositoryError> {
         let objects = self.storage().list("backups/")?;
         let mut ids: Vec<BackupId> = objects

@@ -23,10 +23,12 @@ fn batch(base_offset: i64, last_offset: i64) -> BatchEvidence {
     }
 }
 
-fn manifest(repository: &Repository, backup_id: BackupId) -> Manifest {
+pub(super) fn manifest(repository: &Repository, backup_id: BackupId) -> Manifest {
     Manifest {
         format: FORMAT,
         backup_id,
+        sequence: 0,
+        previous: None,
         policy: Some("hourly".to_owned()),
         kafkeep_version: "0.1.0".to_owned(),
         repository_id: repository.id(),

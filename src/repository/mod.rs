@@ -8,6 +8,8 @@
 //! - [`UnfinishedRun`]: what an interrupted run had sealed, for the next to adopt
 //! - [`UnfinishedRestore`]: what an interrupted restore was about, for the next to go on
 //! - [`Manifest`]: what makes a backup exist, written last
+//! - [`Place`]: a backup's place in the order of all
+//! - [`ExpiredBackups`]: which backups were taken away on purpose
 //! - [`LockGuard`]: who uses the repository
 //!
 //! The chain of proof runs manifest → SHA-256 of indexes and states → SHA-256 and length of packs → CRC32 of blocks →
@@ -17,6 +19,7 @@ mod batch_evidence;
 mod block;
 mod directory;
 mod error;
+mod expired;
 mod extent;
 mod footer;
 mod identity;
@@ -30,6 +33,7 @@ mod lock_watch;
 mod manifest;
 mod manifest_check;
 mod objects;
+mod order;
 mod pack;
 mod pack_opening;
 mod pack_reader;
@@ -49,6 +53,8 @@ mod damage_tests;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
+mod golden_order;
+#[cfg(test)]
 mod index_tests;
 #[cfg(test)]
 mod lock_tests;
@@ -63,6 +69,7 @@ pub use batch_evidence::BatchEvidence;
 pub use block::{BLOCK_HEADER_LEN, BLOCK_RAW_LIMIT, Block, BlockCodec, BlockFlags, BlockHeader};
 pub use directory::DirectoryStorage;
 pub use error::RepositoryError;
+pub use expired::{ExpiredBackup, ExpiredBackups, WhyGone};
 pub use extent::Extent;
 pub use footer::{Footer, FooterBlock, FooterTopic, FooterTransaction};
 pub use identity::Repository;
@@ -73,10 +80,11 @@ pub use lock_holder::Process;
 pub use manifest::{
     BackupStatus, Gap, Manifest, OpenTransaction, PartitionEntry, Selection, TopicEntry, Totals,
 };
+pub use order::{Place, PreviousBackup};
 pub use pack::{BlockPlace, PACK_HEADER_LEN, PackRef, TRAILER_LEN};
 pub use pack_reader::{Blocks, PackReader};
 pub use pack_writer::{PACK_TARGET, PackWriter};
-pub use removal::{ReferenceWalk, References};
+pub use removal::{LackingPack, ReferenceWalk, References};
 pub use restores::{UnfinishedRestore, UnfinishedTopic};
 pub use seal::{BlockSource, SealedBlock};
 pub use sealed_json::FORMAT;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::collections::btree_map::{BTreeMap, Entry};
+use std::fmt;
 use std::time::Duration;
 
 use super::objects::content_digest;
@@ -32,6 +33,19 @@ impl References {
             .fold(0, |sum, length| sum.saturating_add(*length))
     }
 
+    /// Packs that are not among `present`, or not as long there: what [`Repository::packs`] listed.
+    pub fn lacking(&self, present: &BTreeMap<PackId, u64>) -> Vec<LackingPack> {
+        let lacking = self.packs.iter().filter_map(|(pack_id, length)| {
+            let found = present.get(pack_id).copied();
+            (found != Some(*length)).then_some(LackingPack {
+                pack_id: *pack_id,
+                length: *length,
+                found,
+            })
+        });
+        lacking.collect()
+    }
+
     fn keep(&self, name: &ObjectName) -> bool {
         let digest = |directory| content_digest(name, directory);
         if let Some(pack) = pack_id_of(name) {
@@ -42,6 +56,27 @@ impl References {
             (_, Some(state)) => self.states.contains(&state),
             // Nothing of kafkeep's, or of a later one: not ours to take.
             (None, None) => true,
+        }
+    }
+}
+
+/// A pack that is gone, or has another length than it was stored with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LackingPack {
+    /// The pack.
+    pub pack_id: PackId,
+    /// Its length in bytes when it was stored.
+    pub length: u64,
+    /// Its length now; none when it is gone.
+    pub found: Option<u64>,
+}
+
+impl fmt::Display for LackingPack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (pack_id, length) = (self.pack_id, self.length);
+        match self.found {
+            None => write!(f, "pack {pack_id} is missing"),
+            Some(found) => write!(f, "pack {pack_id} has {found} bytes instead of {length}"),
         }
     }
 }
@@ -131,18 +166,34 @@ impl ReferenceWalk<'_> {
         references.states.extend(manifest.groups);
         for topic in &manifest.topics {
             references.states.insert(topic.configuration);
-            let mut next = topic.index;
-            while let Some(digest) = next {
-                // Chains end in the same layers: one that is there already brought its parents along.
-                if !references.layers.insert(digest) {
-                    break;
-                }
-                let layer = self.layer(digest)?;
-                references.packs.extend(layer.packs.iter().copied());
-                next = layer.parent;
-            }
+            self.follow(topic.index, &mut references)?;
         }
         Ok(references)
+    }
+
+    /// What the index that ends in this layer references.
+    pub fn of_index(&mut self, index: Option<Sha256>) -> Result<References, RepositoryError> {
+        let mut references = References::default();
+        self.follow(index, &mut references)?;
+        Ok(references)
+    }
+
+    fn follow(
+        &mut self,
+        index: Option<Sha256>,
+        references: &mut References,
+    ) -> Result<(), RepositoryError> {
+        let mut next = index;
+        while let Some(digest) = next {
+            // Chains end in the same layers: one that is there already brought its parents along.
+            if !references.layers.insert(digest) {
+                break;
+            }
+            let layer = self.layer(digest)?;
+            references.packs.extend(layer.packs.iter().copied());
+            next = layer.parent;
+        }
+        Ok(())
     }
 
     /// What the unfinished runs have sealed, for the next run to adopt.

@@ -48,6 +48,14 @@ pub(super) fn seal<T: Serialize>(key: &str, content: &T) -> Result<Vec<u8>, serd
 
 /// Reads what [`seal`] wrote.
 pub(super) fn unseal<T: DeserializeOwned>(key: &str, sealed: &[u8]) -> Result<T, Unusable> {
+    unseal_with_digest(key, sealed).map(|(content, _)| content)
+}
+
+/// The same, with the digest that stands beside the content.
+pub(super) fn unseal_with_digest<T: DeserializeOwned>(
+    key: &str,
+    sealed: &[u8],
+) -> Result<(T, Sha256), Unusable> {
     let damaged = |error: serde_json::Error| Unusable::Damaged(error.to_string());
     let parts: BTreeMap<String, Box<RawValue>> = serde_json::from_slice(sealed).map_err(damaged)?;
     let (Some(content), Some(digest), 2) = (parts.get(key), parts.get("sha256"), parts.len())
@@ -61,7 +69,7 @@ pub(super) fn unseal<T: DeserializeOwned>(key: &str, sealed: &[u8]) -> Result<T,
     if Sha256::of(text.as_bytes()) != digest {
         return Err(Unusable::Damaged("its SHA-256 does not match".to_owned()));
     }
-    parse(text.as_bytes())
+    Ok((parse(text.as_bytes())?, digest))
 }
 
 /// Compressed JSON.

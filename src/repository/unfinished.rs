@@ -81,6 +81,15 @@ impl Repository {
         Ok((runs.collect(), unreadable))
     }
 
+    /// The largest id of a run that left a record, told by their files' names.
+    pub(super) fn newest_run(&self) -> Result<Option<BackupId>, RepositoryError> {
+        let objects = self.storage().list(DIRECTORY)?;
+        Ok(objects
+            .iter()
+            .filter_map(|object| run_of(&object.name))
+            .max())
+    }
+
     fn run_record(
         &self,
         name: &ObjectName,

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Reads a kafkeep repository of format 1, as docs/format.md describes it, and proves every byte that it uses.
 
-    reader.py list REPOSITORY              one JSON line a backup, topic and partition
+    reader.py list REPOSITORY              one JSON line a backup, topic and partition, and a backup that expired
     reader.py dump REPOSITORY [BACKUP]     one JSON line a record (and control record); the newest backup by default
 
 Written from that page alone, to show that the page is enough. Python 3.11 or later; see codecs_of_kafka.py for codecs.
@@ -48,6 +48,7 @@ class Repository:
         self.packs = {}
 
     def backups(self):
+        """In their order, oldest first."""
         return sorted(path.stem for path in (self.path / "backups").glob("*.json"))
 
     def manifest(self, backup_id):
@@ -55,6 +56,27 @@ class Repository:
         need(manifest["backup_id"] == backup_id, f"the manifest of {backup_id} is another's")
         need(manifest["repository_id"] == self.id, f"the manifest of {backup_id} is another repository's")
         return manifest
+
+    def expired(self):
+        """The backups that were taken away on purpose, by id, and the id from which on none is left out."""
+        records = [sealed_json(path, "expired") for path in sorted((self.path / "expired").glob("*.json"))]
+        need(all(record["repository_id"] == self.id for record in records), "a record of expired backups is another repository's")
+        backups = {backup["backup_id"]: backup for record in records for backup in record["backups"]}
+        return backups, max((record.get("complete_from") or "" for record in records), default="")
+
+    def prove_previous(self, manifest):
+        """The backup that one was planned on is there and the same, or expired."""
+        previous = manifest.get("previous")
+        if previous is None:
+            return
+        path = self.path / "backups" / f"{previous['backup_id']}.json"
+        if path.exists():
+            digest = json.loads(path.read_text("utf-8"))["sha256"]
+            need(digest == previous["sha256"], f"{path} is not what {manifest['backup_id']} was planned on")
+        else:
+            expired, complete_from = self.expired()
+            gone = previous["backup_id"] in expired or previous["backup_id"] < complete_from
+            need(gone, f"{path} is gone, and did not expire")
 
     def named_json(self, directory, digest):
         data = (self.path / directory / f"{digest}.json.zst").read_bytes()
@@ -193,6 +215,7 @@ def list_backups(repository):
         manifest = repository.manifest(backup_id)
         topics = manifest.pop("topics")
         groups = manifest.pop("groups", None)
+        repository.prove_previous(manifest)
         yield manifest
         if groups is not None:
             yield {"backup_id": backup_id} | repository.named_json("states", groups)
@@ -202,6 +225,8 @@ def list_backups(repository):
             yield {"backup_id": backup_id} | topic
             for partition in partitions:
                 yield {"backup_id": backup_id, "topic": topic["topic"]} | partition
+    for _, backup in sorted(repository.expired()[0].items()):
+        yield {"expired": backup}
 
 
 def main(arguments):

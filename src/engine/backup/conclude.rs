@@ -6,11 +6,12 @@ use std::time::Instant;
 use chrono::{DateTime, Utc};
 
 use crate::engine::EngineError;
+use crate::engine::chain::lacks;
 use crate::engine::extents::{Held, held_between};
 use crate::record::{LeaderEpoch, PartitionId};
 use crate::repository::{
-    BackupId, BackupStatus, BatchEvidence, Extent, Layer, LockGuard, Manifest, PackRef,
-    PartitionEntry, Repository, RepositoryError, Sha256, TopicEntry, Totals,
+    BackupStatus, BatchEvidence, Extent, Layer, LockGuard, Manifest, PackRef, PartitionEntry,
+    Place, Repository, RepositoryError, Sha256, TopicEntry, Totals,
 };
 
 use super::fetch::Copy;
@@ -21,7 +22,7 @@ use super::{BackupOptions, BackupReport};
 
 /// The run that a manifest is written for.
 pub(super) struct Run {
-    pub backup_id: BackupId,
+    pub place: Place,
     pub started_at: DateTime<Utc>,
     pub clock: Instant,
     pub options: BackupOptions,
@@ -75,9 +76,16 @@ pub(super) fn conclude(
         .iter()
         .flat_map(|topic| &topic.partitions)
         .any(|partition| !partition.gaps.is_empty());
-    let manifest = Manifest {
+    let Place {
+        backup_id,
+        previous,
+        warnings,
+    } = run.place;
+    let mut manifest = Manifest {
         format: crate::repository::FORMAT,
-        backup_id: run.backup_id,
+        backup_id,
+        sequence: repository.sequence_at(backup_id)?,
+        previous,
         policy: run.options.policy,
         kafkeep_version: env!("CARGO_PKG_VERSION").to_owned(),
         repository_id: repository.id(),
@@ -94,19 +102,39 @@ pub(super) fn conclude(
         groups: groups_state,
         totals,
     };
+    let losses = losses(repository, &manifest)?;
+    if losses.is_some() {
+        manifest.status = BackupStatus::Incomplete;
+    }
     // Without it, what the manifest references may have been taken for unused and removed.
     lock.check()?;
     repository.publish(&manifest)?;
     let mut over = plan.adoptable.superseded(&manifest);
-    over.push(run.backup_id);
+    over.push(backup_id);
     repository.forget_runs(&over)?;
     let duration_ms = u64::try_from(run.clock.elapsed().as_millis()).unwrap_or(u64::MAX);
     Ok(BackupReport::of(
         &manifest,
         groups.unwrap_or_default(),
         duration_ms,
-        plan.warnings,
+        losses
+            .into_iter()
+            .chain(warnings)
+            .chain(plan.warnings)
+            .collect(),
     ))
+}
+
+/// What the repository lacks of all that the backup builds on: lost since the plan, which leaves out what was lost before.
+fn losses(repository: &Repository, manifest: &Manifest) -> Result<Option<String>, EngineError> {
+    let lacks = match repository.reference_walk().of_backup(manifest) {
+        Ok(references) => lacks(&references, &repository.packs()?.into_iter().collect()),
+        Err(error) if error.is_damage() || error.is_missing() => Some(error.with_cause()),
+        Err(error) => return Err(error.into()),
+    };
+    Ok(lacks.map(|lacks| {
+        format!("the backup is damaged already: {lacks}; back up again, the next one copies anew what is lost")
+    }))
 }
 
 fn conclude_topic(

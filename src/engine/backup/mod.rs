@@ -35,7 +35,7 @@ use chrono::Utc;
 use crate::kafka::Client;
 use crate::memory::MemoryBudget;
 use crate::record::Compression;
-use crate::repository::{BackupId, PACK_TARGET, Repository, Selection};
+use crate::repository::{BackupId, PACK_TARGET, Place, Repository, Selection};
 
 pub use groups::GroupSelection;
 pub use offsets::OffsetBound;
@@ -166,7 +166,8 @@ async fn make(
         });
         locking.await?
     };
-    let (backup_id, stored) = match copy(means, begun).await {
+    let started_at = Utc::now();
+    let (place, stored) = match copy(means, begun).await {
         Ok(copied) => copied,
         Err(error) => {
             release(lock).await;
@@ -174,8 +175,8 @@ async fn make(
         }
     };
     let run = conclude::Run {
-        backup_id,
-        started_at: backup_id.started_at(),
+        place,
+        started_at,
         clock,
         options: means.options.clone(),
     };
@@ -194,10 +195,17 @@ async fn make(
 async fn copy(
     means: &fetch::Means<'_>,
     begun: &mut Vec<BackupId>,
-) -> Result<(BackupId, fetch::Copy), EngineError> {
+) -> Result<(Place, fetch::Copy), EngineError> {
     let mut forked: BTreeMap<Generation, u32> = BTreeMap::new();
     loop {
-        let backup_id = BackupId::new(Utc::now());
+        let place = {
+            let _waiting = means.watchdog.waits(Wait::Repository("to be listed"));
+            let placing = in_repository(means.repository, "the listing thread", |repository| {
+                Ok::<_, EngineError>(repository.next_place(Utc::now())?)
+            });
+            placing.await?
+        };
+        let backup_id = place.backup_id;
         begun.push(backup_id);
         let plan = {
             let _waiting = means.watchdog.waits(Wait::Step("the plan"));
@@ -207,7 +215,7 @@ async fn copy(
         let plan = plan.ok_or(EngineError::Stopped)??;
         means.progress.planned(plan.offsets_ahead());
         match fetch::copy(means, backup_id, plan).await? {
-            fetch::Copied::Whole(stored) => return Ok((backup_id, *stored)),
+            fetch::Copied::Whole(stored) => return Ok((place, *stored)),
             fetch::Copied::Forked(generations) => {
                 for generation in generations {
                     *forked.entry(generation).or_default() += 1;

@@ -183,6 +183,10 @@ pub(super) async fn plan(
         let chain = chains.ends.remove(&generation);
         let restarted = if forked.get(&generation) > Some(&1) {
             Some("the log was rewritten while it was read (unclean leader election)".to_owned())
+        } else if let Some(lacks) = chains.broken.get(&generation) {
+            Some(format!(
+                "{lacks}: earlier backups of the topic are damaged, see kafkeep verify"
+            ))
         } else {
             chains.recreated.get(&generation).map(|earlier| {
                 format!("the topic was deleted and created anew since backup {earlier}")
