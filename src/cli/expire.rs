@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use chrono::Utc;
 use clap::Args;
+use serde::Serialize;
 
-use crate::engine::expire::{self, Decision, ExpireOptions, ExpirePlan, Retention};
+use crate::engine::expire::{self, Decision, ExpireOptions, ExpirePlan, Retention, Times};
 use crate::engine::size::Size;
+use crate::repository::BackupId;
 
 use super::places::RepositoryArgs;
 use super::{CliError, Exit, Global, output};
@@ -15,13 +17,15 @@ use super::{CliError, Exit, Global, output};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 A backup stays when any rule wants it. Rules count within the backups of one policy and cluster; those that an operator made \
-without a policy are one such group. Days, weeks, months and years are those of UTC. Incomplete backups take no complete one's \
+without a policy are one such group. The order of backups is that in which they were made, and ages count from the newest: a wrong \
+clock expires nothing. Days, weeks, months and years are those of UTC. Incomplete backups take no complete one's \
 place. While anything else uses the repository, nothing is removed: exit code 75.
 
 Examples:
   kafkeep expire --repository main --keep-daily 7 --keep-weekly 4 --dry-run
   kafkeep expire --repository main --policy orders --retention-days 30 --min-backups 2
-  kafkeep expire --repository /var/lib/kafkeep --keep-last 10 --max-size 100GiB")]
+  kafkeep expire --repository /var/lib/kafkeep --keep-last 10 --max-size 100GiB
+  kafkeep expire --repository main --forget-lost 20261124T114000123Z-3f9a1c   when verify says that it is lost, and it is meant to be")]
 pub struct ExpireArgs {
     #[command(flatten)]
     repository: RepositoryArgs,
@@ -49,15 +53,22 @@ pub struct ExpireArgs {
     /// Keep the newest of each of the last N years that have any
     #[arg(long, value_name = "N")]
     keep_yearly: Option<u32>,
-    /// Keep all that are younger, e.g. 36h or '2weeks'
+    /// Keep all that began less than this before the newest of them, e.g. 36h or '2weeks'
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     keep_within: Option<Duration>,
-    /// Keep all of the last N days
+    /// Keep all that began less than N days before the newest of them
     #[arg(long, value_name = "N")]
     retention_days: Option<u32>,
     /// Give up the oldest until what is kept fits into this, e.g. 100GiB
     #[arg(long, value_name = "SIZE")]
     max_size: Option<Size>,
+    /// No clock was wrong: expire also what is old only by a step in time that is much longer than the others, or by a newest
+    /// backup that lies in the future
+    #[arg(long)]
+    trust_times: bool,
+    /// Record that this backup is gone for good: it is no longer told as lost, and nothing is removed; may be repeated
+    #[arg(long, value_name = "BACKUP", conflicts_with = "dry_run")]
+    forget_lost: Vec<BackupId>,
     /// Keep so many complete ones whatever the rules say
     #[arg(long, value_name = "N", default_value_t = 1)]
     min_backups: u32,
@@ -81,6 +92,10 @@ impl ExpireArgs {
                 max_size: self.max_size,
                 min_backups: self.min_backups,
             },
+            times: match self.trust_times {
+                true => Times::Trusted,
+                false => Times::InDoubt,
+            },
             policy: self.policy.clone(),
             cluster_id: self.cluster.clone(),
         }
@@ -88,6 +103,9 @@ impl ExpireArgs {
 }
 
 pub fn run(args: &ExpireArgs, global: &Global) -> Result<Exit, CliError> {
+    if !args.forget_lost.is_empty() {
+        return forget_lost(&args.forget_lost, args, global);
+    }
     let options = args.options();
     if let Err(error) = options.retention.check() {
         return Err(CliError::Usage(error.to_string()));
@@ -99,6 +117,25 @@ pub fn run(args: &ExpireArgs, global: &Global) -> Result<Exit, CliError> {
         expire::apply(&repository, &options, &Utc::now())?
     };
     output::report(&plan, global, |plan| print(plan, args.dry_run))?;
+    Ok(Exit::Done)
+}
+
+/// What was recorded.
+#[derive(Debug, Serialize)]
+struct Forgotten<'a> {
+    forgotten_backups: &'a [BackupId],
+}
+
+fn forget_lost(lost: &[BackupId], args: &ExpireArgs, global: &Global) -> Result<Exit, CliError> {
+    let repository = args.repository.open_blocking(global)?;
+    expire::forget_lost(&repository, lost, Utc::now())?;
+    let forgotten = Forgotten {
+        forgotten_backups: lost,
+    };
+    output::report(&forgotten, global, |forgotten| {
+        let count = forgotten.forgotten_backups.len();
+        output::line(format_args!("recorded that {count} backup(s) are gone"))
+    })?;
     Ok(Exit::Done)
 }
 
@@ -127,6 +164,9 @@ fn print(plan: &ExpirePlan, dry_run: bool) -> Result<(), CliError> {
         }
     }
     output::line(table.trim_fmt())?;
+    for warning in &plan.warnings {
+        output::line(format_args!("warning: {}", output::plain(warning)))?;
+    }
     output::line(format_args!(
         "\n{} {} backup(s) and {} pack(s): {}",
         if dry_run { "would remove" } else { "removed" },

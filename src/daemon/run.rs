@@ -216,10 +216,13 @@ async fn apply_retention(job: &PolicyJob) -> Result<Expired, EngineError> {
             let options = ExpireOptions {
                 retention: job.policy.retention.clone(),
                 policy: Some(job.policy.name.clone()),
-                cluster_id: None,
+                ..ExpireOptions::default()
             };
             let now = Utc::now().with_timezone(&job.policy.time_zone);
             let plan = expire::apply(&repository, &options, &now)?;
+            for warning in &plan.warnings {
+                tracing::warn!("{warning}");
+            }
             expired.removed_backups = plan.removed_backups;
             expired.freed_bytes = plan.freed_bytes;
         }

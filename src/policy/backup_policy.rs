@@ -269,8 +269,14 @@ const KEEP_YEARLY: Key<Count<0>> = Key::optional(
     "keep_yearly",
     "the newest of each of the last N years that have any",
 );
-const KEEP_WITHIN: Key<Duration> = Key::optional("keep_within", "all that are younger");
-const RETENTION_DAYS: Key<Count<0>> = Key::optional("retention_days", "all of the last N days");
+const KEEP_WITHIN: Key<Duration> = Key::optional(
+    "keep_within",
+    "all that began less than this before the newest of them",
+);
+const RETENTION_DAYS: Key<Count<0>> = Key::optional(
+    "retention_days",
+    "all that began less than N days before the newest of them",
+);
 const MAX_SIZE: Key<Size> = Key::optional(
     "max_size",
     "the oldest go until the rest fits into this, whatever the other rules want",

@@ -5,9 +5,13 @@
 //! apply   under the exclusive lock: plan again, manifests first, then packs, layers and states
 //! ```
 
+mod ages;
+mod lost;
 mod one;
 mod preview;
 mod rules;
+#[cfg(test)]
+mod rules_tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,14 +20,16 @@ use chrono::{DateTime, TimeZone, Utc};
 use serde::Serialize;
 
 use crate::repository::{
-    BackupId, ExclusiveLock, Manifest, ObjectInfo, ReferenceWalk, Repository, RepositoryError,
+    BackupId, ExclusiveLock, ExpiredBackup, Manifest, ObjectInfo, ReferenceWalk, Repository,
+    RepositoryError, WhyGone,
 };
 
 use super::EngineError;
 
+pub use lost::forget_lost;
 pub use one::remove_one;
 pub use preview::{Foreseen, Preview};
-pub use rules::{Candidate, Decision, Reason, Retention, decide};
+pub use rules::{Candidate, Decision, Reason, Retention, Times, decide};
 
 /// What an interrupted run or restore left is given up when nothing came of it for so long.
 const GIVEN_UP_AFTER: chrono::TimeDelta = chrono::TimeDelta::days(7);
@@ -35,6 +41,8 @@ const LEFTOVERS_AFTER: Duration = Duration::from_secs(3600);
 pub struct ExpireOptions {
     /// What is to be kept.
     pub retention: Retention,
+    /// Whether the times in manifests are believed.
+    pub times: Times,
     /// Only the backups of this policy.
     pub policy: Option<String>,
     /// Only the backups of the cluster with this id.
@@ -52,6 +60,8 @@ pub struct ExpirePlan {
     pub removed_packs: u64,
     /// Bytes that become free.
     pub freed_bytes: u64,
+    /// What should be looked at.
+    pub warnings: Vec<String>,
     #[serde(skip)]
     doomed: Vec<Manifest>,
     #[serde(skip)]
@@ -90,7 +100,7 @@ pub fn apply<Tz: TimeZone>(
     lock.during(|lock| {
         give_up_runs(repository, now.to_utc())?;
         let plan = look(repository, options, now)?;
-        remove(repository, lock, &plan)?;
+        remove(repository, lock, &plan, now.to_utc())?;
         Ok(plan)
     })
 }
@@ -117,7 +127,7 @@ fn look<Tz: TimeZone>(
     let mut doomed = BTreeSet::new();
     let mut decided = Vec::new();
     for ((policy, cluster_id), candidates) in groups {
-        let backups = decide(&candidates, &options.retention, now);
+        let backups = decide(&candidates, &options.retention, options.times, now);
         let gone = backups.iter().filter(|decision| !decision.kept);
         doomed.extend(gone.map(|decision| decision.backup_id));
         let stay = candidates
@@ -135,6 +145,7 @@ fn look<Tz: TimeZone>(
         .iter()
         .filter(|object| object.name.as_str().starts_with("packs/"));
     Ok(ExpirePlan {
+        warnings: decided.iter().filter_map(doubt).collect(),
         groups: decided,
         removed_backups: doomed.len() as u64,
         removed_packs: packs.count() as u64,
@@ -145,6 +156,35 @@ fn look<Tz: TimeZone>(
             .collect(),
         unreferenced,
     })
+}
+
+/// What should be known of backups that stay for a doubt alone.
+fn doubt(group: &ExpireGroup) -> Option<String> {
+    let stays_for = |reason: &Reason| {
+        let backups = group.backups.iter();
+        backups
+            .filter(|decision| decision.reasons.as_slice() == std::slice::from_ref(reason))
+            .count()
+    };
+    let whose = match &group.policy {
+        Some(policy) => format!("policy {policy}"),
+        None => format!("cluster {}", group.cluster_id),
+    };
+    let (age, clock) = (
+        stays_for(&Reason::AgeInDoubt),
+        stays_for(&Reason::ClockInDoubt),
+    );
+    if clock > 0 {
+        Some(format!(
+            "{clock} backup(s) of {whose} stay, since the newest lies in the future: set the clock right, or say that it is with --trust-times"
+        ))
+    } else if age > 0 {
+        Some(format!(
+            "{age} backup(s) of {whose} stay, since their age is in doubt: much more time lies between two backups than between the others. When no clock was wrong, expire with --trust-times; else they stay until enough backups followed them"
+        ))
+    } else {
+        None
+    }
 }
 
 impl ExpireOptions {
@@ -161,10 +201,13 @@ impl ExpireOptions {
 /// All manifests. One that cannot be read references nobody knows what, so nothing at all can be taken away.
 fn manifests(repository: &Repository) -> Result<Vec<Manifest>, EngineError> {
     let ids = repository.backup_ids()?;
+    let location = repository.location();
     let mut manifests = Vec::with_capacity(ids.len());
     for id in ids {
         let manifest = repository.manifest(&id).map_err(|error| {
-            let advice = format!("when it is beyond repair, remove backups/{id}.json");
+            let advice = format!(
+                "when it is beyond repair, remove backups/{id}.json, then record that it is gone: kafkeep expire --repository {location} --forget-lost {id}"
+            );
             unknowable(&id, error, &advice)
         });
         manifests.push(manifest?);
@@ -194,6 +237,7 @@ fn candidate(
     let interrupted = needed.contains(&manifest.backup_id);
     Ok(Candidate {
         backup_id: manifest.backup_id,
+        previous: manifest.previous,
         started_at: manifest.started_at,
         status: manifest.status,
         needed: interrupted.then_some(Reason::InterruptedRestore),
@@ -230,13 +274,58 @@ fn remove_doomed(
     lock: &ExclusiveLock,
     doomed: &Manifest,
     stay: &[Manifest],
+    now: DateTime<Utc>,
 ) -> Result<u64, EngineError> {
     // Known before anything is removed: a backup that cannot be read keeps the others as well.
     let unreferenced = unreferenced(repository, stay)?;
-    repository.remove_backup(lock, doomed)?;
-    let backup_id = doomed.backup_id;
-    tracing::info!(%backup_id, "backup {backup_id} removed");
-    remove_all(repository, lock, &unreferenced)
+    let doomed = std::slice::from_ref(doomed);
+    take_away(
+        repository,
+        lock,
+        doomed,
+        &unreferenced,
+        (WhyGone::Deleted, now),
+    )
+}
+
+/// Removes backups and what is unreferenced without them, and leaves word of it. Returns the bytes that became free.
+///
+/// Word comes first, so that no backup is ever gone without it; but where there is no room for it, room is made first. Manifests go
+/// before all else: a crash in between leaves what nothing references, never a backup that lacks something.
+fn take_away(
+    repository: &Repository,
+    lock: &ExclusiveLock,
+    doomed: &[Manifest],
+    unreferenced: &[ObjectInfo],
+    (why, now): (WhyGone, DateTime<Utc>),
+) -> Result<u64, EngineError> {
+    let leave_word = || {
+        let gone = doomed.iter().map(|manifest| ExpiredBackup {
+            backup_id: manifest.backup_id,
+            sequence: manifest.sequence,
+            expired_at: now,
+            why,
+        });
+        repository.record_expired(lock, gone)
+    };
+    let has_room = doomed.is_empty()
+        || match leave_word() {
+            Ok(()) => true,
+            Err(RepositoryError::NoSpace { .. }) => false,
+            Err(error) => return Err(error.into()),
+        };
+    for manifest in doomed {
+        repository.remove_backup(lock, manifest)?;
+        let backup_id = manifest.backup_id;
+        tracing::info!(%backup_id, "backup {backup_id} removed");
+    }
+    let freed = remove_all(repository, lock, unreferenced)?;
+    if !has_room && let Err(error) = leave_word() {
+        tracing::warn!(
+            "no record says that backups were expired, so they will be told as lost: {error}"
+        );
+    }
+    Ok(freed)
 }
 
 /// What neither these backups nor unfinished runs reference.
@@ -281,20 +370,14 @@ fn give_up_runs(repository: &Repository, now: DateTime<Utc>) -> Result<(), Engin
     Ok(())
 }
 
-/// Manifests go first: a crash in between leaves what nothing references, never a backup that lacks something.
 fn remove(
     repository: &Repository,
     lock: &ExclusiveLock,
     plan: &ExpirePlan,
+    now: DateTime<Utc>,
 ) -> Result<(), EngineError> {
-    for manifest in &plan.doomed {
-        repository.remove_backup(lock, manifest)?;
-        let backup_id = manifest.backup_id;
-        tracing::info!(%backup_id, "backup {backup_id} removed");
-    }
-    for object in &plan.unreferenced {
-        repository.remove_unreferenced(lock, object)?;
-    }
+    let why = (WhyGone::Retention, now);
+    take_away(repository, lock, &plan.doomed, &plan.unreferenced, why)?;
     repository.remove_leftovers(lock, LEFTOVERS_AFTER)?;
     Ok(())
 }

@@ -69,5 +69,5 @@ fn remove_one_locked(
         .into_iter()
         .filter(|manifest| manifest.backup_id != backup_id)
         .collect();
-    remove_doomed(repository, lock, &doomed, &stay)
+    remove_doomed(repository, lock, &doomed, &stay, now)
 }

@@ -1,14 +1,17 @@
-//! Which backups a retention keeps: a pure function of backups, rules and the moment.
+//! Which backups a retention keeps: a pure function of backups, rules and the clock.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
-use chrono::{DateTime, Datelike, FixedOffset, TimeZone, Utc};
+use chrono::{DateTime, Datelike, FixedOffset, TimeDelta, TimeZone, Utc};
 use serde::{Serialize, Serializer};
 
 use crate::engine::EngineError;
 use crate::engine::size::Size;
-use crate::repository::{BackupId, BackupStatus, References};
+use crate::repository::{BackupId, BackupStatus, PreviousBackup, References};
+
+use super::ages::{AgeRule, Youth};
 
 /// What an operator wants to be kept. A backup that any rule wants is kept; the words are restic's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,9 +28,9 @@ pub struct Retention {
     pub keep_monthly: Option<u32>,
     /// The same for years.
     pub keep_yearly: Option<u32>,
-    /// All that are younger.
+    /// All that began less than this before the newest of them.
     pub keep_within: Option<Duration>,
-    /// All of the last so many days.
+    /// All that began less than so many days before the newest of them.
     pub retention_days: Option<u32>,
     /// What the kept ones may take on disk: the oldest go until the rest fits, whatever the other rules want.
     pub max_size: Option<Size>,
@@ -91,9 +94,11 @@ impl Retention {
 /// A backup that is to be judged.
 #[derive(Debug, Clone)]
 pub struct Candidate {
-    /// Its id.
+    /// Its id, which tells its place among the others.
     pub backup_id: BackupId,
-    /// When it began.
+    /// The backup that it was planned on.
+    pub previous: Option<PreviousBackup>,
+    /// When it began, by the clock of then.
     pub started_at: DateTime<Utc>,
     /// Whether it holds all that it set out to.
     pub status: BackupStatus,
@@ -120,6 +125,10 @@ pub enum Reason {
     Within(Duration),
     /// It is not older than so many days.
     RetentionDays(u32),
+    /// It is too old only by one step in time that is much longer than the others: a clock may have been wrong.
+    AgeInDoubt,
+    /// The newest backup lies in the future: the clock is wrong, or was.
+    ClockInDoubt,
     /// So many are kept at least.
     MinBackups(u32),
     /// It is incomplete, but newer than every complete one.
@@ -135,6 +144,8 @@ impl fmt::Display for Reason {
             Self::Period(rule, period) => write!(f, "{rule} {period}"),
             Self::Within(within) => write!(f, "within {}", humantime::format_duration(*within)),
             Self::RetentionDays(days) => write!(f, "retention_days {days}"),
+            Self::AgeInDoubt => f.write_str("its age is in doubt"),
+            Self::ClockInDoubt => f.write_str("the newest backup lies in the future"),
             Self::MinBackups(count) => write!(f, "min_backups {count}"),
             Self::Newest => f.write_str("newest, though incomplete"),
             Self::InterruptedRestore => f.write_str("an interrupted restore may go on"),
@@ -165,18 +176,38 @@ pub struct Decision {
     pub over_max_size: bool,
 }
 
-/// Decides about the backups of one policy and cluster, newest first. Periods are those of the calendar of `now`.
+/// Whether the times in manifests are believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Times {
+    /// A backup that only times make old which contradict the clock or the rhythm of its group stays.
+    #[default]
+    InDoubt,
+    /// An operator says that no clock was wrong.
+    Trusted,
+}
+
+/// A newest backup that began later than this after the clock lies in the future.
+const TOLERANCE: TimeDelta = TimeDelta::minutes(5);
+
+/// Decides about the backups of one policy and cluster, newest first: in the order in which they were made, which their ids tell.
+/// Periods are those of the calendar of `now`.
 pub fn decide<Tz: TimeZone>(
     backups: &[Candidate],
     rules: &Retention,
+    times: Times,
     now: &DateTime<Tz>,
 ) -> Vec<Decision> {
     let mut backups: Vec<&Candidate> = backups.iter().collect();
-    backups.sort_by_key(|backup| std::cmp::Reverse((backup.started_at, backup.backup_id)));
-    let mut counting = Counting::new(rules, now);
+    backups.sort_by_key(|backup| std::cmp::Reverse(backup.backup_id));
+    let newest = backups.first().map(|backup| backup.started_at);
+    let is_in_future = newest.is_some_and(|newest| newest > now.clone().to_utc() + TOLERANCE);
+    let mut counting = Counting::new(rules, &backups, times, now);
     let mut decisions = Vec::with_capacity(backups.len());
-    for backup in &backups {
-        let reasons = counting.reasons(backup);
+    for (place, backup) in backups.iter().enumerate() {
+        let mut reasons = counting.reasons(place, backup);
+        if is_in_future && times == Times::InDoubt {
+            reasons.push(Reason::ClockInDoubt);
+        }
         decisions.push(Decision {
             backup_id: backup.backup_id,
             started_at: backup.started_at,
@@ -203,7 +234,10 @@ fn fit(decisions: &mut [Decision], backups: &[&Candidate], limit: u64) {
         let must_stay = decision.reasons.iter().any(|reason| {
             matches!(
                 reason,
-                Reason::MinBackups(_) | Reason::Newest | Reason::InterruptedRestore
+                Reason::MinBackups(_)
+                    | Reason::Newest
+                    | Reason::InterruptedRestore
+                    | Reason::ClockInDoubt
             )
         });
         if !full {
@@ -221,6 +255,8 @@ fn fit(decisions: &mut [Decision], backups: &[&Candidate], limit: u64) {
 struct Counting<'a, Tz: TimeZone> {
     rules: &'a Retention,
     now: &'a DateTime<Tz>,
+    within: Option<AgeRule>,
+    retention_days: Option<(u32, AgeRule)>,
     completed: u32,
     periods: Vec<Periods>,
 }
@@ -230,14 +266,19 @@ struct Periods {
     rule: &'static str,
     left: u32,
     of: Name,
-    last: Option<String>,
+    had: BTreeSet<String>,
 }
 
 /// Names the period that a moment lies in.
 type Name = fn(&DateTime<FixedOffset>) -> String;
 
 impl<'a, Tz: TimeZone> Counting<'a, Tz> {
-    fn new(rules: &'a Retention, now: &'a DateTime<Tz>) -> Self {
+    fn new(
+        rules: &'a Retention,
+        backups: &[&Candidate],
+        times: Times,
+        now: &'a DateTime<Tz>,
+    ) -> Self {
         let periods: [(&'static str, Option<u32>, Name); 5] = [
             // With the offset, since an hour comes twice when summer time ends.
             ("hourly", rules.keep_hourly, |time| {
@@ -259,28 +300,43 @@ impl<'a, Tz: TimeZone> Counting<'a, Tz> {
             rule,
             left: left.unwrap_or(0),
             of,
-            last: None,
+            had: BTreeSet::new(),
         });
+        let started_at: Vec<_> = backups.iter().map(|backup| backup.started_at).collect();
+        let younger = |limit| AgeRule::new(limit, &started_at, times == Times::Trusted);
+        let days = |days: u32| (days, younger(Duration::from_secs(u64::from(days) * 86_400)));
         Self {
             rules,
             now,
+            within: rules.keep_within.map(younger),
+            retention_days: rules.retention_days.map(days),
             completed: 0,
             periods: periods.collect(),
         }
     }
 
-    fn reasons(&mut self, backup: &Candidate) -> Vec<Reason> {
+    /// Why a backup stays by its age.
+    fn young(&self, place: usize) -> Vec<Reason> {
+        let within = self.within.iter();
+        let within = within.map(|rule| (rule, Reason::Within(rule.limit())));
+        let days = self.retention_days.iter();
+        let days = days.map(|(days, rule)| (rule, Reason::RetentionDays(*days)));
+        let mut reasons = Vec::new();
+        for (rule, reason) in within.chain(days) {
+            match rule.youth(place) {
+                Youth::Young => reasons.push(reason),
+                Youth::InDoubt if !reasons.contains(&Reason::AgeInDoubt) => {
+                    reasons.push(Reason::AgeInDoubt);
+                }
+                Youth::InDoubt | Youth::Old => {}
+            }
+        }
+        reasons
+    }
+
+    fn reasons(&mut self, place: usize, backup: &Candidate) -> Vec<Reason> {
         let mut reasons: Vec<Reason> = backup.needed.iter().cloned().collect();
-        let age = self.now.clone().to_utc() - backup.started_at;
-        // One from the future is young.
-        let age = age.to_std().unwrap_or_default();
-        if let Some(within) = self.rules.keep_within.filter(|within| age < *within) {
-            reasons.push(Reason::Within(within));
-        }
-        let days = |days: u32| Duration::from_secs(u64::from(days) * 86_400);
-        if let Some(count) = self.rules.retention_days.filter(|count| age < days(*count)) {
-            reasons.push(Reason::RetentionDays(count));
-        }
+        reasons.extend(self.young(place));
         if !backup.is_completed() {
             // It must not take the place of a complete one.
             if self.completed == 0 {
@@ -313,206 +369,11 @@ impl Periods {
             return None;
         }
         let period = (self.of)(time);
-        if self.last.as_ref() == Some(&period) {
+        // Not only the last: times that contradict the order come back to a period.
+        if !self.had.insert(period.clone()) {
             return None;
         }
         self.left -= 1;
-        self.last = Some(period.clone());
         Some(Reason::Period(self.rule, period))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use chrono::NaiveDateTime;
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn at(text: &str) -> DateTime<Utc> {
-        let parsed = NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M");
-        parsed.unwrap().and_utc()
-    }
-
-    fn backup(started_at: DateTime<Utc>, status: BackupStatus) -> Candidate {
-        Candidate {
-            backup_id: BackupId::from_parts(started_at, [0; 3]),
-            started_at,
-            status,
-            needed: None,
-            references: References::default(),
-        }
-    }
-
-    fn completed(times: &[&str]) -> Vec<Candidate> {
-        let times = times.iter().map(|time| at(time));
-        times
-            .map(|time| backup(time, BackupStatus::Completed))
-            .collect()
-    }
-
-    /// The times of those that are kept, newest first, with the reasons in words.
-    fn kept(backups: Vec<Candidate>, rules: &Retention, now: &str) -> Vec<(String, String)> {
-        let decisions = decide(&backups, rules, &at(now));
-        let kept = decisions.into_iter().filter(|decision| decision.kept);
-        kept.map(|decision| {
-            let reasons: Vec<String> = decision.reasons.iter().map(ToString::to_string).collect();
-            (
-                decision.started_at.format("%F %H:%M").to_string(),
-                reasons.join(", "),
-            )
-        })
-        .collect()
-    }
-
-    fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
-        list.iter()
-            .map(|(a, b)| ((*a).to_owned(), (*b).to_owned()))
-            .collect()
-    }
-
-    #[test]
-    fn the_newest_of_each_period_is_kept_and_says_for_which() {
-        let backups = completed(&[
-            "2026-11-20 02:00",
-            "2026-11-22 02:00",
-            "2026-11-23 02:00",
-            "2026-11-23 14:00",
-            "2026-11-24 02:00",
-            "2025-12-31 02:00",
-        ]);
-        let rules = Retention {
-            keep_daily: Some(3),
-            keep_yearly: Some(5),
-            ..Retention::default()
-        };
-        assert_eq!(
-            kept(backups, &rules, "2026-11-24 12:00"),
-            pairs(&[
-                (
-                    "2026-11-24 02:00",
-                    "daily 2026-11-24, yearly 2026, min_backups 1"
-                ),
-                ("2026-11-23 14:00", "daily 2026-11-23"),
-                ("2026-11-22 02:00", "daily 2026-11-22"),
-                ("2025-12-31 02:00", "yearly 2025"),
-            ])
-        );
-    }
-
-    #[test]
-    fn days_are_those_of_the_calendar_that_is_asked_for() {
-        let backups = || completed(&["2026-11-23 22:30", "2026-11-23 23:30"]);
-        let rules = Retention {
-            keep_daily: Some(9),
-            ..Retention::default()
-        };
-        let berlin = FixedOffset::east_opt(3600).unwrap();
-        let count =
-            |decisions: Vec<Decision>| decisions.iter().filter(|decision| decision.kept).count();
-        assert_eq!(
-            count(decide(&backups(), &rules, &at("2026-11-24 12:00"))),
-            1
-        );
-        let there = at("2026-11-24 12:00").with_timezone(&berlin);
-        assert_eq!(count(decide(&backups(), &rules, &there)), 2);
-    }
-
-    #[test]
-    fn an_incomplete_backup_takes_no_complete_ones_place() {
-        let mut backups = completed(&["2026-11-22 02:00", "2026-11-23 02:00"]);
-        backups.push(backup(at("2026-11-22 03:00"), BackupStatus::Incomplete));
-        backups.push(backup(at("2026-11-24 02:00"), BackupStatus::Incomplete));
-        let rules = Retention {
-            keep_last: Some(1),
-            min_backups: 2,
-            ..Retention::default()
-        };
-        assert_eq!(
-            kept(backups, &rules, "2026-11-24 12:00"),
-            pairs(&[
-                ("2026-11-24 02:00", "newest, though incomplete"),
-                ("2026-11-23 02:00", "last 1, min_backups 2"),
-                ("2026-11-22 02:00", "min_backups 2"),
-            ])
-        );
-    }
-
-    #[test]
-    fn ages_are_counted_from_now_and_the_last_one_is_never_given_up() {
-        let rules = Retention {
-            retention_days: Some(30),
-            ..Retention::default()
-        };
-        let old = completed(&["2026-01-01 02:00", "2026-01-02 02:00"]);
-        assert_eq!(
-            kept(old, &rules, "2026-11-24 12:00"),
-            pairs(&[("2026-01-02 02:00", "min_backups 1")])
-        );
-        let hours = Duration::from_secs(36 * 3600);
-        let rules = Retention {
-            keep_within: Some(hours),
-            ..Retention::default()
-        };
-        let backups = completed(&["2026-11-22 23:59", "2026-11-23 02:00"]);
-        assert_eq!(
-            kept(backups, &rules, "2026-11-24 12:00"),
-            pairs(&[("2026-11-23 02:00", "within 1day 12h, min_backups 1")])
-        );
-    }
-
-    #[test]
-    fn rules_that_keep_nothing_are_refused() {
-        let refused = |rules: Retention| rules.check().unwrap_err().to_string();
-        assert!(refused(Retention::default()).contains("no rule"));
-        let nothing = Retention {
-            keep_last: Some(0),
-            ..Retention::default()
-        };
-        assert!(refused(nothing).contains("keep nothing"));
-        let none = Retention {
-            keep_last: Some(1),
-            min_backups: 0,
-            ..Retention::default()
-        };
-        assert!(refused(none).contains("min_backups"));
-    }
-
-    proptest! {
-        #[test]
-        fn more_is_kept_under_larger_counts_and_min_backups_is_never_undercut(
-            hours in prop::collection::btree_set(0_i64..5000, 0..60),
-            counts in prop::array::uniform6(0_u32..9),
-            min_backups in 1_u32..5,
-        ) {
-            let backups: Vec<Candidate> = hours.iter()
-                .map(|hour| backup(at("2026-01-01 00:00") + chrono::TimeDelta::hours(*hour), BackupStatus::Completed))
-                .collect();
-            let rules = |more: u32| Retention {
-                keep_last: Some(counts[0] + more),
-                keep_hourly: Some(counts[1] + more),
-                keep_daily: Some(counts[2] + more),
-                keep_weekly: Some(counts[3] + more),
-                keep_monthly: Some(counts[4] + more),
-                keep_yearly: Some(counts[5] + more),
-                min_backups,
-                ..Retention::default()
-            };
-            let now = at("2026-12-31 00:00");
-            let few = decide(&backups, &rules(0), &now);
-            let many = decide(&backups, &rules(1), &now);
-            for (few, many) in few.iter().zip(&many) {
-                prop_assert!(!few.kept || many.kept);
-                prop_assert_eq!(few.kept, !few.reasons.is_empty());
-            }
-            let kept = few.iter().filter(|decision| decision.kept).count();
-            prop_assert!(kept >= backups.len().min(min_backups as usize));
-            // Taking away what is not kept, and deciding again, changes nothing.
-            let left: Vec<Candidate> = backups.into_iter()
-                .filter(|backup| few.iter().any(|decision| decision.kept && decision.backup_id == backup.backup_id))
-                .collect();
-            let again = decide(&left, &rules(0), &now);
-            prop_assert!(again.iter().all(|decision| decision.kept));
-        }
     }
 }
