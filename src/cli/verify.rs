@@ -87,10 +87,12 @@ fn print(report: &VerifyReport) -> Result<(), CliError> {
         if !at.is_empty() {
             output::line(format_args!("         in {}", at.join(", ")))?;
         }
-        output::line(format_args!(
-            "         touches backup(s) {}",
-            backups.join(", ")
-        ))?;
+        if !backups.is_empty() {
+            output::line(format_args!(
+                "         touches backup(s) {}",
+                backups.join(", ")
+            ))?;
+        }
     }
     output::line(format_args!(
         "{}: {} backup(s), {} pack(s), {} blocks, {} batches, {} read{}",

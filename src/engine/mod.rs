@@ -12,6 +12,7 @@ pub mod expire;
 pub mod export;
 mod extents;
 pub mod groups;
+mod lineage;
 pub mod mirror;
 mod producer;
 mod progress;

@@ -14,6 +14,7 @@ use crate::repository::{
 };
 
 use super::extents::{holes, is_needed};
+use super::lineage::Lineage;
 use super::{EngineError, Progress, Stop};
 
 /// One read of a pack asks for about this much.
@@ -77,6 +78,21 @@ pub struct Finding {
     pub backups: BTreeSet<BackupId>,
 }
 
+impl Finding {
+    /// Something that is wrong with backups, and with no topic of theirs.
+    pub(super) fn of(problem: String, backups: BTreeSet<BackupId>) -> Self {
+        Self {
+            problem,
+            pack: None,
+            topic: None,
+            partition: None,
+            first_offset: None,
+            last_offset: None,
+            backups,
+        }
+    }
+}
+
 /// Where an extent of a pack belongs, and who needs it.
 #[derive(Debug, Clone)]
 struct Need {
@@ -114,14 +130,17 @@ fn verify_locked(
     } else {
         options.backups.clone()
     };
+    let mut lineage = Lineage::of(repository)?;
     let mut walk = Walk {
         repository,
         packs: BTreeMap::new(),
         indexes: BTreeMap::new(),
-        findings: Vec::new(),
+        findings: lineage.unreadable_records(),
     };
     for backup in &chosen {
-        walk.backup(backup)?;
+        if let Some(manifest) = walk.backup(backup)? {
+            walk.findings.extend(lineage.check(&manifest)?);
+        }
     }
     progress.planned(
         walk.packs
@@ -174,23 +193,19 @@ fn finding_of(error: RepositoryError) -> Result<String, EngineError> {
 impl Walk<'_> {
     fn found(&mut self, backup: &BackupId, topic: Option<&str>, problem: String) {
         self.findings.push(Finding {
-            problem,
-            pack: None,
             topic: topic.map(str::to_owned),
-            partition: None,
-            first_offset: None,
-            last_offset: None,
-            backups: BTreeSet::from([*backup]),
+            ..Finding::of(problem, BTreeSet::from([*backup]))
         });
     }
 
-    fn backup(&mut self, id: &BackupId) -> Result<(), EngineError> {
+    /// Its manifest, when that can be read.
+    fn backup(&mut self, id: &BackupId) -> Result<Option<Manifest>, EngineError> {
         let manifest = match self.repository.manifest(id) {
             Ok(manifest) => manifest,
             Err(error) => {
                 let problem = finding_of(error)?;
                 self.found(id, None, problem);
-                return Ok(());
+                return Ok(None);
             }
         };
         if let Some(groups) = &manifest.groups {
@@ -200,7 +215,7 @@ impl Walk<'_> {
             self.state(id, Some(&topic.topic), &topic.configuration)?;
             self.topic(&manifest, topic)?;
         }
-        Ok(())
+        Ok(Some(manifest))
     }
 
     fn state(
