@@ -75,6 +75,8 @@ pub struct Metrics {
     repository_size: IntGaugeVec,
     repository_backups: IntGaugeVec,
     repository_free: IntGaugeVec,
+    repository_lost_backups: IntGaugeVec,
+    repository_lost_packs: IntGaugeVec,
     requests: Requests,
 }
 
@@ -268,6 +270,16 @@ impl Metrics {
             repository_free: all.whole(
                 "repository_free_bytes",
                 "Bytes that are free where the repository lies.",
+                &["repository"],
+            )?,
+            repository_lost_backups: all.whole(
+                "repository_lost_backups",
+                "Backups that are gone from the repository though nothing expired them.",
+                &["repository"],
+            )?,
+            repository_lost_packs: all.whole(
+                "repository_lost_packs",
+                "Packs that backups in the repository need and that are gone or cut short.",
                 &["repository"],
             )?,
             requests: Requests::register(&mut all)?,
@@ -553,12 +565,25 @@ impl Metrics {
         }
     }
 
+    /// What is gone from a repository though nothing expired it.
+    pub fn repository_lost(&self, name: &str, backups: usize, packs: usize) {
+        let counts = [
+            (&self.repository_lost_backups, backups),
+            (&self.repository_lost_packs, packs),
+        ];
+        for (series, count) in counts {
+            series.with_label_values(&[name]).set(whole(count as u64));
+        }
+    }
+
     /// A repository is no longer configured.
     pub fn repository_is_gone(&self, name: &str) {
         for series in [
             &self.repository_size,
             &self.repository_backups,
             &self.repository_free,
+            &self.repository_lost_backups,
+            &self.repository_lost_packs,
         ] {
             drop_series(series.remove_label_values(&[name]));
         }

@@ -68,7 +68,7 @@ use jobs::Jobs;
 use mirrors::MirrorJob;
 use observe::{Board, Watching};
 use run::{PolicyJob, Tried};
-use state::StateFile;
+use state::{Remembered, StateFile};
 use supervisor::{Execute, Request, Supervisor};
 
 /// Runs that were told to stop, and in which nothing moves for so long, are left behind.
@@ -215,7 +215,8 @@ pub struct Daemon {
     requests: mpsc::Sender<Request>,
     supervisor: Supervisor<Backups>,
     watching: Watching,
-    state: Option<StateFile>,
+    /// The state file, and what it said.
+    state: Option<(StateFile, Remembered)>,
     job_files: Option<JobFiles>,
     files: Files,
     signals: Signals,
@@ -304,7 +305,9 @@ impl Daemon {
             status: view.status.clone(),
             metrics: Arc::clone(&view.metrics),
             requests: requests.clone(),
+            remembered: Arc::new(remembered.repositories.clone()),
         };
+        let state = state.map(|file| (file, remembered));
         Ok(Self {
             directory: directory.to_owned(),
             configuration,
@@ -330,9 +333,10 @@ impl Daemon {
         systemd::ready(&self.view.status.borrow());
         let supervising = tokio::spawn(self.supervisor.supervise());
         let reporting = tokio::spawn(systemd::report(self.view.status.clone()));
-        let keeping = self
-            .state
-            .map(|state| tokio::spawn(state.follow(self.view.status.clone())));
+        let keeping = self.state.map(|(file, read)| {
+            let (status, board) = (self.view.status.clone(), self.view.repositories.clone());
+            tokio::spawn(file.follow(read, status, board))
+        });
         let filing = self
             .job_files
             .map(|files| tokio::spawn(files.follow(self.view.jobs.clone())));

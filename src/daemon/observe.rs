@@ -15,7 +15,7 @@ use crate::policy::{DaemonConfiguration, RepositoryLocation};
 
 use super::metrics::Metrics;
 use super::repositories::{Observer, RepositoryState, RepositoryStatus, past};
-use super::state::Remembered;
+use super::state::{Remembered, RememberedRepository};
 use super::status::Status;
 use super::supervisor::Request;
 
@@ -73,6 +73,8 @@ pub(super) struct Watching {
     pub status: watch::Receiver<Arc<Status>>,
     pub metrics: Arc<Metrics>,
     pub requests: mpsc::Sender<Request>,
+    /// What was known of repositories before the daemon started, by name.
+    pub remembered: Arc<BTreeMap<String, RememberedRepository>>,
 }
 
 impl Watching {
@@ -120,7 +122,7 @@ struct Watched {
 impl Watched {
     async fn watch(mut self) {
         self.load_past().await;
-        let mut observer = Observer::default();
+        let mut observer = self.observer();
         let mut ended = self.ended();
         loop {
             observer = self.look(observer).await;
@@ -146,6 +148,15 @@ impl Watched {
         self.watching.requests.send(loaded).await.ok();
     }
 
+    /// A new one, which remembers what is known of the repository.
+    fn observer(&self) -> Observer {
+        let shown = self.watching.board.0.borrow();
+        let shown = shown.iter().find(|shown| shown.repository == self.name);
+        let known = shown.and_then(|shown| shown.memory.clone());
+        let known = known.or_else(|| self.watching.remembered.get(&self.name).cloned());
+        Observer::remembering(known, &self.location)
+    }
+
     async fn look(&mut self, mut observer: Observer) -> Observer {
         let (name, location) = (self.name.clone(), self.location.clone());
         // What changes from here on is a reason to look again.
@@ -161,7 +172,7 @@ impl Watched {
             }
             Err(error) => {
                 tracing::error!("{error}");
-                Observer::default()
+                self.observer()
             }
         }
     }
@@ -171,10 +182,29 @@ impl Watched {
         let (size, free) = (status.size_bytes, status.free_bytes);
         let metrics = &self.watching.metrics;
         metrics.repository_holds(name, size, status.backups, free);
+        metrics.repository_lost(name, status.lost_backups.len(), status.lost_packs.len());
+        self.log_losses(&status);
         if let Some(error) = &status.error {
             tracing::warn!(repository = %name, "repository {name} cannot be used as it is: {error}");
         }
         self.watching.board.change(name, |shown| *shown = status);
+    }
+
+    /// Logs what is lost when it is found.
+    fn log_losses(&self, status: &RepositoryStatus) {
+        let name = &self.name;
+        let board = self.watching.board.0.borrow();
+        let known = board.iter().find(|shown| shown.repository == *name);
+        for lost in &status.lost_backups {
+            if !known.is_some_and(|known| known.lost_backups.contains(lost)) {
+                tracing::error!(repository = %name, "repository {name}: backup {lost} is gone, and nothing expired it: the repository was rolled back, or somebody removed it. If it is meant to be gone, or gone for good: kafkeep expire --repository {name} --forget-lost {lost}");
+            }
+        }
+        for lost in &status.lost_packs {
+            if !known.is_some_and(|known| known.lost_packs.contains(lost)) {
+                tracing::error!(repository = %name, "repository {name}: {lost}: backups are damaged; kafkeep verify tells which");
+            }
+        }
     }
 
     /// Waits for as long as it takes, and says so when that is long.
@@ -301,6 +331,7 @@ mod tests {
             status,
             metrics: Arc::new(Metrics::new().unwrap()),
             requests,
+            remembered: Arc::default(),
         };
         let watching = tokio::spawn(watching.watch());
         let loaded = asked.recv().await;

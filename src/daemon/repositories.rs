@@ -9,10 +9,10 @@ use serde::Serialize;
 use crate::engine::EngineError;
 use crate::engine::expire::{Foreseen, Preview};
 use crate::policy::{DaemonConfiguration, RepositoryLocation};
-use crate::repository::{BackupStatus, RepositoryError};
+use crate::repository::{BackupId, BackupStatus, RepositoryError};
 
 use super::run::open_existing;
-use super::state::Remembered;
+use super::state::{Remembered, RememberedRepository};
 
 /// Whether a repository can be used, in a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -47,6 +47,13 @@ pub struct RepositoryStatus {
     pub free_bytes: Option<u64>,
     /// Backups in it.
     pub backups: u64,
+    /// Backups that are gone though nothing expired them: the repository was rolled back, or somebody removed them.
+    pub lost_backups: Vec<BackupId>,
+    /// Packs that backups need and that are gone or cut short, in words.
+    pub lost_packs: Vec<String>,
+    /// What is to be remembered of it; none while that is not known.
+    #[serde(skip)]
+    pub(super) memory: Option<RememberedRepository>,
     /// What retention would take away now.
     pub retention: Vec<RetentionStatus>,
 }
@@ -74,6 +81,9 @@ impl RepositoryStatus {
             size_bytes: 0,
             free_bytes: None,
             backups: 0,
+            lost_backups: Vec::new(),
+            lost_packs: Vec::new(),
+            memory: None,
             retention: Vec::new(),
         }
     }
@@ -121,6 +131,27 @@ pub(super) struct Observer {
 }
 
 impl Observer {
+    /// One that remembers what the last one did.
+    pub fn remembering(
+        memory: Option<RememberedRepository>,
+        location: &RepositoryLocation,
+    ) -> Self {
+        let memory = memory.filter(|memory| memory.path == location.path);
+        let memory = memory.unwrap_or_else(|| RememberedRepository::at(location));
+        Self {
+            preview: Preview::remembering(memory.newest_backup, memory.lost_backups),
+        }
+    }
+
+    /// What the next one is to remember.
+    fn memory(&self, location: &RepositoryLocation) -> RememberedRepository {
+        RememberedRepository {
+            newest_backup: self.preview.newest(),
+            lost_backups: self.preview.lost().clone(),
+            ..RememberedRepository::at(location)
+        }
+    }
+
     /// Looks once.
     pub fn look(
         &mut self,
@@ -132,6 +163,10 @@ impl Observer {
         if let Err(error) = self.fill(&mut status, location, configuration) {
             status.error = Some(error.to_string());
         }
+        status.lost_backups = self.preview.lost().iter().copied().collect();
+        let lost_packs = self.preview.lost_packs().iter();
+        status.lost_packs = lost_packs.map(ToString::to_string).collect();
+        status.memory = Some(self.memory(location));
         status.state = match status.writable {
             true => RepositoryState::Ready,
             false => RepositoryState::Failed,
@@ -147,6 +182,7 @@ impl Observer {
         configuration: &DaemonConfiguration,
     ) -> Result<(), EngineError> {
         let Some(repository) = open_existing(location)? else {
+            self.preview.look_at_nothing();
             status.writable = can_be_made(&location.path);
             return match status.writable {
                 true => Ok(()),

@@ -1,7 +1,7 @@
-//! What a restart should not forget and no manifest tells: moments that were decided upon, and how runs ended. The file may be
-//! lost without harm: then the repositories' manifests alone tell what was done.
+//! What a restart should not forget and no manifest tells: moments that were decided upon, how runs ended, and which backups there
+//! were. The file may be lost without harm: then the repositories' manifests alone tell what was done.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,8 +13,11 @@ use tokio::sync::watch;
 
 use crate::engine::{EngineError, blocking};
 use crate::files;
+use crate::policy::RepositoryLocation;
+use crate::repository::BackupId;
 
 use super::kept_file;
+use super::repositories::RepositoryStatus;
 use super::status::{EndedRun, FailedBackups, Status};
 
 const FORMAT: u32 = 1;
@@ -27,6 +30,29 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct Remembered {
     pub policies: BTreeMap<String, RememberedPolicy>,
     pub failed_backups: FailedBackups,
+    pub repositories: BTreeMap<String, RememberedRepository>,
+}
+
+/// What is known of one repository: that it was rolled back, no repository tells by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct RememberedRepository {
+    /// Where it lay: another place is another repository.
+    pub path: PathBuf,
+    /// The newest backup that was ever seen in it.
+    pub newest_backup: Option<BackupId>,
+    /// Backups that were gone though nothing had expired them.
+    pub lost_backups: BTreeSet<BackupId>,
+}
+
+impl RememberedRepository {
+    /// One that nothing is known of.
+    pub fn at(location: &RepositoryLocation) -> Self {
+        Self {
+            path: location.path.clone(),
+            newest_backup: None,
+            lost_backups: BTreeSet::new(),
+        }
+    }
 }
 
 /// What is known of one policy.
@@ -48,7 +74,16 @@ impl Remembered {
         known.last_success_at = known.last_success_at.max(Some(finished_at));
     }
 
-    fn of(status: &Status) -> Self {
+    fn of(
+        status: &Status,
+        repositories: &[RepositoryStatus],
+        before: &BTreeMap<String, RememberedRepository>,
+    ) -> Self {
+        // What is not known now is what was known before.
+        let repositories = repositories.iter().filter_map(|shown| {
+            let memory = shown.memory.as_ref().or(before.get(&shown.repository))?;
+            Some((shown.repository.clone(), memory.clone()))
+        });
         let policies = status.policies.iter().filter(|policy| policy.runs);
         let policies = policies.map(|policy| {
             let remembered = RememberedPolicy {
@@ -61,6 +96,7 @@ impl Remembered {
         Self {
             policies: policies.collect(),
             failed_backups: status.failed_backups,
+            repositories: repositories.collect(),
         }
     }
 }
@@ -77,6 +113,8 @@ struct Content {
     policies: BTreeMap<String, RememberedPolicy>,
     #[serde(default)]
     failed_backups: FailedBackups,
+    #[serde(default)]
+    repositories: BTreeMap<String, RememberedRepository>,
 }
 
 impl StateFile {
@@ -92,6 +130,7 @@ impl StateFile {
             Ok(content) => Remembered {
                 policies: content.policies,
                 failed_backups: content.failed_backups,
+                repositories: content.repositories,
             },
             Err(error) if error.kind() == io::ErrorKind::NotFound => Remembered::default(),
             Err(error) => {
@@ -118,17 +157,30 @@ impl StateFile {
             format: FORMAT,
             policies: remembered.policies.clone(),
             failed_backups: remembered.failed_backups,
+            repositories: remembered.repositories.clone(),
         };
         files::replace(&self.path, &serde_json::to_vec_pretty(&content)?)
     }
 
-    /// Keeps it up to date until there is no more to come.
-    pub async fn follow(self, mut status: watch::Receiver<Arc<Status>>) {
-        let mut written = Remembered::of(&status.borrow());
+    /// Keeps it up to date until there is no more to come. It began as `read`.
+    pub async fn follow(
+        self,
+        read: Remembered,
+        mut status: watch::Receiver<Arc<Status>>,
+        mut repositories: watch::Receiver<Arc<Vec<RepositoryStatus>>>,
+    ) {
+        let mut written = read;
         let mut failing = false;
         loop {
-            let more = status.changed().await.is_ok();
-            let now = Remembered::of(&status.borrow_and_update());
+            let more = tokio::select! {
+                changed = status.changed() => changed.is_ok(),
+                Ok(()) = repositories.changed() => true,
+            };
+            let now = Remembered::of(
+                &status.borrow_and_update(),
+                &repositories.borrow_and_update(),
+                &written.repositories,
+            );
             if now != written {
                 let file = self.clone();
                 let content = now.clone();
@@ -176,6 +228,14 @@ mod tests {
             now - Duration::from_secs(50),
         );
         assert_eq!(remembered.policies["orders"].settled_at, Some(now));
+        let repository = RememberedRepository {
+            path: PathBuf::from("/srv/main"),
+            newest_backup: Some(BackupId::new(now)),
+            lost_backups: BTreeSet::from([BackupId::new(now)]),
+        };
+        remembered
+            .repositories
+            .insert("main".to_owned(), repository);
         file.write(&remembered).unwrap();
         assert_eq!(file.read(), remembered);
         for torn in [

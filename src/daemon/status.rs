@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,9 @@ pub struct Status {
     pub stopping: bool,
     /// When the supervisor last looked at its timers.
     pub looked_at: DateTime<Utc>,
+    /// The same by the monotonic clock, which nobody sets.
+    #[serde(skip)]
+    pub looked: Instant,
     /// The configuration.
     pub configuration: ConfigurationStatus,
     /// Policies, by name.
@@ -70,6 +74,7 @@ impl Status {
             started_at: now,
             stopping: false,
             looked_at: now,
+            looked: Instant::now(),
             configuration: ConfigurationStatus {
                 loaded_at: now,
                 reloaded_at: now,

@@ -30,6 +30,7 @@ use super::status::{
 
 mod orders;
 mod policies;
+mod success;
 
 use policies::Scheduled;
 
@@ -408,6 +409,7 @@ impl<E: Execute> Supervisor<E> {
             started_at: self.started_at,
             stopping: self.stopping.is_some(),
             looked_at: (self.wall)(),
+            looked: std::time::Instant::now(),
             configuration: self.configuration_status.clone(),
             policies,
             failed_backups: self.failed_backups,

@@ -1,7 +1,7 @@
 //! Days of schedule in moments of paused time, with runs of the test's own.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::run::PolicyWork;
@@ -116,6 +116,8 @@ pub(super) struct Play {
     status: watch::Receiver<Arc<Status>>,
     pub jobs: watch::Receiver<JobList>,
     metrics: Arc<Metrics>,
+    /// By how many seconds the wall clock was put forward.
+    put_forward: Arc<AtomicI64>,
 }
 
 impl Play {
@@ -142,8 +144,12 @@ impl Play {
             most: Arc::default(),
         };
         let (base, began) = (at("2026-03-01T00:00:00Z"), tokio::time::Instant::now());
-        let wall: WallClock =
-            Arc::new(move || base + TimeDelta::from_std(began.elapsed()).unwrap());
+        let put_forward = Arc::new(AtomicI64::new(0));
+        let wrong = Arc::clone(&put_forward);
+        let wall: WallClock = Arc::new(move || {
+            let wrong = TimeDelta::seconds(wrong.load(Ordering::SeqCst));
+            base + wrong + TimeDelta::from_std(began.elapsed()).unwrap()
+        });
         let metrics = Arc::new(Metrics::new().unwrap());
         let (requests, incoming) = mpsc::channel(16);
         let (sender, status) = watch::channel(Arc::new(Status::starting(wall())));
@@ -167,7 +173,13 @@ impl Play {
             status,
             jobs,
             metrics,
+            put_forward,
         }
+    }
+
+    /// Sets the wall clock.
+    fn put_clock_forward(&self, seconds: i64) {
+        self.put_forward.store(seconds, Ordering::SeqCst);
     }
 
     async fn reload(&self, configuration: DaemonConfiguration) {
@@ -383,6 +395,7 @@ async fn downtime_is_made_up_for_once() {
     let last_success_at = remembered.last_success_at;
     let remembered = Remembered {
         policies: [("daily".to_owned(), remembered)].into(),
+        repositories: Default::default(),
         failed_backups: FailedBackups::default(),
     };
     let policies = vec![policy("daily", 24 * HOUR)];
@@ -391,6 +404,43 @@ async fn downtime_is_made_up_for_once() {
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(play.started("daily"), 1);
     assert_eq!(play.policy("daily").missed_runs, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_period_goes_on_and_a_success_ages_whatever_becomes_of_the_clock() {
+    let every = Duration::from_secs(10);
+    let play = Play::new(
+        Duration::from_secs(1),
+        configuration(vec![policy("steady", every)]),
+        &Remembered::default(),
+    );
+    const YEAR: i64 = 365 * 86_400;
+    for put_forward in [0, -3600, 0, YEAR, 0, -10_800, 0] {
+        play.put_clock_forward(put_forward);
+        // A look at the clock, which is at most a minute away.
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let before = play.started("steady");
+        tokio::time::sleep(60 * every).await;
+        let runs = play.started("steady") - before;
+        assert!((59..=61).contains(&runs), "{runs} under {put_forward}");
+    }
+    // The clock is put back, and nothing succeeds any more.
+    play.put_clock_forward(YEAR);
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    play.reload(configuration(vec![BackupPolicy {
+        timetable: Timetable {
+            suspend: true,
+            ..Timetable::new(Schedule::every(every).unwrap())
+        },
+        ..policy("steady", every)
+    }]))
+    .await;
+    play.put_clock_forward(0);
+    tokio::time::sleep(2 * HOUR).await;
+    let now = play.status.borrow().looked_at;
+    let age = now - play.policy("steady").last_success_at.unwrap();
+    let hours = TimeDelta::hours(2)..TimeDelta::minutes(122);
+    assert!(hours.contains(&age), "{age}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -88,7 +88,8 @@ fn policy_row(policy: &PolicyStatus) -> String {
     let age = policy.last_success_at.map(|success| Utc::now() - success);
     let too_old = policy.max_age_seconds.is_some_and(|max_age| {
         let max_age = i64::try_from(max_age).unwrap_or(i64::MAX);
-        age.is_none_or(|age| age.num_seconds() > max_age)
+        // One in the future has no age that could be told.
+        age.is_none_or(|age| age.num_seconds() > max_age || age < -CLOCKS_DIFFER)
     });
     format!(
         "<tr><td>{} ({})<td>{now}<td>{}<td>{last_run}<td class=\"{}\">{}</tr>",
@@ -104,15 +105,25 @@ fn policy_row(policy: &PolicyStatus) -> String {
     )
 }
 
+/// Clocks of different machines, and one that is steered, differ by less.
+const CLOCKS_DIFFER: TimeDelta = TimeDelta::minutes(5);
+
+/// Everything that is wrong with a repository.
+fn problems(repository: &RepositoryStatus) -> Vec<String> {
+    let backups = repository.lost_backups.iter();
+    let backups = backups.map(|lost| format!("backup {lost} is gone, and nothing expired it"));
+    let packs = repository.lost_packs.iter().cloned();
+    let error = repository.error.iter().cloned();
+    error.chain(backups).chain(packs).collect()
+}
+
 fn repository_row(repository: &RepositoryStatus) -> String {
-    let location = match &repository.error {
-        None => escape(&repository.location),
-        Some(error) => format!(
-            "{}<br><span class=\"bad\">{}</span>",
-            escape(&repository.location),
-            escape(error)
-        ),
-    };
+    let mut location = escape(&repository.location);
+    for problem in problems(repository) {
+        location.push_str("<br><span class=\"bad\">");
+        location.push_str(&escape(&problem));
+        location.push_str("</span>");
+    }
     let name = escape(&repository.repository);
     if repository.state == RepositoryState::Loading {
         return format!("<tr><td>{name}<td>{location}<td>loading<td>-<td>-</tr>");

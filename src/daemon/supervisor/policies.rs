@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use crate::policy::{BackupPolicy, PolicyKind, WhenRemoved};
 use crate::schedule::{Concurrency, LONGEST_WAIT, Timer, Verdict};
 
+use super::success::{Success, later};
 use super::{Execute, Supervisor, tell};
 use crate::daemon::run::{PolicyJob, PolicyWork, Tried};
 use crate::daemon::runs::{Run, Task};
@@ -21,7 +22,7 @@ pub(super) struct Scheduled {
     backups: Due,
     expiries: Due,
     last_run: Option<EndedRun>,
-    last_success_at: Option<DateTime<Utc>>,
+    last_success: Option<Success>,
     last_expire: Option<Expired>,
     missed: u64,
     loading: Option<Loading>,
@@ -46,14 +47,17 @@ impl Scheduled {
     }
 
     /// Its repository was loaded, and tells this.
-    fn loaded(&mut self, past: &RememberedPolicy) {
+    fn loaded(&mut self, past: &RememberedPolicy, now: DateTime<Utc>) {
         let Some(Loading { settled_at, since }) = self.loading.take() else {
             return;
         };
-        let settled = settled_at.max(past.settled_at);
+        let settled = later(settled_at, past.settled_at, now);
         let timer = Timer::new(self.policy.timetable.clone(), settled, since);
         self.backups = Due::new(timer);
-        self.last_success_at = self.last_success_at.max(past.last_success_at);
+        let known = self.last_success.map(|success| success.at(now));
+        if let Some(at) = later(known, past.last_success_at, now).filter(|at| Some(*at) != known) {
+            self.last_success = Some(Success::new(at));
+        }
     }
 }
 
@@ -111,21 +115,24 @@ impl<E: Execute> Supervisor<E> {
         let Loading { settled_at, since } = stands;
         let backups = Timer::new(policy.timetable.clone(), settled_at, since);
         let expiries = Timer::new(policy.expire_timetable.clone(), expired, now);
-        let (last_run, last_success_at, last_expire, missed) = match before {
+        let (last_run, last_success, last_expire, missed) = match before {
             Some(before) => (
                 before.last_run,
-                before.last_success_at,
+                before.last_success,
                 before.last_expire,
                 before.missed,
             ),
-            None => (known.last_run, known.last_success_at, None, 0),
+            None => {
+                let success = known.last_success_at.map(Success::new);
+                (known.last_run, success, None, 0)
+            }
         };
         let scheduled = Scheduled {
             backups: Due::new(backups),
             expiries: Due::new(expiries),
             policy: Arc::new(policy),
             last_run,
-            last_success_at,
+            last_success,
             last_expire,
             missed,
             loading: is_loading.then_some(stands),
@@ -140,9 +147,10 @@ impl<E: Execute> Supervisor<E> {
         }
         tracing::info!(%repository, "repository {repository} loaded");
         let unknown = RememberedPolicy::default();
+        let now = (self.wall)();
         for (name, scheduled) in &mut self.policies {
             if scheduled.policy.repository == repository {
-                scheduled.loaded(past.policies.get(name).unwrap_or(&unknown));
+                scheduled.loaded(past.policies.get(name).unwrap_or(&unknown), now);
             }
         }
     }
@@ -295,7 +303,7 @@ impl<E: Execute> Supervisor<E> {
         }
         let success = ended.outcome.result == RunResult::Success;
         if success {
-            scheduled.last_success_at = Some(ended.finished_at);
+            scheduled.last_success = Some(Success::new(ended.finished_at));
         }
         scheduled.last_run = Some(ended);
         if success && self.stopping.is_none() {
@@ -334,7 +342,7 @@ impl<E: Execute> Supervisor<E> {
                 loading: scheduled.loading.is_some(),
                 running: running.map(Run::status).collect(),
                 last_run: scheduled.last_run.clone(),
-                last_success_at: scheduled.last_success_at,
+                last_success_at: scheduled.last_success.map(|success| success.at(now)),
                 missed_runs: scheduled.missed,
                 max_age_seconds: policy.max_age.map(|max_age| max_age.as_secs()),
                 next_expire_at: scheduled.expiries.next,
