@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Sets up what the tests need: a C compiler and make (librdkafka), python3 with zstd (the format's other reader), Prometheus, curl, Java and
-# Maven (Apache Kafka and its tools). Installs with apt-get where it may, else says what to install. Fetches the Kafka
+# Sets up what the tests need: a C compiler and make (librdkafka), python3 with zstd (the format's other reader), Prometheus, curl,
+# faketime, Java and Maven (Apache Kafka and its tools). Installs with apt-get where it may, else says what to install. Fetches the Kafka
 # releases pinned in tests/kafka/pom.xml into a cache, once, and from PyPI who reads the API's document and calls the daemon by it; with
 # the word "peers", what benchmarks run beside kafkeep too.
 set -euo pipefail
@@ -15,6 +15,7 @@ command -v promtool >/dev/null || missing+=(prometheus)
 command -v javac >/dev/null || missing+=(default-jdk-headless)
 command -v mvn >/dev/null || missing+=(maven)
 command -v curl >/dev/null || missing+=(curl)
+command -v faketime >/dev/null || missing+=(faketime)
 python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
 
 if [ ${#missing[@]} -gt 0 ]; then

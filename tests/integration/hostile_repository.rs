@@ -165,7 +165,7 @@ fn what_stands_in_the_place_of_an_object_or_a_directory_is_neither_followed_nor_
     }
     let shelf = below("packs")[0].parent().unwrap().to_owned();
     let directories = [
-        "backups", "index", "states", "packs", "locks", "runs", "restores", ".tmp",
+        "backups", "index", "states", "packs", "locks", "runs", "expired", "restores", ".tmp",
     ];
     let directories = directories.map(PathBuf::from).into_iter().chain([shelf]);
     let objects = objects
@@ -189,7 +189,8 @@ fn what_stands_in_the_place_of_an_object_or_a_directory_is_neither_followed_nor_
             // A manifest of which nothing is left is no backup.
             let is_gone = place.starts_with("backups") && impostor == Impostor::Directory;
             let is_of_backup = !is_gone
-                && !["locks", "runs", "restores", ".tmp"].contains(&place.to_str().unwrap());
+                && !["locks", "runs", "expired", "restores", ".tmp"]
+                    .contains(&place.to_str().unwrap());
             for (verb, outcome) in &said {
                 // Settings are not exported.
                 let needs_it = match *verb {

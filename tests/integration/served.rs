@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::scene::Scene;
-use crate::testbed::free_port;
+use crate::testbed::{WrongClock, free_port};
 
 /// A daemon at work, with a configuration directory of its own; killed when the test ends.
 pub struct Daemon<'a> {
@@ -37,6 +37,7 @@ struct Launch<'a> {
     is_unheard: bool,
     is_encrypted: bool,
     hangs: Option<&'a Path>,
+    clock: Option<&'a WrongClock>,
 }
 
 /// Mounts a file system that answers nothing, as NFS does whose server is gone, and becomes the command given.
@@ -126,6 +127,22 @@ impl<'a> Daemon<'a> {
         Self::launch(scene, &launch)
     }
 
+    /// The same with a directory for its state, and a wall clock of its own.
+    pub fn start_with_clock(
+        scene: &'a Scene<'a>,
+        policies: &str,
+        state: &Path,
+        clock: &WrongClock,
+    ) -> Self {
+        let launch = Launch {
+            policies,
+            arguments: &["--state-directory", state.to_str().unwrap()],
+            clock: Some(clock),
+            ..Launch::default()
+        };
+        Self::launch(scene, &launch)
+    }
+
     fn launch(scene: &'a Scene<'a>, launch: &Launch<'_>) -> Self {
         let directory = scene.beside("etc");
         fs::create_dir_all(directory.join("policies.d")).unwrap();
@@ -147,7 +164,11 @@ impl<'a> Daemon<'a> {
             true => (Arc::default(), Some(socket_of_systemd)),
             false => (listen(socket_of_systemd), None),
         };
-        let process = command(launch.hangs)
+        let mut command = command(launch.hangs);
+        if let Some(clock) = launch.clock {
+            clock.put_on(&mut command);
+        }
+        let process = command
             .args(["run", "--config", directory.to_str().unwrap()])
             .args(launch.arguments)
             .env("NOTIFY_SOCKET", &socket)

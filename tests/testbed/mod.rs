@@ -16,9 +16,11 @@ pub mod faulty_storage;
 pub mod group;
 pub mod java_member;
 mod kafka;
+mod wrong_clock;
 
 pub use certificates::Authority;
 pub use client::{Client, Compression, Message, Placement, Record, TestProducer, TransactionEnd};
 pub use cluster::{Cluster, Taken, ask, wait_for};
 pub use command::{Outcome, ended_within, kafkeep, kafkeep_within};
 pub use kafka::{Broker, Properties, Release, free_port, jars};
+pub use wrong_clock::WrongClock;
