@@ -207,7 +207,8 @@ mod tests {
     fn record(scratch: &Scratch, numbers: impl IntoIterator<Item = u32>) {
         let lock = scratch.repository.lock_exclusive("test").unwrap();
         let backups = numbers.into_iter().map(gone);
-        scratch.repository.record_expired(&lock, backups).unwrap();
+        lock.during(|lock| scratch.repository.record_expired(lock, backups))
+            .unwrap();
     }
 
     fn records(scratch: &Scratch) -> Vec<std::path::PathBuf> {

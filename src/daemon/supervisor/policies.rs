@@ -52,7 +52,9 @@ impl Scheduled {
             return;
         };
         let settled = later(settled_at, past.settled_at, now);
-        let timer = Timer::new(self.policy.timetable.clone(), settled, since);
+        // What it had settled lies behind now, not behind the moment at which loading began.
+        let wall = if settled.is_some() { now } else { since };
+        let timer = Timer::new(self.policy.timetable.clone(), settled, wall);
         self.backups = Due::new(timer);
         let known = self.last_success.map(|success| success.at(now));
         if let Some(at) = later(known, past.last_success_at, now).filter(|at| Some(*at) != known) {

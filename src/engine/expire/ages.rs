@@ -174,7 +174,7 @@ mod tests {
             .iter()
             .filter(|youth| **youth == Youth::Young)
             .count();
-        assert_eq!(young, 5 * 30 + 29);
+        assert_eq!(young, 5 * 30);
     }
 
     #[test]
