@@ -27,6 +27,7 @@ mod drain_scale;
 mod expire;
 mod export_jsonl;
 mod export_log;
+mod fault_proxy;
 mod golden_batches;
 mod groups;
 mod hanging_storage;

@@ -1,5 +1,6 @@
 //! Apache Kafka on this machine: one broker a value, gone with it, or with the test process, however that ends.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
@@ -60,6 +61,8 @@ pub struct Properties {
     lines: Vec<(String, String)>,
     /// Listeners beyond PLAINTEXT: name and security protocol; see [`Broker::listener`].
     listeners: Vec<(String, String)>,
+    /// `host:port` that a listener advertises, where that is not its own; by the listener's name.
+    advertised: BTreeMap<String, String>,
     /// `--add-scram` arguments of the storage tool.
     scram: Vec<String>,
     heap: Option<String>,
@@ -81,6 +84,12 @@ impl Properties {
     pub fn listener(mut self, name: &str, protocol: &str) -> Self {
         self.listeners.push((name.to_owned(), protocol.to_owned()));
         self
+    }
+
+    /// Adds a plaintext listener on a port of its own that advertises `address`, such as a proxy's.
+    pub fn listener_behind(mut self, name: &str, address: &str) -> Self {
+        self.advertised.insert(name.to_owned(), address.to_owned());
+        self.listener(name, "PLAINTEXT")
     }
 
     /// Adds a SCRAM user, as `SCRAM-SHA-512=[name=alice,password=alice-pw]`.
@@ -246,6 +255,17 @@ impl Broker {
         self.wait_until_ready(1);
     }
 
+    /// Starts it again after [`Broker::stop`] or [`Broker::kill`], on the same ports, as a cluster that was made new: with another
+    /// id, and with nothing in it.
+    pub fn start_from_nothing(&self) {
+        assert!(self.release != Release::V2_8, "ZooKeeper keeps its cluster");
+        let directory = self.directory.path();
+        fs::remove_dir_all(directory.join("log")).unwrap();
+        let file = directory.join("server.properties");
+        format_storage(self.release, &file, &cluster_id(), &Properties::default());
+        self.start_again();
+    }
+
     /// What it has logged since it was started.
     pub fn log(&self) -> String {
         fs::read_to_string(self.process().log()).unwrap()
@@ -326,12 +346,16 @@ fn lines(
     listeners: &[(String, u16)],
     properties: &Properties,
 ) -> String {
-    let extra = |host: &str| -> String {
-        listeners
-            .iter()
-            .map(|(name, port)| format!(",{name}://{host}:{port}"))
-            .collect()
-    };
+    let listening: String = listeners
+        .iter()
+        .map(|(name, port)| format!(",{name}://127.0.0.1:{port}"))
+        .collect();
+    let advertised = listeners.iter().map(|(name, port)| {
+        let own = || format!("localhost:{port}");
+        let address = properties.advertised.get(name).cloned();
+        format!(",{name}://{}", address.unwrap_or_else(own))
+    });
+    let advertised: String = advertised.collect();
     let protocols: String = properties
         .listeners
         .iter()
@@ -372,8 +396,8 @@ log.cleaner.backoff.ms=200
 log.retention.check.interval.ms=3000
 auto.create.topics.enable=false
 ",
-        extra("127.0.0.1"),
-        extra("localhost"),
+        listening,
+        advertised,
         directory.join("log").display(),
     );
     if release != Release::V2_8 {
