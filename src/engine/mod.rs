@@ -14,6 +14,7 @@ mod extents;
 pub mod groups;
 mod lineage;
 pub mod mirror;
+mod own;
 mod producer;
 mod progress;
 pub mod rate;

@@ -44,6 +44,7 @@ mod mirror_records;
 mod mirror_sources;
 mod model;
 mod observability;
+mod own_groups;
 mod rebuilt_batches;
 mod record_formats;
 mod restore;

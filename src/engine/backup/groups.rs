@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::engine::EngineError;
 use crate::engine::groups::{GroupOffset, GroupState, GroupTopic, GroupsState, UnreadGroup};
+use crate::engine::own;
 use crate::engine::topics::{Candidate, TopicPatterns};
 use crate::kafka::{Client, GroupOffsets, GroupType, KafkaError, ListedGroup, TopicPartition};
 
@@ -78,7 +79,11 @@ pub(super) async fn capture(
     let partitions: BTreeSet<&TopicPartition> = partitions.iter().collect();
     for group in ordinary {
         match fetched.remove(&group.group) {
-            Some(Ok(offsets)) => {
+            Some(Ok(mut offsets)) => {
+                if offsets.leave_out_progress(&group.group) {
+                    refuse_own(&group.group, selection)?;
+                    continue;
+                }
                 state
                     .groups
                     .extend(group_state(group, offsets, &partitions, warnings))
@@ -93,6 +98,16 @@ pub(super) async fn capture(
     }
     refuse_unread(&state.unread, selection, warnings)?;
     Ok(Some(state))
+}
+
+/// What kafkeep keeps for itself is in no backup, and cannot be asked for by its name.
+fn refuse_own(group: &str, selection: &GroupSelection) -> Result<(), EngineError> {
+    match selection {
+        GroupSelection::Matching(patterns) if patterns.literals().any(|name| name == group) => {
+            Err(EngineError::Refused(own::refusal(group)))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The chosen groups, by name. A pattern that matches none is refused.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::Utc;
 
 use crate::engine::EngineError;
+use crate::engine::own;
 use crate::engine::topics::{Candidate, TopicPatterns, nearest};
 use crate::kafka::{
     Client, GroupDescription, GroupOffsets, GroupType, KafkaError, ListedGroup, ListedOffset,
@@ -93,6 +94,7 @@ async fn groups(
     }
     let mut committed = client.committed_offsets_now(&names).await?;
     let mut groups = BTreeMap::new();
+    let mut own_groups = Vec::new();
     for name in names {
         let description = described.remove(&name).transpose();
         let description = description
@@ -100,11 +102,32 @@ async fn groups(
             .flatten();
         let offsets = committed.remove(&name).transpose();
         let offsets = offsets.map_err(|error| of_group(error, &name))?;
+        let mut offsets = offsets.unwrap_or_default();
+        if offsets.leave_out_progress(&name) {
+            own_groups.push(name);
+            continue;
+        }
         let similar = nearest(&name, listed.iter().map(|group| group.group.as_str()));
-        let group = seen_group(description, offsets.unwrap_or_default(), similar);
+        let group = seen_group(description, offsets, similar);
         groups.insert(name, group);
     }
+    refuse_own(&own_groups, patterns, groups.is_empty())?;
     Ok(groups)
+}
+
+/// What kafkeep keeps for itself is not judged: nobody consumes it. It is an error where it was asked for by its name, or where
+/// nothing else was chosen.
+fn refuse_own(
+    own_groups: &[String],
+    patterns: &TopicPatterns,
+    is_all: bool,
+) -> Result<(), EngineError> {
+    let named: BTreeSet<&str> = patterns.literals().collect();
+    let mut own_groups = own_groups.iter();
+    match own_groups.find(|name| is_all || named.contains(name.as_str())) {
+        Some(name) => Err(EngineError::Refused(own::refusal(name))),
+        None => Ok(()),
+    }
 }
 
 /// Groups that are chosen by patterns, without those that drain cannot judge.

@@ -8,13 +8,15 @@ use serde::Serialize;
 
 use crate::engine::EngineError;
 use crate::engine::backup::GroupSelection;
-use crate::kafka::{Client, CommittedOffset, KafkaError, OffsetSpec, TopicPartition, Topics};
+use crate::engine::own;
+use crate::kafka::{
+    Client, CommittedOffset, GroupOffsets, KafkaError, OffsetSpec, TopicPartition, Topics,
+};
 use crate::record::{LeaderEpoch, Offset, ProducerId};
 
 use super::backfill::{Before, FARTHEST, Places};
 use super::landmarks::Landmarks;
 use super::plan::MirrorPlan;
-use super::progress::PREFIX;
 use super::range::offset;
 use super::scan::Scanning;
 
@@ -123,11 +125,13 @@ pub(super) async fn follow(following: &Following<'_>) -> Result<Vec<GroupStatus>
         .await?
         .into_iter()
         .map(|group| group.group);
-    let groups: Vec<String> = listed
-        .filter(|group| !group.starts_with(PREFIX) && chosen.chooses(group))
-        .collect();
+    let groups: Vec<String> = listed.filter(|group| chosen.chooses(group)).collect();
     let there = target.committed_offsets(&groups).await?;
-    let here = source.committed_offsets(&groups).await?;
+    let mut here = source.committed_offsets(&groups).await?;
+    here.retain(|group, known| {
+        let is_own = |known: &mut GroupOffsets| known.leave_out_progress(group);
+        !known.as_mut().is_ok_and(is_own)
+    });
     let committed = here.values().filter_map(|known| known.as_ref().ok());
     let committed = committed.flat_map(|known| &known.offsets);
     following
@@ -170,7 +174,10 @@ pub(super) async fn follow(following: &Following<'_>) -> Result<Vec<GroupStatus>
                 ahead.insert(key, moved);
             }
         }
-        if !ahead.is_empty() {
+        let is_taken = known.is_some_and(|known| known.has_progress(&status.group));
+        if is_taken && !ahead.is_empty() {
+            status.refused = Some(own::TAKEN.to_owned());
+        } else if !ahead.is_empty() {
             let answers = target.commit_offsets(&status.group, &ahead).await;
             status.refused = refusal(answers)?;
         }

@@ -39,6 +39,7 @@ use tokio::time::Instant;
 use crate::kafka::{Client, KafkaError};
 
 use super::backup::GroupSelection;
+use super::own::PREFIX;
 use super::rate::RateLimit;
 use super::topics::{NameTemplate, TopicPatterns};
 use super::watchdog::Watchdog;
@@ -119,7 +120,7 @@ impl MirrorOptions {
 
     /// The group that holds its progress, which is its transactional id too.
     pub(super) fn id(&self) -> String {
-        format!("kafkeep.{}", self.name)
+        format!("{PREFIX}{}", self.name)
     }
 }
 

@@ -5,12 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::EngineError;
+use crate::engine::own::PREFIX;
 use crate::kafka::{Client, CommittedOffset, ErrorCode, KafkaError, TopicPartition};
 use crate::record::{LeaderEpoch, Offset, ProducerId, TopicId};
 
 const VERSION: u32 = 1;
-/// What begins the names of mirrors' groups.
-pub(super) const PREFIX: &str = "kafkeep.";
 /// An id is used up after 32,767 sessions; more than a few that are remembered would not fit into the metadata of a commit.
 const PRODUCERS: usize = 16;
 
@@ -24,7 +23,7 @@ pub(super) struct Progress {
     pub note: Note,
 }
 
-/// The metadata of a commit.
+/// The metadata of a commit. `engine/own.rs` knows it by the fields that all versions write.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Note {
     v: u32,

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use futures_util::stream::{self, StreamExt};
 
-use crate::kafka::{Client, CommittedOffset, ErrorCode, KafkaError, TopicPartition};
+use crate::engine::own;
+use crate::kafka::{Client, CommittedOffset, ErrorCode, GroupOffsets, KafkaError, TopicPartition};
 use crate::record::LeaderEpoch;
 
 use super::groups::{GroupRestore, OffsetAction, OffsetRestore, live};
@@ -148,6 +149,9 @@ async fn try_commit(client: &Client, group: &mut RestoredGroup) -> Result<(), Re
         return Err(members);
     }
     let before = committed(client, &group.group).await.map_err(said)?;
+    if before.has_progress(&group.group) {
+        return Err(own::TAKEN.to_owned());
+    }
     let wanted: BTreeMap<TopicPartition, CommittedOffset> = group
         .offsets
         .iter()
@@ -169,9 +173,9 @@ async fn try_commit(client: &Client, group: &mut RestoredGroup) -> Result<(), Re
         .map_err(|error| format!("what was committed could not be read back: {error}"))?;
     for offset in group.offsets.iter_mut().filter(|offset| offset.is_due()) {
         let key = offset.key();
-        offset.replaced_offset = before.get(&key).map(|committed| committed.offset);
+        offset.replaced_offset = before.offsets.get(&key).map(|committed| committed.offset);
         match answers.get(&key) {
-            Some(Ok(())) => offset.compare(after.get(&key)),
+            Some(Ok(())) => offset.compare(after.offsets.get(&key)),
             Some(Err(error)) => {
                 offset.refuse(joined.as_deref().unwrap_or(error.to_string().as_str()));
             }
@@ -221,13 +225,10 @@ async fn members(client: &Client, group: &str) -> Result<Option<String>, KafkaEr
     Ok(description.as_ref().and_then(live))
 }
 
-async fn committed(
-    client: &Client,
-    group: &str,
-) -> Result<BTreeMap<TopicPartition, CommittedOffset>, KafkaError> {
+async fn committed(client: &Client, group: &str) -> Result<GroupOffsets, KafkaError> {
     let mut fetched = client.committed_offsets(&[group.to_owned()]).await?;
     match fetched.remove(group) {
-        Some(offsets) => Ok(offsets?.offsets),
-        None => Ok(BTreeMap::new()),
+        Some(offsets) => offsets,
+        None => Ok(GroupOffsets::default()),
     }
 }

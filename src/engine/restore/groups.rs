@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::engine::EngineError;
 use crate::engine::blocking::in_repository;
 use crate::engine::groups::{GroupOffset, GroupState, GroupsState};
+use crate::engine::own;
 use crate::engine::topics::nearest;
 use crate::kafka::{Client, GroupDescription, GroupType};
 use crate::record::{Offset, PartitionId};
@@ -120,12 +121,13 @@ pub(super) async fn plan(
         "the thread that reads the groups",
         move |repository| repository.state(&state),
     );
-    let state: GroupsState = read.await?;
+    let mut state: GroupsState = read.await?;
+    let own = state.leave_out_progress();
     let topics: BTreeMap<&str, &TopicRestore> = topics
         .iter()
         .map(|topic| (topic.topic.as_str(), topic))
         .collect();
-    let mut groups: Vec<GroupRestore> = choose(&state, choice, refused)
+    let mut groups: Vec<GroupRestore> = choose(&state, &own, choice, refused)
         .into_iter()
         .map(|group| GroupRestore {
             group: group.group.clone(),
@@ -140,6 +142,7 @@ pub(super) async fn plan(
 
 fn choose<'a>(
     state: &'a GroupsState,
+    own: &BTreeSet<String>,
     choice: &GroupChoice,
     refused: &mut Vec<String>,
 ) -> Vec<&'a GroupState> {
@@ -151,6 +154,7 @@ fn choose<'a>(
     for name in names {
         match state.groups.iter().find(|group| group.group == *name) {
             Some(group) => chosen.push(group),
+            None if own.contains(name) => refused.push(own::refusal(name)),
             None => refused.push(unknown(state, name)),
         }
     }
@@ -269,4 +273,57 @@ pub(super) fn live(description: &GroupDescription) -> Option<String> {
             named.join(", "),
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::groups::GroupTopic;
+    use crate::record::LeaderEpoch;
+
+    fn group(name: &str, metadata: &str) -> GroupState {
+        let committed = GroupOffset {
+            partition: PartitionId(0),
+            offset: Offset(100),
+            leader_epoch: LeaderEpoch(-1),
+            metadata: metadata.to_owned(),
+            is_beyond_end: false,
+        };
+        GroupState {
+            group: name.to_owned(),
+            group_type: GroupType::Classic,
+            state: None,
+            is_unstable: false,
+            topics: vec![GroupTopic {
+                topic: "dr.s3".to_owned(),
+                partitions: vec![committed],
+            }],
+        }
+    }
+
+    #[test]
+    fn the_progress_of_mirrors_in_backups_of_earlier_versions_is_not_restored() {
+        let note =
+            r#"{"v":1,"cluster_id":"prod","topic_id":"AAAAAAAAAAAAAAAAAAAAAA","producers":[7]}"#;
+        let mut state = GroupsState {
+            groups: vec![
+                group("billing", note),
+                group("kafkeep.mg3", note),
+                group("kafkeep.user", ""),
+            ],
+            unread: Vec::new(),
+        };
+        let own = state.leave_out_progress();
+        let mut refused = Vec::new();
+        let chosen = choose(&state, &own, &GroupChoice::All, &mut refused);
+        let names: Vec<&str> = chosen.iter().map(|group| group.group.as_str()).collect();
+        assert_eq!(names, ["billing", "kafkeep.user"]);
+        assert_eq!(refused, [""; 0]);
+        let named = GroupChoice::Named(vec!["kafkeep.mg3".to_owned()]);
+        assert!(choose(&state, &own, &named, &mut refused).is_empty());
+        assert!(
+            refused[0].contains("the progress of a mirror"),
+            "{refused:?}"
+        );
+    }
 }
