@@ -40,6 +40,7 @@ mod large_batches;
 mod lost_backups;
 mod many_leaders;
 mod mirror;
+mod mirror_faults;
 mod mirror_records;
 mod mirror_sources;
 mod model;

@@ -68,6 +68,17 @@ impl Mirrored<'_> {
             .unwrap()
     }
 
+    /// To be waited for, with what it prints.
+    pub fn start_piped(&self, more: &str) -> Child {
+        Command::new(env!("CARGO_BIN_EXE_kafkeep"))
+            .args(self.arguments(more))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+
     /// The target has what the source has, in its order; offsets differ.
     #[track_caller]
     pub fn is_same(&self, topic: &str, target: &str) {

@@ -17,6 +17,7 @@ mod configuration;
 mod expression;
 mod groups;
 mod landmarks;
+mod movement;
 mod plan;
 mod prepare;
 mod progress;
@@ -30,7 +31,6 @@ mod transform;
 mod write;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -45,6 +45,8 @@ use super::topics::{NameTemplate, TopicPatterns};
 use super::watchdog::Watchdog;
 use super::{EngineError, Stop};
 use crate::memory::MemoryBudget;
+
+use movement::Movement;
 
 pub use compare::{Compared, Comparison, RecordDifference, compare};
 pub use expression::{Expression, InvalidExpression};
@@ -149,9 +151,6 @@ pub struct MirrorReport {
     pub warnings: Vec<String>,
 }
 
-/// How long to wait before a session is begun anew, at most.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-
 /// Plans; nothing is changed in either cluster.
 pub async fn plan(
     source: &Client,
@@ -180,20 +179,23 @@ pub async fn mirror(
         watchdog: &watchdog,
     };
     let mut bounds = plan::Bounds::default();
-    let mut attempts = 0;
-    let mut moved = (state.moved(), Instant::now());
+    let mut movement = Movement::new(state);
+    let retry = target.retry();
     let copied_before = state.copied();
     let warnings = loop {
         let copied = state.copied() - copied_before;
         bounds.left = options.max_messages.map(|most| most.saturating_sub(copied));
         let session = session::session(&means, &mut bounds, state);
-        let deadline = target.retry().deadline;
-        let error = match watchdog.over(deadline, &memory, session).await {
+        // All sessions together, as long as nothing moves.
+        let left = match options.until.is_bounded() {
+            true => movement.left(retry.deadline),
+            false => retry.deadline,
+        };
+        let ended = watchdog.over(left, &memory, session).await;
+        movement.session_ended();
+        let error = match ended {
             Ok(session::Ended::Finished(warnings)) => break warnings,
-            Ok(session::Ended::TopicsChanged) => {
-                attempts = 0;
-                continue;
-            }
+            Ok(session::Ended::TopicsChanged) => continue,
             Err(error) => error,
         };
         if is_fenced(&error) {
@@ -205,21 +207,16 @@ pub async fn mirror(
         if !error.is_transient() || options.stop.is_cancelled() {
             return Err(error);
         }
-        if moved.0 != state.moved() {
-            moved = (state.moved(), Instant::now());
-            attempts = 0;
-        }
-        if options.until.is_bounded() && moved.1.elapsed() > target.retry().deadline {
+        let pause = movement.pause(retry);
+        if options.until.is_bounded() && movement.left(retry.deadline) < pause {
             return Err(error);
         }
         state.interrupted(&error.to_string());
-        let pause = target.retry().backoff(attempts).min(LONGEST_PAUSE);
         tracing::warn!(
             "mirror {}: begun anew in {} ms: {error}",
             options.name,
             pause.as_millis()
         );
-        attempts += 1;
         if options
             .stop
             .run_until_cancelled(tokio::time::sleep(pause))

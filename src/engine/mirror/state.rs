@@ -179,7 +179,7 @@ impl MirrorState {
         self.lock().interrupted.clone()
     }
 
-    /// Rises whenever something was committed.
+    /// Rises whenever the committed progress of a partition rose.
     pub fn moved(&self) -> u64 {
         self.lock().moved
     }
@@ -236,9 +236,10 @@ impl MirrorState {
 
     pub(super) fn committed(&self, partition: &TopicPartition, advance: &Advance) {
         let mut inner = self.lock();
-        inner.moved += 1;
         inner.copied += advance.records;
         if let Some(status) = inner.partitions.get_mut(partition) {
+            // What is committed again as it was, where a session begins, is no movement.
+            let has_moved = advance.records > 0 || advance.next > status.next_offset;
             status.next_offset = advance.next;
             status.records += advance.records;
             status.bytes += advance.bytes;
@@ -248,6 +249,7 @@ impl MirrorState {
             status.error_records += advance.skipped.errors;
             status.dead_letter_records += advance.skipped.dead_letters;
             status.timestamp = status.timestamp.max(advance.timestamp);
+            inner.moved += u64::from(has_moved);
         }
     }
 
