@@ -180,7 +180,7 @@ impl From<&EngineError> for Problem {
                 problem
             }
             EngineError::NoRoom { .. } => Self::new(ProblemKind::Conflict, error.to_string()),
-            EngineError::Stalled { .. } => {
+            EngineError::Stalled { .. } | EngineError::Changed(_) => {
                 Self::new(ProblemKind::ServiceUnavailable, error.to_string())
                     .again_after(AGAIN_AFTER)
             }

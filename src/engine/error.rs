@@ -47,6 +47,9 @@ pub enum EngineError {
         /// The last error that was retried.
         last: String,
     },
+    /// What a run goes by is not so any more; one that begins now sees what is.
+    #[error("{0}")]
+    Changed(String),
     /// A restore ended before its end.
     #[error("{source}; {remains}")]
     Unfinished {
@@ -85,7 +88,7 @@ impl EngineError {
         match self {
             Self::Kafka(error) => error.is_transient(),
             Self::Repository(error) => error.is_transient(),
-            Self::Stalled { .. } | Self::Stopped => true,
+            Self::Stalled { .. } | Self::Changed(_) | Self::Stopped => true,
             Self::Unfinished { source, .. } => source.is_transient(),
             Self::Refused(_)
             | Self::NotFound(_)

@@ -43,6 +43,7 @@ mod mirror;
 mod mirror_faults;
 mod mirror_records;
 mod mirror_sources;
+mod mirror_targets;
 mod model;
 mod observability;
 mod own_groups;

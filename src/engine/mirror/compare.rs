@@ -16,7 +16,8 @@ use crate::record::{Offset, PartitionId, RecordError, Timestamp, TimestampType, 
 use crate::repository::Sha256;
 
 use super::MirrorOptions;
-use super::plan::{Bounds, MirrorPlan, PartitionPlan, TopicPlan, plan_within};
+use super::plan::{Bounds, MirrorPlan, PartitionPlan, TopicPlan};
+use super::planning::plan_within;
 use super::progress;
 use super::range::offset;
 use super::scan::{Scan, Scanned, Scanning, Whose};

@@ -11,6 +11,7 @@
 //! that fails in any way is begun anew from there, and nothing else has to be known.
 
 mod backfill;
+mod changes;
 mod committed;
 mod compare;
 mod configuration;
@@ -19,6 +20,8 @@ mod groups;
 mod landmarks;
 mod movement;
 mod plan;
+mod planner;
+mod planning;
 mod prepare;
 mod progress;
 mod range;
@@ -26,6 +29,8 @@ mod read;
 mod scan;
 mod session;
 mod state;
+mod target_ends;
+mod target_logs;
 mod targets;
 mod transform;
 mod write;
@@ -36,7 +41,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::kafka::{Client, KafkaError};
+use crate::kafka::{Client, ErrorCode, KafkaError};
 
 use super::backup::GroupSelection;
 use super::own::PREFIX;
@@ -157,7 +162,7 @@ pub async fn plan(
     target: &Client,
     options: &MirrorOptions,
 ) -> Result<MirrorPlan, EngineError> {
-    plan::plan(source, target, options).await
+    planning::plan(source, target, options).await
 }
 
 /// Mirrors until all is there, or until it is told to stop. What fails in passing is begun anew from what is committed: by a
@@ -204,7 +209,7 @@ pub async fn mirror(
                 options.name
             )));
         }
-        if !error.is_transient() || options.stop.is_cancelled() {
+        if !may_succeed_again(&error) || options.stop.is_cancelled() {
             return Err(error);
         }
         let pause = movement.pause(retry);
@@ -243,6 +248,19 @@ pub async fn mirror(
         groups: state.groups(),
         warnings,
     })
+}
+
+/// Whether another session, which takes the name again, plans again and writes under a new epoch, may succeed where one failed.
+fn may_succeed_again(error: &EngineError) -> bool {
+    // What a cluster that was made new, or a log that was created again, says to the producer of before.
+    let forgotten = [
+        ErrorCode::InvalidProducerIdMapping,
+        ErrorCode::InvalidTxnState,
+        ErrorCode::OutOfOrderSequenceNumber,
+        ErrorCode::UnknownProducerId,
+    ];
+    let is_forgotten = matches!(error, EngineError::Kafka(KafkaError::Broker { code, .. }) if forgotten.contains(code));
+    error.is_transient() || is_forgotten
 }
 
 fn is_fenced(error: &EngineError) -> bool {

@@ -1,23 +1,15 @@
 //! What a session of a mirror is going to do: its topics, and from where to where each partition goes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::engine::EngineError;
-use crate::engine::backup::GroupSelection;
-use crate::engine::topics::{Candidate, refuse_unseen};
-use crate::kafka::{
-    BrokerId, Client, KafkaError, Metadata, NewTopic, OffsetSpec, TopicMetadata, TopicPartition,
-    Topics,
-};
+use crate::kafka::{BrokerId, NewTopic, TopicPartition};
 use crate::record::{LeaderEpoch, Offset, PartitionId, TopicId};
 
-use super::configuration::{SettingChanges, Settings, changes, followed};
-use super::progress::{self, Note, Progress};
-use super::range::{Offsets, listed};
+use super::configuration::{SettingChanges, Settings};
+use super::progress::Note;
 use super::state::{Advance, PartitionState, PartitionStatus};
-use super::{MirrorOptions, OnError};
 
 /// What a mirror is going to do.
 #[derive(Debug, Clone, Serialize)]
@@ -56,10 +48,15 @@ pub struct TopicPlan {
     pub settings: SettingChanges,
     /// How many it has there then.
     pub target_partitions: u32,
+    /// Why what was mirrored to it before is missing there, and is mirrored again.
+    pub mirrored_again: Option<String>,
     /// Its partitions.
     pub partitions: Vec<PartitionPlan>,
     #[serde(skip)]
     pub(super) topic_id: TopicId,
+    /// The id of the topic in the target; none where it is to be created.
+    #[serde(skip)]
+    pub(super) target_topic_id: Option<TopicId>,
     #[serde(skip)]
     pub(super) replication_factor: i16,
     /// The source's settings now.
@@ -111,6 +108,12 @@ pub(super) struct Bounds {
     pub left: Option<u64>,
     /// What a transaction held, by partition of the source, of which is not known whether it was committed.
     pub unconfirmed: BTreeMap<TopicPartition, Advance>,
+    /// Where the mirroring of partitions of the source began.
+    pub first: BTreeMap<TopicPartition, Offset>,
+    /// The topics of the target that the last session wrote to.
+    pub target_topic_ids: BTreeMap<String, TopicId>,
+    /// What became of topics of the target.
+    pub notices: Vec<String>,
 }
 
 impl MirrorPlan {
@@ -125,14 +128,33 @@ impl MirrorPlan {
         })
     }
 
-    /// Topics and partitions as far as a session depends on them: when they are others, it is begun anew.
-    pub(super) fn shape(&self) -> Vec<(&str, TopicId, usize, u32)> {
+    /// Topics and partitions as far as a session depends on them: when they are others, it is begun again.
+    pub(super) fn shape(&self) -> Vec<TopicShape> {
         let topics = self.topics.iter();
         let shapes = topics.map(|topic| {
-            let (name, partitions) = (topic.topic.as_str(), topic.partitions.len());
-            (name, topic.topic_id, partitions, topic.target_partitions)
+            let stopped = topic.partitions.iter();
+            let stopped = stopped.filter(|partition| partition.state.is_stopped());
+            TopicShape {
+                topic: topic.topic.clone(),
+                topic_id: topic.topic_id,
+                partitions: topic.partitions.len(),
+                target_partitions: topic.target_partitions,
+                stopped: stopped.map(|partition| partition.partition).collect(),
+            }
         });
         shapes.collect()
+    }
+
+    /// Whether `now`, planned while a session goes on by this plan, shows that the session writes to logs of the target that
+    /// are gone or cut off.
+    pub(super) fn is_refuted_by(&self, now: &Self) -> bool {
+        let planned = self.topics.iter();
+        let planned: BTreeMap<&str, _> =
+            planned.map(|topic| (topic.topic.as_str(), topic)).collect();
+        now.topics.iter().any(|now| {
+            let planned = planned.get(now.topic.as_str());
+            planned.is_some_and(|planned| planned.is_refuted_by(now))
+        })
     }
 
     pub(super) fn statuses(&self) -> Vec<PartitionStatus> {
@@ -171,323 +193,48 @@ impl MirrorPlan {
     }
 }
 
-pub(super) async fn plan(
-    source: &Client,
-    target: &Client,
-    options: &MirrorOptions,
-) -> Result<MirrorPlan, EngineError> {
-    plan_within(source, target, options, &Bounds::default()).await
-}
-
-/// Plans a session.
-pub(super) async fn plan_within(
-    source: &Client,
-    target: &Client,
-    options: &MirrorOptions,
-    bounds: &Bounds,
-) -> Result<MirrorPlan, EngineError> {
-    let from = source.metadata(Topics::All).await?;
-    let to = target.metadata(Topics::All).await?;
-    refuse_unseen(source, &from, &options.topics).await?;
-    let chosen = choose(&from, &to, options)?;
-    let dead_letter_topic = dead_letter_topic(options, &chosen)?;
-    if options.changes_keys() && options.groups != GroupSelection::None {
-        return Err(EngineError::Refused(
-            "groups cannot follow where key_transformation puts records into other partitions: leave groups out".into(),
-        ));
-    }
-    let progress = progress::read(target, &options.id()).await?;
-    let partitions = chosen.iter().flat_map(|topic| {
-        let partitions = topic.metadata.partitions.keys();
-        partitions.map(|partition| key(topic.name, *partition))
-    });
-    let partitions: Vec<TopicPartition> = partitions.collect();
-    let planner = Planner {
-        options,
-        to: &to,
-        offsets: Offsets::read(source, &partitions, options).await?,
-        filled: filled(target, &to, &chosen).await?,
-        progress,
-        from: &from,
-    };
-    let names: Vec<String> = chosen.iter().map(|topic| topic.name.to_owned()).collect();
-    let mut source_settings = described(source, &names).await?;
-    let there = chosen
-        .iter()
-        .filter(|topic| to.topics.contains_key(&topic.target));
-    let there: Vec<String> = there.map(|topic| topic.target.clone()).collect();
-    let target_settings = described(target, &there).await?;
-    let mut topics = Vec::with_capacity(chosen.len());
-    for topic in &chosen {
-        let settings = source_settings.remove(topic.name).unwrap_or_default();
-        let before = bounds.settings.get(topic.name);
-        let there = target_settings.get(&topic.target);
-        let changes = there.map(|there| changes(&settings, before, there));
-        topics.push(planner.topic(topic, settings, changes)?);
-    }
-    let warnings = topics.iter().flat_map(TopicPlan::warnings).collect();
-    Ok(MirrorPlan {
-        source_cluster_id: from.cluster_id.clone(),
-        target_cluster_id: to.cluster_id.clone(),
-        path: match options.transform() {
-            None => "batches",
-            Some(_) => "records",
-        },
-        create_dead_letter_topic: dead_letter_topic
-            .as_ref()
-            .is_some_and(|topic| !to.topics.contains_key(topic)),
-        dead_letter_topic,
-        changes_keys: options.changes_keys(),
-        topics,
-        warnings,
-    })
-}
-
-/// A chosen topic.
-struct Chosen<'a> {
-    name: &'a str,
-    target: String,
-    metadata: &'a TopicMetadata,
-}
-
-fn choose<'a>(
-    from: &'a Metadata,
-    to: &Metadata,
-    options: &MirrorOptions,
-) -> Result<Vec<Chosen<'a>>, EngineError> {
-    let candidates = from.topics.iter().map(|(name, topic)| Candidate {
-        name,
-        is_internal: topic.is_internal,
-    });
-    // Topics may come later to a mirror that goes on.
-    let allow_empty = options.allow_empty || !options.until.is_bounded();
-    let place = format!("cluster {}", from.cluster_id);
-    let mut names = options.topics.choose(candidates, allow_empty, &place)?;
-    let is_same = from.cluster_id == to.cluster_id;
-    if is_same {
-        // What the mirror itself makes is nothing for it to copy.
-        let dead_letters = options.transform();
-        let dead_letters = dead_letters.and_then(|it| it.dead_letter_topic.clone());
-        let made: BTreeSet<String> = names
-            .iter()
-            .map(|name| options.rename.apply(name))
-            .chain(dead_letters)
-            .collect();
-        if names.iter().any(|name| options.rename.apply(name) == *name) {
-            return Err(EngineError::Refused(
-                "source and target are one cluster: give a rename that changes every name".into(),
-            ));
-        }
-        names.retain(|name| !made.contains(*name));
-    }
-    let mut taken: BTreeMap<String, &str> = BTreeMap::new();
-    let mut chosen = Vec::with_capacity(names.len());
-    for name in names {
-        let target = options.rename.apply(name);
-        if let Some(other) = taken.insert(target.clone(), name) {
-            return Err(EngineError::Refused(format!(
-                "topics {other} and {name} would both become {target}: give another rename"
-            )));
-        }
-        if let Some(metadata) = from.topics.get(name) {
-            chosen.push(Chosen {
-                name,
-                target,
-                metadata,
-            });
-        }
-    }
-    Ok(chosen)
-}
-
-/// The topic for dead letters, when they go there.
-fn dead_letter_topic(
-    options: &MirrorOptions,
-    chosen: &[Chosen<'_>],
-) -> Result<Option<String>, EngineError> {
-    let transform = options.transform();
-    let Some(transform) = transform.filter(|it| it.on_error == OnError::DeadLetter) else {
-        return Ok(None);
-    };
-    let Some(topic) = &transform.dead_letter_topic else {
-        return Err(EngineError::Refused(
-            "on_error = \"dead_letter\" needs a dead_letter_topic".into(),
-        ));
-    };
-    if chosen.iter().any(|chosen| chosen.target == *topic) {
-        return Err(EngineError::Refused(format!(
-            "{topic} is a topic that the mirror writes: give dead letters another one"
-        )));
-    }
-    Ok(Some(topic.clone()))
-}
-
-async fn described(
-    client: &Client,
-    topics: &[String],
-) -> Result<BTreeMap<String, Settings>, EngineError> {
-    let described = client.describe_configs(topics).await?;
-    let followed = described
-        .into_iter()
-        .map(|(topic, entries)| (topic, followed(&entries)));
-    Ok(followed.collect())
-}
-
-/// Which of the target's partitions have ever held records.
-async fn filled(
-    target: &Client,
-    to: &Metadata,
-    chosen: &[Chosen<'_>],
-) -> Result<BTreeSet<TopicPartition>, EngineError> {
-    let there = chosen.iter().filter_map(|topic| {
-        let found = to.topics.get(&topic.target)?;
-        Some(
-            found
-                .partitions
-                .keys()
-                .map(|partition| key(&topic.target, *partition)),
-        )
-    });
-    let partitions: Vec<TopicPartition> = there.flatten().collect();
-    let ends = listed(target, &partitions, OffsetSpec::Latest).await?;
-    let filled = ends.into_iter().filter(|(_, end)| end.0 > 0);
-    Ok(filled.map(|(partition, _)| partition).collect())
-}
-
-fn key(topic: &str, partition: PartitionId) -> TopicPartition {
-    TopicPartition {
-        topic: topic.to_owned(),
-        partition,
-    }
-}
-
-/// All that the plan of a topic goes by.
-struct Planner<'a> {
-    options: &'a MirrorOptions,
-    from: &'a Metadata,
-    to: &'a Metadata,
-    offsets: Offsets,
-    filled: BTreeSet<TopicPartition>,
-    progress: BTreeMap<TopicPartition, Progress>,
-}
-
-impl Planner<'_> {
-    fn topic(
-        &self,
-        topic: &Chosen<'_>,
-        settings: Settings,
-        changes: Option<SettingChanges>,
-    ) -> Result<TopicPlan, EngineError> {
-        if let Some(code) = topic.metadata.error {
-            return Err(KafkaError::for_topic(code, "READ", topic.name).into());
-        }
-        let there = self.to.topics.get(&topic.target);
-        let wanted = topic.metadata.partitions.len();
-        let missing = there.map_or(0, |there| wanted.saturating_sub(there.partitions.len()));
-        let replicas = topic.metadata.partitions.values().next();
-        let replicas = replicas.map_or(1, |partition| partition.replicas.len());
-        let replication_factor = replicas.min(self.to.brokers.len()).max(1);
-        let mut partitions = Vec::with_capacity(wanted);
-        for id in topic.metadata.partitions.keys() {
-            partitions.push(self.partition(topic, *id)?);
-        }
-        Ok(TopicPlan {
-            topic: topic.name.to_owned(),
-            target_topic: topic.target.clone(),
-            create: there.is_none(),
-            add_partitions: u32::try_from(missing).unwrap_or(u32::MAX),
-            settings: changes.unwrap_or_default(),
-            target_partitions: u32::try_from(
-                wanted.max(there.map_or(0, |there| there.partitions.len())),
-            )
-            .unwrap_or(u32::MAX),
-            partitions,
-            topic_id: topic.metadata.topic_id,
-            replication_factor: i16::try_from(replication_factor).unwrap_or(1),
-            source_settings: settings,
-        })
-    }
-
-    fn partition(&self, topic: &Chosen<'_>, id: PartitionId) -> Result<PartitionPlan, EngineError> {
-        let source_key = key(topic.name, id);
-        let target_key = key(&topic.target, id);
-        let start = self.offsets.starts.get(&source_key).copied();
-        let end = self.offsets.ends.get(&source_key).copied();
-        let known = topic.metadata.partitions.get(&id);
-        let mut plan = PartitionPlan {
-            partition: id,
-            start_offset: start.unwrap_or_default(),
-            end_offset: self.offsets.end(&source_key, end.unwrap_or_default()),
-            held_back: self.offsets.held_back(&source_key, end.unwrap_or_default()),
-            lost_offsets: 0,
-            state: PartitionState::Mirroring,
-            problem: None,
-            leader: known
-                .and_then(|partition| partition.leader)
-                .filter(|_| start.is_some() && end.is_some()),
-            leader_epoch: known.map_or(LeaderEpoch(-1), |partition| partition.leader_epoch),
-            committed_offset: None,
-            last_epoch: None,
-            note: Note::new(&self.from.cluster_id, topic.metadata.topic_id),
+impl TopicPlan {
+    fn is_refuted_by(&self, now: &Self) -> bool {
+        let is_gone = |(planned, now): (&PartitionPlan, &PartitionPlan)| {
+            let is_written = planned.state == PartitionState::Mirroring;
+            // Where topics have no ids, Kafka has deleted the progress along with the topic.
+            let is_unknown = now.committed_offset.is_none() && !self.has_target_topic_id();
+            is_written && (is_unknown || now.state == PartitionState::TargetTruncated)
         };
-        match self.progress.get(&target_key) {
-            Some(progress) => self.resume(&mut plan, progress, &target_key)?,
-            None if self.holds_others(&target_key) => {
-                plan.state = PartitionState::Unknown;
-                plan.problem = Some(format!(
-                    "{target_key} of the target holds records, and no progress of this mirror: delete the topic there, or append to it (--if-exists append)"
-                ));
-            }
-            None => {
-                let (start, end) = (start.unwrap_or_default(), end.unwrap_or_default());
-                plan.start_offset = self.offsets.first(&source_key, start, end);
-            }
-        }
-        Ok(plan)
+        let mut partitions = self.partitions.iter().zip(&now.partitions);
+        self.target_topic_id != now.target_topic_id
+            || now.mirrored_again.is_some()
+            || partitions.any(is_gone)
     }
 
-    /// Whether a partition of the target, of which no progress is known, holds records that are not of this mirror.
-    fn holds_others(&self, key: &TopicPartition) -> bool {
-        // With new keys the records of one partition go to all of the topic.
-        let is_own = self.options.changes_keys()
-            && self.progress.keys().any(|known| known.topic == key.topic);
-        self.filled.contains(key) && !self.options.append && !is_own
+    fn has_target_topic_id(&self) -> bool {
+        self.target_topic_id.is_some_and(|id| !id.is_zero())
     }
+}
 
-    /// Goes on behind what is committed.
-    fn resume(
-        &self,
-        plan: &mut PartitionPlan,
-        progress: &Progress,
-        target_key: &TopicPartition,
-    ) -> Result<(), EngineError> {
-        if progress.note.cluster_id != self.from.cluster_id {
-            return Err(EngineError::Refused(format!(
-                "{target_key} was mirrored from cluster {} under this name, and the source is {}: give the mirror another name",
-                progress.note.cluster_id, self.from.cluster_id
-            )));
-        }
-        if progress.note.topic_id != plan.note.topic_id {
-            plan.state = PartitionState::Recreated;
-            plan.problem = Some(format!(
-                "the source's topic was deleted and created anew since {target_key} was mirrored from it: delete the topic in the target, or give the mirror another name and rename"
-            ));
-        }
-        plan.note.producers.clone_from(&progress.note.producers);
-        plan.committed_offset = Some(progress.next);
-        let lost = plan.start_offset.0.saturating_sub(progress.next.0);
-        if lost > 0 && plan.leader.is_some() {
-            plan.lost_offsets = u64::try_from(lost).unwrap_or(0);
-        } else {
-            plan.start_offset = progress.next;
-            plan.last_epoch = Some(progress.leader_epoch).filter(|epoch| epoch.0 >= 0);
-        }
-        Ok(())
-    }
+/// What a session depends on of a topic.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct TopicShape {
+    topic: String,
+    topic_id: TopicId,
+    partitions: usize,
+    target_partitions: u32,
+    /// Partitions that do not go on.
+    stopped: Vec<PartitionId>,
 }
 
 impl TopicPlan {
-    fn warnings(&self) -> impl Iterator<Item = String> {
+    /// What to say where it is mirrored again.
+    pub(super) fn notice(&self) -> Option<String> {
+        let why = self.mirrored_again.as_ref()?;
+        Some(format!(
+            "topic {} {why} after it was mirrored: it is mirrored again from where the mirror began",
+            self.target_topic
+        ))
+    }
+
+    /// What should be looked at.
+    pub(super) fn warnings(&self) -> impl Iterator<Item = String> {
         let stopped = self.partitions.iter().filter_map(|partition| {
             let problem = partition.problem.as_ref()?;
             Some(format!(
@@ -505,6 +252,6 @@ impl TopicPlan {
                 self.topic, partition.partition, partition.lost_offsets
             )
         });
-        stopped.chain(lost)
+        self.notice().into_iter().chain(stopped).chain(lost)
     }
 }

@@ -26,13 +26,22 @@ pub(super) struct Progress {
 /// The metadata of a commit. `engine/own.rs` knows it by the fields that all versions write.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Note {
-    v: u32,
+    pub v: u32,
     /// The source's cluster.
     pub cluster_id: String,
     /// The source's topic: a recreated one is another log.
     pub topic_id: TopicId,
     /// Under which ids the mirror has written into the target, the latest last.
     pub producers: Vec<ProducerId>,
+    /// The target's topic: one that was created again does not hold what was mirrored. Absent in commits of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_topic_id: Option<TopicId>,
+    /// Up to where the target's log reached at least when this was committed: logs do not become shorter. Absent as above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_end: Option<Offset>,
+    /// Where in the source the mirroring of the partition began. Absent as above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<Offset>,
 }
 
 impl Note {
@@ -42,6 +51,9 @@ impl Note {
             cluster_id: cluster_id.to_owned(),
             topic_id,
             producers: Vec::new(),
+            target_topic_id: None,
+            target_end: None,
+            first: None,
         }
     }
 
@@ -145,4 +157,32 @@ pub(super) async fn returning(
         producers.extend(of_target.flat_map(|note| note.producers));
     }
     Ok(Some(producers))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_of_earlier_versions_are_read_and_all_notes_are_known_as_kafkeeps_own() {
+        let old =
+            r#"{"v":1,"cluster_id":"prod","topic_id":"AAAAAAAAAAAAAAAAAAAAAA","producers":[7]}"#;
+        let read = Note::read(old).unwrap();
+        assert_eq!(read.producers, [ProducerId(7)]);
+        assert_eq!((read.target_topic_id, read.target_end), (None, None));
+        let mut note = Note::new("prod", TopicId([7; 16]));
+        note.target_topic_id = Some(TopicId([8; 16]));
+        note.target_end = Some(Offset(i64::MAX));
+        note.first = Some(Offset(i64::MAX));
+        for id in 0..100 {
+            note.wrote(ProducerId(i64::MAX - id));
+        }
+        let text = serde_json::to_string(&note).unwrap();
+        assert_eq!(Note::read(&text), Some(note));
+        // Kafka's default of `offset.metadata.max.bytes` is 4096, and 500 notes go into one batch of at most 1 MiB.
+        assert!(text.len() < 1024, "{}", text.len());
+        for text in [old, &text] {
+            assert!(crate::engine::own::is_progress("kafkeep.dr", text));
+        }
+    }
 }

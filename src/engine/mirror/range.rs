@@ -154,6 +154,11 @@ impl Offsets {
         }
     }
 
+    /// Where a log ends for those who read what was not committed too; none where nobody leads it at present.
+    pub fn latest(&self, key: &TopicPartition) -> Option<Offset> {
+        self.latest.get(key).copied()
+    }
+
     /// Offsets behind the end for readers of what was committed.
     pub fn held_back(&self, key: &TopicPartition, end: Offset) -> u64 {
         let latest = at_or(&self.latest, key, end);

@@ -1,33 +1,31 @@
 //! A session: what was planned is read and written until all is there, or until something fails. The next one begins where the last
 //! transaction ended.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use crate::engine::backup::GroupSelection;
 use crate::engine::rate::RateLimiter;
 use crate::engine::watchdog::Watchdog;
-use crate::engine::{EngineError, Stop, settings};
-use crate::kafka::{Client, NewTopic, TopicPartition};
+use crate::engine::{EngineError, Stop};
+use crate::kafka::{Client, ErrorCode, KafkaError, NewTopic, TopicPartition};
 use crate::memory::RunMemory;
-use crate::record::ProducerId;
+use crate::record::TopicId;
 
 use super::MirrorOptions;
-use super::groups::{self, Following, Positions};
-use super::plan::{Bounds, MirrorPlan, plan_within};
+use super::changes::{Changes, follow_settings, remember_settings};
+use super::groups::Positions;
+use super::plan::{Bounds, MirrorPlan, TopicPlan};
+use super::planning::plan_within;
 use super::progress;
 use super::read::{Cursor, Part, Source, read_all};
-use super::scan::Scanning;
 use super::state::{MirrorState, PartitionState};
 use super::transform::Route;
 use super::write::{Writer, Written};
 
 /// A cluster aborts a transaction that is open for longer: then the mirror is gone.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
-/// Topics and settings are looked at so often.
-const LOOK_EVERY: Duration = Duration::from_secs(30);
 
 /// What all sessions of a mirror share.
 pub(super) struct Means<'a> {
@@ -64,12 +62,19 @@ pub(super) async fn session(
         .transactional_producer(&options.id(), TRANSACTION_TIMEOUT)
         .await?;
     let mut plan = plan_within(source, target, options, bounds).await?;
+    let shape = plan.shape();
     keep_bounds(bounds, &mut plan);
     confirm(bounds, &plan, state);
+    for notice in plan.topics.iter().filter_map(TopicPlan::notice) {
+        tracing::warn!("mirror {}: {notice}", options.name);
+        bounds.notices.push(notice);
+    }
     make_ready(target, &plan).await?;
     remember_settings(bounds, &plan);
     let returning = progress::returning(source, &plan.target_cluster_id).await?;
-    let mut warnings = plan.warnings.clone();
+    let mut warnings = bounds.notices.clone();
+    warnings.extend(plan.warnings.clone());
+    warnings.dedup();
     if returning.is_none() {
         warnings.push("what another mirror brought from the target cannot be told apart: grant DESCRIBE on the source's groups".to_owned());
     }
@@ -99,6 +104,7 @@ pub(super) async fn session(
         bounds.left,
     )
     .await?;
+    remember_targets(bounds, &mut plan, writer.topic_ids());
     // Ends the reading alone: what was read is still written.
     let enough = options.stop.child_token();
     // Nobody writes what is read.
@@ -125,9 +131,14 @@ pub(super) async fn session(
         positions: &positions,
         returning: &returning,
     };
-    let (read, written) = tokio::select! {
-        ended = async { tokio::join!(read, write) } => ended,
-        never = changes.follow(&plan) => match never {},
+    let ended = tokio::select! {
+        ended = async { tokio::join!(read, write) } => Some(ended),
+        () = changes.follow(&plan, &shape) => None,
+    };
+    let Some((read, written)) = ended else {
+        bounds.unconfirmed = writer.unconfirmed();
+        writer.abort().await;
+        return Ok(Ended::TopicsChanged);
     };
     if written.is_ok() {
         changes.follow_groups(&plan).await?;
@@ -136,7 +147,10 @@ pub(super) async fn session(
         Ok(Written::All) if enough.is_cancelled() && !options.stop.is_cancelled() => {
             Ok(Ended::TopicsChanged)
         }
-        Ok(Written::All) => Ok(Ended::Finished(warnings)),
+        Ok(Written::All) => {
+            writer.prove(target).await?;
+            Ok(Ended::Finished(warnings))
+        }
         Ok(Written::Refused(partition, why)) => {
             writer.abort().await;
             bounds.refused.insert(partition, why);
@@ -162,7 +176,26 @@ fn keep_bounds(bounds: &mut Bounds, plan: &mut MirrorPlan) {
                 partition.state = PartitionState::Refused;
                 partition.problem = Some(why.clone());
             }
+            if let Some(first) = partition.note.first {
+                bounds.first.entry(key.clone()).or_insert(first);
+            }
             bounds.ends.entry(key).or_insert(partition.end_offset);
+        }
+    }
+}
+
+/// The topics that were created have an id now. What is written from now on is written to these.
+fn remember_targets(
+    bounds: &mut Bounds,
+    plan: &mut MirrorPlan,
+    topic_ids: &BTreeMap<String, TopicId>,
+) {
+    for topic in &mut plan.topics {
+        if let Some(id) = topic_ids.get(&topic.target_topic) {
+            topic.target_topic_id = Some(*id);
+            bounds
+                .target_topic_ids
+                .insert(topic.target_topic.clone(), *id);
         }
     }
 }
@@ -193,6 +226,10 @@ async fn make_ready(target: &Client, plan: &MirrorPlan) -> Result<(), EngineErro
     if !new.is_empty() {
         for (topic, answer) in target.create_topics(&new, false).await? {
             if let Err(error) = answer {
+                if is_there(&error) {
+                    let what = "was created by another hand just now, or the brokers do not all know it yet";
+                    return Err(EngineError::Changed(format!("topic {topic} {what}")));
+                }
                 return Err(EngineError::Refused(format!(
                     "topic {topic} cannot be created in the target: {error}"
                 )));
@@ -215,16 +252,8 @@ async fn make_ready(target: &Client, plan: &MirrorPlan) -> Result<(), EngineErro
     follow_settings(target, plan).await
 }
 
-async fn follow_settings(target: &Client, plan: &MirrorPlan) -> Result<(), EngineError> {
-    let changes = plan
-        .topics
-        .iter()
-        .filter(|topic| !topic.settings.is_empty());
-    let changes = changes.map(|topic| (topic.target_topic.clone(), topic.settings.clone()));
-    for refused in settings::change(target, &changes.collect()).await? {
-        tracing::warn!("{refused}; the topic is mirrored without it");
-    }
-    Ok(())
+fn is_there(error: &KafkaError) -> bool {
+    matches!(error, KafkaError::Broker { code, .. } if *code == ErrorCode::TopicAlreadyExists)
 }
 
 fn cursors(plan: &MirrorPlan, options: &MirrorOptions, bounds: &Bounds) -> Vec<Cursor> {
@@ -247,84 +276,4 @@ fn cursors(plan: &MirrorPlan, options: &MirrorOptions, bounds: &Bounds) -> Vec<C
         }
     });
     cursors.collect()
-}
-
-/// What changes in the source while a session goes on.
-struct Changes<'a> {
-    source: &'a Client,
-    target: &'a Client,
-    options: &'a MirrorOptions,
-    bounds: Bounds,
-    enough: &'a Stop,
-    state: &'a MirrorState,
-    positions: &'a Positions,
-    returning: &'a BTreeSet<ProducerId>,
-}
-
-impl Changes<'_> {
-    /// Follows settings; ends the session when there are other topics or partitions.
-    async fn follow(&mut self, plan: &MirrorPlan) -> std::convert::Infallible {
-        if !self.options.until.is_bounded() {
-            loop {
-                tokio::time::sleep(LOOK_EVERY).await;
-                match self.look(plan).await {
-                    Ok(true) => break,
-                    Ok(false) => {}
-                    Err(error) => {
-                        let name = &self.options.name;
-                        tracing::warn!(
-                            "mirror {name}: topics and settings are not followed at present: {error}"
-                        );
-                    }
-                }
-            }
-            tracing::info!(
-                "mirror {}: the source has other topics or partitions",
-                self.options.name
-            );
-            self.enough.cancel();
-        }
-        std::future::pending().await
-    }
-
-    /// Groups are followed beside the mirror, so what is read for that takes memory of its own.
-    fn scanning(&self) -> Scanning {
-        Scanning {
-            memory: self.options.memory.run(),
-            watchdog: Watchdog::new(),
-        }
-    }
-
-    async fn follow_groups(&self, plan: &MirrorPlan) -> Result<(), EngineError> {
-        if self.options.groups == GroupSelection::None {
-            return Ok(());
-        }
-        let following = Following {
-            source: self.source,
-            target: self.target,
-            plan,
-            chosen: &self.options.groups,
-            positions: self.positions,
-            returning: self.returning,
-            scanning: self.scanning(),
-            is_transformed: self.options.transform().is_some(),
-        };
-        let followed = groups::follow(&following).await?;
-        self.state.groups_followed(followed);
-        Ok(())
-    }
-
-    async fn look(&mut self, plan: &MirrorPlan) -> Result<bool, EngineError> {
-        let now = plan_within(self.source, self.target, self.options, &self.bounds).await?;
-        follow_settings(self.target, &now).await?;
-        self.follow_groups(plan).await?;
-        remember_settings(&mut self.bounds, &now);
-        Ok(now.shape() != plan.shape())
-    }
-}
-
-fn remember_settings(bounds: &mut Bounds, plan: &MirrorPlan) {
-    let settings = plan.topics.iter();
-    let settings = settings.map(|topic| (topic.topic.clone(), topic.source_settings.clone()));
-    bounds.settings = settings.collect();
 }

@@ -27,6 +27,8 @@ pub enum PartitionState {
     Truncated,
     /// It stands still: the target holds records, and how far they were mirrored is not known.
     Unknown,
+    /// It stands still: the target's log ends below what was written to it.
+    TargetTruncated,
     /// It stands still: a batch cannot be read, or the target does not take it.
     Refused,
 }

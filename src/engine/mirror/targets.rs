@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::engine::EngineError;
 use crate::engine::producer::{PartitionIndex, TargetLeader};
-use crate::kafka::{Client, KafkaError, PartitionMetadata, TopicPartition, Topics};
-use crate::record::{LeaderEpoch, Offset, PartitionId, ProducerId, RecordError};
+use crate::kafka::{Client, KafkaError, Metadata, PartitionMetadata, TopicPartition, Topics};
+use crate::record::{LeaderEpoch, Offset, PartitionId, ProducerId, RecordError, TopicId};
 
 use super::plan::MirrorPlan;
 use super::prepare::Destination;
@@ -42,6 +42,8 @@ pub(super) struct Targets {
     pub origins: Vec<Option<Origin>>,
     /// Partitions of the target, by their place in the producer.
     pub leaders: Vec<TargetLeader>,
+    /// The ids of the topics that are mirrored to.
+    pub topic_ids: BTreeMap<String, TopicId>,
     places: HashMap<TopicPartition, PartitionIndex>,
     /// The topic for dead letters, and how many partitions it has.
     dead_letters: Option<(String, u32)>,
@@ -62,9 +64,14 @@ impl Targets {
         let mut targets = Self {
             origins: origins(plan, producer_id),
             leaders: Vec::new(),
+            topic_ids: topic_ids(plan, &metadata),
             places: HashMap::new(),
             dead_letters: None,
         };
+        for origin in targets.origins.iter_mut().flatten() {
+            let id = targets.topic_ids.get(&origin.key.topic);
+            origin.note.target_topic_id = id.copied();
+        }
         for key in written(plan, &targets.origins) {
             let found = metadata.topics.get(&key.topic);
             let found = found.and_then(|found| found.partitions.get(&key.partition));
@@ -115,6 +122,20 @@ impl Targets {
         self.origins.get_mut(slot)?.as_mut()
     }
 
+    /// Whether the topics are those that the plan was made for.
+    pub fn are_planned(&self, plan: &MirrorPlan) -> bool {
+        let mut known = plan.topics.iter().filter_map(|topic| {
+            let planned = topic.target_topic_id?;
+            Some((planned, self.topic_ids.get(&topic.target_topic)))
+        });
+        known.all(|(planned, found)| found == Some(&planned))
+    }
+
+    /// The place in the producer of the partition that an origin's progress is committed for.
+    pub fn own_place(&self, origin: &Origin) -> Option<PartitionIndex> {
+        self.places.get(&origin.key).copied()
+    }
+
     /// Where a batch of a partition of the source goes.
     pub fn place(&self, slot: usize, destination: Destination) -> Option<PartitionIndex> {
         let same = &self.origin(slot)?.key;
@@ -136,6 +157,15 @@ impl Targets {
         };
         self.places.get(&key).copied()
     }
+}
+
+fn topic_ids(plan: &MirrorPlan, metadata: &Metadata) -> BTreeMap<String, TopicId> {
+    let topics = plan.topics.iter();
+    let found = topics.filter_map(|topic| {
+        let found = metadata.topics.get(&topic.target_topic)?;
+        Some((topic.target_topic.clone(), found.topic_id))
+    });
+    found.collect()
 }
 
 fn origins(plan: &MirrorPlan, producer_id: ProducerId) -> Vec<Option<Origin>> {

@@ -10,9 +10,9 @@ use tokio::time::Instant;
 use crate::engine::EngineError;
 use crate::engine::producer::{Acknowledged, Batch, Mode, PartitionIndex, ProduceError, Producer};
 use crate::engine::watchdog::{Wait, Watchdog};
-use crate::kafka::{Client, OffsetSpec, TopicPartition, TransactionalProducer};
+use crate::kafka::{Client, TopicPartition, TransactionalProducer};
 use crate::record::{
-    BatchRef, HEADER_LEN, Offset, ProducerStamp, RecordError, restamp_in_transaction,
+    BatchRef, HEADER_LEN, Offset, ProducerStamp, RecordError, TopicId, restamp_in_transaction,
 };
 
 use super::MirrorOptions;
@@ -20,9 +20,10 @@ use super::groups::Positions;
 use super::landmarks::Landmarks;
 use super::plan::MirrorPlan;
 use super::prepare::{Destination, Ready};
-use super::progress::Progress;
+use super::progress::{Note as ProgressNote, Progress};
 use super::read::{Event, Piece};
 use super::state::{Advance, MirrorState, PartitionState, PartitionStatus};
+use super::target_ends::{TargetEnds, other_log};
 use super::targets::Targets;
 
 /// A transaction ends when it holds so much, or is so old.
@@ -60,6 +61,7 @@ pub(super) struct Writer<'a> {
     state: &'a MirrorState,
     positions: &'a Positions,
     targets: Targets,
+    ends: TargetEnds,
     /// Partitions of the target that belong to the transaction, and those that are to be added to it.
     added: HashSet<PartitionIndex>,
     to_add: Vec<PartitionIndex>,
@@ -87,13 +89,18 @@ impl<'a> Writer<'a> {
         let identity = transaction.identity();
         let find = || Targets::find(client, plan, identity.producer_id);
         let targets = client.retry().run(find).await?;
+        if !targets.are_planned(plan) {
+            return Err(other_log("a topic of the target"));
+        }
         let id = transaction.transactional_id().to_owned();
         let mut producer = Producer::new(client.clone(), Mode::Transactional { id }, None);
         for leader in &targets.leaders {
             producer.add_partition(leader.clone(), identity, 0);
         }
-        let mut writer = Self {
+        let ends = TargetEnds::read(client, &targets).await?;
+        let writer = Self {
             targets,
+            ends,
             transaction,
             producer,
             group: options.id(),
@@ -108,27 +115,34 @@ impl<'a> Writer<'a> {
             left,
             recommit_at: Instant::now(),
         };
-        // With new keys a partition's records go everywhere: no offset stands for another one.
-        if !plan.changes_keys {
-            writer.find_ends(client).await?;
-        }
+        writer.begin(plan)?;
         Ok(writer)
     }
 
     /// What comes lies behind what the target's partitions hold now.
-    async fn find_ends(&mut self, client: &Client) -> Result<(), EngineError> {
-        let origins = self.targets.origins.iter().flatten();
-        let wanted: Vec<_> = origins
-            .map(|origin| (origin.key.clone(), OffsetSpec::Latest))
-            .collect();
-        let mut ends = client.list_offsets(&wanted).await?;
+    fn begin(&self, plan: &MirrorPlan) -> Result<(), EngineError> {
         for origin in self.targets.origins.iter().flatten() {
-            if let (Some(Ok(end)), Some(advance)) = (ends.remove(&origin.key), &origin.advance) {
-                let landmarks = Landmarks::begin(advance.next, end.offset);
+            let end = self.ends.of(&self.targets, origin);
+            if end < origin.note.target_end {
+                return Err(other_log(&origin.key));
+            }
+            // With new keys a partition's records go everywhere: no offset stands for another one.
+            if let (Some(end), Some(advance), false) = (end, &origin.advance, plan.changes_keys) {
+                let landmarks = Landmarks::begin(advance.next, end);
                 self.positions.begin(origin.source.clone(), landmarks);
             }
         }
         Ok(())
+    }
+
+    /// The ids of the topics that are written to.
+    pub fn topic_ids(&self) -> &BTreeMap<String, TopicId> {
+        &self.targets.topic_ids
+    }
+
+    /// Asks the target whether it still has what was written.
+    pub async fn prove(&mut self, client: &Client) -> Result<(), EngineError> {
+        self.ends.prove(client, &self.targets).await
     }
 
     /// Writes until nothing more is read, and all of it is committed.
@@ -165,7 +179,7 @@ impl<'a> Writer<'a> {
                 Some(outcome) = self.producer.next(), if is_sent => match outcome {
                     Ok(acknowledged) => {
                         watchdog.moved();
-                        self.acknowledged(acknowledged);
+                        self.acknowledged(acknowledged)?;
                     }
                     Err(error) => return self.ended(error),
                 },
@@ -298,8 +312,9 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    fn acknowledged(&mut self, batches: Vec<Acknowledged<Note>>) {
+    fn acknowledged(&mut self, batches: Vec<Acknowledged<Note>>) -> Result<(), EngineError> {
         for batch in batches {
+            self.ends.rise(&self.targets, &batch)?;
             let Note {
                 slot,
                 destination: Destination::Same,
@@ -316,6 +331,7 @@ impl<'a> Writer<'a> {
                 }
             }
         }
+        Ok(())
     }
 
     /// The target refuses a batch for good: that is said of the batch's partition. Any other error ends the session.
@@ -338,7 +354,10 @@ impl<'a> Writer<'a> {
                 let progress = Progress {
                     next: advance.next,
                     leader_epoch: origin.leader_epoch,
-                    note: origin.note.clone(),
+                    note: ProgressNote {
+                        target_end: self.ends.of(&self.targets, origin),
+                        ..origin.note.clone()
+                    },
                 };
                 offsets.push((origin.key.clone(), progress.committed()?));
             }

@@ -48,11 +48,26 @@ impl Refusal {
             ErrorCode::InvalidRecord => Self::Batch(format!(
                 "{refused}: a compacted topic accepts no record without a key; write to a topic that is not compacted"
             )),
-            ErrorCode::OutOfOrderSequenceNumber => Self::Other(EngineError::Refused(format!(
-                "{refused}: the target lost a batch that it had acknowledged; delete the topic and start again"
-            ))),
+            ErrorCode::OutOfOrderSequenceNumber => Self::other(
+                code,
+                format!(
+                    "{key} of the target lost a batch that it had acknowledged; delete the topic and start again"
+                ),
+            ),
+            ErrorCode::InvalidProducerIdMapping
+            | ErrorCode::InvalidTxnState
+            | ErrorCode::UnknownProducerId => {
+                Self::other(code, format!("{key} refused a batch{said}"))
+            }
             _ => Self::Other(EngineError::Refused(refused)),
         }
+    }
+}
+
+impl Refusal {
+    /// The producer cannot go on; whoever begins again with a new one goes by the code.
+    fn other(code: ErrorCode, context: String) -> Self {
+        Self::Other(KafkaError::Broker { code, context }.into())
     }
 }
 

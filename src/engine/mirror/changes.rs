@@ -1,0 +1,138 @@
+//! What changes in both clusters while a session goes on.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::engine::backup::GroupSelection;
+use crate::engine::watchdog::Watchdog;
+use crate::engine::{EngineError, Stop, settings};
+use crate::kafka::Client;
+use crate::record::ProducerId;
+
+use super::MirrorOptions;
+use super::groups::{self, Following, Positions};
+use super::plan::{Bounds, MirrorPlan, TopicShape};
+use super::planning::plan_within;
+use super::scan::Scanning;
+use super::state::MirrorState;
+
+/// Topics, progress and settings are looked at so often.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+
+/// Follows what changes.
+pub(super) struct Changes<'a> {
+    pub source: &'a Client,
+    pub target: &'a Client,
+    pub options: &'a MirrorOptions,
+    pub bounds: Bounds,
+    /// Ends the session's reading; what was read is still written.
+    pub enough: &'a Stop,
+    pub state: &'a MirrorState,
+    pub positions: &'a Positions,
+    pub returning: &'a BTreeSet<ProducerId>,
+}
+
+/// What a look found.
+enum Found {
+    Same,
+    /// There are other topics or partitions: the session is to end with what it has read.
+    OtherTopics,
+    /// The session writes to logs of the target that are gone or cut off: it is to end at once.
+    OtherTargets,
+}
+
+impl Changes<'_> {
+    /// Follows settings and groups of a mirror that goes on. Ends the reading when there are other topics or partitions, and
+    /// returns when nothing more is to be written; else it does not return.
+    pub async fn follow(&mut self, plan: &MirrorPlan, shape: &[TopicShape]) {
+        let name = &self.options.name;
+        while !self.options.until.is_bounded() {
+            tokio::time::sleep(LOOK_EVERY).await;
+            match self.look(plan, shape).await {
+                Ok(Found::Same) => {}
+                Ok(Found::OtherTopics) => {
+                    tracing::info!("mirror {name}: the clusters have other topics or partitions");
+                    self.enough.cancel();
+                    break;
+                }
+                Ok(Found::OtherTargets) => {
+                    tracing::warn!(
+                        "mirror {name}: the target has other topics than were written to"
+                    );
+                    return;
+                }
+                Err(error) => tracing::warn!(
+                    "mirror {name}: topics and settings are not followed at present: {error}"
+                ),
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// Groups are followed beside the mirror, so what is read for that takes memory of its own.
+    fn scanning(&self) -> Scanning {
+        Scanning {
+            memory: self.options.memory.run(),
+            watchdog: Watchdog::new(),
+        }
+    }
+
+    /// Moves the chosen groups in the target.
+    pub async fn follow_groups(&self, plan: &MirrorPlan) -> Result<(), EngineError> {
+        if self.options.groups == GroupSelection::None {
+            return Ok(());
+        }
+        let following = Following {
+            source: self.source,
+            target: self.target,
+            plan,
+            chosen: &self.options.groups,
+            positions: self.positions,
+            returning: self.returning,
+            scanning: self.scanning(),
+            is_transformed: self.options.transform().is_some(),
+        };
+        let followed = groups::follow(&following).await?;
+        self.state.groups_followed(followed);
+        Ok(())
+    }
+
+    async fn look(
+        &mut self,
+        plan: &MirrorPlan,
+        shape: &[TopicShape],
+    ) -> Result<Found, EngineError> {
+        let now = plan_within(self.source, self.target, self.options, &self.bounds).await?;
+        // Before groups are moved in topics that may not hold what they have read.
+        if plan.is_refuted_by(&now) {
+            return Ok(Found::OtherTargets);
+        }
+        follow_settings(self.target, &now).await?;
+        self.follow_groups(plan).await?;
+        remember_settings(&mut self.bounds, &now);
+        Ok(match now.shape() == shape {
+            true => Found::Same,
+            false => Found::OtherTopics,
+        })
+    }
+}
+
+/// Gives topics of the target the settings that the plan says.
+pub(super) async fn follow_settings(target: &Client, plan: &MirrorPlan) -> Result<(), EngineError> {
+    let changes = plan
+        .topics
+        .iter()
+        .filter(|topic| !topic.settings.is_empty());
+    let changes = changes.map(|topic| (topic.target_topic.clone(), topic.settings.clone()));
+    for refused in settings::change(target, &changes.collect()).await? {
+        tracing::warn!("{refused}; the topic is mirrored without it");
+    }
+    Ok(())
+}
+
+/// Notes the source's settings, so that only what changes is changed in the target.
+pub(super) fn remember_settings(bounds: &mut Bounds, plan: &MirrorPlan) {
+    let settings = plan.topics.iter();
+    let settings = settings.map(|topic| (topic.topic.clone(), topic.source_settings.clone()));
+    bounds.settings = settings.collect();
+}

@@ -1,0 +1,171 @@
+//! Makes the plan of a session: asks both clusters, and changes nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::engine::EngineError;
+use crate::engine::backup::GroupSelection;
+use crate::engine::topics::{Candidate, refuse_unseen};
+use crate::kafka::{Client, Metadata, TopicPartition, Topics};
+
+use super::configuration::{Settings, changes, followed};
+use super::plan::{Bounds, MirrorPlan, TopicPlan};
+use super::planner::{Chosen, Planner, key};
+use super::range::Offsets;
+use super::target_logs::TargetLogs;
+use super::{MirrorOptions, OnError};
+
+pub(super) async fn plan(
+    source: &Client,
+    target: &Client,
+    options: &MirrorOptions,
+) -> Result<MirrorPlan, EngineError> {
+    plan_within(source, target, options, &Bounds::default()).await
+}
+
+/// Plans a session.
+pub(super) async fn plan_within(
+    source: &Client,
+    target: &Client,
+    options: &MirrorOptions,
+    bounds: &Bounds,
+) -> Result<MirrorPlan, EngineError> {
+    let from = source.metadata(Topics::All).await?;
+    let to = target.metadata(Topics::All).await?;
+    refuse_unseen(source, &from, &options.topics).await?;
+    let chosen = choose(&from, &to, options)?;
+    let dead_letter_topic = dead_letter_topic(options, &chosen)?;
+    if options.changes_keys() && options.groups != GroupSelection::None {
+        return Err(EngineError::Refused(
+            "groups cannot follow where key_transformation puts records into other partitions: leave groups out".into(),
+        ));
+    }
+    let targets: Vec<String> = chosen.iter().map(|topic| topic.target.clone()).collect();
+    let logs = TargetLogs::read(target, &to, &targets, options).await?;
+    let partitions = chosen.iter().flat_map(|topic| {
+        let partitions = topic.metadata.partitions.keys();
+        partitions.map(|partition| key(topic.name, *partition))
+    });
+    let partitions: Vec<TopicPartition> = partitions.collect();
+    let planner = Planner {
+        options,
+        to: &to,
+        offsets: Offsets::read(source, &partitions, options).await?,
+        logs,
+        from: &from,
+        bounds,
+    };
+    let names: Vec<String> = chosen.iter().map(|topic| topic.name.to_owned()).collect();
+    let mut source_settings = described(source, &names).await?;
+    let there = chosen
+        .iter()
+        .filter(|topic| to.topics.contains_key(&topic.target));
+    let there: Vec<String> = there.map(|topic| topic.target.clone()).collect();
+    let target_settings = described(target, &there).await?;
+    let mut topics = Vec::with_capacity(chosen.len());
+    for topic in &chosen {
+        let settings = source_settings.remove(topic.name).unwrap_or_default();
+        let before = bounds.settings.get(topic.name);
+        let there = target_settings.get(&topic.target);
+        let changes = there.map(|there| changes(&settings, before, there));
+        topics.push(planner.topic(topic, settings, changes)?);
+    }
+    let warnings = topics.iter().flat_map(TopicPlan::warnings).collect();
+    Ok(MirrorPlan {
+        source_cluster_id: from.cluster_id.clone(),
+        target_cluster_id: to.cluster_id.clone(),
+        path: match options.transform() {
+            None => "batches",
+            Some(_) => "records",
+        },
+        create_dead_letter_topic: dead_letter_topic
+            .as_ref()
+            .is_some_and(|topic| !to.topics.contains_key(topic)),
+        dead_letter_topic,
+        changes_keys: options.changes_keys(),
+        topics,
+        warnings,
+    })
+}
+
+fn choose<'a>(
+    from: &'a Metadata,
+    to: &Metadata,
+    options: &MirrorOptions,
+) -> Result<Vec<Chosen<'a>>, EngineError> {
+    let candidates = from.topics.iter().map(|(name, topic)| Candidate {
+        name,
+        is_internal: topic.is_internal,
+    });
+    // Topics may come later to a mirror that goes on.
+    let allow_empty = options.allow_empty || !options.until.is_bounded();
+    let place = format!("cluster {}", from.cluster_id);
+    let mut names = options.topics.choose(candidates, allow_empty, &place)?;
+    let is_same = from.cluster_id == to.cluster_id;
+    if is_same {
+        // What the mirror itself makes is nothing for it to copy.
+        let dead_letters = options.transform();
+        let dead_letters = dead_letters.and_then(|it| it.dead_letter_topic.clone());
+        let made: BTreeSet<String> = names
+            .iter()
+            .map(|name| options.rename.apply(name))
+            .chain(dead_letters)
+            .collect();
+        if names.iter().any(|name| options.rename.apply(name) == *name) {
+            return Err(EngineError::Refused(
+                "source and target are one cluster: give a rename that changes every name".into(),
+            ));
+        }
+        names.retain(|name| !made.contains(*name));
+    }
+    let mut taken: BTreeMap<String, &str> = BTreeMap::new();
+    let mut chosen = Vec::with_capacity(names.len());
+    for name in names {
+        let target = options.rename.apply(name);
+        if let Some(other) = taken.insert(target.clone(), name) {
+            return Err(EngineError::Refused(format!(
+                "topics {other} and {name} would both become {target}: give another rename"
+            )));
+        }
+        if let Some(metadata) = from.topics.get(name) {
+            chosen.push(Chosen {
+                name,
+                target,
+                metadata,
+            });
+        }
+    }
+    Ok(chosen)
+}
+
+/// The topic for dead letters, when they go there.
+fn dead_letter_topic(
+    options: &MirrorOptions,
+    chosen: &[Chosen<'_>],
+) -> Result<Option<String>, EngineError> {
+    let transform = options.transform();
+    let Some(transform) = transform.filter(|it| it.on_error == OnError::DeadLetter) else {
+        return Ok(None);
+    };
+    let Some(topic) = &transform.dead_letter_topic else {
+        return Err(EngineError::Refused(
+            "on_error = \"dead_letter\" needs a dead_letter_topic".into(),
+        ));
+    };
+    if chosen.iter().any(|chosen| chosen.target == *topic) {
+        return Err(EngineError::Refused(format!(
+            "{topic} is a topic that the mirror writes: give dead letters another one"
+        )));
+    }
+    Ok(Some(topic.clone()))
+}
+
+async fn described(
+    client: &Client,
+    topics: &[String],
+) -> Result<BTreeMap<String, Settings>, EngineError> {
+    let described = client.describe_configs(topics).await?;
+    let followed = described
+        .into_iter()
+        .map(|(topic, entries)| (topic, followed(&entries)));
+    Ok(followed.collect())
+}

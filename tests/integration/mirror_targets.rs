@@ -1,0 +1,190 @@
+//! `kafkeep mirror` into topics that are deleted, created again or cut short: what is missing is mirrored again, or said.
+
+use std::collections::BTreeSet;
+use std::process::Child;
+
+use crate::mirror::Mirrored;
+use crate::scene::{Scene, numbered};
+use crate::served::Daemon;
+use crate::testbed::{Broker, Client, Cluster, Compression, Properties, Release, wait_for};
+
+/// Ended with the test.
+struct Running(Child);
+
+impl Running {
+    fn start(mirrored: &Mirrored<'_>, arguments: &str) -> Self {
+        Self(mirrored.start(arguments))
+    }
+
+    #[track_caller]
+    fn goes_on(&mut self) {
+        assert!(self.0.try_wait().unwrap().is_none(), "it ended");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+fn holds(client: &Client, topic: &str, count: usize) -> bool {
+    client.topics().contains(&topic.to_owned())
+        && client.read(topic).iter().map(Vec::len).sum::<usize>() >= count
+}
+
+#[test]
+fn a_target_topic_that_was_created_again_is_mirrored_again_by_the_next_run() {
+    let mirrored = Mirrored::new("again");
+    let (client, target) = (&mirrored.source.client, &mirrored.target.client);
+    for topic in ["again.empty", "again.gone"] {
+        client.create_topic(topic, 1, &[]);
+        client.produce(topic, 0, Compression::None, numbered(0, 300));
+    }
+    let run = || mirrored.done("--topic again.*");
+    assert_eq!(run()["records"], 600);
+    target.delete_topic("again.empty");
+    target.create_topic("again.empty", 1, &[]);
+    target.delete_topic("again.gone");
+    for topic in ["again.empty", "again.gone"] {
+        client.produce(topic, 0, Compression::None, numbered(300, 50));
+    }
+    assert_eq!(run()["records"], 700);
+    for topic in ["again.empty", "again.gone"] {
+        mirrored.is_same(topic, topic);
+    }
+    assert_eq!(run()["records"], 0);
+}
+
+#[test]
+fn a_busy_mirror_copies_a_target_topic_again_that_was_deleted_and_created_under_it() {
+    let mirrored = Mirrored::new("under");
+    let (client, target) = (&mirrored.source.client, &mirrored.target.client);
+    client.create_topic("under", 1, &[]);
+    client.produce("under", 0, Compression::None, numbered(0, 300));
+    let mut run = Running::start(&mirrored, "--topic under --continuous");
+    target.wait_until("the first are there", |target| holds(target, "under", 300));
+    target.delete_topic("under");
+    target.create_topic("under", 1, &[]);
+    client.produce("under", 0, Compression::None, numbered(300, 50));
+    target.wait_until("all are there", |target| holds(target, "under", 350));
+    run.goes_on();
+    mirrored.is_same("under", "under");
+}
+
+#[test]
+fn an_idle_mirror_notices_within_half_a_minute_that_its_target_topic_is_gone() {
+    let mirrored = Mirrored::new("idle");
+    let (client, target) = (&mirrored.source.client, &mirrored.target.client);
+    for topic in ["idle.created", "idle.deleted"] {
+        client.create_topic(topic, 2, &[]);
+        for partition in 0..2 {
+            client.produce(topic, partition, Compression::None, numbered(0, 100));
+        }
+    }
+    let mut run = Running::start(&mirrored, "--topic idle.* --continuous --from latest");
+    target.wait_until("its topics are there", |target| {
+        let topics: BTreeSet<String> = target.topics().into_iter().collect();
+        ["idle.created", "idle.deleted"]
+            .map(str::to_owned)
+            .iter()
+            .all(|topic| topics.contains(topic))
+    });
+    // Only what comes now: it begins at the end, and is not to begin there again.
+    for topic in ["idle.created", "idle.deleted"] {
+        wait_for("the beginning is committed", || {
+            crate::testbed::group::Group::new(&mirrored.target.servers, "kafkeep.idle")
+                .committed(topic, 1)
+                .is_some()
+        });
+        for partition in 0..2 {
+            client.produce(topic, partition, Compression::None, numbered(100, 100));
+        }
+        target.wait_until("it is copied", |target| holds(target, topic, 200));
+        target.delete_topic(topic);
+    }
+    target.create_topic("idle.created", 2, &[]);
+    for topic in ["idle.created", "idle.deleted"] {
+        target.wait_until("it is copied again", |target| holds(target, topic, 200));
+        for partition in target.read(topic) {
+            let values = partition.into_iter().map(|record| record.value);
+            let wanted = numbered(100, 100).map(|message| message.value);
+            assert!(values.eq(wanted), "{topic} begins where it began");
+        }
+    }
+    run.goes_on();
+}
+
+#[test]
+fn a_target_cluster_that_was_made_new_under_a_daemon_is_mirrored_again() {
+    let target = Broker::start(Release::V4_1, Properties::default());
+    let mirrored = Mirrored {
+        source: Scene::shared(),
+        target: Scene::on(&target),
+        name: "rebuilt",
+    };
+    let client = &mirrored.source.client;
+    client.create_topic("rebuilt", 1, &[]);
+    client.produce("rebuilt", 0, Compression::None, numbered(0, 500));
+    let dr = format!(
+        "[clusters.dr]\nbootstrap_servers = ['{}']\n",
+        target.address()
+    );
+    let policy = "[mirror.rebuilt]\nsource = 'prod'\ntarget = 'dr'\ntopics = ['rebuilt']\n";
+    let daemon = Daemon::start_with(&mirrored.source, &dr, policy);
+    let there = &mirrored.target.client;
+    there.wait_until("the first are there", |there| holds(there, "rebuilt", 500));
+    target.kill();
+    target.start_from_nothing();
+    there.wait_until("they are there again", |there| holds(there, "rebuilt", 500));
+    client.produce("rebuilt", 0, Compression::None, numbered(500, 10));
+    there.wait_until("what comes is there", |there| holds(there, "rebuilt", 510));
+    mirrored.is_same("rebuilt", "rebuilt");
+    drop(daemon);
+}
+
+/// An unclean election in the target: records that it had acknowledged are gone, and what is left is not to be copied twice.
+#[test]
+fn a_target_that_lost_what_it_had_stands_still_and_says_so() {
+    let three = Cluster::taken();
+    let mirrored = Mirrored {
+        source: Scene::shared(),
+        target: Scene::across(&three),
+        name: "cutoff",
+    };
+    let (client, target) = (&mirrored.source.client, &mirrored.target.client);
+    client.create_topic("cutoff", 1, &[]);
+    client.produce("cutoff", 0, Compression::None, numbered(0, 50));
+    let settings = [
+        ("unclean.leader.election.enable", "true"),
+        ("min.insync.replicas", "1"),
+    ];
+    target.create_on("cutoff", &[&[1, 2]], &settings);
+    mirrored.done("--topic cutoff");
+    wait_for("the follower has everything", || {
+        target.placement("cutoff")[0].in_sync.len() == 2
+    });
+    three.broker(2).stop();
+    client.produce("cutoff", 0, Compression::None, numbered(50, 50));
+    mirrored.done("--topic cutoff");
+    three.broker(1).kill();
+    three.broker(2).start_again();
+    wait_for("an unclean election", || {
+        target.placement("cutoff")[0].leader == 2
+    });
+    let run = mirrored.run("--json --topic cutoff");
+    assert_eq!(run.code, 2, "{run}");
+    let told = &run.json()["partitions"][0];
+    assert_eq!(told["state"], "target_truncated", "{run}");
+    assert!(
+        told["problem"]
+            .as_str()
+            .unwrap()
+            .contains("delete the topic in the target"),
+        "{run}"
+    );
+    target.delete_topic("cutoff");
+    assert_eq!(mirrored.done("--topic cutoff")["records"], 100);
+    mirrored.is_same("cutoff", "cutoff");
+}
