@@ -525,7 +525,13 @@ fn print_comparison(comparison: &Comparison) -> Result<(), CliError> {
         "\n{}: {} records compared",
         comparison.status,
         output::count(comparison.records)
-    ))
+    ))?;
+    if comparison.status == "partial" {
+        output::line(format_args!(
+            "these are equal; the others are on one side only: retention or DeleteRecords took them away on the other side, or they were never mirrored"
+        ))?;
+    }
+    Ok(())
 }
 
 fn warn(warnings: &[String]) -> Result<(), CliError> {

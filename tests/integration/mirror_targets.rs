@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::process::Child;
 
+use serde_json::Value;
+
 use crate::mirror::Mirrored;
 use crate::scene::{Scene, numbered};
 use crate::served::Daemon;
@@ -142,6 +144,40 @@ fn a_target_cluster_that_was_made_new_under_a_daemon_is_mirrored_again() {
     there.wait_until("what comes is there", |there| holds(there, "rebuilt", 510));
     mirrored.is_same("rebuilt", "rebuilt");
     drop(daemon);
+}
+
+#[test]
+fn a_comparison_is_not_equal_where_one_side_alone_has_records() {
+    let mirrored = Mirrored::new("oneside");
+    let (client, target) = (&mirrored.source.client, &mirrored.target.client);
+    for topic in ["oneside.again", "oneside.never", "oneside.late"] {
+        client.create_topic(topic, 1, &[]);
+        client.produce(topic, 0, Compression::None, numbered(0, 500));
+    }
+    let compare = |topic: &str, code: i32| -> Value {
+        let compared = mirrored.run(&format!("--json --topic {topic} --compare"));
+        assert_eq!(compared.code, code, "{compared}");
+        compared.json()
+    };
+    mirrored.done("--topic oneside.again");
+    assert_eq!(compare("oneside.again", 0)["status"], "equal");
+    target.delete_topic("oneside.again");
+    target.create_topic("oneside.again", 1, &[]);
+    for topic in ["oneside.again", "oneside.never"] {
+        let compared = compare(topic, 2);
+        assert_eq!(compared["status"], "partial", "{compared}");
+        assert_eq!(
+            compared["partitions"][0]["only_in_source"], 500,
+            "{compared}"
+        );
+    }
+    // What the mirror was not to copy is no difference.
+    mirrored.done("--topic oneside.late --from 400");
+    let compared = compare("oneside.late", 0);
+    assert_eq!(
+        (&compared["status"], &compared["records"]),
+        (&"equal".into(), &100.into())
+    );
 }
 
 /// An unclean election in the target: records that it had acknowledged are gone, and what is left is not to be copied twice.

@@ -8,7 +8,7 @@ use crate::engine::EngineError;
 use crate::kafka::{Client, OffsetSpec, TopicPartition};
 use crate::record::{BatchRef, Offset, ProducerId, TopicId};
 
-use super::compare::fingerprints;
+use super::fingerprint::fingerprints;
 use super::range::offset;
 use super::scan::{Scan, Scanning, Whose};
 

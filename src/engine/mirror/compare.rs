@@ -3,29 +3,28 @@
 //! Retention may have taken more of one log than of the other, so both are counted first, and compared over what both still hold: the
 //! same number of records before the point up to which was mirrored.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 
 use serde::Serialize;
 
 use crate::engine::EngineError;
-use crate::engine::extents::OPEN_LIMIT;
 use crate::engine::watchdog::Watchdog;
-use crate::kafka::{Client, OffsetSpec, TopicPartition};
-use crate::record::{Offset, PartitionId, RecordError, Timestamp, TimestampType, TopicId};
-use crate::repository::Sha256;
+use crate::kafka::{Client, KafkaError, OffsetSpec, TopicPartition};
+use crate::record::{Offset, PartitionId, ProducerId, TopicId};
 
 use super::MirrorOptions;
+use super::fingerprint::{Fingerprint, fingerprints};
 use super::plan::{Bounds, MirrorPlan, PartitionPlan, TopicPlan};
 use super::planning::plan_within;
 use super::progress;
-use super::range::offset;
+use super::range::{listed, offset};
 use super::scan::{Scan, Scanned, Scanning, Whose};
 
 /// What a comparison found.
 #[derive(Debug, Clone, Serialize)]
 pub struct Comparison {
-    /// `equal` or `different`.
+    /// `equal`; `partial` when all that was compared is equal, and one side alone has more; or `different`.
     pub status: &'static str,
     /// Records that were compared.
     pub records: u64,
@@ -44,9 +43,9 @@ pub struct Compared {
     pub partition: PartitionId,
     /// Records that were compared, and are equal.
     pub records: u64,
-    /// Records that only the source still holds, before those.
+    /// Records that only the source holds, before those, of what was to be mirrored; all of them where nothing was.
     pub only_in_source: u64,
-    /// Records that only the target still holds, before those.
+    /// Records that only the target holds, before those.
     pub only_in_target: u64,
     /// The first difference.
     pub difference: Option<RecordDifference>,
@@ -88,30 +87,43 @@ async fn compare_watched(
     let plan = plan_within(source, target, options, &Bounds::default()).await?;
     let returning = progress::returning(source, &plan.target_cluster_id).await?;
     let returning = returning.unwrap_or_default();
+    let both = Both {
+        source,
+        target,
+        source_ends: ends(source, &plan).await?,
+        returning,
+        scanning,
+    };
     let ids = target_topic_ids(target, &plan).await?;
     let mut partitions = Vec::new();
     for (topic, partition) in plan.partitions() {
-        let Some(target_id) = ids.get(&topic.target_topic).copied() else {
-            continue;
-        };
-        let sides = (source, target);
-        let pair = Pair::new(sides, topic, partition, target_id, &returning, scanning).await?;
+        let is_new = topic.add_partitions > 0 && partition.committed_offset.is_none();
+        let target_id = ids.get(&topic.target_topic).filter(|_| !is_new);
+        let pair = Pair::new(&both, topic, partition, target_id).await?;
         partitions.push(pair.compare().await?);
     }
-    let differs = partitions
-        .iter()
-        .any(|compared| compared.difference.is_some());
     Ok(Comparison {
-        status: if differs { "different" } else { "equal" },
+        status: status(&partitions),
         records: partitions.iter().map(|compared| compared.records).sum(),
         partitions,
     })
 }
 
+fn status(partitions: &[Compared]) -> &'static str {
+    let any = |is: fn(&Compared) -> bool| partitions.iter().any(is);
+    if any(|compared| compared.difference.is_some()) {
+        "different"
+    } else if any(|compared| compared.only_in_source + compared.only_in_target > 0) {
+        "partial"
+    } else {
+        "equal"
+    }
+}
+
 async fn target_topic_ids(
     target: &Client,
     plan: &MirrorPlan,
-) -> Result<std::collections::BTreeMap<String, TopicId>, EngineError> {
+) -> Result<BTreeMap<String, TopicId>, EngineError> {
     let names: Vec<String> = plan
         .topics
         .iter()
@@ -125,10 +137,33 @@ async fn target_topic_ids(
     Ok(ids.collect())
 }
 
+/// Where the logs of all partitions end in the source, asked at once.
+async fn ends(
+    source: &Client,
+    plan: &MirrorPlan,
+) -> Result<BTreeMap<TopicPartition, Offset>, EngineError> {
+    let keys = plan.partitions().map(|(topic, partition)| TopicPartition {
+        topic: topic.topic.clone(),
+        partition: partition.partition,
+    });
+    listed(source, &keys.collect::<Vec<_>>(), OffsetSpec::LastStable).await
+}
+
+/// What all pairs share.
+struct Both<'a> {
+    source: &'a Client,
+    target: &'a Client,
+    source_ends: BTreeMap<TopicPartition, Offset>,
+    /// Under which ids others have written into the source what came from the target.
+    returning: BTreeSet<ProducerId>,
+    scanning: &'a Scanning,
+}
+
 /// A partition on both sides.
 struct Pair<'a> {
     source: Side<'a>,
-    target: Side<'a>,
+    /// None where the partition does not exist.
+    target: Option<Side<'a>>,
     topic: &'a TopicPlan,
     partition: PartitionId,
 }
@@ -146,46 +181,62 @@ struct Side<'a> {
 
 impl<'a> Pair<'a> {
     async fn new(
-        (source, target): (&'a Client, &'a Client),
+        both: &Both<'a>,
         topic: &'a TopicPlan,
         partition: &PartitionPlan,
-        target_id: TopicId,
-        returning: &BTreeSet<crate::record::ProducerId>,
-        scanning: &'a Scanning,
+        target_id: Option<&TopicId>,
     ) -> Result<Self, EngineError> {
+        let Both {
+            source,
+            target,
+            scanning,
+            ..
+        } = *both;
         let key = |topic: &str| TopicPartition {
             topic: topic.to_owned(),
             partition: partition.partition,
         };
         let (source_key, target_key) = (key(&topic.topic), key(&topic.target_topic));
         let source_start = offset(source, &source_key, OffsetSpec::Earliest).await?;
-        let start = offset(target, &target_key, OffsetSpec::Earliest).await?;
-        let end = offset(target, &target_key, OffsetSpec::LastStable).await?;
-        let producers = partition.note.producers.iter().copied();
+        let source_end = both.source_ends.get(&source_key).copied();
+        let missing = || KafkaError::leaderless(&source_key.topic, source_key.partition);
+        let source_end = source_end.ok_or_else(missing)?;
+        // What lies before was not to be mirrored, and what lies behind is not mirrored yet.
+        let first = partition.note.first.unwrap_or(source_start);
+        let mirrored = partition.committed_offset.unwrap_or(source_end);
+        let target = match target_id {
+            Some(id) => Some(Side {
+                client: target,
+                topic_id: *id,
+                range: offset(target, &target_key, OffsetSpec::Earliest).await?
+                    ..offset(target, &target_key, OffsetSpec::LastStable).await?,
+                key: target_key,
+                whose: Whose::By(partition.note.producers.iter().copied().collect()),
+                scanning,
+            }),
+            None => None,
+        };
         Ok(Self {
             source: Side {
                 client: source,
                 key: source_key,
                 topic_id: topic.topic_id,
-                range: source_start..partition.start_offset,
-                whose: Whose::NotBy(returning.clone()),
+                range: source_start.max(first)..mirrored.min(source_end),
+                whose: Whose::NotBy(both.returning.clone()),
                 scanning,
             },
-            target: Side {
-                client: target,
-                key: target_key,
-                topic_id: target_id,
-                range: start..end,
-                whose: Whose::By(producers.collect()),
-                scanning,
-            },
+            target,
             topic,
             partition: partition.partition,
         })
     }
 
     async fn compare(self) -> Result<Compared, EngineError> {
-        let (in_source, in_target) = (self.source.count().await?, self.target.count().await?);
+        let in_source = self.source.count().await?;
+        let in_target = match &self.target {
+            Some(target) => target.count().await?,
+            None => 0,
+        };
         let mut compared = Compared {
             topic: self.topic.topic.clone(),
             target_topic: self.topic.target_topic.clone(),
@@ -195,8 +246,11 @@ impl<'a> Pair<'a> {
             only_in_target: in_target.saturating_sub(in_source),
             difference: None,
         };
+        let Some(target) = &self.target else {
+            return Ok(compared);
+        };
         let mut source = Reader::new(&self.source, compared.only_in_source);
-        let mut target = Reader::new(&self.target, compared.only_in_target);
+        let mut target = Reader::new(target, compared.only_in_target);
         loop {
             match (source.next().await?, target.next().await?) {
                 (None, None) => return Ok(compared),
@@ -290,52 +344,6 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A record, to be compared.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Fingerprint {
-    pub offset: Offset,
-    timestamp: Timestamp,
-    key: Option<Sha256>,
-    value: Option<Sha256>,
-    headers: Sha256,
-}
-
-impl Fingerprint {
-    fn is_same(&self, other: &Self) -> bool {
-        self.differs(other).is_empty()
-    }
-
-    /// All but its place, as a number that no other record has.
-    pub fn digest(&self) -> u128 {
-        let absent = [0; 32];
-        let mut bytes = self.timestamp.0.to_be_bytes().to_vec();
-        for part in [&self.key, &self.value] {
-            bytes.push(u8::from(part.is_some()));
-            bytes.extend(part.as_ref().map_or(absent, |part| part.0));
-        }
-        bytes.extend(self.headers.0);
-        let digest = Sha256::of(&bytes).0;
-        digest
-            .iter()
-            .take(16)
-            .fold(0, |number, byte| number << 8 | u128::from(*byte))
-    }
-
-    fn differs(&self, other: &Self) -> Vec<&'static str> {
-        let differs = [
-            ("key", self.key != other.key),
-            ("value", self.value != other.value),
-            ("headers", self.headers != other.headers),
-            ("timestamp", self.timestamp != other.timestamp),
-        ];
-        differs
-            .into_iter()
-            .filter(|(_, differs)| *differs)
-            .map(|(name, _)| name)
-            .collect()
-    }
-}
-
 fn difference(source: Option<&Fingerprint>, target: Option<&Fingerprint>) -> RecordDifference {
     RecordDifference {
         source_offset: source.map(|record| record.offset),
@@ -345,37 +353,4 @@ fn difference(source: Option<&Fingerprint>, target: Option<&Fingerprint>) -> Rec
             _ => vec!["missing"],
         },
     }
-}
-
-/// The records of a batch in `range`.
-pub(super) fn fingerprints(
-    batch: &crate::record::BatchRef<'_>,
-    range: &Range<Offset>,
-) -> Result<Vec<Fingerprint>, RecordError> {
-    batch.verify_crc()?;
-    let appended = match batch.attributes().timestamp_type {
-        TimestampType::LogAppendTime => Some(batch.max_timestamp()),
-        TimestampType::CreateTime => None,
-    };
-    let opened = batch.open(OPEN_LIMIT)?;
-    let mut fingerprints = Vec::new();
-    for record in opened.records() {
-        let record = record?;
-        if !range.contains(&record.offset) {
-            continue;
-        }
-        let mut headers = Vec::new();
-        for (name, value) in record.headers.iter() {
-            headers.extend(Sha256::of(name).0);
-            headers.extend(value.map_or([0; 32], |value| Sha256::of(value).0));
-        }
-        fingerprints.push(Fingerprint {
-            offset: record.offset,
-            timestamp: appended.unwrap_or(record.timestamp),
-            key: record.key.map(Sha256::of),
-            value: record.value.map(Sha256::of),
-            headers: Sha256::of(&headers),
-        });
-    }
-    Ok(fingerprints)
 }

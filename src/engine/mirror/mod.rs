@@ -16,6 +16,7 @@ mod committed;
 mod compare;
 mod configuration;
 mod expression;
+mod fingerprint;
 mod groups;
 mod landmarks;
 mod movement;
