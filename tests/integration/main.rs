@@ -41,6 +41,7 @@ mod lost_backups;
 mod many_leaders;
 mod mirror;
 mod mirror_faults;
+mod mirror_forks;
 mod mirror_records;
 mod mirror_sources;
 mod mirror_targets;

@@ -17,6 +17,7 @@ use crate::memory::RunMemory;
 use crate::record::{LeaderEpoch, Offset, ProducerId, RecordError, batches};
 
 use super::expression::Evaluation;
+use super::planner::{forked, recreated, truncated};
 use super::prepare::{Prepared, hold_memory, prepare};
 use super::state::PartitionState;
 use super::transform::{Route, Transformer};
@@ -52,13 +53,20 @@ pub(super) struct Part {
     pub slot: usize,
     /// None when there is no end.
     pub end: Option<Offset>,
+    /// Whether it was not asked yet if the source's log still is the one that was mirrored (KIP-595): that is asked even where
+    /// nothing is new.
+    pub unproved: bool,
 }
 
 /// How far the reading of one partition is.
 pub(super) type Cursor = reader::Cursor<Part>;
 
-fn is_done(cursor: &Cursor) -> bool {
+fn is_at_end(cursor: &Cursor) -> bool {
     cursor.part.end.is_some_and(|end| cursor.next >= end)
+}
+
+fn is_done(cursor: &Cursor) -> bool {
+    is_at_end(cursor) && !cursor.part.unproved
 }
 
 /// What came of one answer.
@@ -208,10 +216,17 @@ impl Sink for Source {
 
     fn wish(&self, cursor: &mut Cursor) -> Option<Wish> {
         let goes_on = !is_done(cursor) && !self.stopped().contains(&cursor.part.slot);
-        goes_on.then_some(Wish {
-            max_bytes: PARTITION_BYTES,
-            expects: Expects::RecordsOrEnd,
-        })
+        let wish = match is_at_end(cursor) {
+            true => Wish {
+                max_bytes: 1,
+                expects: Expects::Answer,
+            },
+            false => Wish {
+                max_bytes: PARTITION_BYTES,
+                expects: Expects::RecordsOrEnd,
+            },
+        };
+        goes_on.then_some(wish)
     }
 
     fn take(
@@ -221,6 +236,12 @@ impl Sink for Source {
         taken: &mut Taken,
     ) -> Result<Step, EngineError> {
         let (stable, end) = (fetched.last_stable_offset, fetched.high_watermark);
+        // The leader has found no fork up to here.
+        cursor.part.unproved = false;
+        if is_at_end(cursor) {
+            taken.events.push(Event::Finished(cursor.part.slot));
+            return Ok(Step::Settled);
+        }
         let most = self.limiter.request_records();
         let most = most.saturating_sub(taken.records);
         let walked = match walk(cursor, fetched, most) {
@@ -248,10 +269,7 @@ impl Sink for Source {
         end: Offset,
         taken: &mut Taken,
     ) -> Result<Step, EngineError> {
-        let why = format!(
-            "the source's log is another one from offset {end} on than what was mirrored (unclean leader election)"
-        );
-        Ok(taken.stop(cursor, PartitionState::Truncated, why))
+        Ok(taken.stop(cursor, PartitionState::Truncated, forked(end)))
     }
 
     fn outside(
@@ -265,13 +283,11 @@ impl Sink for Source {
             taken.events.push(Event::Lost(cursor.part.slot, lost));
             cursor.next = log.start;
             cursor.last_epoch = None;
+            cursor.part.unproved = false;
             return Ok(Step::Moved);
         }
         if log.end < cursor.next {
-            let why = format!(
-                "the source's log ends at offset {}, below {}, which was mirrored: it was truncated",
-                log.end, cursor.next
-            );
+            let why = truncated(log.end, cursor.next);
             return Ok(taken.stop(cursor, PartitionState::Truncated, why));
         }
         let code = ErrorCode::OffsetOutOfRange;
@@ -280,8 +296,7 @@ impl Sink for Source {
     }
 
     fn recreated(&self, cursor: &mut Cursor, taken: &mut Taken) -> Result<Step, EngineError> {
-        let why = "the source's topic was deleted and created again: delete it in the target, or give the mirror another name and rename";
-        Ok(taken.stop(cursor, PartitionState::Recreated, why.to_owned()))
+        Ok(taken.stop(cursor, PartitionState::Recreated, recreated()))
     }
 
     async fn pass_on(&self, mut taken: Taken) -> Result<Flow, EngineError> {

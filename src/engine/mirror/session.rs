@@ -267,12 +267,17 @@ fn cursors(plan: &MirrorPlan, options: &MirrorOptions, bounds: &Bounds) -> Vec<C
         };
         let end = bounds.ends.get(&key).copied();
         let end = end.filter(|_| options.until.is_bounded());
+        let part = Part {
+            slot,
+            end,
+            unproved: partition.last_epoch.is_some(),
+        };
         Cursor {
             topic_id: topic.topic_id,
             leader: partition.leader,
             leader_epoch: Some(partition.leader_epoch),
             last_epoch: partition.last_epoch,
-            ..Cursor::new(key, partition.start_offset, Part { slot, end })
+            ..Cursor::new(key, partition.start_offset, part)
         }
     });
     cursors.collect()

@@ -1,0 +1,63 @@
+//! `kafkeep mirror` from a source whose log is not the one any more that was mirrored.
+
+use crate::mirror::Mirrored;
+use crate::scene::{Scene, numbered};
+use crate::testbed::{Broker, Cluster, Compression, wait_for};
+
+/// Records that were mirrored and are lost in the source, and others in their place: as many, more, and none.
+#[test]
+fn a_bounded_mirror_notices_a_source_that_was_truncated_or_rewritten_though_nothing_is_new() {
+    let three = Cluster::taken();
+    let mirrored = Mirrored {
+        source: Scene::across(&three),
+        target: Scene::on(Broker::shared()),
+        name: "forked",
+    };
+    let client = &mirrored.source.client;
+    let topics = [
+        ("mforked.equal", 50),
+        ("mforked.longer", 70),
+        ("mforked.cut", 0),
+    ];
+    for (topic, _) in topics {
+        let settings = [
+            ("unclean.leader.election.enable", "true"),
+            ("min.insync.replicas", "1"),
+        ];
+        client.create_on(topic, &[&[1, 2]], &settings);
+        client.produce(topic, 0, Compression::None, numbered(0, 50));
+    }
+    wait_for("the follower has everything", || {
+        let placed = |topic: &(&str, i64)| client.placement(topic.0)[0].in_sync.len() == 2;
+        topics.iter().all(placed)
+    });
+    three.broker(2).stop();
+    for (topic, _) in topics {
+        client.produce(topic, 0, Compression::None, numbered(50, 50));
+    }
+    assert_eq!(mirrored.done("--topic mforked.*")["records"], 300);
+    assert_eq!(mirrored.done("--topic mforked.*")["records"], 0);
+    three.broker(1).kill();
+    three.broker(2).start_again();
+    for (topic, count) in topics {
+        wait_for("an unclean election", || {
+            client.placement(topic)[0].leader == 2
+        });
+        client.produce(topic, 0, Compression::None, numbered(1_000, count));
+    }
+    for (topic, _) in topics {
+        let run = mirrored.run(&format!("--json --topic {topic}"));
+        assert_eq!(run.code, 2, "{topic}: {run}");
+        let report = run.json();
+        assert_eq!(report["records"], 0, "{run}");
+        let told = &report["partitions"][0];
+        assert_eq!(told["state"], "truncated", "{run}");
+        let problem = told["problem"].as_str().unwrap();
+        assert!(problem.contains("delete the topic in the target"), "{run}");
+    }
+    // The advice works.
+    mirrored.target.client.delete_topic("mforked.equal");
+    assert_eq!(mirrored.done("--topic mforked.equal")["records"], 100);
+    mirrored.is_same("mforked.equal", "mforked.equal");
+    three.broker(1).start_again();
+}
