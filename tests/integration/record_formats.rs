@@ -99,7 +99,7 @@ fn librdkafkas_batches_open_as_it_reads_them() {
 }
 
 #[test]
-fn messages_from_before_kafka_0_11_are_refused_with_topic_partition_and_offset() {
+fn messages_from_before_kafka_0_11_fail_their_topic_with_partition_and_offset_and_no_other() {
     let broker = Broker::start(Release::V2_8, Default::default());
     let client = Client::new(&broker.address());
     let directory = TempDir::new().unwrap();
@@ -128,4 +128,32 @@ fn messages_from_before_kafka_0_11_are_refused_with_topic_partition_and_offset()
         let what = format!("messages of format {magic} at offset 0");
         kafkeep(backup).refused(1, &[&place, &what]);
     }
+    client.create_topic("old.good", 1, &[]);
+    let plain = (0..10).map(|n| Message::new(format!("{n}"), "value"));
+    client.produce("old.good", 0, Compression::None, plain);
+    let repository = directory.path().join("beside");
+    let address = broker.address();
+    let backup = [
+        "backup",
+        "--json",
+        "--repository",
+        repository.to_str().unwrap(),
+        "--bootstrap-servers",
+        &address,
+        "--topic",
+        "old.*",
+    ];
+    let outcome = kafkeep(backup);
+    assert_eq!(outcome.code, 2, "{outcome}");
+    let report = outcome.json();
+    assert_eq!(report["status"], "incomplete", "{report}");
+    assert_eq!(report["total_messages"], 10, "{report}");
+    let warnings = report["warnings"].to_string();
+    for topic in ["old.v0", "old.v1"] {
+        let told = format!("topic {topic} is not in this backup");
+        assert!(warnings.contains(&told), "{told:?} is not in {warnings}");
+    }
+    let repository = repository.to_str().unwrap();
+    let verified = kafkeep(["verify", "--json", "--repository", repository]).done();
+    assert_eq!(verified["status"], "sound", "{verified}");
 }

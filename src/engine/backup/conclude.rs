@@ -1,6 +1,7 @@
 //! Makes a backup of what was stored: index layers, configurations, and the manifest last.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
@@ -35,7 +36,11 @@ pub(super) fn conclude(
     run: Run,
     copy: Copy,
 ) -> Result<BackupReport, EngineError> {
-    let Copy { plan, mut stored } = copy;
+    let Copy {
+        plan,
+        mut stored,
+        failed,
+    } = copy;
     let new_stored_bytes = stored
         .partitions
         .values()
@@ -51,6 +56,9 @@ pub(super) fn conclude(
                 stored.partitions.remove(&slot).unwrap_or_default(),
             );
             slot += 1;
+        }
+        if failed.contains_key(topic.topic.as_str()) {
+            continue;
         }
         topics.push(conclude_topic(
             repository,
@@ -92,7 +100,7 @@ pub(super) fn conclude(
         cluster_id: plan.cluster_id,
         started_at: run.started_at,
         finished_at: Utc::now(),
-        status: if gaps {
+        status: if gaps || !failed.is_empty() {
             BackupStatus::Incomplete
         } else {
             BackupStatus::Completed
@@ -117,12 +125,18 @@ pub(super) fn conclude(
         &manifest,
         groups.unwrap_or_default(),
         duration_ms,
-        losses
-            .into_iter()
+        failures(failed)
+            .chain(losses)
             .chain(warnings)
             .chain(plan.warnings)
             .collect(),
     ))
+}
+
+/// What is said of topics that failed.
+fn failures(failed: BTreeMap<Arc<str>, EngineError>) -> impl Iterator<Item = String> {
+    let failed = failed.into_iter();
+    failed.map(|(topic, error)| format!("topic {topic} is not in this backup: {error}"))
 }
 
 /// What the repository lacks of all that the backup builds on: lost since the plan, which leaves out what was lost before.

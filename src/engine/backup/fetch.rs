@@ -1,6 +1,6 @@
 //! Reads the planned partitions, and passes what it reads to the sealing threads.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -20,6 +20,7 @@ use crate::record::{Offset, RecordError, batches};
 use crate::repository::{BackupId, Gap, Repository};
 
 use super::BackupOptions;
+use super::failures::Failures;
 use super::plan::{BackupPlan, PartitionPlan, TopicPlan};
 use super::seal::{Chunk, Sealing, seal_all};
 use super::store::{Store, Stored};
@@ -41,6 +42,8 @@ pub(super) struct Copy {
     pub plan: BackupPlan,
     /// What lies in packs, by the partition's place in the plan.
     pub stored: Stored,
+    /// Topics that failed, and why: they are not in the backup.
+    pub failed: BTreeMap<Arc<str>, EngineError>,
 }
 
 /// What a backup keeps of a partition while it reads it.
@@ -90,6 +93,7 @@ struct Copying {
     chunks: mpsc::Sender<Chunk>,
     /// Slots of logs that are not what the chain continues: the first one ends the reading.
     forked: Mutex<BTreeSet<usize>>,
+    failures: Failures,
 }
 
 impl Copying {
@@ -111,7 +115,8 @@ impl Sink for Copying {
     }
 
     fn wish(&self, cursor: &mut Cursor<Part>) -> Option<Wish> {
-        (cursor.next < cursor.part.end).then_some(Wish {
+        let is_wanted = cursor.next < cursor.part.end && !self.failures.has(&cursor.part.topic);
+        is_wanted.then_some(Wish {
             max_bytes: PARTITION_BYTES,
             expects: Expects::Records,
         })
@@ -129,10 +134,17 @@ impl Sink for Copying {
             offset: cursor.next,
             source,
         };
-        close_gap(cursor, &fetched.records).map_err(|source| failed(cursor, source))?;
+        let closed = close_gap(cursor, &fetched.records);
         let part = &cursor.part;
-        let walked = walk(&fetched.records, cursor.next, part.end, part.messages_left);
-        let walked = walked.map_err(|source| failed(cursor, source))?;
+        let walked =
+            closed.and_then(|()| walk(&fetched.records, cursor.next, part.end, part.messages_left));
+        let walked = match walked {
+            Ok(walked) => walked,
+            Err(source) => {
+                self.failures.note(&part.topic, failed(cursor, source));
+                return Ok(Step::Settled);
+            }
+        };
         let part = &mut cursor.part;
         if walked.base.is_some_and(|base| part.held > Some(base)) {
             self.forked().insert(part.slot);
@@ -291,6 +303,7 @@ pub(super) async fn copy(
         drop_keys: selection.is_some_and(|selection| selection.no_keys),
         drop_headers: selection.is_some_and(|selection| selection.no_headers),
     };
+    let failures = Failures::default();
     let (chunks, chunks_in) = mpsc::channel(8);
     let (sealed, sealed_in) = mpsc::channel(4);
     let storing = {
@@ -304,6 +317,7 @@ pub(super) async fn copy(
         limiter: RateLimiter::new(options.rate_limit),
         chunks,
         forked: Mutex::default(),
+        failures: failures.clone(),
     };
     let reading = async {
         let read = {
@@ -320,7 +334,7 @@ pub(super) async fn copy(
         drop(copying);
         Ok::<_, EngineError>((read?, forked))
     };
-    let sealing = seal_all(chunks_in, sealing, sealed);
+    let sealing = seal_all(chunks_in, sealing, sealed, &failures);
     let storing = async {
         let _waiting = means.watchdog.waits(Wait::Repository("to store packs"));
         storing.await
@@ -334,7 +348,18 @@ pub(super) async fn copy(
         (None, _) => Ok(Copied::Stopped),
         (Some(cursors), _) => {
             note_outcome(&mut plan, cursors);
-            Ok(Copied::Whole(Box::new(Copy { plan, stored })))
+            let mut failed = failures.take();
+            // Nothing is left to make a backup of.
+            if failed.len() == plan.topics.len()
+                && let Some((_, error)) = failed.pop_first()
+            {
+                return Err(error);
+            }
+            Ok(Copied::Whole(Box::new(Copy {
+                plan,
+                stored,
+                failed,
+            })))
         }
     }
 }

@@ -36,6 +36,7 @@ fn copying() -> Copying {
         limiter: RateLimiter::new(None),
         chunks: mpsc::channel(1).0,
         forked: Mutex::default(),
+        failures: Failures::default(),
     }
 }
 

@@ -12,6 +12,7 @@
 mod adopt;
 mod bounds;
 mod conclude;
+mod failures;
 mod fetch;
 mod groups;
 mod held_batch;

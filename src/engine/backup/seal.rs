@@ -16,6 +16,7 @@ use crate::record::{
 };
 use crate::repository::{BlockSource, RepositoryError, SealedBlock};
 
+use super::failures::Failures;
 use super::walk::Piece;
 
 /// A piece on its way from the fetcher to the pack.
@@ -60,22 +61,34 @@ pub(super) struct Sealing {
 }
 
 /// Seals chunks on as many threads as there are cores and passes them on in their order, until the
-/// channel closes or a chunk is not what Kafka promises.
+/// channel closes. A chunk that is not what Kafka promises fails its topic.
 pub(super) async fn seal_all(
     chunks: mpsc::Receiver<Chunk>,
     sealing: Sealing,
     sealed: mpsc::Sender<SealedChunk>,
+    failures: &Failures,
 ) -> Result<(), EngineError> {
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let chunks = stream::unfold(chunks, |mut chunks| async move {
         chunks.recv().await.map(|chunk| (chunk, chunks))
     });
     let blocks = chunks
-        .map(|chunk| blocking("a sealing thread", move || seal(chunk, sealing)))
+        .map(|chunk| async move {
+            let topic = Arc::clone(&chunk.topic);
+            let sealed = blocking("a sealing thread", move || seal(chunk, sealing)).await;
+            (topic, sealed)
+        })
         .buffered(threads + 1);
     let mut blocks = pin!(blocks);
-    while let Some(block) = blocks.next().await {
-        if sealed.send(block?).await.is_err() {
+    while let Some((topic, block)) = blocks.next().await {
+        let block = match block {
+            Err(error @ EngineError::Batch { .. }) => {
+                failures.note(&topic, error);
+                continue;
+            }
+            block => block?,
+        };
+        if sealed.send(block).await.is_err() {
             // The storing thread has failed and says why itself.
             break;
         }
