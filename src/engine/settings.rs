@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::kafka::{Client, KafkaError};
+use crate::kafka::{Client, ErrorCode, KafkaError};
 
 /// Settings to change, by topic and name; `None` goes back to the broker's default.
 pub type Changes = BTreeMap<String, BTreeMap<String, Option<String>>>;
@@ -31,6 +31,13 @@ impl std::fmt::Display for RefusedSetting {
         } = self;
         write!(f, "topic {topic}: {name} cannot be set to {value}: {why}")
     }
+}
+
+/// Whether an answer is about a setting (`InvalidConfigurationException`), or may be: a policy of the brokers says no
+/// (`create.topic.policy.class.name`).
+pub fn is_about_settings(error: &KafkaError) -> bool {
+    let codes = [ErrorCode::InvalidConfig, ErrorCode::PolicyViolation];
+    matches!(error, KafkaError::Broker { code, .. } if codes.contains(code))
 }
 
 /// Makes all changes that the cluster takes; returns the others. The changes of a topic are made together, and one by one where

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::scene::{Scene, numbered};
+use crate::scene::{Scene, numbered, values};
 use crate::testbed::{Broker, Compression, Outcome, Properties, Release};
 
 /// A backup from a broker that knows settings of which the shared one has not heard any more.
@@ -15,7 +15,7 @@ const TOPIC: &str = "settings.old";
 const SETTINGS: [(&str, &str); 3] = [
     ("message.format.version", "2.7"),
     ("segment.bytes", "2097152"),
-    ("cleanup.policy", "compact"),
+    ("retention.ms", "-1"),
 ];
 
 impl FromAnOldBroker {
@@ -68,7 +68,26 @@ fn settings_that_the_target_does_not_take_are_left_out_and_named() {
     assert_eq!(report.get("refused_settings"), None, "{report}");
     let setting = |name| client.setting("settings.new", name);
     assert_eq!(setting("segment.bytes").as_deref(), Some("2097152"));
-    assert_eq!(setting("cleanup.policy").as_deref(), Some("compact"));
+}
+
+#[test]
+fn a_topic_is_mirrored_without_the_settings_that_the_target_does_not_take() {
+    let scene = FromAnOldBroker::new();
+    let arguments = format!(
+        "mirror --json --name settings --bootstrap-servers {} --to-bootstrap-servers {} --topic {TOPIC} --rename settings.mirrored",
+        scene.source.address(),
+        scene.target.servers
+    );
+    let arguments = arguments.split_whitespace().map(str::to_owned).collect();
+    let outcome = scene.target.kafkeep(arguments);
+    assert_eq!(outcome.code, 0, "{outcome}");
+    assert_eq!(outcome.json()["records"], 20, "{outcome}");
+    let told = "message.format.version cannot be set to 2.7";
+    assert!(outcome.stderr.contains(told), "{outcome}");
+    let client = &scene.target.client;
+    assert_eq!(values(&client.read("settings.mirrored")[0]).len(), 20);
+    let setting = |name| client.setting("settings.mirrored", name);
+    assert_eq!(setting("segment.bytes").as_deref(), Some("2097152"));
 }
 
 #[test]

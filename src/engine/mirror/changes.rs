@@ -124,7 +124,15 @@ pub(super) async fn follow_settings(target: &Client, plan: &MirrorPlan) -> Resul
         .iter()
         .filter(|topic| !topic.settings.is_empty());
     let changes = changes.map(|topic| (topic.target_topic.clone(), topic.settings.clone()));
-    for refused in settings::change(target, &changes.collect()).await? {
+    set_what_is_taken(target, changes.collect()).await
+}
+
+/// No setting keeps records from being mirrored.
+pub(super) async fn set_what_is_taken(
+    target: &Client,
+    changes: settings::Changes,
+) -> Result<(), EngineError> {
+    for refused in settings::change(target, &changes).await? {
         tracing::warn!("{refused}; the topic is mirrored without it");
     }
     Ok(())

@@ -1,12 +1,13 @@
 //! A session: what was planned is read and written until all is there, or until something fails. The next one begins where the last
 //! transaction ended.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
 use crate::engine::rate::RateLimiter;
+use crate::engine::settings::is_about_settings;
 use crate::engine::watchdog::Watchdog;
 use crate::engine::{EngineError, Stop};
 use crate::kafka::{Client, ErrorCode, KafkaError, NewTopic, TopicPartition};
@@ -14,7 +15,7 @@ use crate::memory::RunMemory;
 use crate::record::TopicId;
 
 use super::MirrorOptions;
-use super::changes::{Changes, follow_settings, remember_settings};
+use super::changes::{Changes, follow_settings, remember_settings, set_what_is_taken};
 use super::groups::Positions;
 use super::plan::{Bounds, MirrorPlan, TopicPlan};
 use super::planning::plan_within;
@@ -222,20 +223,7 @@ fn confirm(bounds: &mut Bounds, plan: &MirrorPlan, state: &MirrorState) {
 
 /// Creates and changes what the plan wants of the target's topics.
 async fn make_ready(target: &Client, plan: &MirrorPlan) -> Result<(), EngineError> {
-    let new: Vec<NewTopic> = plan.new_topics();
-    if !new.is_empty() {
-        for (topic, answer) in target.create_topics(&new, false).await? {
-            if let Err(error) = answer {
-                if is_there(&error) {
-                    let what = "was created by another hand just now, or the brokers do not all know it yet";
-                    return Err(EngineError::Changed(format!("topic {topic} {what}")));
-                }
-                return Err(EngineError::Refused(format!(
-                    "topic {topic} cannot be created in the target: {error}"
-                )));
-            }
-        }
-    }
+    create(target, plan.new_topics()).await?;
     let grow = plan
         .topics
         .iter()
@@ -250,6 +238,61 @@ async fn make_ready(target: &Client, plan: &MirrorPlan) -> Result<(), EngineErro
         target.create_partitions(&grow).await?;
     }
     follow_settings(target, plan).await
+}
+
+/// Creates topics: one whose settings the target does not take gets those that it takes.
+async fn create(target: &Client, new: Vec<NewTopic>) -> Result<(), EngineError> {
+    if new.is_empty() {
+        return Ok(());
+    }
+    let answers = target.create_topics(&new, false).await?;
+    let is_refused = |topic: &NewTopic| {
+        let answer = answers.get(&topic.name);
+        let error = answer.and_then(|answer| answer.as_ref().err());
+        error.is_some_and(is_about_settings) && !topic.configs.is_empty()
+    };
+    let (again, asked): (Vec<NewTopic>, Vec<NewTopic>) = new.into_iter().partition(is_refused);
+    let asked: BTreeSet<&String> = asked.iter().map(|topic| &topic.name).collect();
+    refuse(
+        answers
+            .into_iter()
+            .filter(|(topic, _)| asked.contains(topic)),
+    )?;
+    let bare = again.iter().map(|topic| NewTopic {
+        configs: BTreeMap::new(),
+        ..topic.clone()
+    });
+    let bare: Vec<NewTopic> = bare.collect();
+    if bare.is_empty() {
+        return Ok(());
+    }
+    refuse(target.create_topics(&bare, false).await?.into_iter())?;
+    let wanted = again.into_iter().map(|topic| {
+        let configs = topic.configs.into_iter();
+        (
+            topic.name,
+            configs.map(|(name, value)| (name, Some(value))).collect(),
+        )
+    });
+    set_what_is_taken(target, wanted.collect()).await
+}
+
+/// The first topic that was not created.
+fn refuse(
+    answers: impl Iterator<Item = (String, Result<(), KafkaError>)>,
+) -> Result<(), EngineError> {
+    let mut refused = answers.filter_map(|(topic, answer)| Some((topic, answer.err()?)));
+    match refused.next() {
+        Some((topic, error)) if is_there(&error) => {
+            let what =
+                "was created by another hand just now, or the brokers do not all know it yet";
+            Err(EngineError::Changed(format!("topic {topic} {what}")))
+        }
+        Some((topic, error)) => Err(EngineError::Refused(format!(
+            "topic {topic} cannot be created in the target: {error}"
+        ))),
+        None => Ok(()),
+    }
 }
 
 fn is_there(error: &KafkaError) -> bool {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::EngineError;
 use crate::engine::producer::TargetLeader;
+use crate::engine::settings::is_about_settings;
 use crate::kafka::{
     BrokerId, Client, KafkaError, OffsetSpec, ProducerIdentity, Retry, TopicPartition, Topics,
 };
@@ -13,7 +14,6 @@ use crate::record::{LeaderEpoch, Offset, PartitionId};
 use super::content::Judged;
 use super::interrupted::Interrupted;
 use super::plan::RestorePlan;
-use super::unsupported;
 
 /// A partition to be written to.
 #[derive(Debug, Clone)]
@@ -70,7 +70,7 @@ pub(super) async fn create(
         .incremental_alter_configs(&plan.afterwards(), true)
         .await?;
     let mut refusals = answers.into_values().filter_map(Result::err);
-    match refusals.find(|error| !unsupported::is_about_settings(error)) {
+    match refusals.find(|error| !is_about_settings(error)) {
         Some(error) => Err(error.into()),
         None => Ok(()),
     }

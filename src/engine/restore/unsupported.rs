@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::engine::EngineError;
-use crate::kafka::{Client, ErrorCode, KafkaError, NewTopic};
+use crate::engine::settings::is_about_settings;
+use crate::kafka::{Client, KafkaError, NewTopic};
 
 use super::configuration::{Settings, is_essential};
 use super::plan::{RestorePlan, TopicAction, TopicRestore};
@@ -16,13 +17,6 @@ pub enum UnsupportedConfig {
     Skip,
     /// The restore is refused.
     Fail,
-}
-
-/// Whether an answer is about a setting (`InvalidConfigurationException`), or may be: a policy of the brokers says no
-/// (`create.topic.policy.class.name`).
-pub(super) fn is_about_settings(error: &KafkaError) -> bool {
-    let codes = [ErrorCode::InvalidConfig, ErrorCode::PolicyViolation];
-    matches!(error, KafkaError::Broker { code, .. } if codes.contains(code))
 }
 
 /// A setting to be tried alone.
