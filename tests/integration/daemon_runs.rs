@@ -204,7 +204,10 @@ fn how_a_run_ended_that_made_no_backup_is_remembered_over_a_restart() {
     fs::create_dir(&state).unwrap();
     let daemon = Daemon::start_remembering(&scene, &fails, &state);
     daemon.wait_until("a run failed", |daemon| daemon.metric(failed) == Some(1.0));
-    daemon.wait_until("it is written down", |_| state.join("state.json").exists());
+    daemon.wait_until("it is written down", |_| {
+        fs::read_to_string(state.join("state.json"))
+            .is_ok_and(|text| text.contains("remembered.nothing-*"))
+    });
     drop(daemon);
     let rarely = policy("nothing", "remembered.nothing-*", "9h", "");
     let daemon = Daemon::start_remembering(&scene, &rarely, &state);

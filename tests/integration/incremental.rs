@@ -40,6 +40,12 @@ fn every_backup_of_a_chain_is_complete_in_itself() {
             std::fs::remove_file(other).unwrap();
         }
     }
+    let found = scene.run("verify", "--json").json();
+    let findings = found["findings"].as_array().unwrap();
+    assert_eq!(findings.len(), 1, "{found:#}");
+    let advice = format!("--forget-lost {}", backups[1]);
+    assert!(findings[0]["problem"].as_str().unwrap().contains(&advice));
+    scene.run("expire", &format!("{advice} --json")).done();
     scene.verify();
     scene.restore("latest --rename chain=chain.back");
     assert_eq!(values(&scene.client.read("chain.back")[0]), texts(0..300));
