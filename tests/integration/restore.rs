@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use rdkafka::Timestamp;
 
+use crate::cluster::during;
 use crate::scene::{Scene, awkward, entry, numbered, values, without_offsets};
 use crate::testbed::{Client, Compression, Message, Record};
 
@@ -439,4 +440,37 @@ fn a_backup_is_restored_into_another_cluster() {
     let there = Client::new(&elsewhere).read("abroad");
     let source = scene.client.read("abroad");
     assert_eq!(without_offsets(there)[0], without_offsets(source)[0]);
+}
+
+#[test]
+fn what_the_target_deletes_during_a_restore_is_no_success() {
+    let scene = Scene::shared();
+    let client = &scene.client;
+    client.create_topic("vanishing", 1, &[]);
+    for n in 0..20 {
+        let messages = (0..50).map(|_| Message::new(n.to_string(), vec![b'x'; 1000]));
+        client.produce("vanishing", 0, Compression::None, messages);
+    }
+    scene.backup("--topic vanishing");
+    for (target, more) in [
+        ("vanishing.new", ""),
+        ("vanishing.there", "--if-exists append"),
+    ] {
+        if !more.is_empty() {
+            client.create_topic(target, 1, &[]);
+        }
+        let options = format!("latest --json --rename *={target} --rate-limit 200KiB/s {more}");
+        let run = || scene.run("restore", &options);
+        let begun = || {
+            client.topics().contains(&target.to_owned()) && client.watermarks(target, 0).1 >= 100
+        };
+        let deletes = || client.delete_records(target, 0, 75);
+        let outcome = during(run, begun, deletes, || {});
+        let told = [
+            "begins at 75 now",
+            "75 of the offsets restored",
+            "deleted already",
+        ];
+        outcome.refused(1, &told);
+    }
 }

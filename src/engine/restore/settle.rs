@@ -65,6 +65,7 @@ pub(super) async fn settle(
 ) -> Result<RestoreReport, EngineError> {
     let client = means.client;
     compare_ends(client, plan, &outcome).await?;
+    compare_starts(client, plan, &outcome).await?;
     if check {
         compare_content(means, &outcome).await?;
     }
@@ -147,6 +148,37 @@ async fn compare_ends(
                 "{key} ends at {found} and not at {expected}: somebody else wrote to it during the restore; delete the topic and restore again"
             )));
         }
+    }
+    Ok(())
+}
+
+/// All that was written is still there: no retention, and nobody, has deleted from its beginning meanwhile.
+async fn compare_starts(
+    client: &Client,
+    plan: &RestorePlan,
+    outcome: &Outcome,
+) -> Result<(), EngineError> {
+    let written = outcome.written.iter();
+    let written = written.filter_map(|written| Some((&written.target.key, written.offsets?)));
+    let written: Vec<_> = written.collect();
+    let keys = written.iter().map(|(key, _)| (*key).clone()).collect();
+    let starts = target::starts(client, keys).await?;
+    for (key, (start, end)) in written {
+        let Some(log_start) = starts.get(key).filter(|log_start| **log_start > start) else {
+            continue;
+        };
+        let gone = log_start.0.min(end.0) - start.0;
+        let was_there = plan
+            .topics
+            .iter()
+            .any(|topic| topic.target_topic == key.topic && topic.action == TopicAction::Append);
+        let advice = match was_there {
+            true => "raise the topic's retention, and restore under another name with --rename",
+            false => "look for what deletes there, delete the topic and restore again",
+        };
+        return Err(EngineError::Refused(format!(
+            "{key} begins at {log_start} now, so that {gone} of the offsets restored from {start} on are deleted already: {advice}"
+        )));
     }
     Ok(())
 }

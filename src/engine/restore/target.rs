@@ -165,13 +165,26 @@ pub(super) async fn ends(
     client: &Client,
     keys: Vec<TopicPartition>,
 ) -> Result<BTreeMap<TopicPartition, Offset>, EngineError> {
-    let wanted: Vec<_> = keys
-        .into_iter()
-        .map(|key| (key, OffsetSpec::Latest))
-        .collect();
-    let mut ends = BTreeMap::new();
+    listed(client, keys, OffsetSpec::Latest).await
+}
+
+/// Where they begin.
+pub(super) async fn starts(
+    client: &Client,
+    keys: Vec<TopicPartition>,
+) -> Result<BTreeMap<TopicPartition, Offset>, EngineError> {
+    listed(client, keys, OffsetSpec::Earliest).await
+}
+
+async fn listed(
+    client: &Client,
+    keys: Vec<TopicPartition>,
+    spec: OffsetSpec,
+) -> Result<BTreeMap<TopicPartition, Offset>, EngineError> {
+    let wanted: Vec<_> = keys.into_iter().map(|key| (key, spec)).collect();
+    let mut offsets = BTreeMap::new();
     for (key, listed) in client.list_offsets(&wanted).await? {
-        ends.insert(key, listed?.offset);
+        offsets.insert(key, listed?.offset);
     }
-    Ok(ends)
+    Ok(offsets)
 }
