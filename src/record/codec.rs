@@ -80,18 +80,29 @@ impl FromStr for Compression {
 /// Takes what Kafka's own consumers take: gzip of several members, snappy with and without xerial's framing, one LZ4
 /// frame, zstd of several frames with a window of at most 128 MiB.
 pub fn decompress(codec: Compression, bytes: &[u8], limit: usize) -> Result<Vec<u8>, RecordError> {
+    let likely = bytes.len().saturating_mul(3).min(limit).min(1 << 20);
+    decompress_into(codec, bytes, limit, Vec::with_capacity(likely))
+}
+
+/// [`decompress`] into an empty buffer, which need not grow when it has room for `limit`.
+pub(super) fn decompress_into(
+    codec: Compression,
+    bytes: &[u8],
+    limit: usize,
+    out: Vec<u8>,
+) -> Result<Vec<u8>, RecordError> {
     match codec {
         Compression::None if bytes.len() > limit => Err(RecordError::TooLarge { codec, limit }),
         Compression::None => Ok(bytes.to_vec()),
-        Compression::Snappy => snappy::decompress(bytes, limit),
-        Compression::Gzip => bounded(codec, bytes, limit, |bound, out| {
+        Compression::Snappy => snappy::decompress(bytes, limit, out),
+        Compression::Gzip => bounded(codec, limit, out, |bound, out| {
             let decoder = flate2::read::MultiGzDecoder::new(bytes);
             decoder.take(bound).read_to_end(out).map(drop)
         }),
-        Compression::Lz4 => bounded(codec, bytes, limit, |bound, out| {
+        Compression::Lz4 => bounded(codec, limit, out, |bound, out| {
             lz4::decompress(bytes, bound, out)
         }),
-        Compression::Zstd => bounded(codec, bytes, limit, |bound, out| {
+        Compression::Zstd => bounded(codec, limit, out, |bound, out| {
             let decoder = zstd::stream::read::Decoder::with_buffer(bytes)?;
             decoder.take(bound).read_to_end(out).map(drop)
         }),
@@ -108,11 +119,10 @@ fn undecodable(codec: Compression, error: &std::io::Error) -> RecordError {
 /// What `read` appends, given the most bytes that it may: one more than the limit tells "just as much" from "more".
 fn bounded(
     codec: Compression,
-    bytes: &[u8],
     limit: usize,
+    mut out: Vec<u8>,
     read: impl FnOnce(u64, &mut Vec<u8>) -> std::io::Result<()>,
 ) -> Result<Vec<u8>, RecordError> {
-    let mut out = Vec::with_capacity(bytes.len().saturating_mul(3).min(limit).min(1 << 20));
     read((limit as u64).saturating_add(1), &mut out).map_err(|error| undecodable(codec, &error))?;
     if out.len() > limit {
         Err(RecordError::TooLarge { codec, limit })

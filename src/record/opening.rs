@@ -33,6 +33,15 @@ impl Opening {
         useful.map(move |(opening, bytes, _)| (opening, bytes.min(limit)))
     }
 
+    /// How much room is made at once for what opens to at most `bound` bytes, of which `compressed` are there. What is not
+    /// filled takes no memory.
+    pub fn room(self, bound: usize, compressed: usize) -> usize {
+        match self {
+            Self::Small => compressed.saturating_mul(3).min(bound),
+            Self::Large | Self::Alone => bound.saturating_add(1),
+        }
+    }
+
     /// Waits for the turn.
     pub fn turn(self) -> Turn {
         let parts = match self {

@@ -2,11 +2,10 @@
 
 use std::borrow::Cow;
 
+use super::codec::decompress_into;
 use super::opening::{Opening, Turn};
 use super::varint::{read_varint, read_varlong, write_varlong};
-use super::{
-    BatchRef, Compression, HEADER_LEN, Offset, RecordError, Timestamp, TimestampType, decompress,
-};
+use super::{BatchRef, Compression, HEADER_LEN, Offset, RecordError, Timestamp, TimestampType};
 
 /// One record, borrowed from its batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,9 +103,17 @@ fn open_in_turn(
 ) -> Result<(Vec<u8>, Turn), RecordError> {
     for (opening, bound) in Opening::up_to(limit) {
         let turn = opening.turn();
-        match decompress(codec, bytes, bound) {
+        // All at once: memory that is left behind by growing would stay with the process.
+        let room = Vec::with_capacity(opening.room(bound, bytes.len()));
+        match decompress_into(codec, bytes, bound, room) {
             Err(RecordError::TooLarge { .. }) if bound < limit => {}
-            opened => return Ok((opened?, turn)),
+            opened => {
+                let mut opened = opened?;
+                if opening != Opening::Small {
+                    opened.shrink_to_fit();
+                }
+                return Ok((opened, turn));
+            }
         }
     }
     Err(RecordError::TooLarge { codec, limit })

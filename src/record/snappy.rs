@@ -29,16 +29,18 @@ pub(super) fn compress(bytes: &[u8]) -> Result<Vec<u8>, RecordError> {
     Ok(out)
 }
 
-pub(super) fn decompress(bytes: &[u8], limit: usize) -> Result<Vec<u8>, RecordError> {
+pub(super) fn decompress(
+    bytes: &[u8],
+    limit: usize,
+    mut out: Vec<u8>,
+) -> Result<Vec<u8>, RecordError> {
     if bytes.get(..8) != Some(&MAGIC[..]) {
-        let mut out = Vec::new();
         block(bytes, limit, &mut out)?;
         return Ok(out);
     }
     let mut rest = bytes
         .get(HEADER.len()..)
         .ok_or_else(|| undecodable("the stream header is cut off"))?;
-    let mut out = Vec::new();
     while let Some((length, behind)) = rest.split_first_chunk::<4>() {
         let length = u32::from_be_bytes(*length) as usize;
         let (compressed, behind) = behind
