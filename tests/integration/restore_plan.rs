@@ -194,9 +194,9 @@ fn offsets_are_kept_exactly_or_refused_before_anything_is_created() {
 fn a_backup_that_is_removed_after_the_plan_is_told_before_anything_is_created() {
     let scene = Scene::shared();
     let client = &scene.client;
-    client.create_topic("plan.removed", 1, &[]);
-    client.produce("plan.removed", 0, Compression::None, numbered(0, 10));
-    scene.backup("--topic plan.removed");
+    client.create_topic("removed.plan", 1, &[]);
+    client.produce("removed.plan", 0, Compression::None, numbered(0, 10));
+    scene.backup("--topic removed.plan");
     let refused = tokio::runtime::Runtime::new().unwrap().block_on(async {
         let storage = DirectoryStorage::open(&scene.repository()).unwrap();
         let repository = Arc::new(Repository::open(Arc::new(storage)).unwrap());
@@ -217,5 +217,5 @@ fn a_backup_that_is_removed_after_the_plan_is_told_before_anything_is_created() 
         applied.await.unwrap_err().to_string()
     });
     assert!(refused.contains("was removed after"), "{refused}");
-    assert!(!client.topics().contains(&"plan.removed.again".to_owned()));
+    assert!(!client.topics().contains(&"removed.plan.again".to_owned()));
 }
