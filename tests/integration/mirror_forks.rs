@@ -2,7 +2,7 @@
 
 use crate::mirror::Mirrored;
 use crate::scene::{Scene, numbered};
-use crate::testbed::{Broker, Cluster, Compression, wait_for};
+use crate::testbed::{Broker, Client, Cluster, Compression, wait_for};
 
 /// Records that were mirrored and are lost in the source, and others in their place: as many, more, and none.
 #[test]
@@ -60,4 +60,38 @@ fn a_bounded_mirror_notices_a_source_that_was_truncated_or_rewritten_though_noth
     assert_eq!(mirrored.done("--topic mforked.equal")["records"], 100);
     mirrored.is_same("mforked.equal", "mforked.equal");
     three.broker(1).start_again();
+}
+
+/// The first log began at 30, the second one at 0.
+#[test]
+fn a_source_topic_that_was_created_again_is_mirrored_when_the_target_is_deleted_while_the_mirror_runs()
+ {
+    let mirrored = Mirrored::new("second");
+    let (client, target) = (&mirrored.source.client, &mirrored.target.client);
+    client.create_topic("second", 1, &[]);
+    client.produce("second", 0, Compression::None, numbered(0, 50));
+    client.delete_records("second", 0, 30);
+    // A mirror of which all partitions stand still ends.
+    client.create_topic("second.beside", 1, &[]);
+    let mut run = mirrored.start("--topic second --topic second.beside --continuous");
+    let begins_with = |first: i64| {
+        move |target: &Client| {
+            let wanted = numbered(first, 20).map(|message| message.value);
+            target.topics().contains(&"second".to_owned())
+                && target.read("second")[0]
+                    .iter()
+                    .map(|record| record.value.clone())
+                    .eq(wanted)
+        }
+    };
+    target.wait_until("the first log is there", begins_with(30));
+    client.delete_topic("second");
+    client.create_topic("second", 1, &[]);
+    client.produce("second", 0, Compression::None, numbered(1_000, 20));
+    target.delete_topic("second");
+    target.wait_until("the second log is there", begins_with(1_000));
+    assert!(run.try_wait().unwrap().is_none(), "it goes on");
+    run.kill().unwrap();
+    run.wait().unwrap();
+    mirrored.is_same("second", "second");
 }

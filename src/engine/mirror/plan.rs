@@ -108,8 +108,8 @@ pub(super) struct Bounds {
     pub left: Option<u64>,
     /// What a transaction held, by partition of the source, of which is not known whether it was committed.
     pub unconfirmed: BTreeMap<TopicPartition, Advance>,
-    /// Where the mirroring of partitions of the source began.
-    pub first: BTreeMap<TopicPartition, Offset>,
+    /// Where the mirroring of partitions of the source began, and in which topic: one that was created again begins anew.
+    pub first: BTreeMap<TopicPartition, (TopicId, Offset)>,
     /// The topics of the target that the last session wrote to.
     pub target_topic_ids: BTreeMap<String, TopicId>,
     /// What became of topics of the target.

@@ -108,9 +108,10 @@ impl Planner<'_> {
             }
             None => {
                 let (start, end) = (start.unwrap_or_default(), end.unwrap_or_default());
-                let first = self.first_known(&source_key, &target_key);
+                let first = self.first_known(&source_key, &target_key, plan.note.topic_id);
+                let latest = self.offsets.latest(&source_key).unwrap_or(end);
                 plan.start_offset = match first {
-                    Some(first) => first.max(start),
+                    Some(first) => first.min(latest).max(start),
                     None => self.offsets.first(&source_key, start, end),
                 };
                 plan.note.first = first.or(Some(plan.start_offset));
@@ -119,14 +120,19 @@ impl Planner<'_> {
         Ok(plan)
     }
 
-    /// Where the mirroring of a partition began that is mirrored again, as far as that is known.
+    /// Where the mirroring of a partition of this topic of the source began that is mirrored again, as far as that is known.
     fn first_known(
         &self,
         source_key: &TopicPartition,
         target_key: &TopicPartition,
+        topic_id: TopicId,
     ) -> Option<Offset> {
-        let committed = self.logs.gone.get(target_key).and_then(|gone| gone.first);
-        committed.or_else(|| self.bounds.first.get(source_key).copied())
+        let gone = self.logs.gone.get(target_key);
+        let committed = gone.and_then(|gone| Some((gone.source_topic_id, gone.first?)));
+        let seen = self.bounds.first.get(source_key).copied();
+        let mut known = committed.into_iter().chain(seen);
+        let of_topic = known.find(|(known, _)| *known == topic_id);
+        of_topic.map(|(_, first)| first)
     }
 
     /// Why what was mirrored to a topic of the target is missing there.

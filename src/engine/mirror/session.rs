@@ -74,8 +74,8 @@ pub(super) async fn session(
     remember_settings(bounds, &plan);
     let returning = progress::returning(source, &plan.target_cluster_id).await?;
     let mut warnings = bounds.notices.clone();
-    warnings.extend(plan.warnings.clone());
-    warnings.dedup();
+    let is_new = |warning: &&String| !bounds.notices.contains(warning);
+    warnings.extend(plan.warnings.iter().filter(is_new).cloned());
     if returning.is_none() {
         warnings.push("what another mirror brought from the target cannot be told apart: grant DESCRIBE on the source's groups".to_owned());
     }
@@ -178,7 +178,9 @@ fn keep_bounds(bounds: &mut Bounds, plan: &mut MirrorPlan) {
                 partition.problem = Some(why.clone());
             }
             if let Some(first) = partition.note.first {
-                bounds.first.entry(key.clone()).or_insert(first);
+                bounds
+                    .first
+                    .insert(key.clone(), (partition.note.topic_id, first));
             }
             bounds.ends.entry(key).or_insert(partition.end_offset);
         }

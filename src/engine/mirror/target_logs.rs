@@ -39,7 +39,9 @@ pub(super) struct TargetLogs {
 /// What is known of a log that is gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Gone {
-    /// Where in the source its mirroring began; none where an earlier version did not say.
+    /// Of which topic of the source it was.
+    pub source_topic_id: TopicId,
+    /// Where in that topic its mirroring began; none where an earlier version did not say.
     pub first: Option<Offset>,
     pub why: &'static str,
 }
@@ -96,8 +98,12 @@ impl TargetLogs {
             match fate {
                 Fate::Same => {}
                 Fate::Gone(why) => {
-                    let first = progress.note.first;
-                    logs.gone.insert(key, Gone { first, why });
+                    let gone = Gone {
+                        source_topic_id: progress.note.topic_id,
+                        first: progress.note.first,
+                        why,
+                    };
+                    logs.gone.insert(key, gone);
                     continue;
                 }
                 Fate::CutOff(end) | Fate::Shorter(end) => {
