@@ -68,6 +68,23 @@ impl Client {
             .await
     }
 
+    /// One kind of offset of every partition.
+    ///
+    /// # Errors
+    ///
+    /// What any of the leaders refuses; when one cannot be asked before the deadline.
+    pub async fn offsets_of(
+        &self,
+        partitions: &[TopicPartition],
+        spec: OffsetSpec,
+    ) -> Result<BTreeMap<TopicPartition, Offset>, KafkaError> {
+        let wanted: Vec<_> = partitions.iter().map(|key| (key.clone(), spec)).collect();
+        let answers = self.list_offsets(&wanted).await?.into_iter();
+        answers
+            .map(|(partition, listed)| Ok((partition, listed?.offset)))
+            .collect()
+    }
+
     /// Asks the leaders that `metadata` knows, all at once, a request each and kind of offset. A partition that fails in
     /// passing fails all: for those who try again themselves.
     pub async fn list_offsets_now(

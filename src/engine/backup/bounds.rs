@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::engine::EngineError;
-use crate::kafka::{Client, ListedOffset, OffsetSpec, TopicPartition};
+use crate::kafka::{Client, OffsetSpec, TopicPartition};
 use crate::record::Offset;
 
 /// Where the logs start and end, as the leaders say.
@@ -17,9 +17,11 @@ impl Bounds {
     /// The last stable offset is read before the high watermark, so that it never lies beyond it.
     pub async fn read(client: &Client, partitions: &[TopicPartition]) -> Result<Self, EngineError> {
         Ok(Self {
-            last_stable: list(client, partitions, OffsetSpec::LastStable).await?,
-            high_watermark: list(client, partitions, OffsetSpec::Latest).await?,
-            log_start: list(client, partitions, OffsetSpec::Earliest).await?,
+            last_stable: client
+                .offsets_of(partitions, OffsetSpec::LastStable)
+                .await?,
+            high_watermark: client.offsets_of(partitions, OffsetSpec::Latest).await?,
+            log_start: client.offsets_of(partitions, OffsetSpec::Earliest).await?,
         })
     }
 
@@ -45,21 +47,4 @@ impl Bounds {
             ))),
         }
     }
-}
-
-async fn list(
-    client: &Client,
-    partitions: &[TopicPartition],
-    spec: OffsetSpec,
-) -> Result<BTreeMap<TopicPartition, Offset>, EngineError> {
-    let wanted: Vec<_> = partitions
-        .iter()
-        .map(|partition| (partition.clone(), spec))
-        .collect();
-    let mut offsets = BTreeMap::new();
-    for (partition, listed) in client.list_offsets(&wanted).await? {
-        let ListedOffset { offset, .. } = listed?;
-        offsets.insert(partition, offset);
-    }
-    Ok(offsets)
 }

@@ -165,7 +165,7 @@ pub(super) async fn ends(
     client: &Client,
     keys: Vec<TopicPartition>,
 ) -> Result<BTreeMap<TopicPartition, Offset>, EngineError> {
-    listed(client, keys, OffsetSpec::Latest).await
+    Ok(client.offsets_of(&keys, OffsetSpec::Latest).await?)
 }
 
 /// Where they begin.
@@ -173,18 +173,5 @@ pub(super) async fn starts(
     client: &Client,
     keys: Vec<TopicPartition>,
 ) -> Result<BTreeMap<TopicPartition, Offset>, EngineError> {
-    listed(client, keys, OffsetSpec::Earliest).await
-}
-
-async fn listed(
-    client: &Client,
-    keys: Vec<TopicPartition>,
-    spec: OffsetSpec,
-) -> Result<BTreeMap<TopicPartition, Offset>, EngineError> {
-    let wanted: Vec<_> = keys.into_iter().map(|key| (key, spec)).collect();
-    let mut offsets = BTreeMap::new();
-    for (key, listed) in client.list_offsets(&wanted).await? {
-        offsets.insert(key, listed?.offset);
-    }
-    Ok(offsets)
+    Ok(client.offsets_of(&keys, OffsetSpec::Earliest).await?)
 }
