@@ -457,8 +457,12 @@ impl Client {
                     shown(message.partition(), record);
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
+                // librdkafka tells of a broker that it does not reach, and goes on with the others.
+                Some(Err(KafkaError::MessageConsumption(
+                    RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::AllBrokersDown,
+                )))
+                | None => {}
                 Some(Err(error)) => panic!("{topic}: {error}"),
-                None => {}
             }
         }
     }
