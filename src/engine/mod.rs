@@ -14,6 +14,7 @@ mod extents;
 pub mod groups;
 mod lineage;
 pub mod mirror;
+mod open_transactions;
 mod own;
 mod producer;
 mod progress;

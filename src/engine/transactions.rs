@@ -33,6 +33,12 @@ impl OpenTransactions {
         }
     }
 
+    /// Below it no transaction is open, in a log of these bounds.
+    pub fn last_stable(&self, start: Offset, end: Offset) -> Offset {
+        let first = self.0.values().min().copied();
+        first.map_or(end, |first| first.max(start).min(end))
+    }
+
     /// For the manifest.
     pub fn to_list(&self) -> Vec<OpenTransaction> {
         self.0

@@ -17,6 +17,7 @@ mod log_dirs;
 mod metadata;
 mod offsets;
 mod produce;
+mod producers;
 mod retry;
 mod sasl;
 mod shape;
@@ -41,6 +42,7 @@ pub use metadata::{
 };
 pub use offsets::{ListedOffset, OffsetSpec};
 pub use produce::{PendingProduce, ProduceBatch, ProduceRequest, ProducedPartition};
+pub use producers::{ActiveTransaction, ActiveTransactions};
 pub use retry::{FailureClock, Retry};
-pub use topic_changes::NewTopic;
+pub use topic_changes::{NewTopic, TopicAnswers};
 pub use transactions::TransactionalProducer;

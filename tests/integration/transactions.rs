@@ -1,5 +1,7 @@
 //! Of transactions, what was committed comes back, and nothing else.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crate::scene::{Scene, numbered, values};
 use crate::testbed::{Client, Compression, TransactionEnd};
 
@@ -121,4 +123,52 @@ fn internal_topics_are_taken_only_when_named() {
     assert_eq!(report["topics"].as_array().unwrap().len(), 1);
     let report = scene.backup("--topic __transaction_state");
     assert_eq!(report["topics"][0]["topic"], "__transaction_state");
+}
+
+/// The age of a transaction is told by the timestamp of its last batch, as Kafka's own tool does.
+#[test]
+fn a_transaction_that_hangs_is_named_with_its_producer_and_how_to_end_it() {
+    let scene = Scene::shared();
+    let (client, topic) = (&scene.client, "txn.hangs");
+    client.create_topic(topic, 2, &[]);
+    client.produce(topic, 0, Compression::None, numbered(0, 5));
+    let old = numbered(5, 3).map(|message| message.at(1_600_000_000_000));
+    let open = client.transaction(topic, topic, old, TransactionEnd::None);
+    let said = scene.run("backup", &format!("--topic {topic}"));
+    assert_eq!(said.code, 0, "{said}");
+    for told in [
+        "txn.hangs-0: a transaction of producer ",
+        " is open from offset 5 on; it hangs, nobody has written to it since 2020-09-13T12:26:40Z",
+        "kafka-transactions.sh abort --topic txn.hangs --partition 0 --start-offset 5",
+    ] {
+        assert!(said.stderr.contains(told), "{told:?} is not in {said}");
+    }
+    client.end_transaction(&open, topic, &[0], TransactionEnd::Abort);
+    let said = scene.run("backup", &format!("--topic {topic}"));
+    assert!(!said.stderr.contains("hangs, nobody"), "{said}");
+}
+
+#[test]
+fn without_transactions_a_log_is_stable_to_its_end_however_busy_its_producer_is() {
+    let scene = Scene::shared();
+    scene.client.create_topic("txn.busy", 1, &[]);
+    let is_done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let producer = scene.client.producer(Compression::None);
+            // An end of its own, in case that a backup fails.
+            for _ in 0..20_000 {
+                if is_done.load(Ordering::Relaxed) {
+                    break;
+                }
+                producer.produce("txn.busy", 0, numbered(0, 20));
+            }
+        });
+        for _ in 0..5 {
+            let report = scene.backup("--topic txn.busy");
+            let partition = &report["topics"][0]["partitions"][0];
+            assert_eq!(partition["last_stable_offset"], partition["end_offset"]);
+        }
+        is_done.store(true, Ordering::Relaxed);
+    });
 }

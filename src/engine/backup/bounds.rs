@@ -2,25 +2,27 @@
 
 use std::collections::BTreeMap;
 
-use crate::engine::EngineError;
+use chrono::Utc;
+
+use crate::engine::{EngineError, open_transactions};
 use crate::kafka::{Client, OffsetSpec, TopicPartition};
 use crate::record::Offset;
 
 /// Where the logs start and end, as the leaders say.
 pub(super) struct Bounds {
     log_start: BTreeMap<TopicPartition, Offset>,
-    last_stable: BTreeMap<TopicPartition, Offset>,
     high_watermark: BTreeMap<TopicPartition, Offset>,
+    last_stable: BTreeMap<TopicPartition, Offset>,
 }
 
 impl Bounds {
-    /// The last stable offset is read before the high watermark, so that it never lies beyond it.
+    /// The last stable offsets are read after the high watermarks: where one is lower, a transaction was open.
     pub async fn read(client: &Client, partitions: &[TopicPartition]) -> Result<Self, EngineError> {
         Ok(Self {
+            high_watermark: client.offsets_of(partitions, OffsetSpec::Latest).await?,
             last_stable: client
                 .offsets_of(partitions, OffsetSpec::LastStable)
                 .await?,
-            high_watermark: client.offsets_of(partitions, OffsetSpec::Latest).await?,
             log_start: client.offsets_of(partitions, OffsetSpec::Earliest).await?,
         })
     }
@@ -30,18 +32,20 @@ impl Bounds {
         self.log_start.contains_key(partition)
     }
 
-    /// Log start, last stable offset and high watermark of a partition, in order.
-    pub fn of(&self, partition: &TopicPartition) -> Result<(Offset, Offset, Offset), EngineError> {
+    /// Says of each transaction that hangs whose it is.
+    pub async fn tell_hanging(&self, client: &Client) -> Vec<String> {
+        let ends = self.high_watermark.iter();
+        let open = ends.filter(|(key, end)| self.last_stable.get(*key) < Some(*end));
+        let open: Vec<TopicPartition> = open.map(|(key, _)| key.clone()).collect();
+        open_transactions::hanging(&open_transactions::ask(client, &open).await, Utc::now())
+    }
+
+    /// Log start and high watermark of a partition.
+    pub fn of(&self, partition: &TopicPartition) -> Result<(Offset, Offset), EngineError> {
         let find = |bounds: &BTreeMap<TopicPartition, Offset>| bounds.get(partition).copied();
-        match (
-            find(&self.log_start),
-            find(&self.last_stable),
-            find(&self.high_watermark),
-        ) {
+        match (find(&self.log_start), find(&self.high_watermark)) {
             // The log may start beyond the watermark just read: everything was deleted in between.
-            (Some(start), Some(stable), Some(end)) => {
-                Ok((start, stable.min(end.max(start)), end.max(start)))
-            }
+            (Some(start), Some(end)) => Ok((start, end.max(start))),
             _ => Err(EngineError::Refused(format!(
                 "the brokers gave no offsets for {partition}"
             ))),

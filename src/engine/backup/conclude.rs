@@ -248,7 +248,7 @@ fn conclude_partition(
         partition: plan.partition,
         start_offset: plan.start,
         end_offset: plan.end,
-        last_stable_offset: plan.last_stable_offset,
+        last_stable_offset: stored.open.last_stable(plan.start, plan.end),
         leader_epoch: newest
             .or(previous.map(|entry| entry.leader_epoch))
             .unwrap_or(LeaderEpoch(-1)),

@@ -373,7 +373,6 @@ fn note_outcome(plan: &mut BackupPlan, mut cursors: Vec<Cursor<Part>>) {
         .flat_map(|topic| &mut topic.partitions);
     for (partition, Cursor { part, .. }) in partitions.zip(cursors) {
         partition.end = part.end;
-        partition.last_stable_offset = partition.last_stable_offset.min(part.end);
         partition.gaps.extend(part.gaps);
     }
 }

@@ -77,8 +77,6 @@ pub struct PartitionPlan {
     pub resume_epoch: Option<LeaderEpoch>,
     /// The first offset beyond the backup: the high watermark now.
     pub end: Offset,
-    /// Below it no transaction was open.
-    pub last_stable_offset: Offset,
     /// How many messages to take at most.
     pub max_messages: Option<u64>,
     /// Offsets that the source no longer had when they were due.
@@ -146,6 +144,7 @@ pub(super) async fn plan(
     // Before the high watermarks: no group may be ahead of the records that are backed up with it.
     let groups = groups::capture(client, &options.groups, &partitions, &mut warnings).await?;
     let bounds = Bounds::read(client, &partitions).await?;
+    warnings.extend(bounds.tell_hanging(client).await);
     let names: Vec<String> = chosen.keys().map(|name| (*name).to_owned()).collect();
     let mut configurations = match client.describe_configs(&names).await {
         Err(error @ KafkaError::Unsupported { .. }) => {
@@ -422,7 +421,7 @@ fn plan_topic(
         limits.push((*id, leader, partition.leader_epoch, bounds.of(&key)?));
     }
     let truncated = chain.as_ref().and_then(|chain| {
-        limits.iter().find_map(|(id, _, _, (_, _, end))| {
+        limits.iter().find_map(|(id, _, _, (_, end))| {
             let held = chain.resume_offset(*id)?;
             (held > *end)
                 .then(|| format!("partition {id} ends at {end}, below {held} that the chain holds"))
@@ -470,7 +469,7 @@ fn plan_partition(
     partition: PartitionId,
     leader: BrokerId,
     leader_epoch: LeaderEpoch,
-    (log_start, last_stable_offset, high_watermark): (Offset, Offset, Offset),
+    (log_start, high_watermark): (Offset, Offset),
     chain: Option<&ChainEnd>,
     selection: Option<&Selection>,
 ) -> Result<PartitionPlan, EngineError> {
@@ -502,7 +501,6 @@ fn plan_partition(
             .map(|entry| entry.leader_epoch)
             .filter(|epoch| epoch.0 >= 0),
         end,
-        last_stable_offset,
         max_messages: None,
         gaps: gaps.into_iter().collect(),
         adopted: Vec::new(),

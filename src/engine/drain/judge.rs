@@ -36,13 +36,15 @@ pub(super) fn judge(
     let next = case.next_past(verdict);
     Some(Judged {
         group: case.report(verdict, &next),
-        partitions: rows.iter().map(|row| row.report(name, seen.at)).collect(),
+        partitions: rows.iter().map(|row| row.report(name)).collect(),
         past: next,
     })
 }
 
 /// A group's place in one partition, now and before.
 pub(super) struct Row<'a> {
+    /// When it was looked at.
+    pub at: DateTime<Utc>,
     pub topic: &'a str,
     pub partition: PartitionId,
     pub log: &'a SeenLog,
@@ -85,6 +87,7 @@ fn rows<'a>(
             let end = log.end(isolation);
             let offset = commit.map(|commit| commit.offset);
             rows.push(Row {
+                at: seen.at,
                 topic,
                 partition: *partition,
                 log,
@@ -190,8 +193,8 @@ impl Row<'_> {
     }
 
     /// How long it has not moved.
-    pub fn still_for(&self, at: DateTime<Utc>) -> TimeDelta {
-        (at - self.now.still_since()).max(TimeDelta::zero())
+    pub fn still_for(&self) -> TimeDelta {
+        (self.at - self.now.still_since()).max(TimeDelta::zero())
     }
 
     /// Offsets consumed since the check before.
@@ -208,7 +211,7 @@ impl Row<'_> {
         self.past.map_or(0, |past| span(past.end, self.end))
     }
 
-    fn report(&self, group: &str, at: DateTime<Utc>) -> PartitionReport {
+    fn report(&self, group: &str) -> PartitionReport {
         let from = self.commit.map_or(self.log.start, |commit| commit.offset);
         let is_bounded = matches!(
             self.standing,
@@ -240,7 +243,7 @@ impl Row<'_> {
             },
             oldest_unconsumed: oldest.filter(|_| self.log.moment.is_some()),
             still_seconds: (self.lag > 0 && self.past.is_some())
-                .then(|| whole_seconds(self.still_for(at))),
+                .then(|| whole_seconds(self.still_for())),
             member: self.member.map(reason::member),
             note: reason::note(self),
         }
@@ -365,7 +368,7 @@ impl<'a> Case<'a> {
 
     /// Whether a row that has something left has not moved for so long that it counts as stalled.
     fn is_still(&self, row: &Row<'_>) -> bool {
-        row.past.is_some() && row.still_for(self.at) >= self.stall_after
+        row.past.is_some() && row.still_for() >= self.stall_after
     }
 
     /// Whether a row has something left only because producers go on: not long ago it had consumed all that there was.
@@ -533,7 +536,7 @@ impl<'a> Case<'a> {
         let description = self.group.description.as_ref();
         let pace = next.pace.per_second();
         let still = self.left().filter(|row| row.past.is_some());
-        let still = still.map(|row| row.still_for(self.at)).min();
+        let still = still.map(|row| row.still_for()).min();
         GroupReport {
             group_id: self.name.to_owned(),
             status: verdict,

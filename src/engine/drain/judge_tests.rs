@@ -76,6 +76,7 @@ impl Story {
             start: Offset(start),
             high_watermark: Offset(end),
             last_stable: Offset(end),
+            open: Vec::new(),
             moment: None,
             ahead: BTreeMap::new(),
         };
@@ -633,6 +634,39 @@ fn a_rebalance_between_two_checks_is_seen_by_its_traces() {
     story.group().description.as_mut().unwrap().epoch = Some(7);
     assert_eq!(story.after(5).check().stable_checks, 1);
     story.after(5).expect(Verdict::Drained, DrainState::Drained);
+}
+
+#[test]
+fn a_topic_that_the_group_has_left_is_told_with_how_to_leave_it_out() {
+    let mut story = Story::at(100);
+    let old = story.seen.topics[TOPIC].clone();
+    story.seen.topics.insert("old".to_owned(), old);
+    story.group().topics.insert("old".to_owned());
+    let commits = story.group().committed[TOPIC].clone();
+    story.group().committed.insert("old".to_owned(), commits);
+    let behind = Commit {
+        offset: Offset(88),
+        leader_epoch: LeaderEpoch(-1),
+    };
+    let commits = story.group().committed.get_mut("old").unwrap();
+    commits.insert(PartitionId(0), behind);
+    let told = "12 left in `old`, which no member of 1 reads: if the group has left that behind, name the \
+                topics that count (`--topic`), or delete its offsets there";
+    let report = story.expect(Verdict::Draining, DrainState::Draining);
+    assert_eq!(report.reason, told);
+    let report = story
+        .after(30)
+        .expect(Verdict::Stalled, DrainState::Stalled);
+    assert_eq!(report.reason, told);
+    // Where it reads what is left, it is the consumers' matter.
+    story.commit(0, 90);
+    story.check();
+    let report = story.after(60).check();
+    assert!(
+        !report.reason.contains("which no member"),
+        "{}",
+        report.reason
+    );
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 
-use crate::kafka::{BrokerId, GroupDescription, Isolation};
+use crate::kafka::{ActiveTransaction, BrokerId, GroupDescription, Isolation};
 use crate::record::{LeaderEpoch, Offset, PartitionId, Timestamp, TopicId};
 
 /// What one check saw. Of all that is here, commits were read first, and the ends of the logs afterwards.
@@ -62,6 +62,8 @@ pub(super) struct SeenLog {
     pub high_watermark: Offset,
     /// Where the first open transaction begins, or the log ends.
     pub last_stable: Offset,
+    /// The transactions that are open in it, as far as its leader tells.
+    pub open: Vec<ActiveTransaction>,
     /// Where time counts: the first offset with a timestamp of the moment or later; the high watermark when there is none.
     pub moment: Option<Offset>,
     /// What was found when looking ahead from offsets.
@@ -81,8 +83,7 @@ impl SeenLog {
 /// What lies between an offset and the end of its log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Ahead {
-    /// Nothing that a consumer would be given: transaction markers, what compaction left of batches, aborted records for those
-    /// who read committed ones.
+    /// Nothing that was committed: transaction markers, what compaction left of batches, aborted records.
     Nothing,
     /// Records; the timestamp of the first, where it was looked at.
     Records(Option<Timestamp>),

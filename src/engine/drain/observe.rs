@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::Utc;
 
-use crate::engine::EngineError;
-use crate::engine::own;
 use crate::engine::topics::{Candidate, TopicPatterns, nearest};
+use crate::engine::{EngineError, open_transactions, own};
 use crate::kafka::{
     Client, GroupDescription, GroupOffsets, GroupType, KafkaError, ListedGroup, ListedOffset,
     Metadata, OffsetSpec, TopicMetadata, TopicPartition, Topics,
@@ -57,6 +56,7 @@ pub(super) async fn observe(
         })
         .await?;
     warnings.extend(forget_missing(&mut seen));
+    name_open_transactions(client, &mut seen.topics).await;
     tail::look_ahead(client, &options.criteria, history, &mut seen, memory).await?;
     Ok((seen, warnings))
 }
@@ -343,6 +343,7 @@ async fn read_logs(
                         offset
                     }
                 }),
+                open: Vec::new(),
                 ahead: BTreeMap::new(),
             };
             seen.partitions.insert(*partition, log);
@@ -350,6 +351,25 @@ async fn read_logs(
         topics.insert(name.clone(), seen);
     }
     Ok(topics)
+}
+
+/// Asks whose transactions are open, where any is.
+async fn name_open_transactions(client: &Client, topics: &mut BTreeMap<String, SeenTopic>) {
+    let mut partitions = Vec::new();
+    for (topic, seen) in &*topics {
+        let open = seen.partitions.iter();
+        let open = open.filter(|(_, log)| log.last_stable < log.high_watermark);
+        partitions.extend(open.map(|(partition, _)| TopicPartition {
+            topic: topic.clone(),
+            partition: *partition,
+        }));
+    }
+    for (key, open) in open_transactions::ask(client, &partitions).await {
+        let topic = topics.get_mut(&key.topic);
+        if let Some(log) = topic.and_then(|topic| topic.partitions.get_mut(&key.partition)) {
+            log.open = open;
+        }
+    }
 }
 
 /// Leaves out topics that do not exist any more.

@@ -1,6 +1,9 @@
 //! Verdicts in words, with what to do about them.
 
-use crate::kafka::GroupMember;
+use std::collections::BTreeSet;
+
+use crate::engine::open_transactions;
+use crate::kafka::{GroupMember, TopicPartition};
 
 use super::Verdict;
 use super::criteria::Strategy;
@@ -12,9 +15,13 @@ use super::standing::{Replaced, Standing};
 /// Why the verdict is what it is.
 pub(super) fn of(case: &Case<'_>, verdict: Verdict, deciding: &[&Row<'_>], pace: &Pace) -> String {
     let partitions = counted(deciding.len(), "partition");
+    if matches!(verdict, Verdict::Stalled | Verdict::Draining)
+        && let Some(reason) = unread_topics(case, deciding)
+    {
+        return reason;
+    }
     match verdict {
         Verdict::Drained => drained(case),
-        Verdict::Draining => draining(case, pace),
         Verdict::Rebalancing => {
             let state = case
                 .group
@@ -24,14 +31,22 @@ pub(super) fn of(case: &Case<'_>, verdict: Verdict, deciding: &[&Row<'_>], pace:
             let members = counted(case.members().len(), "member");
             format!("its {members} are finding out who reads what ({state})")
         }
+        Verdict::Draining => draining(case, pace),
         Verdict::Stalled => {
-            let stills = deciding
-                .iter()
-                .map(|row| whole_seconds(row.still_for(case.at)));
+            let stills = deciding.iter().map(|row| whole_seconds(row.still_for()));
             format!(
                 "{}, and no progress in {partitions} for {} s: look at what the consumers do",
                 counted(case.members().len(), "member"),
                 stills.min().unwrap_or(0),
+            )
+        }
+        Verdict::Stopped
+            if deciding
+                .iter()
+                .all(|row| Case::is_held_back(row, case.criteria.isolation)) =>
+        {
+            format!(
+                "it has no members, and in {partitions} it stands where a transaction is open: wait until that ends"
             )
         }
         Verdict::Stopped => "it has no members, and nobody commits: start its consumers".to_owned(),
@@ -73,6 +88,31 @@ pub(super) fn of(case: &Case<'_>, verdict: Verdict, deciding: &[&Row<'_>], pace:
     }
 }
 
+/// Where all that is left lies in topics that none of its members reads, as after a group has left a topic.
+fn unread_topics(case: &Case<'_>, deciding: &[&Row<'_>]) -> Option<String> {
+    let assigned = case
+        .members()
+        .iter()
+        .flat_map(|member| member.assignment.keys());
+    let read: BTreeSet<&str> = assigned.map(String::as_str).collect();
+    let left: BTreeSet<&str> = deciding.iter().map(|row| row.topic).collect();
+    let is_within_bounds = case.stable_checks > 0;
+    if is_within_bounds || read.is_empty() || left.is_empty() || !left.is_disjoint(&read) {
+        return None;
+    }
+    let topics: Vec<String> = left.iter().map(|topic| format!("`{topic}`")).collect();
+    let lag = deciding
+        .iter()
+        .map(|row| row.lag)
+        .fold(0, u64::saturating_add);
+    Some(format!(
+        "{lag} left in {}, which no member of {} reads: if the group has left that behind, name the topics that count \
+         (`--topic`), or delete its offsets there",
+        topics.join(", "),
+        case.members().len(),
+    ))
+}
+
 fn drained(case: &Case<'_>) -> String {
     let partitions = counted(case.rows.len(), "partition");
     let away = match case.members().len() {
@@ -100,10 +140,7 @@ fn draining(case: &Case<'_>, pace: &Pace) -> String {
     };
     match pace.seconds_to(goal) {
         _ if consumed <= 0.0 => {
-            let still = case
-                .left()
-                .map(|row| whole_seconds(row.still_for(case.at)))
-                .min();
+            let still = case.left().map(|row| whole_seconds(row.still_for())).min();
             let limit = case.criteria.stall_after.as_secs();
             format!(
                 "no progress for {} s; it counts as stalled after {limit} s",
@@ -142,7 +179,7 @@ pub(super) fn why(case: &Case<'_>, row: &Row<'_>) -> String {
         _ => match row.now.rewound_from {
             Some(from) => format!("the commit went back from {from}"),
             None if row.past.is_some() => {
-                format!("not moved for {} s", whole_seconds(row.still_for(case.at)))
+                format!("not moved for {} s", whole_seconds(row.still_for()))
             }
             None => "not consumed".to_owned(),
         },
@@ -155,7 +192,7 @@ pub(super) fn why(case: &Case<'_>, row: &Row<'_>) -> String {
     } else if !case.members().is_empty() {
         why += "; no member reads it";
     }
-    if Case::is_held_back(row, case.criteria.isolation) {
+    if Case::is_held_back(row, case.criteria.isolation) && row.log.open.is_empty() {
         why += "; a transaction that is open from there on may hold it back";
     }
     if let Some(note) = note(row) {
@@ -166,10 +203,17 @@ pub(super) fn why(case: &Case<'_>, row: &Row<'_>) -> String {
 
 /// What could not be found out about a partition, or is odd about it.
 pub(super) fn note(row: &Row<'_>) -> Option<String> {
-    match row.standing.ahead(row.log) {
+    let unread = match row.standing.ahead(row.log) {
         Some(Ahead::Unread(reason)) => Some(reason.clone()),
         _ => None,
-    }
+    };
+    let key = TopicPartition {
+        topic: row.topic.to_owned(),
+        partition: row.partition,
+    };
+    let open = open_transactions::tell(&key, &row.log.open, row.at);
+    let notes: Vec<String> = unread.into_iter().chain(open).collect();
+    (!notes.is_empty()).then(|| notes.join("; "))
 }
 
 /// A member as people know it.

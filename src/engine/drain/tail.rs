@@ -1,9 +1,13 @@
 //! Looking ahead: whether the offsets between a group's place and the end of the log are records at all.
 //!
 //! A consumer that commits "the last record plus one" never commits what lies behind it: the markers of transactions, what
-//! compaction left. So a short tail is read, raw and by its headers, from the place nearest to the end backwards: what is
-//! found there decides for all that stand before it. All of it is bounded, by bytes and by requests, and what is not
-//! looked at counts as records.
+//! compaction left, records of aborted transactions where it reads committed ones. So a short tail is read, raw and by its
+//! headers, from the place nearest to the end backwards: what is found there decides for all that stand before it. All of it is
+//! bounded, by bytes and by requests, and what is not looked at counts as records.
+//!
+//! Only a fetch of committed records tells which are aborted, and it ends where the first open transaction begins. So there are
+//! two readings: one of what lies from there on, in which every record counts, since it may still be committed; and one of
+//! what lies before it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -45,10 +49,29 @@ pub(super) async fn look_ahead(
     observation: &mut Observation,
     memory: &MemoryBudget,
 ) -> Result<(), EngineError> {
-    let inquiry = Inquiry::new(criteria, history, observation);
-    let cursors = inquiry.cursors();
+    let mut inquiry = Inquiry::new(criteria, history, observation);
+    for isolation in [Isolation::ReadUncommitted, Isolation::ReadCommitted] {
+        inquiry = read(client, inquiry, isolation, memory).await?;
+    }
+    for (key, ahead) in inquiry.into_answers() {
+        let topic = observation.topics.get_mut(&key.topic);
+        if let Some(log) = topic.and_then(|topic| topic.partitions.get_mut(&key.partition)) {
+            log.ahead = ahead;
+        }
+    }
+    Ok(())
+}
+
+/// Looks ahead of the places that are read with this isolation.
+async fn read(
+    client: &Client,
+    mut inquiry: Inquiry,
+    isolation: Isolation,
+    memory: &MemoryBudget,
+) -> Result<Inquiry, EngineError> {
+    let cursors = inquiry.cursors(isolation);
     let tails = Tails {
-        isolation: criteria.isolation,
+        isolation,
         inquiry: Mutex::new(inquiry),
         limiter: RateLimiter::new(None),
     };
@@ -61,14 +84,7 @@ pub(super) async fn look_ahead(
     reader::read(&reading, cursors).await?;
     drop(reading);
     let inquiry = tails.inquiry.into_inner();
-    let found = inquiry.unwrap_or_else(PoisonError::into_inner);
-    for (key, ahead) in found.into_answers() {
-        let topic = observation.topics.get_mut(&key.topic);
-        if let Some(log) = topic.and_then(|topic| topic.partitions.get_mut(&key.partition)) {
-            log.ahead = ahead;
-        }
-    }
-    Ok(())
+    Ok(inquiry.unwrap_or_else(PoisonError::into_inner))
 }
 
 /// Looking ahead, as the reader sees it. A partition's own are the place of its trail, and how many requests were made.
@@ -112,7 +128,8 @@ impl Sink for Tails {
     fn wish(&self, cursor: &mut Cursor) -> Option<Wish> {
         let (index, requests) = cursor.part;
         let mut inquiry = self.inquiry();
-        let (max_bytes, at) = inquiry.wanted(index).filter(|_| requests < MOST_REQUESTS)?;
+        let wanted = inquiry.wanted(index, self.isolation);
+        let (max_bytes, at) = wanted.filter(|_| requests < MOST_REQUESTS)?;
         cursor.next = at;
         Some(Wish {
             max_bytes,
@@ -202,6 +219,8 @@ struct Trail {
     topic_id: TopicId,
     leader: BrokerId,
     places: Vec<Place>,
+    /// From here on transactions are open, or nothing is looked at.
+    stable: Offset,
     /// Which place is looked ahead from.
     current: usize,
     /// Where to read next.
@@ -302,21 +321,28 @@ impl Inquiry {
         is_certain.then_some(lag)
     }
 
-    /// A cursor for each trail.
-    fn cursors(&self) -> Vec<Cursor> {
-        let trails = self.trails.iter().enumerate();
-        let cursors = trails.map(|(index, trail)| Cursor {
-            topic_id: trail.topic_id,
-            leader: Some(trail.leader),
-            ..Cursor::new(trail.key.clone(), trail.at, (index, 0))
-        });
-        cursors.collect()
+    /// A cursor for each trail of which something is wanted with this isolation.
+    fn cursors(&mut self, isolation: Isolation) -> Vec<Cursor> {
+        let mut cursors = Vec::new();
+        for index in 0..self.trails.len() {
+            if let Some((_, at)) = self.wanted(index, isolation)
+                && let Some(trail) = self.trails.get(index)
+            {
+                cursors.push(Cursor {
+                    topic_id: trail.topic_id,
+                    leader: Some(trail.leader),
+                    ..Cursor::new(trail.key.clone(), at, (index, 0))
+                });
+            }
+        }
+        cursors
     }
 
-    /// How much of a trail is wanted next, and from where; none when it makes no difference any more.
-    fn wanted(&mut self, index: usize) -> Option<(u64, Offset)> {
+    /// How much of a trail is wanted next, and from where; none when it makes no difference any more, or is not read with this
+    /// isolation.
+    fn wanted(&mut self, index: usize, isolation: Isolation) -> Option<(u64, Offset)> {
         let trail = self.trails.get_mut(index)?;
-        let goes_on = trail.goes_on(&self.parties);
+        let goes_on = trail.goes_on(&self.parties) && trail.isolation() == isolation;
         goes_on.then_some((trail.max_bytes, trail.at))
     }
 
@@ -329,12 +355,14 @@ impl Inquiry {
             return false;
         }
         let aborted = Aborted::new(&fetched.aborted);
-        let ahead = match walk(&fetched.records, trail.at, trail.clear_from, aborted) {
+        let ahead = match walk(&fetched.records, trail.at, trail.goal(), aborted) {
             Ok(Walked::UpTo(next)) => {
                 trail.at = next;
                 trail.max_bytes = trail.max_bytes.saturating_mul(4).min(MOST_BYTES);
                 return true;
             }
+            // What is open may become records.
+            Ok(Walked::Clear) if trail.goal() < trail.clear_from => Ahead::Records(None),
             Ok(Walked::Clear) => Ahead::Nothing,
             Ok(Walked::Record(timestamp)) => Ahead::Records(Some(timestamp)),
             Err(error) => Ahead::Unread(error.to_string()),
@@ -403,6 +431,7 @@ impl Trail {
             topic_id,
             leader: log.leader,
             places: places.collect(),
+            stable: log.last_stable,
             current: 0,
             at: end,
             clear_from: end,
@@ -411,6 +440,22 @@ impl Trail {
         };
         trail.turn_to(0);
         trail
+    }
+
+    /// How its current place is read.
+    fn isolation(&self) -> Isolation {
+        match self.places.get(self.current) {
+            Some(place) if place.offset < self.stable => Isolation::ReadCommitted,
+            _ => Isolation::ReadUncommitted,
+        }
+    }
+
+    /// Up to where its current place is to be looked ahead from.
+    fn goal(&self) -> Offset {
+        match self.isolation() {
+            Isolation::ReadCommitted => self.clear_from.min(self.stable),
+            Isolation::ReadUncommitted => self.clear_from,
+        }
     }
 
     /// Looks ahead from another of its places.

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::engine::EngineError;
+use chrono::Utc;
+
 use crate::engine::backup::GroupSelection;
 use crate::engine::topics::{Candidate, refuse_unseen};
+use crate::engine::{EngineError, open_transactions};
 use crate::kafka::{Client, Metadata, TopicPartition, Topics};
 
 use super::configuration::{Settings, changes, followed};
@@ -69,7 +71,8 @@ pub(super) async fn plan_within(
         let changes = there.map(|there| changes(&settings, before, there));
         topics.push(planner.topic(topic, settings, changes)?);
     }
-    let warnings = topics.iter().flat_map(TopicPlan::warnings).collect();
+    let mut warnings: Vec<String> = topics.iter().flat_map(TopicPlan::warnings).collect();
+    warnings.extend(tell_hanging(source, &topics).await);
     Ok(MirrorPlan {
         source_cluster_id: from.cluster_id.clone(),
         target_cluster_id: to.cluster_id.clone(),
@@ -85,6 +88,18 @@ pub(super) async fn plan_within(
         topics,
         warnings,
     })
+}
+
+/// Says of each transaction that hangs in the source whose it is: it holds the mirror back.
+async fn tell_hanging(source: &Client, topics: &[TopicPlan]) -> Vec<String> {
+    let mut held_back = Vec::new();
+    for topic in topics {
+        let partitions = topic.partitions.iter();
+        let partitions = partitions.filter(|partition| partition.held_back > 0);
+        held_back.extend(partitions.map(|partition| key(&topic.topic, partition.partition)));
+    }
+    let active = open_transactions::ask(source, &held_back).await;
+    open_transactions::hanging(&active, Utc::now())
 }
 
 fn choose<'a>(

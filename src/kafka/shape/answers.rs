@@ -4,10 +4,10 @@ use kafka_protocol::messages::{
     AddOffsetsToTxnResponse, AddPartitionsToTxnResponse, ApiVersionsResponse,
     ConsumerGroupDescribeResponse, CreatePartitionsResponse, CreateTopicsResponse,
     DeleteTopicsResponse, DescribeConfigsResponse, DescribeGroupsResponse, DescribeLogDirsResponse,
-    EndTxnResponse, FetchResponse, FindCoordinatorResponse, IncrementalAlterConfigsResponse,
-    InitProducerIdResponse, ListGroupsResponse, ListOffsetsResponse, MetadataResponse,
-    OffsetCommitResponse, OffsetFetchResponse, ProduceResponse, SaslAuthenticateResponse,
-    SaslHandshakeResponse, TxnOffsetCommitResponse,
+    DescribeProducersResponse, EndTxnResponse, FetchResponse, FindCoordinatorResponse,
+    IncrementalAlterConfigsResponse, InitProducerIdResponse, ListGroupsResponse,
+    ListOffsetsResponse, MetadataResponse, OffsetCommitResponse, OffsetFetchResponse,
+    ProduceResponse, SaslAuthenticateResponse, SaslHandshakeResponse, TxnOffsetCommitResponse,
 };
 
 use super::{Field, Kind, Shape, Shaped};
@@ -175,6 +175,26 @@ shaped!(CreatePartitionsResponse, flexible: 2, [
         string("name"),
         int16("error_code"),
         string("error_message"),
+    ])),
+]);
+
+shaped!(DescribeProducersResponse, flexible: 0, [
+    int32("throttle_time_ms"),
+    array("topics", &Kind::Struct(&[
+        string("name"),
+        array("partitions", &Kind::Struct(&[
+            int32("partition_index"),
+            int16("error_code"),
+            string("error_message"),
+            array("active_producers", &Kind::Struct(&[
+                int64("producer_id"),
+                int32("producer_epoch"),
+                int32("last_sequence"),
+                int64("last_timestamp"),
+                int32("coordinator_epoch"),
+                int64("current_txn_start_offset"),
+            ])),
+        ])),
     ])),
 ]);
 

@@ -1,10 +1,10 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{
     ApiVersionsResponse, ConsumerGroupDescribeResponse, CreateTopicsResponse, DeleteTopicsResponse,
-    DescribeConfigsResponse, DescribeGroupsResponse, FetchResponse, FindCoordinatorResponse,
-    IncrementalAlterConfigsResponse, InitProducerIdResponse, ListGroupsResponse,
-    ListOffsetsResponse, MetadataResponse, OffsetCommitResponse, OffsetFetchResponse,
-    ProduceResponse, SaslAuthenticateResponse, SaslHandshakeResponse,
+    DescribeConfigsResponse, DescribeGroupsResponse, DescribeProducersResponse, FetchResponse,
+    FindCoordinatorResponse, IncrementalAlterConfigsResponse, InitProducerIdResponse,
+    ListGroupsResponse, ListOffsetsResponse, MetadataResponse, OffsetCommitResponse,
+    OffsetFetchResponse, ProduceResponse, SaslAuthenticateResponse, SaslHandshakeResponse,
 };
 use kafka_protocol::protocol::{Encodable, Message};
 use proptest::prelude::*;
@@ -32,6 +32,7 @@ macro_rules! for_every_answer {
         $test::<FindCoordinatorResponse>($($argument),*);
         $test::<ListGroupsResponse>($($argument),*);
         $test::<DescribeGroupsResponse>($($argument),*);
+        $test::<DescribeProducersResponse>($($argument),*);
         $test::<ConsumerGroupDescribeResponse>($($argument),*);
         $test::<OffsetFetchResponse>($($argument),*);
         $test::<OffsetCommitResponse>($($argument),*);
