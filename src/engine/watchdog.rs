@@ -113,6 +113,14 @@ impl Watchdog {
         }
     }
 
+    /// Waits for a step of the run. That it ends is a movement.
+    pub async fn step<T>(&self, wait: Wait, step: impl Future<Output = T>) -> T {
+        let _waiting = self.waits(wait);
+        let done = step.await;
+        self.moved();
+        done
+    }
+
     /// Runs `work`, which fails as [`EngineError::Stalled`] when nothing has moved for `deadline` and [`grace`] beyond it: the
     /// parts of a run have deadlines of their own, and say more. `memory` is the run's: while it waits for other runs that
     /// move, its clock is stopped.
@@ -138,7 +146,7 @@ impl Watchdog {
                 tokio::time::sleep_until(due).await;
                 continue;
             }
-            let waits = self.waited_for();
+            let waits = self.waited_for(memory);
             let others_moved = || {
                 let moved_at = memory.others_moved_at();
                 moved_at.is_some_and(|moved_at| moved_at.elapsed() < deadline)
@@ -155,8 +163,10 @@ impl Watchdog {
         }
     }
 
-    fn waited_for(&self) -> Vec<Wait> {
+    fn waited_for(&self, memory: &RunMemory) -> Vec<Wait> {
         let mut waits: Vec<Wait> = self.state().waits.values().cloned().collect();
+        // Wherever in the run that is.
+        waits.extend(memory.is_waited_for().then_some(Wait::Memory));
         waits.sort();
         waits.dedup();
         waits
@@ -257,6 +267,26 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_step_that_ends_is_a_movement_and_one_that_does_not_is_named() {
+        let (watchdog, memory) = (Watchdog::new(), MemoryBudget::default().run());
+        let work = async {
+            for _ in 0..5 {
+                let step = tokio::time::sleep(DEADLINE);
+                watchdog.step(Wait::Target("to be asked"), step).await;
+            }
+            let never = std::future::pending::<()>();
+            watchdog.step(Wait::Target("to take settings"), never).await;
+            Ok(())
+        };
+        let error = watchdog.over(DEADLINE, &memory, work).await.unwrap_err();
+        let told = error.to_string();
+        assert!(
+            told.contains("it waits for the target to take settings"),
+            "{told}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_run_in_which_nothing_moves_ends_and_says_what_it_waited_for() {
         let memory = MemoryBudget::default().run();
         for (wait, said) in [
@@ -311,19 +341,25 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn whoever_waits_for_other_runs_goes_on_as_long_as_they_move() {
-        let budget = MemoryBudget::default();
+        let budget = MemoryBudget::new(4 << 20);
         let (memory, other) = (budget.run(), budget.run());
         let _held = other.reserve(1 << 20).await;
+        let _oversize = other.reserve_whole(8 << 20).await;
         let watchdog = Watchdog::new();
         let began = Instant::now();
         let moves = async {
             for _ in 0..50 {
                 tokio::time::sleep(DEADLINE / 2).await;
-                drop(other.reserve(1 << 10).await);
+                drop(other.reserve(1).await);
             }
             std::future::pending::<()>().await;
         };
-        let waits = watchdog.over(DEADLINE, &memory, never(&watchdog, Wait::Memory));
+        // No part of the run says that it waits: the budget knows.
+        let waits = async {
+            drop(memory.reserve_whole(8 << 20).await);
+            Ok(())
+        };
+        let waits = watchdog.over(DEADLINE, &memory, waits);
         let error = tokio::select! {
             ended = waits => ended.unwrap_err(),
             () = moves => unreachable!("it never ends"),

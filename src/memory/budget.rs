@@ -236,6 +236,11 @@ impl RunMemory {
         Some(self.reservation(granted))
     }
 
+    /// Whether a part of this run waits for memory.
+    pub fn is_waited_for(&self) -> bool {
+        self.shared.state().queues.has(self.run)
+    }
+
     /// When another run of the budget gave memory back last, if one holds any.
     pub fn others_moved_at(&self) -> Option<Instant> {
         let state = self.shared.state();

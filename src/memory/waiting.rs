@@ -56,6 +56,13 @@ impl Queues {
         self.any_size.is_empty() && self.whole.is_empty()
     }
 
+    /// Whether a run waits.
+    pub fn has(&self, run: RunNumber) -> bool {
+        let any_size = self.any_size.get(&run).into_iter().flatten();
+        let mut all = any_size.chain(&self.whole);
+        all.any(|waiter| waiter.run == run && !waiter.ready.is_closed())
+    }
+
     /// The first of those that need all they want, for whom `may` says yes.
     pub fn next_whole(&mut self, mut may: impl FnMut(&Waiter) -> bool) -> Option<Waiter> {
         self.whole.retain(|waiter| !waiter.ready.is_closed());

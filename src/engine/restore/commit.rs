@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use futures_util::stream::{self, StreamExt};
 
 use crate::engine::own;
+use crate::engine::watchdog::Wait;
 use crate::kafka::{Client, CommittedOffset, ErrorCode, GroupOffsets, KafkaError, TopicPartition};
 use crate::record::LeaderEpoch;
 
+use super::Means;
 use super::groups::{GroupRestore, OffsetAction, OffsetRestore, live};
 use super::landmarks::Positions;
 use super::plan::RestorePlan;
@@ -19,7 +21,7 @@ const GROUPS_AT_ONCE: usize = 8;
 
 /// Commits the offsets of the plan's groups. The records are there whatever happens: what fails is in the report.
 pub(super) async fn commit(
-    client: &Client,
+    means: &Means<'_>,
     plan: &RestorePlan,
     outcome: &Outcome,
 ) -> Vec<RestoredGroup> {
@@ -34,7 +36,11 @@ pub(super) async fn commit(
         .map(|group| translate(group, &positions))
         .collect();
     stream::iter(translated)
-        .map(|group| commit_group(client, group))
+        .map(|group| {
+            let committing = commit_group(means.client, group);
+            let wait = Wait::Target("to take groups' offsets");
+            means.watchdog.step(wait, committing)
+        })
         .buffered(GROUPS_AT_ONCE)
         .collect()
         .await

@@ -214,7 +214,9 @@ async fn apply_watched(
         locking.await?
     };
     let applied = async {
-        is_still_there(repository, plan.backup_id).await?;
+        let wait = Wait::Repository("to be read");
+        let looking = is_still_there(repository, plan.backup_id);
+        means.watchdog.step(wait, looking).await?;
         apply_locked(means, repository, plan, options, progress).await
     };
     let applied = applied.await;
@@ -251,23 +253,33 @@ async fn apply_locked(
     options: &RestoreOptions,
     progress: Arc<dyn Progress>,
 ) -> Result<RestoreReport, EngineError> {
-    let client = means.client;
+    let (client, watchdog) = (means.client, means.watchdog);
     let clock = Instant::now();
     progress.planned(plan.records());
     // Before anything is created: who may not write at all leaves nothing behind.
     let targets = plan.topics.iter();
     let targets: Vec<&str> = targets.map(|topic| topic.target_topic.as_str()).collect();
-    let producer = client.init_producer_id(&targets).await?;
+    let naming = client.init_producer_id(&targets);
+    let producer = watchdog
+        .step(Wait::Target("to give a producer id"), naming)
+        .await?;
     let mut begun = Begun::default();
     let restoring = async {
-        interrupted::note_down(client, repository, &plan, options, producer).await?;
-        target::create(client, &plan, &mut begun.created).await?;
+        let noting = interrupted::note_down(client, repository, &plan, options, producer);
+        let wait = Wait::Repository("to note that the restore begins");
+        watchdog.step(wait, noting).await?;
+        let creating = target::create(client, &plan, &mut begun.created);
+        watchdog
+            .step(Wait::Target("to create topics"), creating)
+            .await?;
         begun.writing = true;
         let outcome =
             produce::produce_all(means, repository, &plan, options, producer, &progress).await?;
         let report =
             settle::settle(means, repository, &plan, outcome, options.check, clock).await?;
-        interrupted::finish(repository, &plan).await?;
+        let wait = Wait::Repository("to note that the restore is finished");
+        let finishing = interrupted::finish(repository, &plan);
+        watchdog.step(wait, finishing).await?;
         Ok(report)
     };
     restoring

@@ -503,13 +503,7 @@ async fn ask_the_target(
     let mut just_created = false;
     for (topic, answer) in answers {
         if let Err(error) = answer {
-            just_created |= matches!(
-                error,
-                KafkaError::Broker {
-                    code: ErrorCode::TopicAlreadyExists,
-                    ..
-                }
-            );
+            just_created |= error.is_topic_there();
             plan.refused
                 .push(format!("topic {topic} cannot be created: {error}"));
         }

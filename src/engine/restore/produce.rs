@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::engine::blocking::blocking;
 use crate::engine::rate::RateLimiter;
+use crate::engine::watchdog::Wait;
 use crate::engine::{EngineError, Progress};
 use crate::kafka::ProducerIdentity;
 use crate::record::{ProducerStamp, Timestamp};
@@ -38,7 +39,9 @@ pub(super) async fn produce_all(
     progress: &Arc<dyn Progress>,
 ) -> Result<Outcome, EngineError> {
     let client = means.client;
-    let targets = target::ready(client, plan, producer).await?;
+    let becoming = target::ready(client, plan, producer);
+    let wait = Wait::Target("to have a leader for every partition");
+    let targets = means.watchdog.step(wait, becoming).await?;
     let mut found = find_what_is_there(means, &targets).await?;
     let stamps = targets.iter().map(|target| ProducerStamp {
         producer_id: target.producer.producer_id,
@@ -60,6 +63,7 @@ pub(super) async fn produce_all(
         of_target,
         senders,
         memory: means.memory.clone(),
+        watchdog: means.watchdog.clone(),
     };
     let first_targets = first_targets(plan);
     let reading = {
@@ -167,7 +171,10 @@ fn read(
     lanes: Lanes,
     progress: &dyn Progress,
 ) -> Result<LeftOut, EngineError> {
-    let mut reader = Reader::open(repository, plan, first_targets)?;
+    let mut reader = {
+        let _waiting = lanes.waits_for_packs();
+        Reader::open(repository, plan, first_targets)?
+    };
     reader.read_all(&mut preparer, &lanes, progress)?;
     let landmarks = reader.landmarks_left();
     let mut readings = reader.readings.iter();

@@ -55,7 +55,10 @@ impl ProducerWorker {
             while let Ok(batch) = self.incoming.try_recv() {
                 self.enqueue(batch)?;
             }
-            self.producer.send().await?;
+            {
+                let _waiting = watchdog.waits(Wait::Target("to be reached"));
+                self.producer.send().await?;
+            }
             if !is_open && self.producer.is_idle() {
                 return self.written();
             }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::engine::transactions::UncommittedRanges;
+use crate::engine::watchdog::{Wait, Waiting, Watchdog};
 use crate::engine::{EngineError, Progress};
 use crate::memory::RunMemory;
 use crate::record::{Offset, PartitionId, RecordError, TopicId, batches};
@@ -182,7 +183,10 @@ impl Reader {
             .filter_map(|reading| Some(reading.extents.front()?.0))
             .min()
         {
-            let reader = self.open_pack(pack)?;
+            let reader = {
+                let _waiting = lanes.waits_for_packs();
+                self.open_pack(pack)?
+            };
             let due = self.take_due(pack);
             let most = lanes.memory.part_for(READS_AT_ONCE).min(READ_BYTES);
             let stretches = stretches(&reader, &due, &self.readings, most);
@@ -194,7 +198,11 @@ impl Reader {
                 if let Some(next) = stretches.peek() {
                     reader.prefetch(next.place.clone());
                 }
-                for mut block in reader.read_blocks(stretch.place)? {
+                let blocks = {
+                    let _waiting = lanes.waits_for_packs();
+                    reader.read_blocks(stretch.place)?
+                };
+                for mut block in blocks {
                     block.raw = memory.share(block.raw);
                     if !self.pass_on(&block, &due, preparer, lanes, progress)? {
                         return Ok(());
@@ -346,9 +354,16 @@ pub(super) struct Lanes {
     pub senders: Vec<mpsc::UnboundedSender<Outgoing>>,
     /// The run's memory.
     pub memory: RunMemory,
+    /// The run's watchdog.
+    pub watchdog: Watchdog,
 }
 
 impl Lanes {
+    /// Says that the run waits for the repository.
+    pub fn waits_for_packs(&self) -> Waiting<'_> {
+        self.watchdog.waits(Wait::Repository("to be read"))
+    }
+
     /// Sends a batch, after waiting for memory if it was rebuilt; false when the lane is gone, which says why itself.
     fn send(&self, mut batch: Outgoing) -> bool {
         if batch.is_made {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::engine::watchdog::Wait;
 use crate::engine::{EngineError, settings};
 use crate::kafka::Client;
 use crate::record::Offset;
@@ -63,16 +64,25 @@ pub(super) async fn settle(
     check: bool,
     clock: Instant,
 ) -> Result<RestoreReport, EngineError> {
-    let client = means.client;
-    compare_ends(client, plan, &outcome).await?;
-    compare_starts(client, plan, &outcome).await?;
+    let (client, watchdog) = (means.client, means.watchdog);
+    let comparing = async {
+        compare_ends(client, plan, &outcome).await?;
+        compare_starts(client, plan, &outcome).await
+    };
+    let wait = Wait::Target("to tell where its logs begin and end");
+    watchdog.step(wait, comparing).await?;
     if check {
         compare_content(means, &outcome).await?;
     }
-    let groups = commit::commit(client, plan, &outcome).await;
+    let groups = commit::commit(means, plan, &outcome).await;
     // Under its final settings a topic may lose records: nothing is compared any more.
-    interrupted::note_written(repository, plan).await?;
-    let refused_settings = settings::change(client, &plan.afterwards()).await?;
+    let wait = Wait::Repository("to note that all is written");
+    let noting = interrupted::note_written(repository, plan);
+    watchdog.step(wait, noting).await?;
+    let afterwards = plan.afterwards();
+    let changing = settings::change(client, &afterwards);
+    let wait = Wait::Target("to take the final settings");
+    let refused_settings = watchdog.step(wait, changing).await?;
     let report = report(plan, outcome, groups, check, clock);
     Ok(RestoreReport {
         status: if refused_settings.is_empty() {
