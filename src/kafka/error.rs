@@ -147,6 +147,11 @@ pub enum KafkaError {
 }
 
 impl KafkaError {
+    /// Whether a topic that was to be created is there already (`TopicExistsException`).
+    pub fn is_topic_there(&self) -> bool {
+        matches!(self, Self::Broker { code, .. } if *code == ErrorCode::TopicAlreadyExists)
+    }
+
     /// Whether trying again may succeed without anybody's doing.
     pub fn is_transient(&self) -> bool {
         match self {

@@ -14,7 +14,8 @@ use kafka_protocol::messages::{
 };
 
 use super::admin::{AT_ONCE, TIMEOUT_MS, TOPIC, named, refused, text};
-use super::{Client, ErrorCode, KafkaError, Topics};
+use super::retry::settled;
+use super::{Client, KafkaError, Topics};
 
 /// A topic to create.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,16 +54,12 @@ impl Tries {
 
     /// Takes note of a topic's answer; returns it where the topic is to be tried again.
     fn answered(&mut self, topic: String, answer: Result<(), KafkaError>) -> Option<KafkaError> {
-        let is_there = |error: &KafkaError| {
-            let code = ErrorCode::TopicAlreadyExists;
-            matches!(error, KafkaError::Broker { code: found, .. } if *found == code)
-        };
         let answer = match answer {
             Err(error) if error.is_transient() => {
                 self.may_be_done = true;
                 return Some(error);
             }
-            Err(error) if self.may_be_done && is_there(&error) => Ok(()),
+            Err(error) if self.may_be_done && error.is_topic_there() => Ok(()),
             answer => answer,
         };
         self.settled.insert(topic, answer);
@@ -148,11 +145,11 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// What the cluster refuses; when it cannot be asked before the deadline.
+    /// By topic, what the cluster refuses; for all, when it cannot be asked before the deadline.
     pub async fn create_partitions(
         &self,
         counts: &BTreeMap<String, u32>,
-    ) -> Result<(), KafkaError> {
+    ) -> Result<TopicAnswers, KafkaError> {
         self.retry()
             .run(|| self.create_partitions_once(counts))
             .await
@@ -161,7 +158,7 @@ impl Client {
     async fn create_partitions_once(
         &self,
         counts: &BTreeMap<String, u32>,
-    ) -> Result<(), KafkaError> {
+    ) -> Result<TopicAnswers, KafkaError> {
         let names: Vec<String> = counts.keys().cloned().collect();
         // An earlier try may have been carried out.
         let there = self.metadata_now(Topics::Named(&names)).await?.topics;
@@ -179,15 +176,17 @@ impl Client {
             .with_topics(topics.collect())
             .with_timeout_ms(TIMEOUT_MS);
         if request.topics.is_empty() {
-            return Ok(());
+            return Ok(TopicAnswers::new());
         }
         let response = self.controller().await?.call(request).await?;
-        for topic in response.results {
-            if let Some(code) = topic.error_code.err() {
-                return Err(refused(code, "ALTER", &topic.name, topic.error_message));
-            }
-        }
-        Ok(())
+        let answers = response.results.into_iter().map(|topic| {
+            let answer = match topic.error_code.err() {
+                Some(code) => Err(refused(code, "ALTER", &topic.name, topic.error_message)),
+                None => Ok(()),
+            };
+            (topic.name.to_string(), answer)
+        });
+        settled(answers.collect())
     }
 
     /// Changes settings of topics, or only asks whether they could be; `None` goes back to the default. What is not named

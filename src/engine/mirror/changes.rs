@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::engine::backup::GroupSelection;
 use crate::engine::watchdog::Watchdog;
-use crate::engine::{EngineError, Stop, settings};
+use crate::engine::{EngineError, Stop};
 use crate::kafka::Client;
 use crate::record::ProducerId;
 
@@ -15,9 +15,12 @@ use super::plan::{Bounds, MirrorPlan, TopicShape};
 use super::planning::plan_within;
 use super::scan::Scanning;
 use super::state::MirrorState;
+use super::target_topics::{create, follow_settings};
 
 /// Topics, progress and settings are looked at so often.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// After a look that failed, the next one comes sooner.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// Follows what changes.
 pub(super) struct Changes<'a> {
@@ -46,8 +49,10 @@ impl Changes<'_> {
     /// returns when nothing more is to be written; else it does not return.
     pub async fn follow(&mut self, plan: &MirrorPlan, shape: &[TopicShape]) {
         let name = &self.options.name;
+        let mut pause = LOOK_EVERY;
         while !self.options.until.is_bounded() {
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(pause).await;
+            pause = LOOK_EVERY;
             match self.look(plan, shape).await {
                 Ok(Found::Same) => {}
                 Ok(Found::OtherTopics) => {
@@ -61,9 +66,12 @@ impl Changes<'_> {
                     );
                     return;
                 }
-                Err(error) => tracing::warn!(
-                    "mirror {name}: topics and settings are not followed at present: {error}"
-                ),
+                Err(error) => {
+                    pause = LOOK_AGAIN;
+                    tracing::warn!(
+                        "mirror {name}: topics and settings are not followed at present: {error}"
+                    );
+                }
             }
         }
         std::future::pending().await
@@ -107,35 +115,37 @@ impl Changes<'_> {
         if plan.is_refuted_by(&now) {
             return Ok(Found::OtherTargets);
         }
-        follow_settings(self.target, &now).await?;
+        let is_same = now.shape() == shape;
+        // What the session could not create may be taken now.
+        let is_more_taken = is_same && self.create_refused(plan, &now).await?;
+        follow_settings(self.target, &now, &mut self.bounds.told).await?;
         self.follow_groups(plan).await?;
         remember_settings(&mut self.bounds, &now);
-        Ok(match now.shape() == shape {
+        Ok(match is_same && !is_more_taken {
             true => Found::Same,
             false => Found::OtherTopics,
         })
     }
-}
 
-/// Gives topics of the target the settings that the plan says.
-pub(super) async fn follow_settings(target: &Client, plan: &MirrorPlan) -> Result<(), EngineError> {
-    let changes = plan
-        .topics
-        .iter()
-        .filter(|topic| !topic.settings.is_empty());
-    let changes = changes.map(|topic| (topic.target_topic.clone(), topic.settings.clone()));
-    set_what_is_taken(target, changes.collect()).await
-}
-
-/// No setting keeps records from being mirrored.
-pub(super) async fn set_what_is_taken(
-    target: &Client,
-    changes: settings::Changes,
-) -> Result<(), EngineError> {
-    for refused in settings::change(target, &changes).await? {
-        tracing::warn!("{refused}; the topic is mirrored without it");
+    /// Tries again to create the topics that the target refused when the session began; whether one is there now.
+    async fn create_refused(
+        &mut self,
+        plan: &MirrorPlan,
+        now: &MirrorPlan,
+    ) -> Result<bool, EngineError> {
+        let missing = now.topics.iter().filter(|topic| topic.create);
+        let missing: BTreeSet<&str> = missing.map(|topic| topic.topic.as_str()).collect();
+        let mut again = plan.clone();
+        again.create_dead_letter_topic = false;
+        again
+            .topics
+            .retain(|topic| missing.contains(topic.topic.as_str()));
+        if again.topics.is_empty() {
+            return Ok(false);
+        }
+        let refused = create(self.target, again.new_topics(), &mut self.bounds.told).await?;
+        Ok(refused.len() < again.topics.len())
     }
-    Ok(())
 }
 
 /// Notes the source's settings, so that only what changes is changed in the target.

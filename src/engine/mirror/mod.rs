@@ -32,6 +32,7 @@ mod session;
 mod state;
 mod target_ends;
 mod target_logs;
+mod target_topics;
 mod targets;
 mod transform;
 mod write;

@@ -1,6 +1,6 @@
 //! What a session of a mirror is going to do: its topics, and from where to where each partition goes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -114,6 +114,8 @@ pub(super) struct Bounds {
     pub target_topic_ids: BTreeMap<String, TopicId>,
     /// What became of topics of the target.
     pub notices: Vec<String>,
+    /// What was said of topics and settings that the target does not take: once is enough.
+    pub told: BTreeSet<String>,
 }
 
 impl MirrorPlan {

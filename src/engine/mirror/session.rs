@@ -1,27 +1,27 @@
 //! A session: what was planned is read and written until all is there, or until something fails. The next one begins where the last
 //! transaction ended.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
 use crate::engine::rate::RateLimiter;
-use crate::engine::settings::is_about_settings;
-use crate::engine::watchdog::Watchdog;
+use crate::engine::watchdog::{Wait, Watchdog};
 use crate::engine::{EngineError, Stop};
-use crate::kafka::{Client, ErrorCode, KafkaError, NewTopic, TopicPartition};
+use crate::kafka::{Client, TopicPartition};
 use crate::memory::RunMemory;
 use crate::record::TopicId;
 
 use super::MirrorOptions;
-use super::changes::{Changes, follow_settings, remember_settings, set_what_is_taken};
+use super::changes::{Changes, remember_settings};
 use super::groups::Positions;
 use super::plan::{Bounds, MirrorPlan, TopicPlan};
 use super::planning::plan_within;
 use super::progress;
 use super::read::{Cursor, Part, Source, read_all};
 use super::state::{MirrorState, PartitionState};
+use super::target_topics::{make_ready, stop_refused};
 use super::transform::Route;
 use super::write::{Writer, Written};
 
@@ -56,13 +56,16 @@ pub(super) async fn session(
         source,
         target,
         options,
+        watchdog,
         ..
     } = *means;
     // First: whoever bore the name before can commit no more progress then.
-    let producer = target
-        .transactional_producer(&options.id(), TRANSACTION_TIMEOUT)
-        .await?;
-    let mut plan = plan_within(source, target, options, bounds).await?;
+    let id = options.id();
+    let naming = target.transactional_producer(&id, TRANSACTION_TIMEOUT);
+    let wait = Wait::Target("to end what bore this mirror's name");
+    let producer = watchdog.step(wait, naming).await?;
+    let planning = plan_within(source, target, options, bounds);
+    let mut plan = watchdog.step(Wait::Step("the plan"), planning).await?;
     let shape = plan.shape();
     keep_bounds(bounds, &mut plan);
     confirm(bounds, &plan, state);
@@ -70,7 +73,10 @@ pub(super) async fn session(
         tracing::warn!("mirror {}: {notice}", options.name);
         bounds.notices.push(notice);
     }
-    make_ready(target, &plan).await?;
+    let making = make_ready(target, &plan, &mut bounds.told);
+    let wait = Wait::Target("to have its topics and settings");
+    let refused = watchdog.step(wait, making).await?;
+    stop_refused(&mut plan, &refused);
     remember_settings(bounds, &plan);
     let returning = progress::returning(source, &plan.target_cluster_id).await?;
     let mut warnings = bounds.notices.clone();
@@ -111,14 +117,14 @@ pub(super) async fn session(
     // Nobody writes what is read.
     let written_all = Stop::new();
     let read = async {
-        let read = read_all(source, &reading, means.watchdog.clone(), cursors);
+        let read = read_all(source, &reading, watchdog.clone(), cursors);
         let read = enough.run_until_cancelled(read);
         let read = written_all.run_until_cancelled(read).await;
         drop(reading);
         read.flatten().unwrap_or(Ok(()))
     };
     let write = async {
-        let written = writer.run(incoming, means.watchdog).await;
+        let written = writer.run(incoming, watchdog).await;
         written_all.cancel();
         written
     };
@@ -142,14 +148,17 @@ pub(super) async fn session(
         return Ok(Ended::TopicsChanged);
     };
     if written.is_ok() {
-        changes.follow_groups(&plan).await?;
+        let following = changes.follow_groups(&plan);
+        let wait = Wait::Target("to take groups' offsets");
+        watchdog.step(wait, following).await?;
     }
     match written.and_then(|written| read.map(|()| written)) {
         Ok(Written::All) if enough.is_cancelled() && !options.stop.is_cancelled() => {
             Ok(Ended::TopicsChanged)
         }
         Ok(Written::All) => {
-            writer.prove(target).await?;
+            let wait = Wait::Target("to show what was written");
+            watchdog.step(wait, writer.prove(target)).await?;
             Ok(Ended::Finished(warnings))
         }
         Ok(Written::Refused(partition, why)) => {
@@ -221,84 +230,6 @@ fn confirm(bounds: &mut Bounds, plan: &MirrorPlan, state: &MirrorState) {
             bounds.left = bounds.left.map(|left| left.saturating_sub(advance.records));
         }
     }
-}
-
-/// Creates and changes what the plan wants of the target's topics.
-async fn make_ready(target: &Client, plan: &MirrorPlan) -> Result<(), EngineError> {
-    create(target, plan.new_topics()).await?;
-    let grow = plan
-        .topics
-        .iter()
-        .filter(|topic| topic.add_partitions > 0 && !topic.create);
-    let grow: BTreeMap<String, u32> = grow
-        .map(|topic| {
-            let count = u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX);
-            (topic.target_topic.clone(), count)
-        })
-        .collect();
-    if !grow.is_empty() {
-        target.create_partitions(&grow).await?;
-    }
-    follow_settings(target, plan).await
-}
-
-/// Creates topics: one whose settings the target does not take gets those that it takes.
-async fn create(target: &Client, new: Vec<NewTopic>) -> Result<(), EngineError> {
-    if new.is_empty() {
-        return Ok(());
-    }
-    let answers = target.create_topics(&new, false).await?;
-    let is_refused = |topic: &NewTopic| {
-        let answer = answers.get(&topic.name);
-        let error = answer.and_then(|answer| answer.as_ref().err());
-        error.is_some_and(is_about_settings) && !topic.configs.is_empty()
-    };
-    let (again, asked): (Vec<NewTopic>, Vec<NewTopic>) = new.into_iter().partition(is_refused);
-    let asked: BTreeSet<&String> = asked.iter().map(|topic| &topic.name).collect();
-    refuse(
-        answers
-            .into_iter()
-            .filter(|(topic, _)| asked.contains(topic)),
-    )?;
-    let bare = again.iter().map(|topic| NewTopic {
-        configs: BTreeMap::new(),
-        ..topic.clone()
-    });
-    let bare: Vec<NewTopic> = bare.collect();
-    if bare.is_empty() {
-        return Ok(());
-    }
-    refuse(target.create_topics(&bare, false).await?.into_iter())?;
-    let wanted = again.into_iter().map(|topic| {
-        let configs = topic.configs.into_iter();
-        (
-            topic.name,
-            configs.map(|(name, value)| (name, Some(value))).collect(),
-        )
-    });
-    set_what_is_taken(target, wanted.collect()).await
-}
-
-/// The first topic that was not created.
-fn refuse(
-    answers: impl Iterator<Item = (String, Result<(), KafkaError>)>,
-) -> Result<(), EngineError> {
-    let mut refused = answers.filter_map(|(topic, answer)| Some((topic, answer.err()?)));
-    match refused.next() {
-        Some((topic, error)) if is_there(&error) => {
-            let what =
-                "was created by another hand just now, or the brokers do not all know it yet";
-            Err(EngineError::Changed(format!("topic {topic} {what}")))
-        }
-        Some((topic, error)) => Err(EngineError::Refused(format!(
-            "topic {topic} cannot be created in the target: {error}"
-        ))),
-        None => Ok(()),
-    }
-}
-
-fn is_there(error: &KafkaError) -> bool {
-    matches!(error, KafkaError::Broker { code, .. } if *code == ErrorCode::TopicAlreadyExists)
 }
 
 fn cursors(plan: &MirrorPlan, options: &MirrorOptions, bounds: &Bounds) -> Vec<Cursor> {

@@ -152,17 +152,23 @@ impl<'a> Writer<'a> {
         watchdog: &Watchdog,
     ) -> Result<Written, EngineError> {
         // Where each partition begins is committed before anything else: it is known then, whatever happens.
-        self.commit().await?;
+        let wait = Wait::Target("to commit where it begins");
+        watchdog.step(wait, self.commit()).await?;
         let mut open = true;
         loop {
             // Nothing more may come into the target: what was read beyond is left.
             open &= self.left != Some(0);
             self.add_partitions().await?;
-            if let Err(error) = self.producer.send().await {
+            let sent = {
+                let _waiting = watchdog.waits(Wait::Target("to be reached"));
+                self.producer.send().await
+            };
+            if let Err(error) = sent {
                 return self.ended(error);
             }
             let is_due = self.is_due() || !open;
             if is_due && self.producer.is_idle() {
+                let _waiting = watchdog.waits(Wait::Target("to commit what was written"));
                 self.commit().await?;
                 if !open {
                     return Ok(Written::All);
