@@ -19,6 +19,7 @@ use crate::policy::{Configuration, DaemonConfiguration, MirrorMode, MirrorPolicy
 
 use super::groups::{GroupPatterns, selection};
 use super::memory::MemoryArgs;
+use super::topic_settings::{ExistingSettings, TopicSettingsArgs};
 use super::{CliError, Exit, Global, output, stop};
 
 /// Copy topics from one cluster to another, every record once
@@ -39,7 +40,8 @@ Examples:
   kafkeep mirror --name to-dr --bootstrap-servers kafka1:9092 --to-bootstrap-servers dr1:9092 --topic payments --continuous")]
 pub struct MirrorArgs {
     /// A mirror policy of the configuration, as it is written there
-    #[arg(conflicts_with_all = ["name", "topics", "cluster", "bootstrap_servers", "kafka_config", "to", "to_bootstrap_servers", "to_kafka_config"])]
+    #[arg(conflicts_with_all = ["name", "topics", "cluster", "bootstrap_servers", "kafka_config", "to", "to_bootstrap_servers", "to_kafka_config",
+        "config_overrides", "unsupported_config", "existing_topic_config"])]
     policy: Option<String>,
     /// Names the mirror in the target
     #[arg(long, required_unless_present = "policy")]
@@ -87,6 +89,11 @@ pub struct MirrorArgs {
     /// What to do where a partition of the target holds records, and no progress of this mirror is known
     #[arg(long, value_enum, default_value_t = Existing::Fail)]
     if_exists: Existing,
+    #[command(flatten)]
+    settings: TopicSettingsArgs,
+    /// What to do where a topic of the target exists and has other settings than the source's
+    #[arg(long, value_enum, default_value_t = ExistingSettings::Apply)]
+    existing_topic_config: ExistingSettings,
     /// Read no faster than this, e.g. 50MiB/s or '10000 records/s'
     #[arg(long, value_name = "RATE")]
     rate_limit: Option<RateLimit>,
@@ -265,6 +272,7 @@ fn of_arguments(args: &MirrorArgs, global: &Global) -> Result<Chosen, CliError> 
         rename: args.rename.clone(),
         transform: args.transform(),
         groups: selection(&args.groups)?,
+        settings: args.settings.choice(args.existing_topic_config),
         ..with_choices(args, MirrorOptions::new(name, patterns))?
     };
     Ok(Chosen {

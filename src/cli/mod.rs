@@ -23,6 +23,7 @@ mod show;
 mod status;
 mod stop;
 mod token;
+mod topic_settings;
 mod verify;
 
 use std::path::PathBuf;

@@ -5,14 +5,14 @@ use clap::{Args, ValueEnum};
 
 use crate::engine::rate::RateLimit;
 use crate::engine::restore::{
-    self, ExistingConfig, IfExists, RestoreOptions, RestorePlan, RestoreReport, TopicAction,
-    TopicConfigSource, UnsupportedConfig,
+    self, IfExists, RestoreOptions, RestorePlan, RestoreReport, TopicAction, TopicConfigSource,
 };
 use crate::engine::topics::{Rename, TopicPattern, TopicPatterns};
 use crate::record::PartitionId;
 
 use super::memory::MemoryArgs;
 use super::places::{ClusterArgs, RepositoryArgs, find_backup};
+use super::topic_settings::{ExistingSettings, TopicSettingsArgs};
 use super::{CliError, Exit, Global, groups, output, progress};
 
 /// Restore topics of a backup into a cluster
@@ -73,12 +73,8 @@ pub struct RestoreArgs {
     /// Set the source's retention again at the end, though it may delete old records at once
     #[arg(long)]
     apply_retention: bool,
-    /// Give topics this setting, whatever the source has; may be repeated
-    #[arg(long = "topic-config-override", value_name = "KEY=VALUE", value_parser = setting)]
-    config_overrides: Vec<(String, String)>,
-    /// What to do with settings that the target does not take
-    #[arg(long, value_enum, default_value_t = Unsupported::Skip)]
-    unsupported_config: Unsupported,
+    #[command(flatten)]
+    settings: TopicSettingsArgs,
     /// What to do where a target topic exists and has other settings
     #[arg(long, value_enum, default_value_t = ExistingSettings::Keep)]
     existing_topic_config: ExistingSettings,
@@ -118,33 +114,6 @@ enum ConfigFrom {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Unsupported {
-    /// Leave them out, and name them
-    Skip,
-    /// Refuse the restore before anything is created
-    Fail,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum ExistingSettings {
-    /// The target's settings stay
-    Keep,
-    /// Set the source's at the end
-    Apply,
-    /// Refuse the restore before anything is written
-    Fail,
-}
-
-/// A setting as `key=value`.
-fn setting(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').unwrap_or_default();
-    match (name.trim(), value.trim()) {
-        ("", _) => Err("write KEY=VALUE, such as min.insync.replicas=1".to_owned()),
-        (name, value) => Ok((name.to_owned(), value.to_owned())),
-    }
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
 enum Existing {
     /// Refuse the restore before anything is created
     Fail,
@@ -178,16 +147,7 @@ impl RestoreArgs {
                 ConfigFrom::Source => TopicConfigSource::Source,
                 ConfigFrom::Target => TopicConfigSource::Target,
             },
-            config_overrides: self.config_overrides.iter().cloned().collect(),
-            unsupported_config: match self.unsupported_config {
-                Unsupported::Skip => UnsupportedConfig::Skip,
-                Unsupported::Fail => UnsupportedConfig::Fail,
-            },
-            existing_config: match self.existing_topic_config {
-                ExistingSettings::Keep => ExistingConfig::Keep,
-                ExistingSettings::Apply => ExistingConfig::Apply,
-                ExistingSettings::Fail => ExistingConfig::Fail,
-            },
+            settings: self.settings.choice(self.existing_topic_config),
             retention: self.apply_retention,
             if_exists: match self.if_exists {
                 Existing::Fail => IfExists::Fail,

@@ -7,6 +7,42 @@ use serde::Serialize;
 
 use crate::kafka::{Client, ErrorCode, KafkaError};
 
+/// Settings by name, as Kafka writes them.
+pub type Settings = BTreeMap<String, String>;
+
+/// What becomes of a setting of the source that the target does not take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum UnsupportedConfig {
+    /// It is left out, and named.
+    #[default]
+    Skip,
+    /// The topic is refused.
+    Fail,
+}
+
+/// What becomes of the settings of a topic that exists, where the source's or those given are others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ExistingConfig {
+    /// They stay.
+    #[default]
+    Keep,
+    /// They are set.
+    Apply,
+    /// The topic is refused.
+    Fail,
+}
+
+/// What an operator wants of the settings of topics that are written to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SettingsChoice {
+    /// Settings that topics get whatever the source has.
+    pub overrides: Settings,
+    /// What becomes of settings that the target does not take.
+    pub unsupported: UnsupportedConfig,
+    /// What becomes of the settings of topics that exist.
+    pub existing: ExistingConfig,
+}
+
 /// Settings to change, by topic and name; `None` goes back to the broker's default.
 pub type Changes = BTreeMap<String, BTreeMap<String, Option<String>>>;
 

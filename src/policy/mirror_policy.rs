@@ -10,6 +10,7 @@ use crate::engine::mirror::{
     Expression, From, InvalidExpression, MirrorOptions, OnError, Transform,
 };
 use crate::engine::rate::RateLimit;
+use crate::engine::settings::{ExistingConfig, Settings, SettingsChoice, UnsupportedConfig};
 use crate::engine::topics::{NameTemplate, TopicPatterns};
 use crate::schedule::Timetable;
 
@@ -49,6 +50,8 @@ pub struct MirrorPolicy {
     pub max_messages: Option<u64>,
     /// Whether partitions of the target that hold records, of which nothing is known, are appended to.
     pub append: bool,
+    /// What is wanted of topics' settings.
+    pub settings: SettingsChoice,
     /// Whether patterns that match nothing are fine.
     pub allow_empty: bool,
     /// The consumer groups whose offsets follow.
@@ -120,6 +123,19 @@ const IF_EXISTS: Key<OneOf<Existing>> = Key::optional(
     "if_exists",
     "a partition of the target that holds records, of which nothing is known: fail (the default) leaves it alone, append writes behind them",
 );
+const CONFIG_OVERRIDE: Key<TopicSettings> = Key::optional(
+    "topic_config_override",
+    "settings that topics of the target get, whatever the source has: a table",
+);
+const UNSUPPORTED_CONFIG: Key<OneOf<UnsupportedConfig>> = Key::optional(
+    "unsupported_config",
+    "settings that the target does not take: skip (the default) leaves them out, fail lets the topic stand still",
+);
+const EXISTING_CONFIG: Key<OneOf<ExistingConfig>> = Key::optional(
+    "existing_topic_config",
+    "topics of the target that exist: apply (the default) lets their settings follow the source's, keep leaves them, fail lets a \
+     topic stand still that has others",
+);
 const ALLOW_EMPTY: Key<bool> = Key::optional(
     "allow_empty",
     "whether patterns that match nothing are fine; true for a mirror that is continuous",
@@ -149,6 +165,9 @@ const KEYS: Keys = &[
     &FROM,
     &MAX_MESSAGES,
     &IF_EXISTS,
+    &CONFIG_OVERRIDE,
+    &UNSUPPORTED_CONFIG,
+    &EXISTING_CONFIG,
     &ALLOW_EMPTY,
     &GROUPS,
     &RATE_LIMIT,
@@ -183,6 +202,7 @@ impl MirrorPolicy {
             from: self.from,
             max_messages: self.max_messages,
             append: self.append,
+            settings: self.settings.clone(),
             allow_empty: self.allow_empty,
             transform: Some(transform).filter(|transform| !transform.is_identity()),
             ..MirrorOptions::new(&self.name, self.topics.clone())
@@ -201,6 +221,20 @@ impl Choice for Existing {
     const WANTS: &'static str = "fail or append";
     const CHOICES: &'static [(&'static str, Self)] =
         &[("fail", Self::Fail), ("append", Self::Append)];
+}
+
+impl Choice for UnsupportedConfig {
+    const WANTS: &'static str = "skip or fail";
+    const CHOICES: &'static [(&'static str, Self)] = &[("skip", Self::Skip), ("fail", Self::Fail)];
+}
+
+impl Choice for ExistingConfig {
+    const WANTS: &'static str = "apply, keep or fail";
+    const CHOICES: &'static [(&'static str, Self)] = &[
+        ("apply", Self::Apply),
+        ("keep", Self::Keep),
+        ("fail", Self::Fail),
+    ];
 }
 
 impl Choice for OnError {
@@ -234,6 +268,18 @@ impl Kind for MirrorPolicy {
         let from = section.value(&FROM, reader);
         let max_messages = section.get(&MAX_MESSAGES, reader);
         let if_exists = section.value(&IF_EXISTS, reader);
+        let settings = SettingsChoice {
+            overrides: section
+                .value(&CONFIG_OVERRIDE, reader)
+                .unwrap_or_default()
+                .0,
+            unsupported: section
+                .value(&UNSUPPORTED_CONFIG, reader)
+                .map_or(UnsupportedConfig::Skip, |choice| choice.0),
+            existing: section
+                .value(&EXISTING_CONFIG, reader)
+                .map_or(ExistingConfig::Apply, |choice| choice.0),
+        };
         let allow_empty = section.value(&ALLOW_EMPTY, reader);
         let groups = section.get(&GROUPS, reader);
         if let (Some(key), Some(groups)) = (&key_transformation, &groups)
@@ -273,6 +319,7 @@ impl Kind for MirrorPolicy {
             from: from.unwrap_or(From::Earliest),
             max_messages: max_messages.map(|at| at.value.0.into()),
             append: if_exists == Some(OneOf(Existing::Append)),
+            settings,
             allow_empty: allow_empty.unwrap_or(false),
             groups: groups.map_or(GroupSelection::None, |at| at.value),
             rate_limit,
@@ -348,6 +395,31 @@ impl Kind for Headers {
             headers.extend(value.map(|value| (name.get_ref().to_string(), value)));
         }
         Some(Self(headers))
+    }
+}
+
+/// Settings by name, as Kafka writes them.
+#[derive(Debug, Default)]
+struct TopicSettings(Settings);
+
+impl Kind for TopicSettings {
+    const WANTS: &'static str = "a table of texts, such as { \"retention.ms\" = \"86400000\" }";
+
+    fn schema() -> Value {
+        json!({ "type": "object", "additionalProperties": Text::schema() })
+    }
+
+    fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
+        let Some(table) = node.get_ref().as_table() else {
+            reader.wrong_type::<Self>(node);
+            return None;
+        };
+        let mut settings = Settings::new();
+        for (name, node) in table {
+            let value = Text::read(node, reader);
+            settings.extend(value.map(|value| (name.get_ref().to_string(), value.0)));
+        }
+        Some(Self(settings))
     }
 }
 

@@ -224,3 +224,46 @@ fn a_target_that_lost_what_it_had_stands_still_and_says_so() {
     assert_eq!(mirrored.done("--topic cutoff")["records"], 100);
     mirrored.is_same("cutoff", "cutoff");
 }
+
+/// Kafka takes `a_b` and `a.b` for one name in its metrics, and refuses the second of them.
+#[test]
+fn a_topic_that_the_target_refuses_keeps_no_other_from_being_mirrored() {
+    let mirrored = Mirrored::new("refused");
+    let (client, target) = (&mirrored.source.client, &mirrored.target.client);
+    for topic in ["mrefused.a", "mrefused.b"] {
+        client.create_topic(topic, 1, &[]);
+        client.produce(topic, 0, Compression::None, numbered(0, 5));
+    }
+    target.create_topic("mrefused_a", 1, &[]);
+    let said = mirrored.run("--json --topic mrefused.*");
+    assert_eq!(said.code, 2, "{said}");
+    let report = said.json();
+    assert_eq!(report["records"], 5, "{report}");
+    let told = &report["partitions"][0];
+    assert_eq!(
+        (&told["topic"], &told["state"]),
+        (&"mrefused.a".into(), &"refused".into()),
+        "{report}"
+    );
+    let problem = told["problem"].as_str().unwrap();
+    assert!(
+        problem.contains("cannot be created in the target"),
+        "{report}"
+    );
+    mirrored.is_same("mrefused.b", "mrefused.b");
+    // A mirror that goes on tries again.
+    let mut run = mirrored.start("--topic mrefused.* --continuous");
+    client.produce("mrefused.b", 0, Compression::None, numbered(5, 5));
+    target.wait_until("the other topic is mirrored", |target| {
+        target.watermarks("mrefused.b", 0).1 >= 10
+    });
+    assert!(!target.topics().contains(&"mrefused.a".to_owned()));
+    target.delete_topic("mrefused_a");
+    target.wait_until("the topic is taken now", |target| {
+        target.topics().contains(&"mrefused.a".to_owned())
+            && target.read("mrefused.a")[0].len() == 5
+    });
+    assert!(run.try_wait().unwrap().is_none(), "it goes on");
+    run.kill().unwrap();
+    run.wait().unwrap();
+}

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::mirror::Mirrored;
 use crate::scene::{Scene, numbered, values};
 use crate::testbed::{Broker, Compression, Outcome, Properties, Release};
 
@@ -133,4 +134,46 @@ fn settings_of_a_topic_that_exists_stay_unless_the_operator_says_otherwise() {
     let report = restore("--existing-topic-config apply").done();
     assert_eq!(status(&report), "completed", "{report}");
     assert_eq!(setting().as_deref(), Some("2097152"));
+}
+
+#[test]
+fn a_mirror_heeds_what_the_operator_says_of_settings() {
+    let mirrored = Mirrored::new("settings");
+    let (client, target) = (&mirrored.source.client, &mirrored.target.client);
+    client.create_topic("mset", 1, &[("segment.bytes", "2097152")]);
+    client.produce("mset", 0, Compression::None, numbered(0, 5));
+    target.create_topic("mset", 1, &[]);
+    let setting = |topic: &str, value: &str| {
+        assert_eq!(
+            target.setting(topic, "segment.bytes").as_deref(),
+            Some(value)
+        );
+    };
+    let before = target.setting("mset", "segment.bytes").unwrap();
+    let refused = |more: &str, told: &str| {
+        let said = mirrored.run(&format!("--json --topic mset {more}"));
+        assert_eq!(said.code, 2, "{said}");
+        let report = said.json();
+        let problem = report["partitions"][0]["problem"].as_str().unwrap();
+        assert!(problem.contains(told), "{report}");
+        assert_eq!(report["records"], 0, "{report}");
+    };
+    refused("--existing-topic-config fail", "(segment.bytes)");
+    let done = |more: &str| mirrored.done(&format!("--topic mset {more}"))["records"].clone();
+    assert_eq!(done("--existing-topic-config keep"), 5);
+    setting("mset", &before);
+    assert_eq!(done(""), 0);
+    setting("mset", "2097152");
+    // What was mirrored to is the mirror's own.
+    let own = "--existing-topic-config fail --topic-config-override segment.bytes=3145728";
+    assert_eq!(done(own), 0);
+    setting("mset", "3145728");
+    let unknown = "--rename mset.new --topic-config-override no.such.key=1";
+    refused(
+        &format!("{unknown} --unsupported-config fail"),
+        "topic mset.new cannot be created in the target",
+    );
+    assert!(!target.topics().contains(&"mset.new".to_owned()));
+    assert_eq!(done(unknown), 5);
+    setting("mset.new", "2097152");
 }

@@ -11,11 +11,11 @@ use crate::record::ProducerId;
 
 use super::MirrorOptions;
 use super::groups::{self, Following, Positions};
-use super::plan::{Bounds, MirrorPlan, TopicShape};
+use super::plan::{Bounds, MirrorPlan, TopicPlan, TopicShape};
 use super::planning::plan_within;
 use super::scan::Scanning;
 use super::state::MirrorState;
-use super::target_topics::{create, follow_settings};
+use super::target_topics::TargetTopics;
 
 /// Topics, progress and settings are looked at so often.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
@@ -118,10 +118,10 @@ impl Changes<'_> {
         let is_same = now.shape() == shape;
         // What the session could not create may be taken now.
         let is_more_taken = is_same && self.create_refused(plan, &now).await?;
-        follow_settings(self.target, &now, &mut self.bounds.told).await?;
+        let is_less_taken = self.follow_settings(plan, &now).await?;
         self.follow_groups(plan).await?;
         remember_settings(&mut self.bounds, &now);
-        Ok(match is_same && !is_more_taken {
+        Ok(match is_same && !is_more_taken && !is_less_taken {
             true => Found::Same,
             false => Found::OtherTopics,
         })
@@ -143,8 +143,31 @@ impl Changes<'_> {
         if again.topics.is_empty() {
             return Ok(false);
         }
-        let refused = create(self.target, again.new_topics(), &mut self.bounds.told).await?;
+        let refused = self.topics().create(again.new_topics()).await?;
         Ok(refused.len() < again.topics.len())
+    }
+
+    /// Gives topics the settings of now; whether one that is mirrored to is to be refused for that.
+    async fn follow_settings(
+        &mut self,
+        plan: &MirrorPlan,
+        now: &MirrorPlan,
+    ) -> Result<bool, EngineError> {
+        let refused = self.topics().follow_settings(now).await?;
+        let goes_on = |topic: &TopicPlan| {
+            let mut states = topic.partitions.iter().map(|partition| partition.state);
+            states.any(|state| !state.is_stopped())
+        };
+        let mut going_on = plan.topics.iter().filter(|topic| goes_on(topic));
+        Ok(going_on.any(|topic| refused.contains_key(&topic.target_topic)))
+    }
+
+    fn topics(&mut self) -> TargetTopics<'_> {
+        TargetTopics {
+            target: self.target,
+            unsupported: self.options.settings.unsupported,
+            told: &mut self.bounds.told,
+        }
     }
 }
 

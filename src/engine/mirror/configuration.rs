@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::engine::settings::Settings;
 use crate::kafka::{ConfigEntry, ConfigSource};
 
-/// Settings by name, as Kafka writes them.
-pub(super) type Settings = BTreeMap<String, String>;
 /// Settings to change by name; `None` goes back to the broker's default.
 pub(super) type SettingChanges = BTreeMap<String, Option<String>>;
 

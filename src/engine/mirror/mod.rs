@@ -48,6 +48,7 @@ use crate::kafka::{Client, ErrorCode, KafkaError};
 use super::backup::GroupSelection;
 use super::own::PREFIX;
 use super::rate::RateLimit;
+use super::settings::{ExistingConfig, SettingsChoice};
 use super::topics::{NameTemplate, TopicPatterns};
 use super::watchdog::Watchdog;
 use super::{EngineError, Stop};
@@ -84,6 +85,8 @@ pub struct MirrorOptions {
     pub max_messages: Option<u64>,
     /// Whether partitions of the target that hold records, of which nothing is known, are appended to.
     pub append: bool,
+    /// What is wanted of topics' settings: by default those of topics that exist follow the source's.
+    pub settings: SettingsChoice,
     /// The consumer groups whose offsets follow.
     pub groups: GroupSelection,
     /// How fast to read at most.
@@ -107,6 +110,10 @@ impl MirrorOptions {
             from: From::Earliest,
             max_messages: None,
             append: false,
+            settings: SettingsChoice {
+                existing: ExistingConfig::Apply,
+                ..SettingsChoice::default()
+            },
             groups: GroupSelection::None,
             rate_limit: None,
             memory: MemoryBudget::default(),

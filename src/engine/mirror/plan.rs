@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use crate::engine::settings::Settings;
 use crate::kafka::{BrokerId, NewTopic, TopicPartition};
 use crate::record::{LeaderEpoch, Offset, PartitionId, TopicId};
 
-use super::configuration::{SettingChanges, Settings};
+use super::configuration::SettingChanges;
 use super::progress::Note;
 use super::state::{Advance, PartitionState, PartitionStatus};
 
@@ -196,6 +197,20 @@ impl MirrorPlan {
 }
 
 impl TopicPlan {
+    /// Whether any of it was mirrored to the target before.
+    pub(super) fn was_mirrored(&self) -> bool {
+        let mut partitions = self.partitions.iter();
+        partitions.any(|partition| partition.committed_offset.is_some())
+    }
+
+    /// Lets its partitions from this one on stand still.
+    pub(super) fn refuse(&mut self, first: usize, why: &str) {
+        for partition in self.partitions.iter_mut().skip(first) {
+            partition.state = PartitionState::Refused;
+            partition.problem = Some(why.to_owned());
+        }
+    }
+
     fn is_refuted_by(&self, now: &Self) -> bool {
         let is_gone = |(planned, now): (&PartitionPlan, &PartitionPlan)| {
             let is_written = planned.state == PartitionState::Mirroring;

@@ -1,11 +1,12 @@
 //! From where to where each partition goes, and which does not go on, by what both clusters say.
 
 use crate::engine::EngineError;
+use crate::engine::settings::Settings;
 use crate::kafka::{KafkaError, Metadata, TopicMetadata, TopicPartition};
 use crate::record::{LeaderEpoch, Offset, PartitionId, TopicId};
 
 use super::MirrorOptions;
-use super::configuration::{SettingChanges, Settings};
+use super::configuration::SettingChanges;
 use super::plan::{Bounds, PartitionPlan, TopicPlan};
 use super::progress::{Note, Progress};
 use super::range::Offsets;

@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::Utc;
 
 use crate::engine::backup::GroupSelection;
+use crate::engine::settings::{ExistingConfig, Settings};
 use crate::engine::topics::{Candidate, refuse_unseen};
 use crate::engine::{EngineError, open_transactions};
 use crate::kafka::{Client, Metadata, TopicPartition, Topics};
 
-use super::configuration::{Settings, changes, followed};
+use super::configuration::{changes, followed};
 use super::plan::{Bounds, MirrorPlan, TopicPlan};
 use super::planner::{Chosen, Planner, key};
 use super::range::Offsets;
@@ -65,11 +66,14 @@ pub(super) async fn plan_within(
     let target_settings = described(target, &there).await?;
     let mut topics = Vec::with_capacity(chosen.len());
     for topic in &chosen {
-        let settings = source_settings.remove(topic.name).unwrap_or_default();
+        let mut settings = source_settings.remove(topic.name).unwrap_or_default();
+        settings.extend(options.settings.overrides.clone());
         let before = bounds.settings.get(topic.name);
         let there = target_settings.get(&topic.target);
         let changes = there.map(|there| changes(&settings, before, there));
-        topics.push(planner.topic(topic, settings, changes)?);
+        let mut topic = planner.topic(topic, settings, changes)?;
+        heed_existing(&mut topic, options.settings.existing);
+        topics.push(topic);
     }
     let mut warnings: Vec<String> = topics.iter().flat_map(TopicPlan::warnings).collect();
     warnings.extend(tell_hanging(source, &topics).await);
@@ -88,6 +92,26 @@ pub(super) async fn plan_within(
         topics,
         warnings,
     })
+}
+
+/// What becomes of the settings of a topic that exists. A topic that was mirrored to before is the mirror's own.
+fn heed_existing(topic: &mut TopicPlan, existing: ExistingConfig) {
+    match existing {
+        ExistingConfig::Apply => {}
+        ExistingConfig::Keep => topic.settings.clear(),
+        ExistingConfig::Fail if topic.was_mirrored() || topic.settings.is_empty() => {}
+        ExistingConfig::Fail => {
+            let names: Vec<&str> = topic.settings.keys().map(String::as_str).collect();
+            let why = format!(
+                "topic {} of the target has other settings than it is to have ({}): change them there, or let them be kept or \
+                 applied (--existing-topic-config)",
+                topic.target_topic,
+                names.join(", ")
+            );
+            topic.refuse(0, &why);
+            topic.settings.clear();
+        }
+    }
 }
 
 /// Says of each transaction that hangs in the source whose it is: it holds the mirror back.

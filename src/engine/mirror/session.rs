@@ -21,7 +21,7 @@ use super::planning::plan_within;
 use super::progress;
 use super::read::{Cursor, Part, Source, read_all};
 use super::state::{MirrorState, PartitionState};
-use super::target_topics::{make_ready, stop_refused};
+use super::target_topics::{TargetTopics, stop_refused};
 use super::transform::Route;
 use super::write::{Writer, Written};
 
@@ -73,7 +73,12 @@ pub(super) async fn session(
         tracing::warn!("mirror {}: {notice}", options.name);
         bounds.notices.push(notice);
     }
-    let making = make_ready(target, &plan, &mut bounds.told);
+    let mut topics = TargetTopics {
+        target,
+        unsupported: options.settings.unsupported,
+        told: &mut bounds.told,
+    };
+    let making = topics.make_ready(&plan);
     let wait = Wait::Target("to have its topics and settings");
     let refused = watchdog.step(wait, making).await?;
     stop_refused(&mut plan, &refused);

@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 
 use crate::engine::backup::TopicConfiguration;
+use crate::engine::settings::Settings;
 use crate::kafka::ConfigSource;
 
 use super::TopicConfigSource;
 use super::content::Judged;
 
-/// Settings by name, as Kafka writes them.
-pub type Settings = BTreeMap<String, String>;
 /// Settings to change by name; `None` goes back to the broker's default.
 pub type SettingChanges = BTreeMap<String, Option<String>>;
 

@@ -43,7 +43,7 @@ use crate::memory::{MemoryBudget, RunMemory};
 use crate::record::PartitionId;
 use crate::repository::{BackupId, Repository, RepositoryError};
 
-pub use configuration::{SettingChanges, Settings};
+pub use configuration::SettingChanges;
 pub use groups::{GroupChoice, GroupRestore, OffsetAction, OffsetRestore};
 pub use interrupted::Interrupted;
 pub use plan::{PartitionRestore, RestorePlan, TopicAction, TopicRestore};
@@ -51,12 +51,12 @@ pub use report::{
     OffsetOutcome, RestoreReport, RestoredGroup, RestoredOffset, RestoredPartition, RestoredTopic,
     Skipped,
 };
-pub use unsupported::UnsupportedConfig;
 
 use configuration::Wanted;
 
 use super::blocking::{in_repository, release};
 use super::rate::RateLimit;
+use super::settings::SettingsChoice;
 use super::topics::{Rename, TopicPatterns};
 use super::watchdog::{Wait, Watchdog, WatchedProgress};
 use super::{EngineError, Progress};
@@ -69,18 +69,6 @@ pub enum TopicConfigSource {
     Source,
     /// The target's defaults.
     Target,
-}
-
-/// What becomes of the settings of a topic that exists, where the source's or those given are others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum ExistingConfig {
-    /// They stay.
-    #[default]
-    Keep,
-    /// They are set at the end.
-    Apply,
-    /// The restore is refused.
-    Fail,
 }
 
 /// What to do where a target topic exists.
@@ -125,12 +113,8 @@ pub struct RestoreOptions {
     pub offsets: Offsets,
     /// Where settings come from.
     pub topic_config: TopicConfigSource,
-    /// Settings that topics get whatever the source has.
-    pub config_overrides: Settings,
-    /// What becomes of settings that the target does not take.
-    pub unsupported_config: UnsupportedConfig,
-    /// What becomes of the settings of topics that exist.
-    pub existing_config: ExistingConfig,
+    /// What else there is to say of settings.
+    pub settings: SettingsChoice,
     /// Whether the source's retention is set again at the end, though it may delete old records at once.
     pub retention: bool,
     /// What to do where a target topic exists.
@@ -151,7 +135,7 @@ impl RestoreOptions {
     fn wanted_settings(&self) -> Wanted<'_> {
         Wanted {
             from: self.topic_config,
-            overrides: &self.config_overrides,
+            overrides: &self.settings.overrides,
             retention: self.retention,
         }
     }

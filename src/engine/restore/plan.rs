@@ -6,14 +6,13 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use crate::engine::EngineError;
+use crate::engine::settings::Settings;
 use crate::kafka::NewTopic;
 use crate::record::{Offset, PartitionId, TopicId};
 use crate::repository::{BackupId, Sha256, TopicEntry};
 
 use super::Offsets;
-use super::configuration::{
-    SettingChanges, Settings, TIMESTAMP_BOUND_BEFORE_3_6, TIMESTAMP_BOUNDS,
-};
+use super::configuration::{SettingChanges, TIMESTAMP_BOUND_BEFORE_3_6, TIMESTAMP_BOUNDS};
 use super::content::Judged;
 use super::groups::GroupRestore;
 use super::interrupted::Interrupted;

@@ -6,20 +6,19 @@ use std::sync::Arc;
 use crate::engine::EngineError;
 use crate::engine::backup::TopicConfiguration;
 use crate::engine::blocking::in_repository;
+use crate::engine::settings::{ExistingConfig, Settings};
 use crate::engine::topics::renamed;
 use crate::kafka::{Client, ErrorCode, KafkaError, Metadata, TopicMetadata, Topics};
 use crate::record::TopicId;
 use crate::repository::{BackupId, Repository, Sha256, TopicEntry};
 
 use super::configuration::{
-    Settings, TIMESTAMP_BOUNDS, is_compacted, judged_under, notes_on_existing, settings,
+    TIMESTAMP_BOUNDS, is_compacted, judged_under, notes_on_existing, settings,
 };
 use super::content::Judged;
 use super::interrupted::{self, Remains, Unfinished};
 use super::plan::{PartitionRestore, RestorePlan, TopicAction, TopicRestore};
-use super::{
-    ExistingConfig, IfExists, Offsets, RestoreOptions, evidence, exact, groups, unsupported,
-};
+use super::{IfExists, Offsets, RestoreOptions, evidence, exact, groups, unsupported};
 
 /// A topic that was created a moment ago is not shown by every broker yet; it is waited for so often.
 const LOOKS: u32 = 6;
@@ -329,7 +328,7 @@ impl Planning<'_> {
             .wanted_settings()
             .differing(configuration, existing);
         let target = &planned.target_topic;
-        match self.options.existing_config {
+        match self.options.settings.existing {
             ExistingConfig::Keep => {}
             ExistingConfig::Apply => planned.apply_afterwards = different,
             ExistingConfig::Fail => {
@@ -497,8 +496,7 @@ async fn ask_the_target(
             .iter_mut()
             .for_each(TopicRestore::use_old_timestamp_bound);
     }
-    let (choice, overrides) = (options.unsupported_config, &options.config_overrides);
-    unsupported::leave_out(client, plan, choice, overrides).await?;
+    unsupported::leave_out(client, plan, &options.settings).await?;
     let answers = client.create_topics(&plan.new_topics(), true).await?;
     let mut just_created = false;
     for (topic, answer) in answers {

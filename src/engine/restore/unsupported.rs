@@ -3,21 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::engine::EngineError;
-use crate::engine::settings::is_about_settings;
+use crate::engine::settings::{SettingsChoice, UnsupportedConfig, is_about_settings};
 use crate::kafka::{Client, KafkaError, NewTopic};
 
-use super::configuration::{Settings, is_essential};
+use super::configuration::is_essential;
 use super::plan::{RestorePlan, TopicAction, TopicRestore};
-
-/// What becomes of a setting of the source that the target does not take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum UnsupportedConfig {
-    /// It is left out, and named.
-    #[default]
-    Skip,
-    /// The restore is refused.
-    Fail,
-}
 
 /// A setting to be tried alone.
 type Setting = (String, String);
@@ -75,8 +65,7 @@ impl TopicRestore {
 pub(super) async fn leave_out(
     client: &Client,
     plan: &mut RestorePlan,
-    choice: UnsupportedConfig,
-    overrides: &Settings,
+    choice: &SettingsChoice,
 ) -> Result<(), EngineError> {
     let mut doubtful = doubtful(client, plan).await?;
     if doubtful.is_empty() {
@@ -97,8 +86,8 @@ pub(super) async fn leave_out(
                 continue;
             };
             let (name, value) = setting;
-            let must_be = overrides.contains_key(name) || is_essential(name, value);
-            if must_be || choice == UnsupportedConfig::Fail {
+            let must_be = choice.overrides.contains_key(name) || is_essential(name, value);
+            if must_be || choice.unsupported == UnsupportedConfig::Fail {
                 plan.refused.push(format!(
                     "topic {target} is to have {name}={value}, which the target does not take: {why}"
                 ));
