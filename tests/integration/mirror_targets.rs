@@ -5,10 +5,13 @@ use std::process::Child;
 
 use serde_json::Value;
 
+use crate::cluster::during;
 use crate::mirror::Mirrored;
 use crate::scene::{Scene, numbered};
 use crate::served::Daemon;
-use crate::testbed::{Broker, Client, Cluster, Compression, Properties, Release, wait_for};
+use crate::testbed::{
+    Broker, Client, Cluster, Compression, Message, Properties, Release, wait_for,
+};
 
 /// Ended with the test.
 struct Running(Child);
@@ -266,4 +269,35 @@ fn a_topic_that_the_target_refuses_keeps_no_other_from_being_mirrored() {
     assert!(run.try_wait().unwrap().is_none(), "it goes on");
     run.kill().unwrap();
     run.wait().unwrap();
+}
+
+#[test]
+fn what_the_target_deletes_during_a_mirror_is_no_success() {
+    let mirrored = Mirrored::new("vanishing");
+    let (client, target) = (&mirrored.source.client, &mirrored.target.client);
+    client.create_topic("mvanishing", 1, &[]);
+    for n in 0..20 {
+        let messages = (0..50).map(|_| Message::new(n.to_string(), vec![b'x'; 1000]));
+        client.produce("mvanishing", 0, Compression::None, messages);
+    }
+    let run = || mirrored.run("--json --topic mvanishing --rate-limit 200KiB/s");
+    let begun = || {
+        target.topics().contains(&"mvanishing".to_owned())
+            && target.watermarks("mvanishing", 0).1 >= 100
+    };
+    let said = during(
+        run,
+        begun,
+        || target.delete_records("mvanishing", 0, 75),
+        || {},
+    );
+    assert_eq!(said.code, 2, "{said}");
+    let report = said.json();
+    assert_eq!(report["status"], "incomplete", "{report}");
+    let warnings = report["warnings"].to_string();
+    let told = "mvanishing-0 begins at 75 in the target, so that 75 of the offsets";
+    assert!(warnings.contains(told), "{report}");
+    // What comes later is not concerned.
+    client.produce("mvanishing", 0, Compression::None, numbered(0, 5));
+    assert_eq!(mirrored.done("--topic mvanishing")["status"], "completed");
 }

@@ -143,7 +143,7 @@ impl MirrorOptions {
 /// What a mirror came to.
 #[derive(Debug, Clone, Serialize)]
 pub struct MirrorReport {
-    /// `completed`, or `incomplete` when partitions stand still for good.
+    /// `completed`, or `incomplete` when partitions stand still for good, or the target has deleted already of what was written.
     pub status: &'static str,
     /// The source.
     pub source_cluster_id: String,
@@ -196,7 +196,7 @@ pub async fn mirror(
     let mut movement = Movement::new(state);
     let retry = target.retry();
     let copied_before = state.copied();
-    let warnings = loop {
+    let (mut warnings, deleted) = loop {
         let copied = state.copied() - copied_before;
         bounds.left = options.max_messages.map(|most| most.saturating_sub(copied));
         let session = session::session(&means, &mut bounds, state);
@@ -208,7 +208,7 @@ pub async fn mirror(
         let ended = watchdog.over(left, &memory, session).await;
         movement.session_ended();
         let error = match ended {
-            Ok(session::Ended::Finished(warnings)) => break warnings,
+            Ok(session::Ended::Finished { warnings, deleted }) => break (warnings, deleted),
             Ok(session::Ended::TopicsChanged) => continue,
             Err(error) => error,
         };
@@ -244,9 +244,13 @@ pub async fn mirror(
     let stands = partitions
         .iter()
         .any(|partition| partition.state.is_stopped());
+    warnings.extend(deleted.iter().cloned());
     let sum = |of: fn(&PartitionStatus) -> u64| partitions.iter().map(of).sum();
     Ok(MirrorReport {
-        status: if stands { "incomplete" } else { "completed" },
+        status: match stands || !deleted.is_empty() {
+            true => "incomplete",
+            false => "completed",
+        },
         source_cluster_id: source.cluster_id().to_owned(),
         target_cluster_id: target.cluster_id().to_owned(),
         started_at,

@@ -40,8 +40,13 @@ pub(super) struct Means<'a> {
 
 /// How a session ended that did not fail.
 pub(super) enum Ended {
-    /// All is there, or it was told to stop; with what should be looked at.
-    Finished(Vec<String>),
+    /// All is there, or it was told to stop.
+    Finished {
+        /// What should be looked at.
+        warnings: Vec<String>,
+        /// What the target has deleted already of what was written to it.
+        deleted: Vec<String>,
+    },
     /// There are other topics, or partitions, than it knew.
     TopicsChanged,
 }
@@ -163,8 +168,8 @@ pub(super) async fn session(
         }
         Ok(Written::All) => {
             let wait = Wait::Target("to show what was written");
-            watchdog.step(wait, writer.prove(target)).await?;
-            Ok(Ended::Finished(warnings))
+            let deleted = watchdog.step(wait, writer.prove(target)).await?;
+            Ok(Ended::Finished { warnings, deleted })
         }
         Ok(Written::Refused(partition, why)) => {
             writer.abort().await;

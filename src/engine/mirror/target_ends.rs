@@ -11,27 +11,26 @@ use crate::record::Offset;
 use super::targets::{Origin, Targets};
 
 /// The ends of all logs that a session writes to, by their place in the producer.
-pub(super) struct TargetEnds(Vec<Offset>);
+pub(super) struct TargetEnds {
+    /// When the session began.
+    began: Vec<Offset>,
+    now: Vec<Offset>,
+}
 
 impl TargetEnds {
     /// Where they are now.
     pub async fn read(client: &Client, targets: &Targets) -> Result<Self, EngineError> {
-        let wanted = targets.leaders.iter();
-        let wanted = wanted.map(|leader| (leader.key.clone(), OffsetSpec::Latest));
-        let wanted: Vec<_> = wanted.collect();
-        let mut listed = client.list_offsets(&wanted).await?;
-        let ends = targets.leaders.iter().map(|TargetLeader { key, .. }| {
-            let missing = || Err(KafkaError::leaderless(&key.topic, key.partition));
-            let listed = listed.remove(key).unwrap_or_else(missing)?;
-            Ok(listed.offset)
-        });
-        Ok(Self(ends.collect::<Result<_, EngineError>>()?))
+        let ends = listed(client, targets, OffsetSpec::Latest).await?;
+        Ok(Self {
+            began: ends.clone(),
+            now: ends,
+        })
     }
 
     /// The end of the log that an origin's progress is committed for.
     pub fn of(&self, targets: &Targets, origin: &Origin) -> Option<Offset> {
         let PartitionIndex(place) = targets.own_place(origin)?;
-        self.0.get(place).copied()
+        self.now.get(place).copied()
     }
 
     /// Takes in where a batch lies.
@@ -41,7 +40,8 @@ impl TargetEnds {
         batch: &Acknowledged<N>,
     ) -> Result<(), EngineError> {
         let PartitionIndex(place) = batch.partition;
-        let (Some(end), Some(leader)) = (self.0.get_mut(place), targets.leaders.get(place)) else {
+        let (Some(end), Some(leader)) = (self.now.get_mut(place), targets.leaders.get(place))
+        else {
             return Err(EngineError::Lost("a partition of the target"));
         };
         if batch.base_offset < *end {
@@ -51,8 +51,13 @@ impl TargetEnds {
         Ok(())
     }
 
-    /// Asks the target whether it still has the logs that were written to, as long as they were.
-    pub async fn prove(&self, client: &Client, targets: &Targets) -> Result<(), EngineError> {
+    /// Asks the target whether it still has the logs that were written to, as long as they were. Says what it has deleted
+    /// already of what this session wrote.
+    pub async fn prove(
+        &self,
+        client: &Client,
+        targets: &Targets,
+    ) -> Result<Vec<String>, EngineError> {
         let names: Vec<String> = targets.topic_ids.keys().cloned().collect();
         let metadata = client.metadata(Topics::Named(&names)).await?;
         for (topic, id) in &targets.topic_ids {
@@ -61,13 +66,45 @@ impl TargetEnds {
                 return Err(other_log(topic));
             }
         }
-        let Self(now) = Self::read(client, targets).await?;
-        let mut ends = targets.leaders.iter().zip(now.iter().zip(&self.0));
-        match ends.find(|(_, (now, known))| now < known) {
-            Some((TargetLeader { key, .. }, _)) => Err(other_log(key)),
-            None => Ok(()),
+        let ends = listed(client, targets, OffsetSpec::Latest).await?;
+        let mut ends = targets.leaders.iter().zip(ends.iter().zip(&self.now));
+        if let Some((TargetLeader { key, .. }, _)) = ends.find(|(_, (now, known))| now < known) {
+            return Err(other_log(key));
         }
+        let starts = listed(client, targets, OffsetSpec::Earliest).await?;
+        let written = self.began.iter().zip(&self.now);
+        let all = targets.leaders.iter().zip(starts.iter().zip(written));
+        let deleted = all.filter_map(|(leader, (start, (began, end)))| {
+            let gone = (*start.min(end)).0 - began.0;
+            (gone > 0 && began < end).then(|| {
+                format!(
+                    "{} begins at {start} in the target, so that {gone} of the offsets that were written from {began} on are deleted \
+                     already: its retention counts from the records' timestamps",
+                    leader.key
+                )
+            })
+        });
+        Ok(deleted.collect())
     }
+}
+
+/// An offset of each log that is written to, by its place in the producer.
+async fn listed(
+    client: &Client,
+    targets: &Targets,
+    spec: OffsetSpec,
+) -> Result<Vec<Offset>, EngineError> {
+    let keys: Vec<_> = targets
+        .leaders
+        .iter()
+        .map(|leader| leader.key.clone())
+        .collect();
+    let offsets = client.offsets_of(&keys, spec).await?;
+    let found = keys.iter().map(|key| {
+        let missing = || KafkaError::leaderless(&key.topic, key.partition);
+        Ok(offsets.get(key).copied().ok_or_else(missing)?)
+    });
+    found.collect()
 }
 
 /// A log of the target is another one than the session began with. The next session's plan says what that means.

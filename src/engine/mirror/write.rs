@@ -140,8 +140,8 @@ impl<'a> Writer<'a> {
         &self.targets.topic_ids
     }
 
-    /// Asks the target whether it still has what was written.
-    pub async fn prove(&mut self, client: &Client) -> Result<(), EngineError> {
+    /// Asks the target whether it still has what was written; says what it has deleted of it.
+    pub async fn prove(&mut self, client: &Client) -> Result<Vec<String>, EngineError> {
         self.ends.prove(client, &self.targets).await
     }
 
