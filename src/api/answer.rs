@@ -201,12 +201,14 @@ impl RestoreAnswer {
             .topics
             .iter()
             .map(|topic| topic.skipped.aborted + topic.skipped.open);
+        let damaged = report.damaged.iter().map(ToString::to_string);
+        let notes = report.topics.iter().flat_map(|topic| topic.notes.clone());
         Self {
             backup_id: report.backup_id.to_string(),
             topic: order.topic.clone(),
             target_topic: order.target_topic.clone(),
             cluster_id: order.cluster.clone(),
-            kafka_cluster_id: report.cluster_id,
+            kafka_cluster_id: report.cluster_id.clone(),
             total_messages: report.messages_restored,
             total_size_bytes: report.total_size_bytes,
             duration_ms: report.duration_ms,
@@ -221,11 +223,7 @@ impl RestoreAnswer {
             }
             .to_owned(),
             messages_skipped: skipped.sum(),
-            notes: report
-                .topics
-                .into_iter()
-                .flat_map(|topic| topic.notes)
-                .collect(),
+            notes: damaged.chain(notes).collect(),
         }
     }
 }

@@ -23,7 +23,8 @@ Records of aborted and of unfinished transactions are left out. Topics are creat
 records: retention stays off unless --apply-retention is given. \
 A restore that was interrupted goes on when the same command is given again. \
 No consumer group is touched without --groups. A group that has members in the target is refused, the others go on, and the \
-exit code is 2: everything is restored, save what the report calls refused. ACLs for it: READ on the groups and on \
+exit code is 2: everything is restored, save what the report calls refused. A partition that is damaged is restored up to there, \
+the others are restored whole, and the exit code is 2. ACLs for groups: READ on the groups and on \
 their topics.
 
 Examples:
@@ -354,6 +355,10 @@ fn print_report(report: &RestoreReport) -> Result<(), CliError> {
         output::line(format_args!("{}", output::plain(&refused.to_string())))?;
     }
     print_finished(&report.finished)?;
+    for damaged in &report.damaged {
+        let told = damaged.to_string();
+        output::line(format_args!("damaged: {}", output::plain(&told)))?;
+    }
     groups::print_report(&report.groups)?;
     if report.messages_found > 0 {
         output::line(format_args!(
@@ -362,12 +367,16 @@ fn print_report(report: &RestoreReport) -> Result<(), CliError> {
         ))?;
     }
     output::line(format_args!(
-        "\nrestored backup {} into cluster {}: {} records, {}, in {}; every checksum was right{}",
+        "\nrestored backup {} into cluster {}: {} records, {}, in {}; {}{}",
         report.backup_id,
         report.cluster_id,
         output::count(report.messages_restored),
         output::bytes(report.total_size_bytes),
         output::duration(report.duration_ms),
+        match report.damaged.is_empty() {
+            true => "every checksum was right",
+            false => "what is damaged is left out: an older backup may have it (kafkeep verify)",
+        },
         if report.read_back {
             ", and what was read back is what was sent"
         } else {

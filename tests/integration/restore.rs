@@ -1,6 +1,7 @@
 //! What comes back, where, and in which order.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::time::{Duration, SystemTime};
 
 use rdkafka::Timestamp;
@@ -473,4 +474,66 @@ fn what_the_target_deletes_during_a_restore_is_no_success() {
         ];
         outcome.refused(1, &told);
     }
+}
+
+#[test]
+fn a_partition_that_is_damaged_is_restored_up_to_there_and_the_others_are_restored_whole() {
+    let scene = Scene::shared();
+    let client = &scene.client;
+    client.create_topic("torn.damaged", 2, &[]);
+    client.create_topic("torn.sound", 1, &[]);
+    let produce = |topic, partition, messages| {
+        client.produce(topic, partition, Compression::None, messages);
+    };
+    produce("torn.damaged", 0, numbered(0, 100));
+    scene.backup("--topic torn.damaged");
+    let first = scene.files("packs").remove(0);
+    produce("torn.damaged", 0, numbered(100, 30));
+    produce("torn.damaged", 1, numbered(0, 40));
+    produce("torn.sound", 0, numbered(0, 50));
+    scene.backup("--topic torn.*");
+    let second = scene.files("packs").into_iter().find(|pack| *pack != first);
+    let second = second.unwrap();
+    let restore = |name: &str, damaged: &[(&str, i64, i64)], records: [usize; 3]| {
+        let said = scene.run(
+            "restore",
+            &format!("latest --json --rename *={{topic}}.{name}"),
+        );
+        assert_eq!(said.code, 2, "{said}");
+        let report = said.json();
+        assert_eq!(report["status"], "incomplete", "{report}");
+        assert_eq!(report["checksum_validated"], false, "{report}");
+        let told = report["damaged"].as_array().unwrap().iter().map(|told| {
+            let number = |field: &str| told[field].as_i64().unwrap();
+            let topic = told["topic"].as_str().unwrap();
+            (topic, number("partition"), number("from_offset"))
+        });
+        assert_eq!(told.collect::<Vec<_>>(), damaged, "{report}");
+        let torn = client.read(&format!("torn.damaged.{name}"));
+        let sound = client.read(&format!("torn.sound.{name}"));
+        let there = [&torn[0], &torn[1], &sound[0]];
+        for (partition, records) in there.into_iter().zip(records) {
+            let wanted = (0..records).map(|number| format!("value-{number}"));
+            assert_eq!(values(partition), wanted.collect::<Vec<_>>());
+        }
+    };
+    let content = fs::read(&first).unwrap();
+    let mut damaged = content.clone();
+    damaged[300] ^= 1;
+    fs::write(&first, damaged).unwrap();
+    restore("a", &[("torn.damaged", 0, 0)], [0, 40, 50]);
+    let told = scene.run("restore", "latest --rename *={topic}.b");
+    assert_eq!(told.code, 2, "{told}");
+    let said = "damaged: torn.damaged-0 is restored up to offset 0 only: pack";
+    assert!(told.stdout.contains(said), "{told}");
+    assert!(!told.stdout.contains("every checksum was right"), "{told}");
+    // What is gone altogether is told like that, and what came before it is restored.
+    fs::write(&first, content).unwrap();
+    fs::rename(&second, scene.beside("away")).unwrap();
+    let gone = [
+        ("torn.damaged", 0, 100),
+        ("torn.damaged", 1, 0),
+        ("torn.sound", 0, 0),
+    ];
+    restore("c", &gone, [100, 0, 0]);
 }

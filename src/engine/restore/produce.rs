@@ -19,9 +19,9 @@ use super::partition_state::PartitionState;
 use super::plan::RestorePlan;
 use super::prepare::{Preparer, Window};
 use super::producer_worker::ProducerWorker;
-use super::read::{Lanes, Reader};
+use super::read::{Lanes, Reader, Reading};
 use super::read_back::{Found, Span, read_back};
-use super::report::Skipped;
+use super::report::{DamagedPartition, Skipped};
 use super::settle::{Outcome, Written};
 use super::target::{self, TargetPartition};
 use super::{Means, RestoreOptions};
@@ -95,7 +95,11 @@ pub(super) async fn produce_all(
     let (written, left_out) = tokio::join!(try_join_all(running), reading);
     // A worker's error comes first: the reader only notices that the worker is gone.
     let written = written?;
-    let LeftOut { skipped, landmarks } = left_out?;
+    let LeftOut {
+        skipped,
+        damaged,
+        landmarks,
+    } = left_out?;
     let mut written: BTreeMap<usize, Written> = written.into_iter().flatten().collect();
     for (target, landmark) in landmarks {
         if let Some(written) = written.get_mut(&target) {
@@ -105,7 +109,11 @@ pub(super) async fn produce_all(
     let written = (0..targets.len())
         .filter_map(|target| written.remove(&target))
         .collect();
-    Ok(Outcome { written, skipped })
+    Ok(Outcome {
+        written,
+        skipped,
+        damaged,
+    })
 }
 
 fn timestamp(time: chrono::DateTime<chrono::Utc>) -> Timestamp {
@@ -159,6 +167,8 @@ fn first_targets(plan: &RestorePlan) -> Vec<usize> {
 struct LeftOut {
     /// Records, by topic of the plan.
     skipped: Vec<Skipped>,
+    /// What could not be read.
+    damaged: Vec<DamagedPartition>,
     /// Groups' offsets that no restored record stands for, each with its target partition.
     landmarks: Vec<(usize, Landmark)>,
 }
@@ -177,6 +187,8 @@ fn read(
     };
     reader.read_all(&mut preparer, &lanes, progress)?;
     let landmarks = reader.landmarks_left();
+    let damaged = reader.readings.iter().filter_map(Reading::damaged);
+    let damaged = damaged.collect();
     let mut readings = reader.readings.iter();
     let by_topic = plan.topics.iter().map(|topic| {
         readings
@@ -194,6 +206,7 @@ fn read(
     });
     Ok(LeftOut {
         skipped: by_topic.collect(),
+        damaged,
         landmarks,
     })
 }

@@ -16,6 +16,7 @@ use crate::repository::{Block, Extent, PackId, PackReader, PackRef, Repository, 
 use super::landmarks::{Landmark, Landmarks};
 use super::plan::{RestorePlan, TopicRestore};
 use super::prepare::{Outgoing, Preparer, Routing, SourcePartition};
+use super::report::DamagedPartition;
 
 /// One read of a pack asks for about this much.
 const READ_BYTES: u64 = 4 << 20;
@@ -29,6 +30,44 @@ pub(super) struct Reading {
     /// Bounds, routing, and what was left out.
     pub source: SourcePartition,
     extents: VecDeque<(PackId, Extent)>,
+    /// Why nothing more of it is read.
+    damage: Option<Damage>,
+}
+
+/// From where on a partition could not be read, and why.
+struct Damage {
+    offset: Offset,
+    why: String,
+}
+
+impl Reading {
+    /// Nothing more of it is read: a record never comes before one that is missing.
+    fn break_off(&mut self, offset: Offset, why: String) {
+        self.extents.clear();
+        self.damage.get_or_insert(Damage { offset, why });
+    }
+
+    /// For the report, if it is damaged.
+    pub fn damaged(&self) -> Option<DamagedPartition> {
+        let Damage { offset, why } = self.damage.as_ref()?;
+        Some(DamagedPartition {
+            topic: self.topic.to_string(),
+            partition: self.source.partition,
+            from_offset: *offset,
+            problem: why.clone(),
+        })
+    }
+}
+
+/// Passes damage to what is stored on, as a text; any other error ends the restore. Who may not read has met no damage.
+fn damage_in(error: EngineError) -> Result<String, EngineError> {
+    match error {
+        EngineError::Repository(error) if error.is_damage() && !error.takes_no_writes() => {
+            Ok(error.with_cause())
+        }
+        EngineError::Batch { source, .. } => Ok(format!("a batch is damaged: {source}")),
+        error => Err(error),
+    }
 }
 
 /// What is due in one pack, by topic's name and partition: which reading, and its first and last offset there.
@@ -116,6 +155,7 @@ impl Reader {
                     skipped: Default::default(),
                 },
                 extents: extents.collect(),
+                damage: None,
             });
         }
         for pack in index.iter().flat_map(|index| &index.packs) {
@@ -138,7 +178,19 @@ impl Reader {
         }
         let mut events: BTreeMap<usize, Vec<TransactionEvent>> = BTreeMap::new();
         for (pack, numbers) in wanted {
-            let reader = self.open_pack(pack)?;
+            let reader = match self.open_pack(pack) {
+                Ok(reader) => reader,
+                Err(error) => {
+                    // What was committed there is not known.
+                    let why = damage_in(error)?;
+                    for number in numbers {
+                        if let Some(reading) = self.readings.get_mut(number) {
+                            reading.break_off(reading.source.start, why.clone());
+                        }
+                    }
+                    continue;
+                }
+            };
             for number in numbers {
                 let Some(reading) = self.readings.get(number) else {
                     continue;
@@ -183,11 +235,23 @@ impl Reader {
             .filter_map(|reading| Some(reading.extents.front()?.0))
             .min()
         {
-            let reader = {
-                let _waiting = lanes.waits_for_packs();
-                self.open_pack(pack)?
-            };
             let due = self.take_due(pack);
+            let opened = {
+                let _waiting = lanes.waits_for_packs();
+                self.open_pack(pack)
+            };
+            let reader = match opened {
+                Ok(reader) => reader,
+                Err(error) => {
+                    let why = damage_in(error)?;
+                    for (number, first, _) in due.into_values() {
+                        if let Some(reading) = self.readings.get_mut(number) {
+                            reading.break_off(first, why.clone());
+                        }
+                    }
+                    continue;
+                }
+            };
             let most = lanes.memory.part_for(READS_AT_ONCE).min(READ_BYTES);
             let stretches = stretches(&reader, &due, &self.readings, most);
             let mut stretches = stretches.into_iter().peekable();
@@ -200,7 +264,7 @@ impl Reader {
                 }
                 let blocks = {
                     let _waiting = lanes.waits_for_packs();
-                    reader.read_blocks(stretch.place)?
+                    self.read_blocks(&reader, stretch.place, &due)?
                 };
                 for mut block in blocks {
                     block.raw = memory.share(block.raw);
@@ -217,6 +281,39 @@ impl Reader {
             lanes.send(batch);
         }
         Ok(())
+    }
+
+    /// Blocks that lie together. Where they cannot be read, each is tried alone: damage is a matter of its partition.
+    fn read_blocks(
+        &mut self,
+        reader: &PackReader,
+        place: Range<u64>,
+        due: &Due,
+    ) -> Result<Vec<Block>, EngineError> {
+        let error = match reader.read_blocks(place.clone()) {
+            Ok(blocks) => return Ok(blocks),
+            Err(error) => error,
+        };
+        damage_in(error.into())?;
+        let mut whole = Vec::new();
+        for block in reader.blocks_in(&place)? {
+            match reader.read_blocks(block.place.offset..block.place.end()) {
+                Ok(blocks) => whole.extend(blocks),
+                Err(error) => {
+                    let why = damage_in(error.into())?;
+                    let topic = reader.footer().topics.get(block.topic as usize);
+                    let topic = topic.map_or("", |topic| topic.topic.as_str());
+                    let key = (Arc::from(topic), block.header.partition);
+                    let reading = due
+                        .get(&key)
+                        .and_then(|(number, _, _)| self.readings.get_mut(*number));
+                    if let Some(reading) = reading {
+                        reading.break_off(block.header.base_offset, why);
+                    }
+                }
+            }
+        }
+        Ok(whole)
     }
 
     /// Groups' offsets that no restored record stands for, each with its target partition's place in the table.
@@ -262,6 +359,10 @@ impl Reader {
         let Some(reading) = self.readings.get_mut(*number) else {
             return Ok(true);
         };
+        let is_behind = |damage: &Damage| damage.offset <= block.header.base_offset;
+        if reading.damage.as_ref().is_some_and(is_behind) {
+            return Ok(true);
+        }
         let mut at = 0;
         for batch in batches(&block.raw) {
             let prepare = |at: usize| -> Result<(Vec<Outgoing>, usize), RecordError> {
@@ -272,12 +373,19 @@ impl Reader {
                     at + batch.len(),
                 ))
             };
-            let (prepared, next) = prepare(at).map_err(|source| EngineError::Batch {
+            let prepared = prepare(at).map_err(|source| EngineError::Batch {
                 topic: reading.topic.to_string(),
                 partition: reading.source.partition,
                 offset: block.header.base_offset,
                 source,
-            })?;
+            });
+            let (prepared, next) = match prepared {
+                Ok(prepared) => prepared,
+                Err(error) => {
+                    reading.break_off(block.header.base_offset, damage_in(error)?);
+                    return Ok(true);
+                }
+            };
             at = next;
             for batch in prepared {
                 if !lanes.send(batch) {

@@ -16,8 +16,7 @@ pub struct RestoreReport {
     pub backup_id: BackupId,
     /// The cluster restored to.
     pub cluster_id: String,
-    /// `completed`, or `incomplete` when all records are there and some group's offsets, or some setting, could not be set. A restore
-    /// whose records could not be completed is an error instead.
+    /// `completed`, or `incomplete` when a part of the backup is damaged, or some group's offsets, or some setting, could not be set.
     pub status: &'static str,
     /// How long it took.
     pub duration_ms: u64,
@@ -35,10 +34,13 @@ pub struct RestoreReport {
     pub offsets: Offsets,
     /// Consumer groups that were asked for, and what became of their offsets.
     pub groups: Vec<RestoredGroup>,
-    /// Every block's CRC32 and every batch's CRC32C was checked on the way.
+    /// Every block's CRC32 and every batch's CRC32C was checked on the way, and was right.
     pub checksum_validated: bool,
     /// Everything was read back from the target, and was what had been sent.
     pub read_back: bool,
+    /// Partitions of which a part could not be read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub damaged: Vec<DamagedPartition>,
     /// Settings that the target did not take at the end.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub refused_settings: Vec<RefusedSetting>,
@@ -46,6 +48,34 @@ pub struct RestoreReport {
 
 /// The status of a restore of which something is missing besides records.
 pub(super) const INCOMPLETE: &str = "incomplete";
+
+/// A partition of the backup that is damaged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DamagedPartition {
+    /// Its topic in the backup.
+    pub topic: String,
+    /// Its number there.
+    pub partition: PartitionId,
+    /// From this offset of the source on nothing of it is restored.
+    pub from_offset: Offset,
+    /// What is wrong.
+    pub problem: String,
+}
+
+impl std::fmt::Display for DamagedPartition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            topic,
+            partition,
+            from_offset,
+            problem,
+        } = self;
+        write!(
+            f,
+            "{topic}-{partition} is restored up to offset {from_offset} only: {problem}"
+        )
+    }
+}
 
 /// One topic of a report.
 #[derive(Debug, Clone, Serialize)]

@@ -19,7 +19,8 @@ use super::landmarks::Positions;
 use super::plan::{RestorePlan, TopicAction};
 use super::read_back::{Span, read_back};
 use super::report::{
-    INCOMPLETE, RestoreReport, RestoredGroup, RestoredPartition, RestoredTopic, Skipped,
+    DamagedPartition, INCOMPLETE, RestoreReport, RestoredGroup, RestoredPartition, RestoredTopic,
+    Skipped,
 };
 use super::target::{self, TargetPartition};
 
@@ -29,6 +30,8 @@ pub(super) struct Outcome {
     pub written: Vec<Written>,
     /// By topic of the plan.
     pub skipped: Vec<Skipped>,
+    /// What could not be read.
+    pub damaged: Vec<DamagedPartition>,
 }
 
 /// What was written to one target partition.
@@ -235,10 +238,9 @@ fn report(
     RestoreReport {
         backup_id: plan.backup_id,
         cluster_id: plan.cluster_id.clone(),
-        status: if groups.iter().any(RestoredGroup::is_refused) {
-            INCOMPLETE
-        } else {
-            "completed"
+        status: match groups.iter().any(RestoredGroup::is_refused) || !outcome.damaged.is_empty() {
+            true => INCOMPLETE,
+            false => "completed",
         },
         duration_ms: u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX),
         topics: topics.collect(),
@@ -248,7 +250,8 @@ fn report(
         total_size_bytes,
         offsets: plan.offsets,
         groups,
-        checksum_validated: true,
+        checksum_validated: outcome.damaged.is_empty(),
+        damaged: outcome.damaged,
         read_back: check,
         refused_settings: Vec::new(),
     }
