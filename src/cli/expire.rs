@@ -66,7 +66,7 @@ pub struct ExpireArgs {
     /// backup that lies in the future
     #[arg(long)]
     trust_times: bool,
-    /// Record that this backup is gone for good: it is no longer told as lost, and nothing is removed; may be repeated
+    /// Record that this backup is gone and will not come back: it is no longer told as lost, and nothing is removed; may be repeated
     #[arg(long, value_name = "BACKUP", conflicts_with = "dry_run")]
     forget_lost: Vec<BackupId>,
     /// Keep so many complete ones whatever the rules say

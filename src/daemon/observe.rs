@@ -197,7 +197,7 @@ impl Watched {
         let known = board.iter().find(|shown| shown.repository == *name);
         for lost in &status.lost_backups {
             if !known.is_some_and(|known| known.lost_backups.contains(lost)) {
-                tracing::error!(repository = %name, "repository {name}: backup {lost} is gone, and nothing expired it: the repository was rolled back, or somebody removed it. If it is meant to be gone, or gone for good: kafkeep expire --repository {name} --forget-lost {lost}");
+                tracing::error!(repository = %name, "repository {name}: backup {lost} is gone, and nothing expired it: the repository was rolled back, or somebody removed it. If it was removed on purpose, or cannot be brought back: kafkeep expire --repository {name} --forget-lost {lost}");
             }
         }
         for lost in &status.lost_packs {

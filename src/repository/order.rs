@@ -87,7 +87,7 @@ impl Repository {
             .unwrap_or_default();
         let location = self.location();
         format!(
-            "backup {lost} is gone{planned}, and nothing expired it: the repository was rolled back, or somebody removed it. If it is meant to be gone, or gone for good: kafkeep expire --repository {location} --forget-lost {lost}"
+            "backup {lost} is gone{planned}, and nothing expired it: the repository was rolled back, or somebody removed it. If it was removed on purpose, or cannot be brought back: kafkeep expire --repository {location} --forget-lost {lost}"
         )
     }
 

@@ -13,7 +13,7 @@ const USUAL: u32 = 3;
 
 /// Whether a backup is younger than a rule wants it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Youth {
+pub(super) enum Age {
     /// It is.
     Young,
     /// It is not by the times in the manifests, but one step between them is too long to be believed.
@@ -50,12 +50,12 @@ impl AgeRule {
     }
 
     /// Of the backup at this place, from the newest on.
-    pub fn youth(&self, place: usize) -> Youth {
+    pub fn age(&self, place: usize) -> Age {
         let (told, certain) = self.ages.get(place).copied().unwrap_or_default();
         match (told < self.limit, certain < self.limit) {
-            (true, _) => Youth::Young,
-            (false, true) => Youth::InDoubt,
-            (false, false) => Youth::Old,
+            (true, _) => Age::Young,
+            (false, true) => Age::InDoubt,
+            (false, false) => Age::Old,
         }
     }
 
@@ -104,15 +104,15 @@ mod tests {
     const HOUR: i64 = 3600;
     const DAY: i64 = 24 * HOUR;
 
-    /// The youth of backups that began so many seconds after a moment, oldest first, under a limit in seconds.
-    fn youths(seconds: &[i64], limit: i64) -> Vec<Youth> {
+    /// The age of backups that began so many seconds after a moment, oldest first, under a limit in seconds.
+    fn ages_of(seconds: &[i64], limit: i64) -> Vec<Age> {
         let at = |second: &i64| DateTime::UNIX_EPOCH + TimeDelta::seconds(1_795_000_000 + second);
         let started_at: Vec<_> = seconds.iter().rev().map(at).collect();
         let rule = AgeRule::new(Duration::from_secs(limit as u64), &started_at, false);
-        let youths = (0..started_at.len()).map(|place| rule.youth(place));
-        let mut youths: Vec<_> = youths.collect();
-        youths.reverse();
-        youths
+        let ages = (0..started_at.len()).map(|place| rule.age(place));
+        let mut ages: Vec<_> = ages.collect();
+        ages.reverse();
+        ages
     }
 
     /// Every day from 0 on.
@@ -122,17 +122,17 @@ mod tests {
 
     #[test]
     fn ages_count_from_the_newest_along_the_order() {
-        use Youth::{Old, Young};
-        assert_eq!(youths(&daily(5), 3 * DAY), [Old, Old, Young, Young, Young]);
-        assert_eq!(youths(&[0], DAY), [Young]);
-        assert_eq!(youths(&[], DAY), []);
+        use Age::{Old, Young};
+        assert_eq!(ages_of(&daily(5), 3 * DAY), [Old, Old, Young, Young, Young]);
+        assert_eq!(ages_of(&[0], DAY), [Young]);
+        assert_eq!(ages_of(&[], DAY), []);
         // What is dated after later ones is as old as those.
         let ahead = [0, DAY, 365 * DAY, 2 * DAY, 3 * DAY, 4 * DAY];
         assert_eq!(
-            youths(&ahead, 3 * DAY),
+            ages_of(&ahead, 3 * DAY),
             [Old, Old, Young, Young, Young, Young]
         );
-        assert_eq!(youths(&ahead, 2 * DAY), [Old, Old, Old, Old, Young, Young]);
+        assert_eq!(ages_of(&ahead, 2 * DAY), [Old, Old, Old, Old, Young, Young]);
     }
 
     #[test]
@@ -141,39 +141,30 @@ mod tests {
             for rhythm in [10, HOUR, DAY] {
                 let mut times: Vec<i64> = (0..6).map(|number| number * rhythm).collect();
                 times.extend((5..8).map(|number| number * rhythm + jump));
-                let youths = youths(&times, 20 * rhythm);
-                let is_kept = |youth: &Youth| *youth != Youth::Old;
-                assert!(youths.iter().all(is_kept), "{jump} {rhythm}: {youths:?}");
+                let ages = ages_of(&times, 20 * rhythm);
+                let is_kept = |age: &Age| *age != Age::Old;
+                assert!(ages.iter().all(is_kept), "{jump} {rhythm}: {ages:?}");
             }
         }
         // Two backups alone.
-        assert_eq!(youths(&[0, 365 * DAY], DAY), [Youth::InDoubt, Youth::Young]);
+        assert_eq!(ages_of(&[0, 365 * DAY], DAY), [Age::InDoubt, Age::Young]);
     }
 
     #[test]
     fn after_an_outage_backups_grow_old_with_those_that_follow() {
         let mut times = daily(10);
         times.extend((30..60).map(|day| day * DAY));
-        let youths = youths(&times, 20 * DAY);
-        assert_eq!(youths[..10], [Youth::Old; 10]);
-        assert_eq!(
-            youths
-                .iter()
-                .filter(|youth| **youth == Youth::Young)
-                .count(),
-            20
-        );
+        let ages = ages_of(&times, 20 * DAY);
+        assert_eq!(ages[..10], [Age::Old; 10]);
+        assert_eq!(ages.iter().filter(|age| **age == Age::Young).count(), 20);
     }
 
     #[test]
     fn a_burst_every_night_has_the_rhythm_of_a_night() {
         let nights = (0..20).flat_map(|night| (0..30).map(move |number| night * DAY + number));
-        let youths = youths(&nights.collect::<Vec<_>>(), 5 * DAY);
-        assert!(!youths.contains(&Youth::InDoubt));
-        let young = youths
-            .iter()
-            .filter(|youth| **youth == Youth::Young)
-            .count();
+        let ages = ages_of(&nights.collect::<Vec<_>>(), 5 * DAY);
+        assert!(!ages.contains(&Age::InDoubt));
+        let young = ages.iter().filter(|age| **age == Age::Young).count();
         assert_eq!(young, 5 * 30);
     }
 
@@ -182,12 +173,9 @@ mod tests {
         let mut times: Vec<i64> = (0..5).map(|year| year * 365 * DAY).collect();
         times.extend((0..40).map(|day| (5 * 365 + day) * DAY));
         times.push((6 * 365 + 40) * DAY);
-        let youths = youths(&times, 30 * DAY);
-        assert_eq!(youths.last(), Some(&Youth::Young));
-        let doubtful = youths
-            .iter()
-            .filter(|youth| **youth == Youth::InDoubt)
-            .count();
+        let ages = ages_of(&times, 30 * DAY);
+        assert_eq!(ages.last(), Some(&Age::Young));
+        let doubtful = ages.iter().filter(|age| **age == Age::InDoubt).count();
         assert_eq!(doubtful, 27);
     }
 }

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use crate::engine::EngineError;
 use crate::repository::{BackupId, ExpiredBackup, Repository, WhyGone};
 
-/// Records that these backups are gone for good, while nobody else uses the repository.
+/// Records that these backups are gone and will not come back, while nobody else uses the repository.
 ///
 /// # Errors
 ///

@@ -11,7 +11,7 @@ use crate::engine::EngineError;
 use crate::engine::size::Size;
 use crate::repository::{BackupId, BackupStatus, PreviousBackup, References};
 
-use super::ages::{AgeRule, Youth};
+use super::ages::{Age, AgeRule};
 
 /// What an operator wants to be kept. A backup that any rule wants is kept; the words are restic's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -323,12 +323,12 @@ impl<'a, Tz: TimeZone> Counting<'a, Tz> {
         let days = days.map(|(days, rule)| (rule, Reason::RetentionDays(*days)));
         let mut reasons = Vec::new();
         for (rule, reason) in within.chain(days) {
-            match rule.youth(place) {
-                Youth::Young => reasons.push(reason),
-                Youth::InDoubt if !reasons.contains(&Reason::AgeInDoubt) => {
+            match rule.age(place) {
+                Age::Young => reasons.push(reason),
+                Age::InDoubt if !reasons.contains(&Reason::AgeInDoubt) => {
                     reasons.push(Reason::AgeInDoubt);
                 }
-                Youth::InDoubt | Youth::Old => {}
+                Age::InDoubt | Age::Old => {}
             }
         }
         reasons
