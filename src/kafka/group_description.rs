@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use futures_util::future::try_join_all;
+use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use kafka_protocol::error::ParseResponseErrorCode;
 use kafka_protocol::messages::consumer_group_describe_response::Assignment;
@@ -12,7 +12,6 @@ use kafka_protocol::messages::{ConsumerGroupDescribeRequest, DescribeGroupsReque
 use crate::record::PartitionId;
 
 use super::groups::{GROUPS_AT_ONCE, REQUESTS_AT_ONCE, coordinator_missing, group_id};
-use super::retry::settled;
 use super::{BrokerId, Client, Connection, ErrorCode, GroupType, KafkaError};
 
 /// A group as its coordinator describes it.
@@ -61,11 +60,14 @@ impl Client {
     }
 
     /// What groups are and who is in them; none for those that are not there, and for those of other types than classic and
-    /// consumer groups. Asks in batches; what fails in passing is asked again until the deadline.
+    /// consumer groups. Asks in batches; what fails in passing is asked again until the deadline, and then is that group's answer.
     pub async fn describe_groups(&self, groups: &[String]) -> Result<Described, KafkaError> {
-        self.retry().run(|| self.describe_groups_once(groups)).await
+        let missing = |group: &String| coordinator_missing(group);
+        let ask = |left: Vec<String>| async move { self.describe_groups_once(&left).await };
+        self.retry().run_each(groups, missing, ask).await
     }
 
+    /// What failed in passing for a whole coordinator has no answer.
     async fn describe_groups_once(&self, groups: &[String]) -> Result<Described, KafkaError> {
         let mut described = Described::new();
         let mut by_coordinator: BTreeMap<BrokerId, Vec<String>> = BTreeMap::new();
@@ -87,10 +89,16 @@ impl Client {
         let asked = by_coordinator
             .into_iter()
             .map(|(coordinator, groups)| self.describe_at(coordinator, groups));
-        for answered in try_join_all(asked).await? {
-            described.extend(answered);
+        for answered in join_all(asked).await {
+            match answered {
+                Ok(answers) => described.extend(answers),
+                Err(error) if error.is_transient() => {
+                    tracing::debug!(%error, "asking for descriptions of groups again");
+                }
+                Err(error) => return Err(error),
+            }
         }
-        settled(described)
+        Ok(described)
     }
 
     async fn describe_at(

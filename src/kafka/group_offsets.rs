@@ -95,29 +95,9 @@ impl Client {
         stable: bool,
         retry: Retry,
     ) -> Result<Fetched, KafkaError> {
-        let started = Instant::now();
-        let mut fetched = Fetched::new();
-        let mut left = groups.to_vec();
-        let mut attempts = 0;
-        loop {
-            fetched.extend(self.fetch_offsets_once(&left, stable).await?);
-            left.retain(|group| {
-                fetched
-                    .get(group)
-                    .is_none_or(|answer| answer.as_ref().is_err_and(KafkaError::is_transient))
-            });
-            let pause = retry.backoff(attempts);
-            if left.is_empty() || started.elapsed() + pause > retry.deadline {
-                break;
-            }
-            tokio::time::sleep(pause).await;
-            attempts += 1;
-        }
-        for group in left {
-            let missing = || Err(coordinator_missing(&group));
-            fetched.entry(group.clone()).or_insert_with(missing);
-        }
-        Ok(fetched)
+        let missing = |group: &String| coordinator_missing(group);
+        let ask = |left: Vec<String>| async move { self.fetch_offsets_once(&left, stable).await };
+        retry.run_each(groups, missing, ask).await
     }
 
     /// What failed in passing for a whole coordinator has no answer.

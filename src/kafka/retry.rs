@@ -88,6 +88,59 @@ impl Retry {
     }
 }
 
+impl Retry {
+    /// Asks for each of `keys` until its answer is no passing failure, or the deadline has passed; then the last failure stands as
+    /// its answer. `ask` is given those that are left. One that it gives no answer for is asked for again, and is `missing` in
+    /// the end.
+    ///
+    /// # Errors
+    ///
+    /// What `ask` fails with as a whole, for good or still at the deadline.
+    pub async fn run_each<K: Ord + Clone, V, F>(
+        &self,
+        keys: &[K],
+        missing: impl Fn(&K) -> KafkaError,
+        mut ask: impl FnMut(Vec<K>) -> F,
+    ) -> Result<BTreeMap<K, Result<V, KafkaError>>, KafkaError>
+    where
+        F: Future<Output = Result<BTreeMap<K, Result<V, KafkaError>>, KafkaError>>,
+    {
+        let started = Instant::now();
+        let mut answers = BTreeMap::new();
+        let mut left = keys.to_vec();
+        let mut attempts = 0;
+        loop {
+            let failed = match ask(left.clone()).await {
+                Ok(found) => {
+                    answers.extend(found);
+                    None
+                }
+                Err(error) if error.is_transient() => Some(error),
+                Err(error) => return Err(error),
+            };
+            let passes = |answer: &Result<V, KafkaError>| {
+                answer.as_ref().is_err_and(KafkaError::is_transient)
+            };
+            left.retain(|key| answers.get(key).is_none_or(passes));
+            let pause = self.backoff(attempts);
+            let is_over = started.elapsed() + pause > self.deadline;
+            match failed {
+                Some(error) if is_over => return Err(self.given_up(Some(error))),
+                Some(error) => tracing::debug!(%error, "trying again"),
+                None if left.is_empty() || is_over => break,
+                None => {}
+            }
+            tokio::time::sleep(pause).await;
+            attempts += 1;
+        }
+        for key in left {
+            let error = || Err(missing(&key));
+            answers.entry(key.clone()).or_insert_with(error);
+        }
+        Ok(answers)
+    }
+}
+
 /// How long nothing but failures has been seen: counted from the first failure after the last success, so that time in which there
 /// was nothing to do does not count.
 #[derive(Debug, Clone, Copy, Default)]
@@ -188,6 +241,42 @@ mod tests {
             })
             .await;
         assert_eq!((outcome.unwrap(), tries.get()), (7, 3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_never_has_an_answer_keeps_no_other_from_having_its_own() {
+        let retry = Retry::default();
+        let asked = Cell::new(0);
+        let keys = ["answered", "late", "passing", "silent", "refused"];
+        let ask = |left: Vec<&'static str>| {
+            asked.set(asked.get() + 1);
+            let now = asked.get();
+            async move {
+                // Also a try that fails as a whole is made again.
+                if now == 2 {
+                    return Err(passing());
+                }
+                let answers = left.into_iter().filter_map(|key| match key {
+                    "late" if now < 5 => Some((key, Err(passing()))),
+                    "passing" => Some((key, Err(passing()))),
+                    "silent" => None,
+                    "refused" => Some((key, Err(KafkaError::Configuration("no".into())))),
+                    _ => Some((key, Ok(now))),
+                });
+                Ok(answers.collect())
+            }
+        };
+        let missing = |key: &&str| KafkaError::Configuration(format!("{key} is missing"));
+        let answers = retry.run_each(&keys, missing, ask).await.unwrap();
+        let told = |key| answers[key].as_ref().map_err(ToString::to_string);
+        assert_eq!((told("answered"), told("late")), (Ok(&1), Ok(&5)));
+        assert!(answers["passing"].as_ref().unwrap_err().is_transient());
+        assert!(told("silent").unwrap_err().contains("silent is missing"));
+        assert!(told("refused").unwrap_err().contains("no"));
+        assert!(asked.get() > 20, "until the deadline");
+        let never = |_| async { Err::<BTreeMap<&str, Result<(), KafkaError>>, _>(passing()) };
+        let error = retry.run_each(&keys, missing, never).await.unwrap_err();
+        assert!(error.is_transient(), "{error}");
     }
 
     #[test]

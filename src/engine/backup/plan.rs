@@ -134,6 +134,7 @@ pub(super) async fn plan(
         client,
         repository,
         options,
+        watchdog,
         ..
     } = means;
     let metadata = client.metadata(Topics::All).await?;
@@ -143,6 +144,8 @@ pub(super) async fn plan(
     let mut warnings = Vec::new();
     // Before the high watermarks: no group may be ahead of the records that are backed up with it.
     let groups = groups::capture(client, &options.groups, &partitions, &mut warnings).await?;
+    // A coordinator that is away may have been waited for until the deadline.
+    watchdog.moved();
     let bounds = Bounds::read(client, &partitions).await?;
     warnings.extend(bounds.tell_hanging(client).await);
     let names: Vec<String> = chosen.keys().map(|name| (*name).to_owned()).collect();

@@ -94,15 +94,19 @@ async fn groups(
     }
     let mut committed = client.committed_offsets_now(&names).await?;
     let mut groups = BTreeMap::new();
-    let mut own_groups = Vec::new();
+    let (mut own_groups, mut unread) = (Vec::new(), Vec::new());
     for name in names {
-        let description = described.remove(&name).transpose();
-        let description = description
-            .map_err(|error| of_group(error, &name))?
-            .flatten();
-        let offsets = committed.remove(&name).transpose();
-        let offsets = offsets.map_err(|error| of_group(error, &name))?;
-        let mut offsets = offsets.unwrap_or_default();
+        let description = described.remove(&name).unwrap_or(Ok(None));
+        let offsets = committed
+            .remove(&name)
+            .unwrap_or(Ok(GroupOffsets::default()));
+        let (description, mut offsets) = match (description, offsets) {
+            (Ok(description), Ok(offsets)) => (description, offsets),
+            (Err(error), _) | (_, Err(error)) => {
+                unread.push((name, error));
+                continue;
+            }
+        };
         if offsets.leave_out_progress(&name) {
             own_groups.push(name);
             continue;
@@ -111,7 +115,20 @@ async fn groups(
         let group = seen_group(description, offsets, similar);
         groups.insert(name, group);
     }
-    refuse_own(&own_groups, patterns, groups.is_empty())?;
+    refuse_own(
+        &own_groups,
+        patterns,
+        groups.is_empty() && unread.is_empty(),
+    )?;
+    // One that cannot be looked at keeps no other from being judged; it is not known, and so not drained.
+    for (name, error) in unread {
+        let error = of_group(error, &name);
+        if groups.is_empty() {
+            return Err(error);
+        }
+        warnings.push(format!("group {name} cannot be looked at: {error}"));
+        groups.insert(name, SeenGroup::default());
+    }
     Ok(groups)
 }
 
