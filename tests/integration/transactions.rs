@@ -141,11 +141,11 @@ fn a_transaction_that_hangs_is_named_with_its_producer_and_how_to_end_it() {
         " is open from offset 5 on; it hangs, nobody has written to it since 2020-09-13T12:26:40Z",
         "kafka-transactions.sh abort --topic txn.hangs --partition 0 --start-offset 5",
     ] {
-        assert!(said.stderr.contains(told), "{told:?} is not in {said}");
+        assert!(said.stdout.contains(told), "{told:?} is not in {said}");
     }
     client.end_transaction(&open, topic, &[0], TransactionEnd::Abort);
     let said = scene.run("backup", &format!("--topic {topic}"));
-    assert!(!said.stderr.contains("hangs, nobody"), "{said}");
+    assert!(!said.stdout.contains("hangs, nobody"), "{said}");
 }
 
 #[test]
