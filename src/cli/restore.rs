@@ -82,6 +82,9 @@ pub struct RestoreArgs {
     /// What to do where a target topic exists
     #[arg(long, value_enum, default_value_t = Existing::Fail)]
     if_exists: Existing,
+    /// Restore what is sound though a part of the backup is known to be damaged or missing
+    #[arg(long)]
+    allow_damage: bool,
     /// Read everything back afterwards, and compare it with what was sent
     #[arg(long)]
     check: bool,
@@ -155,6 +158,7 @@ impl RestoreArgs {
                 Existing::Append => IfExists::Append,
             },
             forget_unfinished: self.forget_unfinished,
+            allow_damage: self.allow_damage,
             check: self.check,
             groups: groups::choice(&self.groups)?,
             rate_limit: self.rate_limit,

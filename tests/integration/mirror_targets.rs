@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use crate::cluster::during;
 use crate::mirror::Mirrored;
-use crate::scene::{Scene, numbered};
-use crate::served::Daemon;
+use crate::scene::{Scene, entry, numbered, values};
+use crate::served::{Daemon, policy};
 use crate::testbed::{
     Broker, Client, Cluster, Compression, Message, Properties, Release, wait_for,
 };
@@ -147,6 +147,66 @@ fn a_target_cluster_that_was_made_new_under_a_daemon_is_mirrored_again() {
     there.wait_until("what comes is there", |there| holds(there, "rebuilt", 510));
     mirrored.is_same("rebuilt", "rebuilt");
     drop(daemon);
+}
+
+/// What the new cluster holds is another history: it is backed up from its start, and not mixed with what was mirrored.
+#[test]
+fn a_source_cluster_that_was_made_new_under_a_daemon_is_backed_up_anew_and_its_mirror_stands_still()
+{
+    let source = Broker::start(Release::V4_1, Properties::default());
+    let mirrored = Mirrored {
+        source: Scene::on(&source),
+        target: Scene::shared(),
+        name: "reborn",
+    };
+    let (client, target) = (&mirrored.source.client, &mirrored.target.client);
+    client.create_topic("reborn", 1, &[]);
+    client.produce("reborn", 0, Compression::None, numbered(0, 300));
+    let dr = format!(
+        "[clusters.dr]\nbootstrap_servers = ['{}']\n",
+        mirrored.target.broker.address()
+    );
+    let mirror = "[mirror.reborn]\nsource = 'prod'\ntarget = 'dr'\ntopics = ['reborn']\nrename = 'dr.{topic}'\n";
+    let policies = policy("often", "reborn", "1s", "") + mirror;
+    let daemon = Daemon::start_with(&mirrored.source, &dr, &policies);
+    target.wait_until("the first are there", |target| {
+        holds(target, "dr.reborn", 300)
+    });
+    let newest = || mirrored.source.run("show", "latest --json");
+    daemon.wait_until("there is a backup", |_| newest().code == 0);
+    let before = newest().json();
+    source.kill();
+    source.start_from_nothing();
+    client.create_topic("reborn", 1, &[]);
+    client.produce("reborn", 0, Compression::None, numbered(1_000, 100));
+    daemon.wait_until("the new cluster is backed up", |_| {
+        let now = newest().json();
+        now["cluster_id"] != before["cluster_id"] && now["totals"]["records"] == 100
+    });
+    daemon.wait_until("the mirror stands still", |daemon| {
+        let status = daemon.status();
+        let told = entry(&status["policies"], "policy", "reborn");
+        told["mirror"]["partitions"][0]["problem"].is_string()
+    });
+    drop(daemon);
+    let scene = &mirrored.source;
+    scene.verify();
+    let restored = |backup: &str, name: &str| {
+        scene.restore(&format!("{backup} --rename *={name}"));
+        values(&client.read(name)[0])
+    };
+    let old = before["backup_id"].as_str().unwrap();
+    let texts = |range: std::ops::Range<i64>| range.map(|n| format!("value-{n}"));
+    assert_eq!(
+        restored("latest", "reborn.new"),
+        texts(1_000..1_100).collect::<Vec<_>>()
+    );
+    assert_eq!(
+        restored(old, "reborn.old"),
+        texts(0..300).collect::<Vec<_>>()
+    );
+    let there = values(&target.read("dr.reborn")[0]);
+    assert_eq!(there, texts(0..300).collect::<Vec<_>>(), "nothing is mixed");
 }
 
 #[test]

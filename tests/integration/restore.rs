@@ -494,11 +494,11 @@ fn a_partition_that_is_damaged_is_restored_up_to_there_and_the_others_are_restor
     scene.backup("--topic torn.*");
     let second = scene.files("packs").into_iter().find(|pack| *pack != first);
     let second = second.unwrap();
-    let restore = |name: &str, damaged: &[(&str, i64, i64)], records: [usize; 3]| {
-        let said = scene.run(
-            "restore",
-            &format!("latest --json --rename *={{topic}}.{name}"),
-        );
+    let arguments = |name: &str| format!("latest --json --rename *={{topic}}.{name}");
+    let restore = |arguments: &str, damaged: &[(&str, i64, i64)], records: [usize; 3]| {
+        let said = scene.run("restore", arguments);
+        let (_, name) = arguments.split_once("{topic}.").unwrap();
+        let name = name.split(' ').next().unwrap();
         assert_eq!(said.code, 2, "{said}");
         let report = said.json();
         assert_eq!(report["status"], "incomplete", "{report}");
@@ -521,13 +521,13 @@ fn a_partition_that_is_damaged_is_restored_up_to_there_and_the_others_are_restor
     let mut damaged = content.clone();
     damaged[300] ^= 1;
     fs::write(&first, damaged).unwrap();
-    restore("a", &[("torn.damaged", 0, 0)], [0, 40, 50]);
+    restore(&arguments("a"), &[("torn.damaged", 0, 0)], [0, 40, 50]);
     let told = scene.run("restore", "latest --rename *={topic}.b");
     assert_eq!(told.code, 2, "{told}");
     let said = "damaged: torn.damaged-0 is restored up to offset 0 only: pack";
     assert!(told.stdout.contains(said), "{told}");
     assert!(!told.stdout.contains("every checksum was right"), "{told}");
-    // What is gone altogether is told like that, and what came before it is restored.
+    // What is known to be gone is told before anything is created; by choice, what came before it is restored.
     fs::write(&first, content).unwrap();
     fs::rename(&second, scene.beside("away")).unwrap();
     let gone = [
@@ -535,5 +535,15 @@ fn a_partition_that_is_damaged_is_restored_up_to_there_and_the_others_are_restor
         ("torn.damaged", 1, 0),
         ("torn.sound", 0, 0),
     ];
-    restore("c", &gone, [100, 0, 0]);
+    let refused = scene.run("restore", &arguments("c"));
+    refused.refused(
+        1,
+        &["torn.sound cannot be restored whole", "--allow-damage"],
+    );
+    assert!(!client.topics().contains(&"torn.sound.c".to_owned()));
+    restore(
+        &format!("{} --allow-damage", arguments("c")),
+        &gone,
+        [100, 0, 0],
+    );
 }

@@ -75,7 +75,7 @@ impl TargetEnds {
         let written = self.began.iter().zip(&self.now);
         let all = targets.leaders.iter().zip(starts.iter().zip(written));
         let deleted = all.filter_map(|(leader, (start, (began, end)))| {
-            let gone = (*start.min(end)).0 - began.0;
+            let gone = start.min(end).0 - began.0;
             (gone > 0 && began < end).then(|| {
                 format!(
                     "{} begins at {start} in the target, so that {gone} of the offsets that were written from {began} on are deleted \

@@ -8,13 +8,36 @@ use crate::repository::{Manifest, PackId, PackRef, PartitionEntry, Repository, T
 
 use super::plan::TopicRestore;
 
+/// Something that is missing of a topic.
+pub(super) struct Missing {
+    pub topic: String,
+    pub problem: String,
+    /// Whether what comes before it can be restored all the same.
+    pub may_be_left_out: bool,
+}
+
+impl Missing {
+    /// Why the restore is refused.
+    pub fn refusal(&self) -> String {
+        let Self { topic, problem, .. } = self;
+        let more = match self.may_be_left_out {
+            true => ", or restore what is sound with --allow-damage",
+            false => "",
+        };
+        format!(
+            "topic {topic} cannot be restored whole: {problem}; choose another backup, or leave the topic out (verify tells what is \
+             touched){more}"
+        )
+    }
+}
+
 /// What is missing of what `topics` need, as far as indexes and the packs' places, lengths and footers tell. Blocks are
 /// checked when they are read.
 pub(super) fn missing(
     repository: &Repository,
     manifest: &Manifest,
     topics: &[TopicRestore],
-) -> Result<Vec<String>, EngineError> {
+) -> Result<Vec<Missing>, EngineError> {
     let mut packs = BTreeMap::new();
     let mut missing = Vec::new();
     for topic in topics {
@@ -29,27 +52,31 @@ pub(super) fn missing(
             .filter(|partition| topic.restores(partition.partition))
             .collect();
         let problems = missing_of(repository, entry, &wanted, &mut packs)?;
-        missing.extend(problems.into_iter().map(|problem| {
-            format!(
-                "topic {} cannot be restored whole: {problem}; choose another backup, or leave the topic out (verify tells what is touched)",
-                topic.topic
-            )
-        }));
+        missing.extend(
+            problems
+                .into_iter()
+                .map(|(problem, may_be_left_out)| Missing {
+                    topic: topic.topic.clone(),
+                    problem,
+                    may_be_left_out,
+                }),
+        );
     }
     Ok(missing)
 }
 
-/// `packs` are those that were looked at already, each with its problem.
+/// Problems, and whether what comes before them can be restored. `packs` are those that were looked at already, each with its
+/// problem.
 fn missing_of(
     repository: &Repository,
     topic: &TopicEntry,
     wanted: &[&PartitionEntry],
     packs: &mut BTreeMap<PackId, Option<String>>,
-) -> Result<Vec<String>, EngineError> {
+) -> Result<Vec<(String, bool)>, EngineError> {
     let index = match topic.index.as_ref().map(|index| repository.index(index)) {
         None => Default::default(),
         Some(Ok(index)) => index,
-        Some(Err(error)) if error.is_damage() => return Ok(vec![error.with_cause()]),
+        Some(Err(error)) if error.is_damage() => return Ok(vec![(error.with_cause(), true)]),
         Some(Err(error)) => return Err(error.into()),
     };
     let mut problems = Vec::new();
@@ -59,12 +86,13 @@ fn missing_of(
         let extents = extents.map(Vec::as_slice).unwrap_or_default();
         let bounds = (entry.start_offset, entry.end_offset);
         for hole in holes(extents, bounds, &entry.gaps) {
-            problems.push(format!(
+            let problem = format!(
                 "offsets {} to {} of partition {} are in no extent",
                 hole.start,
                 hole.end.0 - 1,
                 entry.partition
-            ));
+            );
+            problems.push((problem, false));
         }
         let here = extents
             .iter()
@@ -81,7 +109,7 @@ fn missing_of(
                 Err(error) => return Err(error.into()),
             },
         };
-        problems.extend(problem.clone());
+        problems.extend(problem.clone().map(|problem| (problem, true)));
         packs.insert(id, problem);
     }
     Ok(problems)

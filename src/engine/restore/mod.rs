@@ -121,6 +121,8 @@ pub struct RestoreOptions {
     pub if_exists: IfExists,
     /// Whether an interrupted restore is not gone on with: the target is taken as it is.
     pub forget_unfinished: bool,
+    /// Whether what is sound is restored though it is known beforehand that more is damaged.
+    pub allow_damage: bool,
     /// Whether everything is read back afterwards, and compared with what was sent.
     pub check: bool,
     /// Which consumer groups' offsets to set, translated to where their records went.

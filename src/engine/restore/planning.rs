@@ -102,8 +102,14 @@ async fn plan_once(
         let missing = evidence::missing(repository, &manifest, &topics)?;
         Ok::<_, EngineError>((missing, manifest, topics))
     });
-    let (missing, manifest, topics) = looking.await?;
-    refused.extend(missing);
+    let (missing, manifest, mut topics) = looking.await?;
+    for missing in missing {
+        let topic = topics.iter_mut().find(|topic| topic.topic == missing.topic);
+        match topic.filter(|_| options.allow_damage && missing.may_be_left_out) {
+            Some(topic) => topic.notes.push(missing.problem),
+            None => refused.push(missing.refusal()),
+        }
+    }
     let groups = groups::plan(
         client,
         repository,

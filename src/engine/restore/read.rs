@@ -111,8 +111,11 @@ impl Reader {
         let index = topic
             .index
             .as_ref()
-            .map(|index| self.repository.index(index))
-            .transpose()?;
+            .map(|index| self.repository.index(index));
+        let (index, damage) = match index.transpose() {
+            Ok(index) => (index, None),
+            Err(error) => (None, Some(damage_in(error.into())?)),
+        };
         for partition in &topic.partitions {
             let (start, end) = (partition.start_offset, partition.end_offset);
             let extents = index.iter().flat_map(|index| {
@@ -155,7 +158,7 @@ impl Reader {
                     skipped: Default::default(),
                 },
                 extents: extents.collect(),
-                damage: None,
+                damage: damage.clone().map(|why| Damage { offset: start, why }),
             });
         }
         for pack in index.iter().flat_map(|index| &index.packs) {
