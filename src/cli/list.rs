@@ -72,7 +72,7 @@ pub fn run(args: &ListArgs, global: &Global) -> Result<Exit, CliError> {
             Err(RepositoryError::UnknownBackup { .. }) => {}
             Err(error) if error.is_damage() => listing.damaged.push(DamagedBackup {
                 backup_id,
-                error: error.with_cause(),
+                error: error.to_string(),
             }),
             Err(error) => return Err(error.into()),
         }

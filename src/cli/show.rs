@@ -96,7 +96,7 @@ fn state<T: DeserializeOwned>(
             damaged.push(DamagedState {
                 topic: topic.map(str::to_owned),
                 state: *digest,
-                error: error.with_cause(),
+                error: error.to_string(),
             });
             Ok(None)
         }

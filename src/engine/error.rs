@@ -59,7 +59,7 @@ pub enum EngineError {
         remains: String,
     },
     /// What goes out of a repository into files could not be written.
-    #[error("cannot {action} {}{}", .path.display(), space_hint(.source))]
+    #[error("cannot {action} {}: {source}{}", .path.display(), space_hint(.source))]
     Output {
         /// What was tried.
         action: &'static str,
@@ -115,7 +115,7 @@ impl EngineError {
 fn space_hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            ": free some space or choose another place, then run again"
+            "; free some space or choose another place, then run again"
         }
         _ => "",
     }

@@ -29,8 +29,7 @@ impl<'a> Lineage<'a> {
         let unreadable = self.expired.unreadable.drain(..);
         let findings = unreadable.map(|error| {
             let problem = format!(
-                "{}: it says which backups expired; remove it, and those will be told as lost",
-                error.with_cause()
+                "{error}: it says which backups expired; remove it, and those will be told as lost"
             );
             Finding::of(problem, BTreeSet::new())
         });

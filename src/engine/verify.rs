@@ -184,7 +184,7 @@ struct Walk<'a> {
 /// Errors that say something about the repository's content are findings; others stop the verification.
 fn finding_of(error: RepositoryError) -> Result<String, EngineError> {
     if error.is_damage() {
-        Ok(error.with_cause())
+        Ok(error.to_string())
     } else {
         Err(error.into())
     }

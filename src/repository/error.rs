@@ -7,7 +7,8 @@ use rustix::io::Errno;
 use super::{BackupId, LockHolder, PackId, RepositoryId};
 use crate::record::RecordError;
 
-/// Everything that reading or writing a repository can fail with. Damage always names the object that it is in.
+/// Everything that reading or writing a repository can fail with. Damage always names the object that it is in, and what is
+/// displayed says the cause as well: much of it ends up in a log or a report, where nobody follows sources.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RepositoryError {
@@ -132,7 +133,7 @@ pub enum RepositoryError {
         detail: String,
     },
     /// A record batch is not what Kafka writes.
-    #[error("bad record batch")]
+    #[error("bad record batch: {0}")]
     Batch(#[from] RecordError),
     /// New extents that do not follow those already indexed.
     #[error("index of topic {topic:?}: {detail}")]
@@ -217,7 +218,7 @@ pub enum RepositoryError {
         purpose: String,
     },
     /// The system refused.
-    #[error("cannot {action} {path}")]
+    #[error("cannot {action} {path}: {source}")]
     Io {
         /// What was tried.
         action: &'static str,
@@ -264,14 +265,6 @@ impl RepositoryError {
                 | Self::Locked { .. }
                 | Self::LockLost { .. }
         )
-    }
-
-    /// All of it in one line, with what the system said.
-    pub fn with_cause(&self) -> String {
-        match std::error::Error::source(self) {
-            Some(cause) => format!("{self}: {cause}"),
-            None => self.to_string(),
-        }
     }
 
     /// Whether nothing can be written there, by this user at least, or because it is full: no reason not to read.

@@ -59,7 +59,7 @@ impl Adoptable {
         warnings.extend(
             unreadable
                 .iter()
-                .map(|error| format!("{}; it is passed over", error.with_cause())),
+                .map(|error| format!("{error}; it is passed over")),
         );
         let wanted: BTreeSet<&Generation> = wanted.iter().collect();
         let mut refused: BTreeSet<PackId> = BTreeSet::new();
@@ -132,7 +132,7 @@ impl Adoptable {
         };
         match last_of_extent(pack, &last.extent) {
             Err(error) if error.is_damage() => {
-                warnings.push(copied_again(&error.with_cause()));
+                warnings.push(copied_again(&error.to_string()));
                 Ok(None)
             }
             evidence => Ok(evidence?),
@@ -162,7 +162,7 @@ impl Adoptable {
             }
             Err(error) if error.is_damage() => {
                 refused.insert(pack.pack_id);
-                warnings.push(copied_again(&error.with_cause()));
+                warnings.push(copied_again(&error.to_string()));
                 Ok(false)
             }
             Err(error) => Err(error.into()),

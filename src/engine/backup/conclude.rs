@@ -143,7 +143,7 @@ fn failures(failed: BTreeMap<Arc<str>, EngineError>) -> impl Iterator<Item = Str
 fn losses(repository: &Repository, manifest: &Manifest) -> Result<Option<String>, EngineError> {
     let lacks = match repository.reference_walk().of_backup(manifest) {
         Ok(references) => lacks(&references, &repository.packs()?.into_iter().collect()),
-        Err(error) if error.is_damage() || error.is_missing() => Some(error.with_cause()),
+        Err(error) if error.is_damage() || error.is_missing() => Some(error.to_string()),
         Err(error) => return Err(error.into()),
     };
     Ok(lacks.map(|lacks| {

@@ -240,7 +240,7 @@ pub(super) async fn plan(
         chains
             .unreadable
             .iter()
-            .map(|(id, error)| format!("backup {id} is passed over: {}", error.with_cause())),
+            .map(|(id, error)| format!("backup {id} is passed over: {error}")),
     );
     Ok(BackupPlan {
         cluster_id: metadata.cluster_id.clone(),

@@ -277,5 +277,5 @@ pub(super) fn problem_of(error: RepositoryError) -> Result<String, EngineError> 
     if !error.is_damage() {
         return Err(error.into());
     }
-    Ok(error.with_cause())
+    Ok(error.to_string())
 }

@@ -76,7 +76,7 @@ fn missing_of(
     let index = match topic.index.as_ref().map(|index| repository.index(index)) {
         None => Default::default(),
         Some(Ok(index)) => index,
-        Some(Err(error)) if error.is_damage() => return Ok(vec![(error.with_cause(), true)]),
+        Some(Err(error)) if error.is_damage() => return Ok(vec![(error.to_string(), true)]),
         Some(Err(error)) => return Err(error.into()),
     };
     let mut problems = Vec::new();
@@ -105,7 +105,7 @@ fn missing_of(
             Some(known) => known.clone(),
             None => match repository.open_pack(pack) {
                 Ok(_) => None,
-                Err(error) if error.is_damage() => Some(error.with_cause()),
+                Err(error) if error.is_damage() => Some(error.to_string()),
                 Err(error) => return Err(error.into()),
             },
         };

@@ -63,7 +63,7 @@ impl Reading {
 fn damage_in(error: EngineError) -> Result<String, EngineError> {
     match error {
         EngineError::Repository(error) if error.is_damage() && !error.takes_no_writes() => {
-            Ok(error.with_cause())
+            Ok(error.to_string())
         }
         EngineError::Batch { source, .. } => Ok(format!("a batch is damaged: {source}")),
         error => Err(error),
