@@ -186,7 +186,12 @@ pub(super) fn write_lock(
             name: name.to_string(),
             detail: error.to_string(),
         })?;
-    storage.put_new(&name, &json)
+    storage.put_new(&name, &json).inspect_err(|error| {
+        // It may be there, when its directory could not be synced, and nobody would hold it.
+        if !matches!(error, RepositoryError::AlreadyExists { .. }) {
+            storage.delete(&name).ok();
+        }
+    })
 }
 
 fn read_lock(name: &ObjectName, content: &[u8]) -> Result<LockHolder, RepositoryError> {

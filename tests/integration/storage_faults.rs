@@ -190,6 +190,7 @@ impl Faults {
                 Fault::PowerLossBefore | Fault::PowerLossAfter => storage.after_power_loss(),
                 _ => storage.sound(),
             };
+            no_lock_is_left(begin, &storage, fault, &struck);
             let after = self.sound_backups(&remains, &context);
             // A run that says that it is done has made a backup; one that failed may have.
             let made = usize::from(outcome.is_ok());
@@ -205,6 +206,16 @@ impl Faults {
             left.push(remains);
         }
         left
+    }
+}
+
+/// A process that lives on must not leave a lock that nobody holds, unless it is the removal of one that failed.
+fn no_lock_is_left(before: &FaultyStorage, after: &FaultyStorage, fault: Fault, struck: &str) {
+    if matches!(fault, Fault::Once(_) | Fault::Unsynced) && !struck.contains("remove locks/") {
+        let before = before.names("locks/");
+        let left = after.names("locks/");
+        let own: Vec<&String> = left.iter().filter(|lock| !before.contains(lock)).collect();
+        assert!(own.is_empty(), "{fault:?} at {struck}: {own:?}");
     }
 }
 
@@ -359,6 +370,7 @@ fn whatever_operation_of_an_expiry_fails_the_backups_that_are_left_stay_whole() 
                 break;
             };
             let context = format!("{fault:?} at {place}");
+            no_lock_is_left(&storage, &struck, fault, &place);
             let left = match fault {
                 Fault::PowerLossBefore | Fault::PowerLossAfter => struck.after_power_loss(),
                 _ => struck.sound(),
