@@ -28,7 +28,9 @@
 //! exist. `engine::restore` goes the other way; `engine::verify` and `engine::export` need `repository` and
 //! `record` alone.
 //!
-//! There is no unsafe code here: `unsafe_code = "forbid"` in `Cargo.toml` holds for every target.
+//! There is no unsafe code here. `Cargo.toml` denies it to every target, and the tests make one exception: `tests/testbed/seccomp.rs`.
+
+#![forbid(unsafe_code)]
 
 pub mod api;
 pub mod auth;

@@ -59,6 +59,7 @@ mod served;
 mod show_and_list;
 mod storage;
 mod storage_faults;
+mod system_faults;
 #[path = "../testbed/mod.rs"]
 mod testbed;
 mod token;

@@ -17,6 +17,8 @@ pub mod faulty_storage;
 pub mod group;
 pub mod java_member;
 mod kafka;
+mod seccomp;
+pub mod system_calls;
 mod wrong_clock;
 
 pub use certificates::Authority;
