@@ -57,6 +57,7 @@ mod seams;
 mod security;
 mod served;
 mod show_and_list;
+mod side_by_side;
 mod storage;
 mod storage_faults;
 mod system_faults;
