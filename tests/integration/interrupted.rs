@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::Child;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -157,4 +158,84 @@ fn killed_at_any_moment_a_backup_leaves_a_sound_repository_and_the_next_goes_on(
     }
     let report = interrupted.proves_itself();
     assert_eq!(report["total_messages"], made * 3);
+}
+
+#[test]
+fn killed_at_any_moment_while_producers_write_a_backup_leaves_earlier_ones_whole() {
+    let interrupted = Interrupted::new("interrupted.busy", 3);
+    let (scene, topic) = (&interrupted.scene, interrupted.topic);
+    let over = AtomicBool::new(false);
+    let write = |partition: i32, codec: Compression| {
+        let producer = scene.client.producer(codec);
+        for round in 0.. {
+            if over.load(Ordering::Relaxed) {
+                break;
+            }
+            producer.produce(topic, partition, records(round * 20, 20, 200));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    std::thread::scope(|scope| {
+        for (partition, codec) in [Compression::None, Compression::Lz4, Compression::Zstd]
+            .into_iter()
+            .enumerate()
+        {
+            scope.spawn(move || write(partition as i32, codec));
+        }
+        // Also when the test fails: nobody waits for producers that nobody stops.
+        let _stop = Stop(&over);
+        let (mut random, mut restores) = (Random::seeded(), 0);
+        for round in 0..kills_with_producers() {
+            let mut run = interrupted.start("");
+            std::thread::sleep(Duration::from_micros(random.below(80_000)));
+            run.kill().unwrap();
+            run.wait().unwrap();
+            if round % 5 != 4 {
+                continue;
+            }
+            // A backup in between completes beside the producers, and holds what the log did.
+            let least = ends(scene, topic);
+            let report = scene.backup(&interrupted.arguments());
+            let most = ends(scene, topic);
+            scene.verify();
+            restores += 1;
+            let target = format!("{topic}.{restores}");
+            scene.restore(&format!(
+                "{} --rename {topic}={target}",
+                report["backup_id"].as_str().unwrap()
+            ));
+            let (log, found) = (scene.client.read(topic), scene.client.read(&target));
+            for partition in 0..3 {
+                let length = found[partition].len();
+                let expected = least[partition]..=most[partition];
+                assert!(expected.contains(&length), "{length} records: {report}");
+                assert!(log[partition][..length] == found[partition], "{report}");
+            }
+            scene.client.delete_topic(&target);
+        }
+    });
+    interrupted.proves_itself();
+}
+
+/// Where each partition ends.
+fn ends(scene: &Scene<'_>, topic: &str) -> Vec<usize> {
+    let end = |partition| scene.client.watermarks(topic, partition).1;
+    (0..3).map(|partition| end(partition) as usize).collect()
+}
+
+/// Ends the producers when it is dropped.
+struct Stop<'o>(&'o AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Ten, unless `KAFKEEP_KILLS` says how many.
+fn kills_with_producers() -> u32 {
+    match std::env::var_os("KAFKEEP_KILLS") {
+        Some(_) => kills(),
+        None => 10,
+    }
 }
