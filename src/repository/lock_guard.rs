@@ -12,6 +12,10 @@ use super::lock::{lock_name, write_lock};
 use super::lock_holder::{LockHolder, LockId, STALE_AFTER};
 use super::storage::Storage;
 
+/// So often is tried to remove a lock that is released.
+const REMOVALS: usize = 5;
+const BETWEEN_REMOVALS: Duration = Duration::from_millis(200);
+
 /// A held lock: refreshed in the background until [`LockGuard::release`].
 ///
 /// Dropped, it is released as well, but nobody knows when it is gone: its thread removes it as soon as the storage
@@ -68,6 +72,8 @@ struct State {
     refreshed: Instant,
     released: bool,
     lost: bool,
+    /// Locks of this guard under former names that could not be removed yet.
+    left_behind: Vec<LockId>,
 }
 
 impl LockGuard {
@@ -82,6 +88,7 @@ impl LockGuard {
             refreshed: Instant::now(),
             released: false,
             lost: false,
+            left_behind: Vec::new(),
         };
         let shared = Arc::new(Shared {
             storage,
@@ -191,12 +198,32 @@ impl Shared {
         }
     }
 
+    /// Removes the lock under all its names, and tries again where that fails. What stays behind all the same is found stale,
+    /// or its process gone.
     fn remove(&self) {
-        let lock = self.state().holder.lock_id;
-        if let Ok(name) = lock_name(lock) {
-            // What stays behind is found stale, or its process gone.
-            self.storage.delete(&name).ok();
+        for attempt in 0..REMOVALS {
+            if attempt > 0 {
+                std::thread::sleep(BETWEEN_REMOVALS);
+            }
+            let State {
+                holder,
+                left_behind,
+                ..
+            } = self.state().clone();
+            let all = left_behind.into_iter().chain([holder.lock_id]);
+            let left: Vec<LockId> = all.filter(|lock| !self.is_removed(*lock)).collect();
+            if left.is_empty() {
+                return;
+            }
+            self.state().left_behind = left;
         }
+    }
+
+    fn is_removed(&self, lock: LockId) -> bool {
+        let removed = lock_name(lock).and_then(|name| self.storage.delete(&name));
+        removed
+            .as_ref()
+            .map_or_else(RepositoryError::is_missing, |()| true)
     }
 
     /// Writes the lock under a new name, then removes the old one: there is no moment without it. Only the keeping
@@ -210,7 +237,8 @@ impl Shared {
             self.state().lost = true;
             return Ok(());
         }
-        let old = lock_name(holder.lock_id)?;
+        let old_lock = holder.lock_id;
+        let old = lock_name(old_lock)?;
         let holder = LockHolder {
             lock_id: LockId(Uuid::now_v7()),
             refreshed_at: Utc::now().trunc_subsecs(3),
@@ -223,11 +251,19 @@ impl Shared {
             state.holder = holder;
             state.refreshed = Instant::now();
         }
+        // Those of earlier refreshes as well.
+        let mut left_behind = std::mem::take(&mut self.state().left_behind);
+        left_behind.retain(|lock| !self.is_removed(*lock));
+        self.state().left_behind = left_behind;
         match self.storage.delete(&old) {
             // Broken between looking and writing: the word of the operator stands.
             Err(error) if error.is_missing() => {
                 self.state().lost = true;
                 self.storage.delete(&new)
+            }
+            Err(error) => {
+                self.state().left_behind.push(old_lock);
+                Err(error)
             }
             result => result,
         }

@@ -269,6 +269,23 @@ fn a_lock_is_dropped_at_once_while_its_storage_hangs_and_goes_away_later() {
 }
 
 #[test]
+fn a_lock_whose_removal_fails_now_and_then_leaves_nothing_behind() {
+    let scratch = Scratch::new();
+    let unreliable = Arc::new(HangingStorage::new(scratch.directory.path()));
+    let repository = Repository::open(Arc::clone(&unreliable) as Arc<dyn Storage>).unwrap();
+    let every = Duration::from_millis(20);
+    let guard = repository.lock(LockKind::Shared, "backup", every).unwrap();
+    let first = guard.holder().lock_id;
+    unreliable.fail_removals(2);
+    wait_until("it is refreshed", || guard.holder().lock_id != first);
+    guard.check().unwrap();
+    // As the old name is removed, by the next refresh or at the end, and at the end itself.
+    unreliable.fail_removals(2);
+    guard.release();
+    assert!(lock_files(&scratch).is_empty());
+}
+
+#[test]
 fn a_lock_holds_while_it_is_refreshed_under_other_names() {
     let scratch = Scratch::new();
     let every = Duration::from_millis(1);

@@ -2,10 +2,12 @@
 
 use std::ops::Range;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use rustix::io::Errno;
 use tempfile::TempDir;
 
 use super::{
@@ -51,10 +53,12 @@ pub(super) fn storage(path: &Path) -> Arc<DirectoryStorage> {
     Arc::new(DirectoryStorage::open(path).unwrap())
 }
 
-/// A directory on a file system that hangs now and then, as NFS does whose server is gone.
+/// A directory on a file system that hangs now and then, as NFS does whose server is gone, or does not remove what it should.
 #[derive(Debug)]
 pub(super) struct HangingStorage {
     directory: Arc<DirectoryStorage>,
+    /// So many removals fail.
+    failing_removals: AtomicUsize,
     /// Whether it hangs, and how many calls do.
     state: Mutex<(bool, usize)>,
     changed: Condvar,
@@ -64,6 +68,7 @@ impl HangingStorage {
     pub(super) fn new(path: &Path) -> Self {
         Self {
             directory: storage(path),
+            failing_removals: AtomicUsize::new(0),
             state: Mutex::new((false, 0)),
             changed: Condvar::new(),
         }
@@ -72,6 +77,11 @@ impl HangingStorage {
     pub(super) fn hang(&self, hangs: bool) {
         self.state.lock().unwrap().0 = hangs;
         self.changed.notify_all();
+    }
+
+    /// The next so many removals fail.
+    pub(super) fn fail_removals(&self, count: usize) {
+        self.failing_removals.store(count, Ordering::SeqCst);
     }
 
     /// How many calls hang.
@@ -122,7 +132,16 @@ impl Storage for HangingStorage {
     }
 
     fn delete(&self, name: &ObjectName) -> Result<(), RepositoryError> {
-        self.directory().delete(name)
+        let left = |left: usize| left.checked_sub(1);
+        let failing = &self.failing_removals;
+        match failing.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left) {
+            Ok(_) => Err(RepositoryError::system(
+                "remove",
+                &name.to_string(),
+                Errno::IO,
+            )),
+            Err(_) => self.directory().delete(name),
+        }
     }
 
     fn remove_leftovers(&self, age: Duration) -> Result<usize, RepositoryError> {
