@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use crate::engine::backup::BackupReport;
 use crate::engine::drain::DrainReport;
 use crate::engine::mirror::MirrorReport;
-use crate::engine::restore::RestoreReport;
+use crate::engine::restore::{Offsets, RestoreReport};
 use crate::engine::verify::VerifyReport;
 use crate::record::{Offset, PartitionId};
 use crate::repository::Gap;
@@ -123,7 +123,7 @@ impl BackupAnswer {
             cluster_id: order.cluster.clone(),
             kafka_cluster_id: report.cluster_id,
             repository: order.repository.clone(),
-            compression: order.compression.to_string(),
+            compression: order.options.compression.to_string(),
             total_messages: report.total_messages,
             total_size_bytes: report.total_size_bytes,
             compressed_size_bytes: report.compressed_size_bytes,
@@ -216,10 +216,9 @@ impl RestoreAnswer {
             partitions_created: partitions.collect(),
             status: report.status.to_owned(),
             checksum_validated: report.checksum_validated,
-            offsets: if order.preserve_offsets {
-                "exact"
-            } else {
-                "mapped"
+            offsets: match order.options.offsets {
+                Offsets::Exact => "exact",
+                Offsets::Mapped => "mapped",
             }
             .to_owned(),
             messages_skipped: skipped.sum(),
@@ -285,7 +284,7 @@ impl MigrationAnswer {
             messages_filtered: filtered,
             duration_ms: report.duration_ms,
             status: report.status.to_owned(),
-            transformation_applied: order.transform.is_some(),
+            transformation_applied: order.options.transform.is_some(),
             warnings,
         }
     }

@@ -3,11 +3,11 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::engine::backup::BackupOptions;
 use crate::engine::drain::{DrainOptions, Patience};
-use crate::engine::mirror::Transform;
-use crate::engine::rate::RateLimit;
-use crate::record::Compression;
-use crate::repository::{BackupId, Selection};
+use crate::engine::mirror::MirrorOptions;
+use crate::engine::restore::RestoreOptions;
+use crate::repository::BackupId;
 
 /// Something to be carried out.
 #[derive(Debug, Clone)]
@@ -73,12 +73,8 @@ pub struct BackupOrder {
     pub repository: String,
     /// The topic.
     pub topic: String,
-    /// For batches that the producer did not compress.
-    pub compression: Compression,
-    /// What it is cut down to.
-    pub selection: Option<Selection>,
-    /// How fast to read at most.
-    pub rate_limit: RateLimit,
+    /// How it is backed up.
+    pub options: BackupOptions,
 }
 
 /// Restore a topic.
@@ -94,16 +90,10 @@ pub struct RestoreOrder {
     pub topic: String,
     /// The topic in the target.
     pub target_topic: String,
-    /// How many partitions it gets.
-    pub target_partitions: Option<u32>,
-    /// How many replicas it gets.
-    pub replication_factor: Option<i16>,
-    /// Whether offsets are kept exactly.
-    pub preserve_offsets: bool,
     /// Whether the backup is verified first.
     pub validate: bool,
-    /// How fast to write at most.
-    pub rate_limit: RateLimit,
+    /// How it is restored.
+    pub options: RestoreOptions,
 }
 
 /// Copy a topic from cluster to cluster.
@@ -117,12 +107,8 @@ pub struct MigrateOrder {
     pub source_topic: String,
     /// The topic in the target.
     pub target_topic: String,
-    /// At most so many records.
-    pub max_messages: Option<u64>,
-    /// How records change.
-    pub transform: Option<Transform>,
-    /// How fast to read at most.
-    pub rate_limit: Option<RateLimit>,
+    /// How it is copied. The mirror is named after the job.
+    pub options: MirrorOptions,
 }
 
 /// Wait until a group has consumed what there is.

@@ -10,9 +10,8 @@ use crate::api::{
 use crate::engine::backup::{BackupOptions, backup};
 use crate::engine::drain::{Verdict, Watch, drain};
 use crate::engine::mirror::{self, MirrorOptions, MirrorState, mirror};
-use crate::engine::restore::{self, Offsets, RestoreOptions};
+use crate::engine::restore::{self, RestoreOptions};
 use crate::engine::size::Size;
-use crate::engine::topics::{NameTemplate, Rename, TopicPatterns};
 use crate::engine::verify::{VerifyOptions, VerifyReport, verify};
 use crate::engine::watchdog::watched;
 use crate::engine::{EngineError, Stop, blocking};
@@ -157,13 +156,10 @@ impl Carrying<'_> {
         let client = self.client(&order.cluster, &self.job.cluster).await?;
         let (repository, room) = open_with_room(location, self.job.max_backup_size).await?;
         let options = BackupOptions {
-            compression: order.compression,
-            rate_limit: Some(order.rate_limit),
-            selection: order.selection.clone(),
             memory: self.job.memory.clone(),
             room,
             stop: self.job.stop.clone(),
-            ..BackupOptions::new(TopicPatterns::literal(&order.topic))
+            ..order.options.clone()
         };
         let progress = Arc::clone(&self.job.progress);
         let report = backup(&client, repository, &options, progress).await?;
@@ -173,20 +169,9 @@ impl Carrying<'_> {
     async fn restore(&self, order: &RestoreOrder) -> Result<RestoreAnswer, Failure> {
         let repository = self.job.repository().await?;
         let client = self.client(&order.cluster, &self.job.cluster).await?;
-        let rename = format!("{}={}", order.topic, order.target_topic);
-        let rename: Rename = rename.parse()?;
         let options = RestoreOptions {
-            topics: TopicPatterns::literal(&order.topic),
-            renames: vec![rename],
-            partition_count: order.target_partitions,
-            replication_factor: order.replication_factor,
-            offsets: match order.preserve_offsets {
-                true => Offsets::Exact,
-                false => Offsets::Mapped,
-            },
-            rate_limit: Some(order.rate_limit),
             memory: self.job.memory.clone(),
-            ..RestoreOptions::default()
+            ..order.options.clone()
         };
         let restoring = async {
             // What can be refused is before a verification that may take hours.
@@ -256,15 +241,11 @@ impl Carrying<'_> {
         let source = self.client(&order.source, &self.job.source).await?;
         let target = self.client(&order.target, &self.job.cluster).await?;
         let id = format!("migration-{}", self.job.job_id);
-        let rename: NameTemplate = order.target_topic.parse()?;
         let options = MirrorOptions {
-            rename,
-            transform: order.transform.clone(),
-            rate_limit: order.rate_limit,
-            max_messages: order.max_messages,
+            name: id.clone(),
             memory: self.job.memory.clone(),
             stop: self.job.stop.clone(),
-            ..MirrorOptions::new(&id, TopicPatterns::literal(&order.source_topic))
+            ..order.options.clone()
         };
         let plan = mirror::plan(&source, &target, &options).await?;
         let stands = plan.topics.iter().flat_map(|topic| &topic.partitions);

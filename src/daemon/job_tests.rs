@@ -8,9 +8,9 @@ use super::supervisor_tests::Play;
 use super::*;
 
 use crate::api::{BackupOrder, DrainRequest, Order};
-use crate::engine::rate::RateLimit;
+use crate::engine::backup::BackupOptions;
+use crate::engine::topics::TopicPatterns;
 use crate::policy::Limits;
-use crate::record::Compression;
 
 const AN_HOUR: Duration = Duration::from_secs(3600);
 
@@ -19,9 +19,7 @@ fn backup_of(cluster: &str) -> Order {
         cluster: cluster.to_owned(),
         repository: "main".to_owned(),
         topic: "events".to_owned(),
-        compression: Compression::Gzip,
-        selection: None,
-        rate_limit: RateLimit::Records(1),
+        options: BackupOptions::new(TopicPatterns::literal("events")),
     })
 }
 

@@ -96,15 +96,10 @@ async fn back_up(job: &PolicyJob, cluster_ids: &ClusterIds) -> Result<Outcome, E
     let client = Client::connect(job.cluster.clone(), retry).await?;
     cluster_ids.learn(&policy.cluster, &job.cluster, client.cluster_id());
     let options = BackupOptions {
-        allow_empty: policy.allow_empty,
-        compression: policy.compression,
-        rate_limit: policy.rate_limit,
-        groups: policy.groups.clone(),
-        policy: Some(policy.name.clone()),
         memory: job.memory.clone(),
         room,
         stop: job.stop.clone(),
-        ..BackupOptions::new(policy.topics.clone())
+        ..policy.options()
     };
     let progress = Arc::clone(&job.progress);
     let report = backup(&client, Arc::clone(&repository), &options, progress).await?;

@@ -78,6 +78,15 @@ impl TopicPattern {
         self.exclude
     }
 
+    /// The one that chooses this name alone.
+    fn of_name(name: &str) -> Self {
+        Self {
+            text: name.to_owned(),
+            exclude: false,
+            matcher: Matcher::Literal,
+        }
+    }
+
     /// The one name that it chooses, if it is no more than that.
     pub fn literal(&self) -> Option<&str> {
         match &self.matcher {
@@ -163,12 +172,7 @@ impl TopicPatterns {
 
     /// The one of this name, be it that it looks like a pattern.
     pub fn literal(name: &str) -> Self {
-        let pattern = TopicPattern {
-            text: name.to_owned(),
-            exclude: false,
-            matcher: Matcher::Literal,
-        };
-        Self::new(vec![pattern])
+        Self::new(vec![TopicPattern::of_name(name)])
     }
 
     /// The patterns, as they were given.
@@ -318,6 +322,11 @@ pub struct NameTemplate(String);
 const OLD_NAME: &str = "{topic}";
 
 impl NameTemplate {
+    /// This name, whatever the topic: a legal one.
+    pub fn literal(name: &str) -> Self {
+        Self(name.to_owned())
+    }
+
     /// The name that `topic` gets.
     pub fn apply(&self, topic: &str) -> String {
         self.0.replace(OLD_NAME, topic)
@@ -358,6 +367,16 @@ impl FromStr for NameTemplate {
 pub struct Rename {
     pattern: TopicPattern,
     template: NameTemplate,
+}
+
+impl Rename {
+    /// One topic gets one name, both legal.
+    pub fn literal(topic: &str, name: &str) -> Self {
+        Self {
+            pattern: TopicPattern::of_name(topic),
+            template: NameTemplate::literal(name),
+        }
+    }
 }
 
 impl FromStr for Rename {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono_tz::Tz;
 use serde_json::{Value, json};
 
-use crate::engine::backup::GroupSelection;
+use crate::engine::backup::{BackupOptions, GroupSelection};
 use crate::engine::expire::Retention;
 use crate::engine::rate::RateLimit;
 use crate::engine::size::Size;
@@ -55,6 +55,20 @@ pub struct BackupPolicy {
     pub expire_timetable: Timetable,
     /// What becomes of a run of it when it is taken out of the files.
     pub when_removed: WhenRemoved,
+}
+
+impl BackupPolicy {
+    /// What the engine is to do.
+    pub fn options(&self) -> BackupOptions {
+        BackupOptions {
+            allow_empty: self.allow_empty,
+            compression: self.compression,
+            rate_limit: self.rate_limit,
+            groups: self.groups.clone(),
+            policy: Some(self.name.clone()),
+            ..BackupOptions::new(self.topics.clone())
+        }
+    }
 }
 
 /// What becomes of a run whose policy is taken out of the files.

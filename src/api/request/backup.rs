@@ -5,8 +5,9 @@ use utoipa::ToSchema;
 
 use crate::api::bounds::{rate, topic, within};
 use crate::api::{BackupOrder, Problem, whole};
-use crate::engine::backup::OffsetBound;
+use crate::engine::backup::{BackupOptions, OffsetBound};
 use crate::engine::rate::RateLimit;
+use crate::engine::topics::TopicPatterns;
 use crate::record::{Compression, PartitionId};
 use crate::repository::Selection;
 
@@ -92,13 +93,18 @@ impl BackupRequest {
                 Problem::invalid("compression", codec, message)
             })?,
         };
+        let topic = topic("topic", &self.topic)?;
+        let rate_limit = rate(self.rate_limit_per_second)?.unwrap_or(default_rate);
         Ok(BackupOrder {
             cluster: cluster.to_owned(),
             repository: repository.to_owned(),
-            topic: topic("topic", &self.topic)?,
-            compression,
-            selection: self.selection()?,
-            rate_limit: rate(self.rate_limit_per_second)?.unwrap_or(default_rate),
+            options: BackupOptions {
+                compression,
+                selection: self.selection()?,
+                rate_limit: Some(rate_limit),
+                ..BackupOptions::new(TopicPatterns::literal(&topic))
+            },
+            topic,
         })
     }
 
@@ -180,19 +186,19 @@ mod tests {
     fn the_documented_backup_is_read_and_what_is_left_out_has_its_documented_default() {
         let order = backup(r#"{"topic": "events"}"#).unwrap();
         assert_eq!(
-            (order.compression, order.rate_limit),
-            (Compression::Gzip, RATE)
+            (order.options.compression, order.options.rate_limit),
+            (Compression::Gzip, Some(RATE))
         );
-        assert_eq!(order.selection, None);
+        assert_eq!(order.options.selection, None);
         let whole = r#"{"topic": "events", "start_offset": "earliest", "end_offset": "latest", "include_keys": true}"#;
-        assert_eq!(backup(whole).unwrap().selection, None);
+        assert_eq!(backup(whole).unwrap().options.selection, None);
         let part = r#"{"topic": "events", "compression": "lz4", "max_messages": 1000000, "start_offset": 7,
             "end_offset": "9", "partitions": [2, 0, 1], "include_headers": false, "include_keys": false,
             "rate_limit_per_second": 1}"#;
         let order = backup(part).unwrap();
         assert_eq!(
-            (order.compression, order.rate_limit),
-            (Compression::Lz4, RateLimit::Records(1))
+            (order.options.compression, order.options.rate_limit),
+            (Compression::Lz4, Some(RateLimit::Records(1)))
         );
         let expected = Selection {
             partitions: [0, 1, 2].map(PartitionId).to_vec(),
@@ -202,7 +208,7 @@ mod tests {
             no_keys: true,
             no_headers: true,
         };
-        assert_eq!(order.selection, Some(expected));
+        assert_eq!(order.options.selection, Some(expected));
     }
 
     #[test]

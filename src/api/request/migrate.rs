@@ -3,7 +3,8 @@ use utoipa::ToSchema;
 
 use crate::api::bounds::{rate, topic, within};
 use crate::api::{MigrateOrder, Problem, whole};
-use crate::engine::mirror::{InvalidExpression, Transform};
+use crate::engine::mirror::{InvalidExpression, MirrorOptions, Transform};
+use crate::engine::topics::{NameTemplate, TopicPatterns};
 
 use super::schema::{HeaderAddition, TopicName};
 
@@ -102,17 +103,19 @@ impl MigrateRequest {
             within("max_messages", max_messages, 1..=u64::MAX)?;
         }
         let transformation = self.transformation.as_ref();
+        let transform = transformation.map(MessageTransformation::transform);
         Ok(MigrateOrder {
             source: source.to_owned(),
             target: target.to_owned(),
+            options: MirrorOptions {
+                rename: NameTemplate::literal(&target_topic),
+                transform: transform.transpose()?.flatten(),
+                rate_limit: rate(self.rate_limit_per_second)?,
+                max_messages: self.max_messages,
+                ..MirrorOptions::new("", TopicPatterns::literal(&source_topic))
+            },
             source_topic,
             target_topic,
-            max_messages: self.max_messages,
-            transform: transformation
-                .map(MessageTransformation::transform)
-                .transpose()?
-                .flatten(),
-            rate_limit: rate(self.rate_limit_per_second)?,
         })
     }
 }
@@ -137,10 +140,10 @@ mod tests {
         )
         .unwrap();
         assert_eq!(
-            kept.transform.unwrap().headers,
+            kept.options.transform.unwrap().headers,
             [("a".to_owned(), "b".to_owned())]
         );
-        assert_eq!(migrate("{}").unwrap().transform, None);
+        assert_eq!(migrate("{}").unwrap().options.transform, None);
         let field = "transformation.filter_expression";
         assert_eq!(
             field_of(migrate(r#"{"filter_expression": "value.("}"#)),

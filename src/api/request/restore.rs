@@ -4,6 +4,8 @@ use utoipa::ToSchema;
 use crate::api::bounds::{rate, topic, within};
 use crate::api::{Problem, ProblemKind, RestoreOrder, whole};
 use crate::engine::rate::RateLimit;
+use crate::engine::restore::{Offsets, RestoreOptions};
+use crate::engine::topics::{Rename, TopicPatterns};
 use crate::repository::BackupId;
 
 use super::schema::TopicName;
@@ -81,17 +83,27 @@ impl RestoreRequest {
         let replication_factor = self
             .replication_factor
             .map(|factor| within("replication_factor", factor, 1..=100));
+        let backup_id = self.backup()?;
+        let target_topic = topic("target_topic", &self.target_topic)?;
         Ok(RestoreOrder {
             cluster: cluster.to_owned(),
             repository: repository.to_owned(),
-            backup_id: self.backup()?,
-            topic: source,
-            target_topic: topic("target_topic", &self.target_topic)?,
-            target_partitions: target_partitions.transpose()?,
-            replication_factor: replication_factor.transpose()?,
-            preserve_offsets: self.preserve_offsets,
+            backup_id,
             validate: self.validate_checksum,
-            rate_limit: rate(self.rate_limit_per_second)?.unwrap_or(default_rate),
+            options: RestoreOptions {
+                topics: TopicPatterns::literal(&source),
+                renames: vec![Rename::literal(&source, &target_topic)],
+                partition_count: target_partitions.transpose()?,
+                replication_factor: replication_factor.transpose()?,
+                offsets: match self.preserve_offsets {
+                    true => Offsets::Exact,
+                    false => Offsets::Mapped,
+                },
+                rate_limit: Some(rate(self.rate_limit_per_second)?.unwrap_or(default_rate)),
+                ..RestoreOptions::default()
+            },
+            topic: source,
+            target_topic,
         })
     }
 }
@@ -120,8 +132,8 @@ mod tests {
         let one = r#"{"backup_id": "20261124T021500000Z-3f9a1c", "target_topic": "t"}"#;
         let order = restore(one, &["a"]).unwrap();
         assert_eq!(
-            (order.topic.as_str(), order.validate, order.preserve_offsets),
-            ("a", true, false)
+            (order.topic.as_str(), order.validate, order.options.offsets),
+            ("a", true, Offsets::Mapped)
         );
         assert_eq!(field_of(restore(one, &["a", "b"])), "topic");
         let named =
