@@ -32,6 +32,19 @@ pub enum Answer {
     Validate(ValidationAnswer),
 }
 
+impl Answer {
+    /// Whether a part of what was asked for is missing.
+    pub fn is_incomplete(&self) -> bool {
+        let status = match self {
+            Self::Backup(answer) => &answer.status,
+            Self::Restore(answer) => &answer.status,
+            Self::Migrate(answer) => &answer.status,
+            Self::Drain(_) | Self::Validate(_) => return false,
+        };
+        status == "incomplete"
+    }
+}
+
 /// A backup that was made.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct BackupAnswer {

@@ -41,13 +41,13 @@ pub struct MigrateRequest {
 #[serde(deny_unknown_fields)]
 pub struct MessageTransformation {
     /// Only records that satisfy this CEL expression over key, value, headers, timestamp, partition, offset and topic.
-    #[schema(max_length = 8192, example = "value.contains('important')")]
+    #[schema(max_length = 4096, example = "value.contains('important')")]
     pub filter_expression: Option<String>,
     /// Headers that every record gets: name and value.
     #[schema(value_type = Option<Vec<HeaderAddition>>, max_items = 100)]
     pub header_additions: Option<Vec<(String, String)>>,
     /// A CEL expression that gives a record its new key, and so its partition.
-    #[schema(max_length = 8192)]
+    #[schema(max_length = 4096)]
     pub key_transformation: Option<String>,
 }
 

@@ -90,6 +90,7 @@ impl<E: Execute> Supervisor<E> {
         let (state, result) = match &came_to {
             // Whatever was done until then.
             _ if cancelled => (JobState::Cancelled, RunResult::Cancelled),
+            Ok(answer) if answer.is_incomplete() => (JobState::Completed, RunResult::Incomplete),
             Ok(_) => (JobState::Completed, RunResult::Success),
             Err(_) => (JobState::Failed, RunResult::Failed),
         };
@@ -98,6 +99,9 @@ impl<E: Execute> Supervisor<E> {
         match &came_to {
             Err(problem) if state == JobState::Failed => {
                 tracing::error!(%job_id, result, "job {job_id}: {work} failed: {}", problem.message);
+            }
+            Ok(answer) if state == JobState::Completed && answer.is_incomplete() => {
+                tracing::error!(%job_id, result, "job {job_id}: {work} is incomplete");
             }
             _ => tracing::info!(%job_id, result, "job {job_id}: {work} {}", state.name()),
         }

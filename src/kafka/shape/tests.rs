@@ -1,10 +1,12 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{
-    ApiVersionsResponse, ConsumerGroupDescribeResponse, CreateTopicsResponse, DeleteTopicsResponse,
-    DescribeConfigsResponse, DescribeGroupsResponse, DescribeProducersResponse, FetchResponse,
-    FindCoordinatorResponse, IncrementalAlterConfigsResponse, InitProducerIdResponse,
-    ListGroupsResponse, ListOffsetsResponse, MetadataResponse, OffsetCommitResponse,
-    OffsetFetchResponse, ProduceResponse, SaslAuthenticateResponse, SaslHandshakeResponse,
+    AddOffsetsToTxnResponse, AddPartitionsToTxnResponse, ApiVersionsResponse,
+    ConsumerGroupDescribeResponse, CreatePartitionsResponse, CreateTopicsResponse,
+    DeleteTopicsResponse, DescribeConfigsResponse, DescribeGroupsResponse, DescribeLogDirsResponse,
+    DescribeProducersResponse, EndTxnResponse, FetchResponse, FindCoordinatorResponse,
+    IncrementalAlterConfigsResponse, InitProducerIdResponse, ListGroupsResponse,
+    ListOffsetsResponse, MetadataResponse, OffsetCommitResponse, OffsetFetchResponse,
+    ProduceResponse, SaslAuthenticateResponse, SaslHandshakeResponse, TxnOffsetCommitResponse,
 };
 use kafka_protocol::protocol::{Encodable, Message};
 use proptest::prelude::*;
@@ -33,6 +35,12 @@ macro_rules! for_every_answer {
         $test::<ListGroupsResponse>($($argument),*);
         $test::<DescribeGroupsResponse>($($argument),*);
         $test::<DescribeProducersResponse>($($argument),*);
+        $test::<DescribeLogDirsResponse>($($argument),*);
+        $test::<CreatePartitionsResponse>($($argument),*);
+        $test::<AddPartitionsToTxnResponse>($($argument),*);
+        $test::<AddOffsetsToTxnResponse>($($argument),*);
+        $test::<EndTxnResponse>($($argument),*);
+        $test::<TxnOffsetCommitResponse>($($argument),*);
         $test::<ConsumerGroupDescribeResponse>($($argument),*);
         $test::<OffsetFetchResponse>($($argument),*);
         $test::<OffsetCommitResponse>($($argument),*);
