@@ -86,7 +86,7 @@ pub(super) async fn session(
     let making = topics.make_ready(&plan);
     let wait = Wait::Target("to have its topics and settings");
     let refused = watchdog.step(wait, making).await?;
-    stop_refused(&mut plan, &refused);
+    stop_refused(&mut plan, &refused)?;
     remember_settings(bounds, &plan);
     let returning = progress::returning(source, &plan.target_cluster_id).await?;
     let mut warnings = bounds.notices.clone();

@@ -6,7 +6,7 @@ use crate::engine::EngineError;
 use crate::engine::settings::{self, RefusedSetting, UnsupportedConfig, is_about_settings};
 use crate::kafka::{Client, NewTopic, TopicAnswers};
 
-use super::plan::MirrorPlan;
+use super::plan::{MirrorPlan, TopicPlan};
 
 /// Why topics of the target, by name, are not mirrored to.
 pub(super) type Refused = BTreeMap<String, Refusal>;
@@ -157,7 +157,19 @@ impl TargetTopics<'_> {
 }
 
 /// Lets the partitions stand still that the target does not take.
-pub(super) fn stop_refused(plan: &mut MirrorPlan, refused: &Refused) {
+///
+/// # Errors
+///
+/// When the target takes none of the topics: then the mirror can do nothing at all.
+pub(super) fn stop_refused(plan: &mut MirrorPlan, refused: &Refused) -> Result<(), EngineError> {
+    let whole = |topic: &TopicPlan| {
+        let refusal = refused.get(&topic.target_topic)?;
+        (!refusal.only_missing).then(|| refusal.why.clone())
+    };
+    let none_is_taken: Option<Vec<String>> = plan.topics.iter().map(whole).collect();
+    if let Some(why) = none_is_taken.and_then(|all| all.into_iter().next()) {
+        return Err(EngineError::Refused(why));
+    }
     for topic in &mut plan.topics {
         if let Some(refusal) = refused.get(&topic.target_topic) {
             let missing = usize::try_from(topic.add_partitions).unwrap_or(usize::MAX);
@@ -168,4 +180,5 @@ pub(super) fn stop_refused(plan: &mut MirrorPlan, refused: &Refused) {
             topic.refuse(first, &refusal.why);
         }
     }
+    Ok(())
 }
