@@ -20,8 +20,8 @@ pub struct ActiveTransaction {
     pub producer_id: ProducerId,
     /// Its first record.
     pub first_offset: Offset,
-    /// The timestamp of its producer's last batch.
-    pub last_write: Timestamp,
+    /// The largest timestamp of its producer's last batch: the time of its records, not necessarily that of writing.
+    pub last_record: Timestamp,
 }
 
 /// By partition, the oldest first.
@@ -128,7 +128,7 @@ fn active(
         .map(|producer| ActiveTransaction {
             producer_id: ProducerId(producer.producer_id.0),
             first_offset: Offset(producer.current_txn_start_offset),
-            last_write: Timestamp(producer.last_timestamp),
+            last_record: Timestamp(producer.last_timestamp),
         })
         .collect();
     active.sort_by_key(|transaction| transaction.first_offset);

@@ -95,7 +95,7 @@ impl Retry {
     ///
     /// # Errors
     ///
-    /// What `ask` fails with as a whole, for good or still at the deadline.
+    /// What `ask` fails with as a whole, for good, or up to the deadline without an answer for any.
     pub async fn run_each<K: Ord + Clone, V, F>(
         &self,
         keys: &[K],
@@ -125,7 +125,10 @@ impl Retry {
             let pause = self.backoff(attempts);
             let is_over = started.elapsed() + pause > self.deadline;
             match failed {
-                Some(error) if is_over => return Err(self.given_up(Some(error))),
+                Some(error) if is_over && answers.is_empty() => {
+                    return Err(self.given_up(Some(error)));
+                }
+                Some(_) if is_over => break,
                 Some(error) => tracing::debug!(%error, "trying again"),
                 None if left.is_empty() || is_over => break,
                 None => {}

@@ -267,6 +267,13 @@ impl RepositoryError {
         )
     }
 
+    /// Whether what was stored is not there any more as it was: who may not read it, or has too old a kafkeep, has lost nothing.
+    pub fn is_lost_content(&self) -> bool {
+        let is_readable_by_others =
+            self.takes_no_writes() || matches!(self, Self::NewerFormat { .. });
+        self.is_damage() && !is_readable_by_others
+    }
+
     /// Whether nothing can be written there, by this user at least, or because it is full: no reason not to read.
     pub fn takes_no_writes(&self) -> bool {
         match self {

@@ -312,7 +312,7 @@ fn an_open_transaction_holds_the_verdict_back_unless_the_group_reads_committed_r
         .as_str()
         .unwrap();
     assert!(
-        why.contains("is open from offset 5 on, last written to at"),
+        why.contains("is open from offset 5 on, its last record is of"),
         "{why}"
     );
     assert!(why.contains("a transaction of producer "), "{why}");

@@ -33,7 +33,11 @@ pub(super) fn judge(
     let rows = rows(criteria, seen, group, past);
     let case = Case::new(criteria, seen.at, name, group, past, &rows);
     let verdict = case.verdict();
-    let next = case.next_past(verdict);
+    let next = match (&group.unread, past) {
+        // What is known of it stays what it was.
+        (Some(_), Some(past)) => past.clone(),
+        _ => case.next_past(verdict),
+    };
     Some(Judged {
         group: case.report(verdict, &next),
         partitions: rows.iter().map(|row| row.report(name)).collect(),
@@ -384,6 +388,9 @@ impl<'a> Case<'a> {
     }
 
     fn verdict(&self) -> Verdict {
+        if self.group.unread.is_some() {
+            return Verdict::Draining;
+        }
         if self.group.description.is_none() && self.group.committed.is_empty() {
             return Verdict::UnknownGroup;
         }
@@ -442,6 +449,7 @@ impl<'a> Case<'a> {
                     false => DrainState::Drained,
                 }
             }
+            Verdict::Draining if self.group.unread.is_some() => DrainState::Unknown,
             Verdict::Draining => DrainState::Draining,
             Verdict::Rebalancing => {
                 let is_still =

@@ -670,6 +670,28 @@ fn a_topic_that_the_group_has_left_is_told_with_how_to_leave_it_out() {
 }
 
 #[test]
+fn a_group_that_cannot_be_looked_at_is_not_drained_and_what_is_known_of_it_stays() {
+    let mut story = Story::at(50);
+    story.check();
+    let seen = story.group().clone();
+    *story.group() = SeenGroup {
+        unread: Some("its coordinator does not answer".to_owned()),
+        ..SeenGroup::default()
+    };
+    let report = story
+        .after(5)
+        .expect(Verdict::Draining, DrainState::Unknown);
+    let told = "it cannot be looked at at present: its coordinator does not answer";
+    assert_eq!(report.reason, told);
+    // Its commits went back meanwhile, which is seen.
+    *story.group() = seen;
+    story.commit(0, 40);
+    story
+        .after(5)
+        .expect(Verdict::Rewound, DrainState::Draining);
+}
+
+#[test]
 fn a_group_that_does_nothing_but_rebalance_is_stalled_in_metrics() {
     let mut story = Story::at(50);
     story.state("PreparingRebalance");

@@ -27,6 +27,8 @@ pub(super) struct SeenGroup {
     pub committed: BTreeMap<String, BTreeMap<PartitionId, Commit>>,
     /// The topics that it is judged by, as far as they exist.
     pub topics: BTreeSet<String>,
+    /// Why it could not be looked at.
+    pub unread: Option<String>,
     /// A group with a name like this one's, when there is none of this name.
     pub similar: Option<String>,
 }

@@ -92,7 +92,12 @@ async fn groups(
     for name in &missing {
         refuse_unsupported(name, &listed)?;
     }
-    let mut committed = client.committed_offsets_now(&names).await?;
+    let are_described: Vec<String> = names
+        .iter()
+        .filter(|name| described.get(*name).is_none_or(Result::is_ok))
+        .cloned()
+        .collect();
+    let mut committed = client.committed_offsets_now(&are_described).await?;
     let mut groups = BTreeMap::new();
     let (mut own_groups, mut unread) = (Vec::new(), Vec::new());
     for name in names {
@@ -120,14 +125,18 @@ async fn groups(
         patterns,
         groups.is_empty() && unread.is_empty(),
     )?;
-    // One that cannot be looked at keeps no other from being judged; it is not known, and so not drained.
+    // One that cannot be looked at keeps no other from being judged, and is not drained.
+    let is_any_seen = !groups.is_empty();
     for (name, error) in unread {
         let error = of_group(error, &name);
-        if groups.is_empty() {
+        if !is_any_seen {
             return Err(error);
         }
-        warnings.push(format!("group {name} cannot be looked at: {error}"));
-        groups.insert(name, SeenGroup::default());
+        let unread = SeenGroup {
+            unread: Some(error.to_string()),
+            ..SeenGroup::default()
+        };
+        groups.insert(name, unread);
     }
     Ok(groups)
 }

@@ -14,6 +14,9 @@ use super::standing::{Replaced, Standing};
 
 /// Why the verdict is what it is.
 pub(super) fn of(case: &Case<'_>, verdict: Verdict, deciding: &[&Row<'_>], pace: &Pace) -> String {
+    if let Some(why) = &case.group.unread {
+        return format!("it cannot be looked at at present: {why}");
+    }
     let partitions = counted(deciding.len(), "partition");
     if matches!(verdict, Verdict::Stalled | Verdict::Draining)
         && let Some(reason) = unread_topics(case, deciding)

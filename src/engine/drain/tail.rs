@@ -9,7 +9,7 @@
 //! two readings: one of what lies from there on, in which every record counts, since it may still be committed; and one of
 //! what lies before it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -284,13 +284,16 @@ impl Inquiry {
             }
             inquiry.parties.push(spare);
         }
-        for ((topic, partition), places) in places {
+        for ((topic, partition), mut places) in places {
             let Some(seen) = observation.topics.get(topic) else {
                 continue;
             };
             let Some(log) = seen.partitions.get(&partition) else {
                 continue;
             };
+            if inquiry.by_time {
+                look_behind_stable(log, criteria.isolation, &mut places);
+            }
             let key = TopicPartition {
                 topic: topic.to_owned(),
                 partition,
@@ -361,8 +364,7 @@ impl Inquiry {
                 trail.max_bytes = trail.max_bytes.saturating_mul(4).min(MOST_BYTES);
                 return true;
             }
-            // What is open may become records.
-            Ok(Walked::Clear) if trail.goal() < trail.clear_from => Ahead::Records(None),
+            Ok(Walked::Clear) if trail.goal() < trail.clear_from => trail.behind_stable(),
             Ok(Walked::Clear) => Ahead::Nothing,
             Ok(Walked::Record(timestamp)) => Ahead::Records(Some(timestamp)),
             Err(error) => Ahead::Unread(error.to_string()),
@@ -412,6 +414,20 @@ impl Inquiry {
     }
 }
 
+/// Where time counts, it matters of when the first record of the first open transaction is for all that stand before it.
+fn look_behind_stable(
+    log: &SeenLog,
+    isolation: Isolation,
+    places: &mut BTreeMap<Offset, Vec<usize>>,
+) {
+    let stable = log.last_stable;
+    let before = places.range(..stable).flat_map(|(_, parties)| parties);
+    let before: BTreeSet<usize> = before.copied().collect();
+    if stable < log.end(isolation) && !before.is_empty() {
+        places.entry(stable).or_default().extend(before);
+    }
+}
+
 impl Trail {
     fn new(
         key: TopicPartition,
@@ -456,6 +472,13 @@ impl Trail {
             Isolation::ReadCommitted => self.clear_from.min(self.stable),
             Isolation::ReadUncommitted => self.clear_from,
         }
+    }
+
+    /// What lies behind the last stable offset, which is what is ahead where nothing lies before it: a transaction that is open
+    /// may become records.
+    fn behind_stable(&self) -> Ahead {
+        let found = self.answers.get(&self.stable);
+        found.cloned().unwrap_or(Ahead::Records(None))
     }
 
     /// Looks ahead from another of its places.

@@ -11,11 +11,11 @@ use crate::record::ProducerId;
 
 use super::MirrorOptions;
 use super::groups::{self, Following, Positions};
-use super::plan::{Bounds, MirrorPlan, TopicPlan, TopicShape};
+use super::plan::{Bounds, MirrorPlan, TopicShape};
 use super::planning::plan_within;
 use super::scan::Scanning;
 use super::state::MirrorState;
-use super::target_topics::TargetTopics;
+use super::target_topics::{Refused, TargetTopics};
 
 /// Topics, progress and settings are looked at so often.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
@@ -33,6 +33,8 @@ pub(super) struct Changes<'a> {
     pub state: &'a MirrorState,
     pub positions: &'a Positions,
     pub returning: &'a BTreeSet<ProducerId>,
+    /// Topics of the target that it did not take, or not as they are to be, when the session began.
+    pub refused: &'a BTreeSet<String>,
 }
 
 /// What a look found.
@@ -116,57 +118,24 @@ impl Changes<'_> {
             return Ok(Found::OtherTargets);
         }
         let is_same = now.shape() == shape;
-        // What the session could not create may be taken now.
-        let is_more_taken = is_same && self.create_refused(plan, &now).await?;
-        let is_less_taken = self.follow_settings(plan, &now).await?;
+        // What the target did not take when the session began it may take now, and the other way round.
+        let refused = match is_same {
+            true => self.topics().make_ready(&now).await?,
+            false => Refused::new(),
+        };
         self.follow_groups(plan).await?;
         remember_settings(&mut self.bounds, &now);
-        Ok(match is_same && !is_more_taken && !is_less_taken {
+        Ok(match is_same && refused.keys().eq(self.refused) {
             true => Found::Same,
             false => Found::OtherTopics,
         })
-    }
-
-    /// Tries again to create the topics that the target refused when the session began; whether one is there now.
-    async fn create_refused(
-        &mut self,
-        plan: &MirrorPlan,
-        now: &MirrorPlan,
-    ) -> Result<bool, EngineError> {
-        let missing = now.topics.iter().filter(|topic| topic.create);
-        let missing: BTreeSet<&str> = missing.map(|topic| topic.topic.as_str()).collect();
-        let mut again = plan.clone();
-        again.create_dead_letter_topic = false;
-        again
-            .topics
-            .retain(|topic| missing.contains(topic.topic.as_str()));
-        if again.topics.is_empty() {
-            return Ok(false);
-        }
-        let refused = self.topics().create(again.new_topics()).await?;
-        Ok(refused.len() < again.topics.len())
-    }
-
-    /// Gives topics the settings of now; whether one that is mirrored to is to be refused for that.
-    async fn follow_settings(
-        &mut self,
-        plan: &MirrorPlan,
-        now: &MirrorPlan,
-    ) -> Result<bool, EngineError> {
-        let refused = self.topics().follow_settings(now).await?;
-        let goes_on = |topic: &TopicPlan| {
-            let mut states = topic.partitions.iter().map(|partition| partition.state);
-            states.any(|state| !state.is_stopped())
-        };
-        let mut going_on = plan.topics.iter().filter(|topic| goes_on(topic));
-        Ok(going_on.any(|topic| refused.contains_key(&topic.target_topic)))
     }
 
     fn topics(&mut self) -> TargetTopics<'_> {
         TargetTopics {
             target: self.target,
             unsupported: self.options.settings.unsupported,
-            told: &mut self.bounds.told,
+            told: &self.bounds.told,
         }
     }
 }

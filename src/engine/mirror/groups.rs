@@ -139,14 +139,27 @@ pub(super) async fn follow(following: &Following<'_>) -> Result<Vec<GroupStatus>
         .await?;
     let mut statuses = Vec::new();
     for (group, offsets) in here {
-        let offsets = offsets?.offsets;
-        let known = there.get(&group).and_then(|known| known.as_ref().ok());
         let mut status = GroupStatus {
             group,
             offsets: 0,
             waiting: 0,
             waits: None,
             refused: None,
+        };
+        // One that cannot be looked at, on either side, keeps no other from following.
+        let known = there.get(&status.group).map(Result::as_ref).transpose();
+        let (offsets, known) = match (offsets, known) {
+            (Ok(offsets), Ok(known)) => (offsets.offsets, known),
+            (Err(error), _) => {
+                status.refused = Some(error.to_string());
+                statuses.push(status);
+                continue;
+            }
+            (_, Err(error)) => {
+                status.refused = Some(error.to_string());
+                statuses.push(status);
+                continue;
+            }
         };
         let mut ahead = BTreeMap::new();
         for (partition, committed) in offsets {
@@ -179,7 +192,7 @@ pub(super) async fn follow(following: &Following<'_>) -> Result<Vec<GroupStatus>
             status.refused = Some(own::TAKEN.to_owned());
         } else if !ahead.is_empty() {
             let answers = target.commit_offsets(&status.group, &ahead).await;
-            status.refused = refusal(answers)?;
+            status.refused = refusal(answers);
         }
         if status.offsets + status.waiting > 0 {
             statuses.push(status);
@@ -263,16 +276,13 @@ impl Following<'_> {
     }
 }
 
-/// Why a commit was refused, when that is the group's own matter.
-fn refusal(
-    answers: Result<crate::kafka::CommitAnswers, KafkaError>,
-) -> Result<Option<String>, EngineError> {
+/// Why a commit was refused, or not answered until the deadline.
+fn refusal(answers: Result<crate::kafka::CommitAnswers, KafkaError>) -> Option<String> {
     match answers {
         Ok(answers) => {
             let refused = answers.into_values().find_map(Result::err);
-            Ok(refused.map(|error| error.to_string()))
+            refused.map(|error| error.to_string())
         }
-        Err(error) if error.is_transient() => Err(error.into()),
-        Err(error) => Ok(Some(error.to_string())),
+        Err(error) => Some(error.to_string()),
     }
 }

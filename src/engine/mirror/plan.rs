@@ -1,6 +1,6 @@
 //! What a session of a mirror is going to do: its topics, and from where to where each partition goes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
@@ -11,6 +11,7 @@ use crate::record::{LeaderEpoch, Offset, PartitionId, TopicId};
 use super::configuration::SettingChanges;
 use super::progress::Note;
 use super::state::{Advance, PartitionState, PartitionStatus};
+use super::target_topics::Told;
 
 /// What a mirror is going to do.
 #[derive(Debug, Clone, Serialize)]
@@ -113,10 +114,12 @@ pub(super) struct Bounds {
     pub first: BTreeMap<TopicPartition, (TopicId, Offset)>,
     /// The topics of the target that the last session wrote to.
     pub target_topic_ids: BTreeMap<String, TopicId>,
+    /// Where the logs of the target ended, and in which topic, when this run first wrote to them.
+    pub began: BTreeMap<TopicPartition, (TopicId, Offset)>,
     /// What became of topics of the target.
     pub notices: Vec<String>,
     /// What was said of topics and settings that the target does not take: once is enough.
-    pub told: BTreeSet<String>,
+    pub told: Told,
 }
 
 impl MirrorPlan {
@@ -203,9 +206,10 @@ impl TopicPlan {
         partitions.any(|partition| partition.committed_offset.is_some())
     }
 
-    /// Lets its partitions from this one on stand still.
+    /// Lets its partitions from this one on stand still, unless they do for another reason.
     pub(super) fn refuse(&mut self, first: usize, why: &str) {
-        for partition in self.partitions.iter_mut().skip(first) {
+        let goes_on = |partition: &&mut PartitionPlan| !partition.state.is_stopped();
+        for partition in self.partitions.iter_mut().skip(first).filter(goes_on) {
             partition.state = PartitionState::Refused;
             partition.problem = Some(why.to_owned());
         }

@@ -1,7 +1,7 @@
 //! A session: what was planned is read and written until all is there, or until something fails. The next one begins where the last
 //! transaction ended.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -11,7 +11,7 @@ use crate::engine::watchdog::{Wait, Watchdog};
 use crate::engine::{EngineError, Stop};
 use crate::kafka::{Client, TopicPartition};
 use crate::memory::RunMemory;
-use crate::record::TopicId;
+use crate::record::{Offset, TopicId};
 
 use super::MirrorOptions;
 use super::changes::{Changes, remember_settings};
@@ -78,15 +78,16 @@ pub(super) async fn session(
         tracing::warn!("mirror {}: {notice}", options.name);
         bounds.notices.push(notice);
     }
-    let mut topics = TargetTopics {
+    let topics = TargetTopics {
         target,
         unsupported: options.settings.unsupported,
-        told: &mut bounds.told,
+        told: &bounds.told,
     };
     let making = topics.make_ready(&plan);
     let wait = Wait::Target("to have its topics and settings");
     let refused = watchdog.step(wait, making).await?;
     stop_refused(&mut plan, &refused)?;
+    let refused: BTreeSet<String> = refused.into_keys().collect();
     remember_settings(bounds, &plan);
     let returning = progress::returning(source, &plan.target_cluster_id).await?;
     let mut warnings = bounds.notices.clone();
@@ -122,6 +123,7 @@ pub(super) async fn session(
     )
     .await?;
     remember_targets(bounds, &mut plan, writer.topic_ids());
+    remember_beginnings(bounds, writer.beginnings());
     // Ends the reading alone: what was read is still written.
     let enough = options.stop.child_token();
     // Nobody writes what is read.
@@ -147,6 +149,7 @@ pub(super) async fn session(
         state,
         positions: &positions,
         returning: &returning,
+        refused: &refused,
     };
     let ended = tokio::select! {
         ended = async { tokio::join!(read, write) } => Some(ended),
@@ -168,7 +171,10 @@ pub(super) async fn session(
         }
         Ok(Written::All) => {
             let wait = Wait::Target("to show what was written");
-            let deleted = watchdog.step(wait, writer.prove(target)).await?;
+            let proving = writer.prove(target, &bounds.began);
+            let mut deleted = watchdog.step(wait, proving).await?;
+            // What a mirror that goes on wrote long ago may be deleted.
+            deleted.retain(|_| options.until.is_bounded());
             Ok(Ended::Finished { warnings, deleted })
         }
         Ok(Written::Refused(partition, why)) => {
@@ -218,6 +224,19 @@ fn remember_targets(
             bounds
                 .target_topic_ids
                 .insert(topic.target_topic.clone(), *id);
+        }
+    }
+}
+
+/// Where this run began to write. A topic that was created again begins anew.
+fn remember_beginnings(
+    bounds: &mut Bounds,
+    beginnings: impl Iterator<Item = (TopicPartition, TopicId, Offset)>,
+) {
+    for (key, topic_id, end) in beginnings {
+        let began = bounds.began.entry(key).or_insert((topic_id, end));
+        if began.0 != topic_id {
+            *began = (topic_id, end);
         }
     }
 }

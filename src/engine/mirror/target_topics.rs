@@ -1,6 +1,7 @@
 //! Topics of the target: created, grown and given their settings, as far as the target takes that.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::engine::EngineError;
 use crate::engine::settings::{self, RefusedSetting, UnsupportedConfig, is_about_settings};
@@ -25,13 +26,25 @@ pub(super) struct TargetTopics<'a> {
     pub target: &'a Client,
     /// What becomes of settings that the target does not take.
     pub unsupported: UnsupportedConfig,
-    /// What was said of what the target does not take: once is enough.
-    pub told: &'a mut BTreeSet<String>,
+    /// What was said of what the target does not take.
+    pub told: &'a Told,
+}
+
+/// What was said already: once is enough. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Told(Arc<Mutex<BTreeSet<String>>>);
+
+impl Told {
+    /// Whether this is said for the first time.
+    fn is_new(&self, text: &str) -> bool {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        told.insert(text.to_owned())
+    }
 }
 
 impl TargetTopics<'_> {
     /// Creates and changes what the plan wants.
-    pub async fn make_ready(&mut self, plan: &MirrorPlan) -> Result<Refused, EngineError> {
+    pub async fn make_ready(&self, plan: &MirrorPlan) -> Result<Refused, EngineError> {
         let mut refused = self.create(plan.new_topics()).await?;
         let dead_letters = plan.dead_letter_topic.as_ref();
         if let Some(refusal) = dead_letters.and_then(|topic| refused.remove(topic)) {
@@ -42,7 +55,7 @@ impl TargetTopics<'_> {
         Ok(refused)
     }
 
-    async fn grow(&mut self, plan: &MirrorPlan) -> Result<Refused, EngineError> {
+    async fn grow(&self, plan: &MirrorPlan) -> Result<Refused, EngineError> {
         let growing = plan.topics.iter();
         let growing = growing.filter(|topic| topic.add_partitions > 0 && !topic.create);
         let counts: BTreeMap<String, u32> = growing
@@ -64,7 +77,7 @@ impl TargetTopics<'_> {
     }
 
     /// Creates topics: one whose settings the target does not take gets those that it takes.
-    pub async fn create(&mut self, new: Vec<NewTopic>) -> Result<Refused, EngineError> {
+    async fn create(&self, new: Vec<NewTopic>) -> Result<Refused, EngineError> {
         const WHAT: &str = "cannot be created in the target";
         if new.is_empty() {
             return Ok(Refused::new());
@@ -99,7 +112,7 @@ impl TargetTopics<'_> {
     }
 
     /// The topics that the target refuses.
-    fn refusals(&mut self, answers: TopicAnswers, what: &str) -> Result<Refused, EngineError> {
+    fn refusals(&self, answers: TopicAnswers, what: &str) -> Result<Refused, EngineError> {
         let mut refused = Refused::new();
         for (topic, answer) in answers {
             let Err(error) = answer else { continue };
@@ -114,8 +127,8 @@ impl TargetTopics<'_> {
         Ok(refused)
     }
 
-    fn refuse(&mut self, why: String) -> Refusal {
-        if self.told.insert(why.clone()) {
+    fn refuse(&self, why: String) -> Refusal {
+        if self.told.is_new(&why) {
             tracing::error!("{why}; the other topics are mirrored");
         }
         Refusal {
@@ -125,7 +138,7 @@ impl TargetTopics<'_> {
     }
 
     /// Gives topics the settings that the plan says.
-    pub async fn follow_settings(&mut self, plan: &MirrorPlan) -> Result<Refused, EngineError> {
+    async fn follow_settings(&self, plan: &MirrorPlan) -> Result<Refused, EngineError> {
         let changes = plan.topics.iter();
         let changes = changes.filter(|topic| !topic.settings.is_empty());
         let changes = changes.map(|topic| (topic.target_topic.clone(), topic.settings.clone()));
@@ -133,7 +146,7 @@ impl TargetTopics<'_> {
     }
 
     /// Makes all changes that the target takes. No setting keeps records from being mirrored, unless that is wanted.
-    async fn set(&mut self, changes: settings::Changes) -> Result<Refused, EngineError> {
+    async fn set(&self, changes: settings::Changes) -> Result<Refused, EngineError> {
         let mut refused = Refused::new();
         for setting in settings::change(self.target, &changes).await? {
             match self.unsupported {
@@ -147,11 +160,10 @@ impl TargetTopics<'_> {
         Ok(refused)
     }
 
-    fn leave_out(&mut self, setting: &RefusedSetting) {
+    fn leave_out(&self, setting: &RefusedSetting) {
         let told = setting.to_string();
-        if !self.told.contains(&told) {
+        if self.told.is_new(&told) {
             tracing::warn!("{told}; the topic is mirrored without it");
-            self.told.insert(told);
         }
     }
 }

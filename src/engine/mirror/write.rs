@@ -141,8 +141,17 @@ impl<'a> Writer<'a> {
     }
 
     /// Asks the target whether it still has what was written; says what it has deleted of it.
-    pub async fn prove(&mut self, client: &Client) -> Result<Vec<String>, EngineError> {
-        self.ends.prove(client, &self.targets).await
+    pub async fn prove(
+        &mut self,
+        client: &Client,
+        began: &BTreeMap<TopicPartition, (TopicId, Offset)>,
+    ) -> Result<Vec<String>, EngineError> {
+        self.ends.prove(client, &self.targets, began).await
+    }
+
+    /// Where the logs of the target end that are written to, and in which topic.
+    pub fn beginnings(&self) -> impl Iterator<Item = (TopicPartition, TopicId, Offset)> {
+        self.ends.all(&self.targets)
     }
 
     /// Writes until nothing more is read, and all of it is committed.

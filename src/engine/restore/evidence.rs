@@ -71,12 +71,14 @@ fn missing_of(
     repository: &Repository,
     topic: &TopicEntry,
     wanted: &[&PartitionEntry],
-    packs: &mut BTreeMap<PackId, Option<String>>,
+    packs: &mut BTreeMap<PackId, Option<(String, bool)>>,
 ) -> Result<Vec<(String, bool)>, EngineError> {
     let index = match topic.index.as_ref().map(|index| repository.index(index)) {
         None => Default::default(),
         Some(Ok(index)) => index,
-        Some(Err(error)) if error.is_damage() => return Ok(vec![(error.to_string(), true)]),
+        Some(Err(error)) if error.is_damage() => {
+            return Ok(vec![(error.to_string(), error.is_lost_content())]);
+        }
         Some(Err(error)) => return Err(error.into()),
     };
     let mut problems = Vec::new();
@@ -105,11 +107,13 @@ fn missing_of(
             Some(known) => known.clone(),
             None => match repository.open_pack(pack) {
                 Ok(_) => None,
-                Err(error) if error.is_damage() => Some(error.to_string()),
+                Err(error) if error.is_damage() => {
+                    Some((error.to_string(), error.is_lost_content()))
+                }
                 Err(error) => return Err(error.into()),
             },
         };
-        problems.extend(problem.clone().map(|problem| (problem, true)));
+        problems.extend(problem.clone());
         packs.insert(id, problem);
     }
     Ok(problems)

@@ -62,9 +62,7 @@ impl Reading {
 /// Passes damage to what is stored on, as a text; any other error ends the restore. Who may not read has met no damage.
 fn damage_in(error: EngineError) -> Result<String, EngineError> {
     match error {
-        EngineError::Repository(error) if error.is_damage() && !error.takes_no_writes() => {
-            Ok(error.to_string())
-        }
+        EngineError::Repository(error) if error.is_lost_content() => Ok(error.to_string()),
         EngineError::Batch { source, .. } => Ok(format!("a batch is damaged: {source}")),
         error => Err(error),
     }
@@ -366,30 +364,28 @@ impl Reader {
         if reading.damage.as_ref().is_some_and(is_behind) {
             return Ok(true);
         }
-        let mut at = 0;
+        let (mut at, mut reached) = (0, block.header.base_offset);
         for batch in batches(&block.raw) {
-            let prepare = |at: usize| -> Result<(Vec<Outgoing>, usize), RecordError> {
+            let prepare = |at: usize| -> Result<(Vec<Outgoing>, usize, Offset), RecordError> {
                 let batch = batch?;
                 let bytes = block.raw.slice(at..at + batch.len());
-                Ok((
-                    preparer.prepare(&mut reading.source, &batch, bytes)?,
-                    at + batch.len(),
-                ))
+                let prepared = preparer.prepare(&mut reading.source, &batch, bytes)?;
+                Ok((prepared, at + batch.len(), batch.next_offset()))
             };
             let prepared = prepare(at).map_err(|source| EngineError::Batch {
                 topic: reading.topic.to_string(),
                 partition: reading.source.partition,
-                offset: block.header.base_offset,
+                offset: reached,
                 source,
             });
-            let (prepared, next) = match prepared {
+            let (prepared, next, next_offset) = match prepared {
                 Ok(prepared) => prepared,
                 Err(error) => {
-                    reading.break_off(block.header.base_offset, damage_in(error)?);
+                    reading.break_off(reached, damage_in(error)?);
                     return Ok(true);
                 }
             };
-            at = next;
+            (at, reached) = (next, next_offset);
             for batch in prepared {
                 if !lanes.send(batch) {
                     return Ok(false);
