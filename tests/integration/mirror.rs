@@ -315,13 +315,13 @@ fn of_two_mirrors_with_one_name_the_older_is_fenced() {
 fn a_daemon_keeps_a_mirror_going_with_topics_that_come_and_tells_how_far_it_is() {
     let mirrored = Mirrored::new("daemon");
     let (source, target) = (&mirrored.source.client, &mirrored.target.client);
-    source.create_topic("kept.one", 1, &[]);
-    source.produce("kept.one", 0, Compression::None, numbered(0, 100));
+    source.create_topic("keptgoing.one", 1, &[]);
+    source.produce("keptgoing.one", 0, Compression::None, numbered(0, 100));
     let dr = format!(
         "[clusters.dr]\nbootstrap_servers = ['{}']\n",
         mirrored.target.broker.address()
     );
-    let policy = "[mirror.kept]\nsource = 'prod'\ntarget = 'dr'\ntopics = ['kept.*']\nrename = 'dr.{topic}'\n";
+    let policy = "[mirror.kept]\nsource = 'prod'\ntarget = 'dr'\ntopics = ['keptgoing.*']\nrename = 'dr.{topic}'\n";
     let mut daemon = Daemon::start_with(&mirrored.source, &dr, policy);
     let copied = |daemon: &Daemon<'_>| {
         daemon.metric("kafkeep_mirror_records_total{policy=\"kept\",result=\"copied\"}")
@@ -342,19 +342,19 @@ fn a_daemon_keeps_a_mirror_going_with_topics_that_come_and_tells_how_far_it_is()
         told["mirror"]["partitions"][0]["state"], "mirroring",
         "{told}"
     );
-    source.create_topic("kept.two", 2, &[]);
-    source.produce("kept.two", 1, Compression::Lz4, numbered(0, 10));
+    source.create_topic("keptgoing.two", 2, &[]);
+    source.produce("keptgoing.two", 1, Compression::Lz4, numbered(0, 10));
     daemon.wait_until("a new topic is mirrored", |_| {
-        target.topics().contains(&"dr.kept.two".to_owned())
-            && target.watermarks("dr.kept.two", 1).1 >= 10
+        target.topics().contains(&"dr.keptgoing.two".to_owned())
+            && target.watermarks("dr.keptgoing.two", 1).1 >= 10
     });
-    source.produce("kept.one", 0, Compression::None, numbered(100, 1));
+    source.produce("keptgoing.one", 0, Compression::None, numbered(100, 1));
     daemon.wait_until("what comes is mirrored", |daemon| {
         copied(daemon) == Some(111.0)
     });
     daemon.signal(rustix::process::Signal::TERM);
     assert!(daemon.process.wait().unwrap().success());
-    for topic in ["kept.one", "kept.two"] {
+    for topic in ["keptgoing.one", "keptgoing.two"] {
         mirrored.is_same(topic, &format!("dr.{topic}"));
     }
 }
