@@ -480,18 +480,18 @@ fn what_the_target_deletes_during_a_restore_is_no_success() {
 fn a_partition_that_is_damaged_is_restored_up_to_there_and_the_others_are_restored_whole() {
     let scene = Scene::shared();
     let client = &scene.client;
-    client.create_topic("torn.damaged", 2, &[]);
-    client.create_topic("torn.sound", 1, &[]);
+    client.create_topic("halfgone.damaged", 2, &[]);
+    client.create_topic("halfgone.sound", 1, &[]);
     let produce = |topic, partition, messages| {
         client.produce(topic, partition, Compression::None, messages);
     };
-    produce("torn.damaged", 0, numbered(0, 100));
-    scene.backup("--topic torn.damaged");
+    produce("halfgone.damaged", 0, numbered(0, 100));
+    scene.backup("--topic halfgone.damaged");
     let first = scene.files("packs").remove(0);
-    produce("torn.damaged", 0, numbered(100, 30));
-    produce("torn.damaged", 1, numbered(0, 40));
-    produce("torn.sound", 0, numbered(0, 50));
-    scene.backup("--topic torn.*");
+    produce("halfgone.damaged", 0, numbered(100, 30));
+    produce("halfgone.damaged", 1, numbered(0, 40));
+    produce("halfgone.sound", 0, numbered(0, 50));
+    scene.backup("--topic halfgone.*");
     let second = scene.files("packs").into_iter().find(|pack| *pack != first);
     let second = second.unwrap();
     let arguments = |name: &str| format!("latest --json --rename *={{topic}}.{name}");
@@ -509,8 +509,8 @@ fn a_partition_that_is_damaged_is_restored_up_to_there_and_the_others_are_restor
             (topic, number("partition"), number("from_offset"))
         });
         assert_eq!(told.collect::<Vec<_>>(), damaged, "{report}");
-        let torn = client.read(&format!("torn.damaged.{name}"));
-        let sound = client.read(&format!("torn.sound.{name}"));
+        let torn = client.read(&format!("halfgone.damaged.{name}"));
+        let sound = client.read(&format!("halfgone.sound.{name}"));
         let there = [&torn[0], &torn[1], &sound[0]];
         for (partition, records) in there.into_iter().zip(records) {
             let wanted = (0..records).map(|number| format!("value-{number}"));
@@ -521,26 +521,26 @@ fn a_partition_that_is_damaged_is_restored_up_to_there_and_the_others_are_restor
     let mut damaged = content.clone();
     damaged[300] ^= 1;
     fs::write(&first, damaged).unwrap();
-    restore(&arguments("a"), &[("torn.damaged", 0, 0)], [0, 40, 50]);
+    restore(&arguments("a"), &[("halfgone.damaged", 0, 0)], [0, 40, 50]);
     let told = scene.run("restore", "latest --rename *={topic}.b");
     assert_eq!(told.code, 2, "{told}");
-    let said = "damaged: torn.damaged-0 is restored up to offset 0 only: pack";
+    let said = "damaged: halfgone.damaged-0 is restored up to offset 0 only: pack";
     assert!(told.stdout.contains(said), "{told}");
     assert!(!told.stdout.contains("every checksum was right"), "{told}");
     // What is known to be gone is told before anything is created; by choice, what came before it is restored.
     fs::write(&first, content).unwrap();
     fs::rename(&second, scene.beside("away")).unwrap();
     let gone = [
-        ("torn.damaged", 0, 100),
-        ("torn.damaged", 1, 0),
-        ("torn.sound", 0, 0),
+        ("halfgone.damaged", 0, 100),
+        ("halfgone.damaged", 1, 0),
+        ("halfgone.sound", 0, 0),
     ];
     let refused = scene.run("restore", &arguments("c"));
     refused.refused(
         1,
-        &["torn.sound cannot be restored whole", "--allow-damage"],
+        &["halfgone.sound cannot be restored whole", "--allow-damage"],
     );
-    assert!(!client.topics().contains(&"torn.sound.c".to_owned()));
+    assert!(!client.topics().contains(&"halfgone.sound.c".to_owned()));
     restore(
         &format!("{} --allow-damage", arguments("c")),
         &gone,
