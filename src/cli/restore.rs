@@ -24,7 +24,8 @@ records: retention stays off unless --apply-retention is given. \
 A restore that was interrupted goes on when the same command is given again. \
 No consumer group is touched without --groups. A group that has members in the target is refused, the others go on, and the \
 exit code is 2: everything is restored, save what the report calls refused. A partition that is damaged is restored up to there, \
-the others are restored whole, and the exit code is 2. ACLs for groups: READ on the groups and on \
+the others are restored whole, and the exit code is 2: the same command goes on when what is damaged is there again, and finishes \
+without it with --allow-damage. ACLs for groups: READ on the groups and on \
 their topics.
 
 Examples:
@@ -82,7 +83,7 @@ pub struct RestoreArgs {
     /// What to do where a target topic exists
     #[arg(long, value_enum, default_value_t = Existing::Fail)]
     if_exists: Existing,
-    /// Restore what is sound though a part of the backup is known to be damaged or missing
+    /// Restore what is sound, and finish the restore, though a part of the backup is damaged or missing
     #[arg(long)]
     allow_damage: bool,
     /// Read everything back afterwards, and compare it with what was sent
@@ -364,6 +365,12 @@ fn print_report(report: &RestoreReport) -> Result<(), CliError> {
         output::line(format_args!("damaged: {}", output::plain(&told)))?;
     }
     groups::print_report(&report.groups)?;
+    if report.is_unfinished {
+        output::line(format_args!(
+            "the restore is not finished: bring back what is damaged and run it again to go on, or run it with --allow-damage; until \
+             then topics have not their final settings, and no group's offsets are set"
+        ))?;
+    }
     if report.messages_found > 0 {
         output::line(format_args!(
             "{} of the records were there already, written by the restore that was interrupted",
@@ -379,7 +386,7 @@ fn print_report(report: &RestoreReport) -> Result<(), CliError> {
         output::duration(report.duration_ms),
         match report.damaged.is_empty() {
             true => "every checksum was right",
-            false => "what is damaged is left out: an older backup may have it (kafkeep verify)",
+            false => "what is damaged is left out",
         },
         if report.read_back {
             ", and what was read back is what was sent"

@@ -527,8 +527,26 @@ fn a_partition_that_is_damaged_is_restored_up_to_there_and_the_others_are_restor
     let said = "damaged: halfgone.damaged-0 is restored up to offset 0 only: pack";
     assert!(told.stdout.contains(said), "{told}");
     assert!(!told.stdout.contains("every checksum was right"), "{told}");
-    // What is known to be gone is told before anything is created; by choice, what came before it is restored.
+    assert!(
+        told.stdout.contains("the restore is not finished"),
+        "{told}"
+    );
+    // It goes on when the pack is as it was, or is finished without the rest.
+    restore(
+        &format!("{} --allow-damage", arguments("b")),
+        &[("halfgone.damaged", 0, 0)],
+        [0, 40, 50],
+    );
+    scene
+        .run("restore", &arguments("b"))
+        .refused(1, &["halfgone.sound.b"]);
     fs::write(&first, content).unwrap();
+    assert_eq!(
+        scene.restore("latest --rename *={topic}.a")["status"],
+        "completed"
+    );
+    assert_eq!(values(&client.read("halfgone.damaged.a")[0]).len(), 130);
+    // What is known to be gone is told before anything is created; by choice, what came before it is restored.
     fs::rename(&second, scene.beside("away")).unwrap();
     let gone = [
         ("halfgone.damaged", 0, 100),

@@ -132,10 +132,14 @@ fn a_flipped_bit_anywhere_in_a_pack_is_found() {
         assert!(told.stdout.contains(text), "{text:?} is not in {told}");
     }
     assert!(!told.stdout.contains(&damaged.backups[1]), "{told}");
-    damaged.restore(0, "broken").refused(
-        1,
-        &[damaged.pack_id(0), "this restore created flip.a.broken"],
-    );
+    let broken = damaged.restore(0, "broken");
+    assert_eq!(broken.code, 2, "{broken}");
+    for text in [
+        damaged.pack_id(0),
+        "flip.a-0 is restored up to offset 0 only",
+    ] {
+        assert!(broken.stdout.contains(text), "{text:?} is not in {broken}");
+    }
     let sound = damaged.restore(1, "sound");
     assert_eq!(sound.code, 0, "the other backup is usable: {sound}");
 }

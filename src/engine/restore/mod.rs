@@ -121,7 +121,7 @@ pub struct RestoreOptions {
     pub if_exists: IfExists,
     /// Whether an interrupted restore is not gone on with: the target is taken as it is.
     pub forget_unfinished: bool,
-    /// Whether what is sound is restored though it is known beforehand that more is damaged.
+    /// Whether what is sound is restored, and the restore finished, though a part is damaged.
     pub allow_damage: bool,
     /// Whether everything is read back afterwards, and compared with what was sent.
     pub check: bool,
@@ -261,11 +261,12 @@ async fn apply_locked(
         begun.writing = true;
         let outcome =
             produce::produce_all(means, repository, &plan, options, producer, &progress).await?;
-        let report =
-            settle::settle(means, repository, &plan, outcome, options.check, clock).await?;
-        let wait = Wait::Repository("to note that the restore is finished");
-        let finishing = interrupted::finish(repository, &plan);
-        watchdog.step(wait, finishing).await?;
+        let report = settle::settle(means, repository, &plan, outcome, options, clock).await?;
+        if !report.is_unfinished {
+            let wait = Wait::Repository("to note that the restore is finished");
+            let finishing = interrupted::finish(repository, &plan);
+            watchdog.step(wait, finishing).await?;
+        }
         Ok(report)
     };
     restoring

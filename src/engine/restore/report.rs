@@ -41,6 +41,10 @@ pub struct RestoreReport {
     /// Partitions of which a part could not be read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub damaged: Vec<DamagedPartition>,
+    /// Whether the same restore can go on, since a part was damaged: topics have not their final settings yet, and no group's
+    /// offsets are set.
+    #[serde(rename = "unfinished", skip_serializing_if = "std::ops::Not::not")]
+    pub is_unfinished: bool,
     /// Settings that the target did not take at the end.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub refused_settings: Vec<RefusedSetting>,

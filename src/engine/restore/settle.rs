@@ -11,7 +11,6 @@ use crate::kafka::Client;
 use crate::record::Offset;
 use crate::repository::Repository;
 
-use super::Means;
 use super::commit;
 use super::content::Content;
 use super::interrupted;
@@ -23,6 +22,7 @@ use super::report::{
     Skipped,
 };
 use super::target::{self, TargetPartition};
+use super::{Means, RestoreOptions};
 
 /// What the workers wrote, and what the reader left out.
 pub(super) struct Outcome {
@@ -64,9 +64,10 @@ pub(super) async fn settle(
     repository: &Arc<Repository>,
     plan: &RestorePlan,
     outcome: Outcome,
-    check: bool,
+    options: &RestoreOptions,
     clock: Instant,
 ) -> Result<RestoreReport, EngineError> {
+    let check = options.check;
     let (client, watchdog) = (means.client, means.watchdog);
     let comparing = async {
         compare_ends(client, plan, &outcome).await?;
@@ -76,6 +77,13 @@ pub(super) async fn settle(
     watchdog.step(wait, comparing).await?;
     if check {
         compare_content(means, &outcome).await?;
+    }
+    // Else the same restore goes on when what is damaged is there again.
+    if !outcome.damaged.is_empty() && !options.allow_damage {
+        return Ok(RestoreReport {
+            is_unfinished: true,
+            ..report(plan, outcome, Vec::new(), check, clock)
+        });
     }
     let groups = commit::commit(means, plan, &outcome).await;
     // Under its final settings a topic may lose records: nothing is compared any more.
@@ -254,5 +262,6 @@ fn report(
         damaged: outcome.damaged,
         read_back: check,
         refused_settings: Vec::new(),
+        is_unfinished: false,
     }
 }
