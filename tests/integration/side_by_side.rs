@@ -132,10 +132,7 @@ impl Stage {
 
     fn restore(&self, counts: &Counts) -> Vec<Restored> {
         let (mut random, mut restored) = (Random::seeded(), Vec::new());
-        let gone = [
-            "there is no backup",
-            "was removed after the restore was planned",
-        ];
+        let gone = ["there is no backup", "was removed meanwhile"];
         let client = &self.scene.client;
         for number in 0.. {
             if !self.go_on() {

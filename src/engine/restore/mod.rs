@@ -150,7 +150,18 @@ pub async fn plan(
     backup_id: &BackupId,
     options: &RestoreOptions,
 ) -> Result<RestorePlan, EngineError> {
-    planning::plan(client, &repository, backup_id, options).await
+    let planned = planning::plan(client, &repository, backup_id, options).await;
+    let may_be_gone = match &planned {
+        Ok(plan) => !plan.refused.is_empty(),
+        Err(EngineError::Repository(RepositoryError::UnknownBackup { .. })) => false,
+        Err(EngineError::Repository(error)) => error.is_missing(),
+        Err(_) => false,
+    };
+    // What is missing of a backup that was removed meanwhile is no damage.
+    if may_be_gone {
+        is_still_there(&repository, *backup_id).await?;
+    }
+    planned
 }
 
 /// Carries a plan out. A plan with refusals is not begun.
@@ -212,7 +223,7 @@ async fn apply_watched(
     applied
 }
 
-/// A plan is made without a lock, so its backup may have been removed since. From here on the lock keeps it.
+/// A plan is made without a lock, so its backup may be removed meanwhile. Once there is a lock, that keeps it.
 async fn is_still_there(
     repository: &Arc<Repository>,
     backup_id: BackupId,
@@ -225,7 +236,7 @@ async fn is_still_there(
     match reading.await {
         Err(EngineError::Repository(RepositoryError::UnknownBackup { .. })) => {
             Err(EngineError::Refused(format!(
-                "backup {backup_id} was removed after the restore was planned; nothing was changed: choose another one (kafkeep list)"
+                "backup {backup_id} was removed meanwhile; nothing was changed: choose another one (kafkeep list)"
             )))
         }
         other => other.map(drop),
