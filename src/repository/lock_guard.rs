@@ -13,8 +13,8 @@ use super::lock_holder::{LockHolder, LockId, STALE_AFTER};
 use super::storage::Storage;
 
 /// So often is tried to remove a lock that is released.
-const REMOVALS: usize = 5;
-const BETWEEN_REMOVALS: Duration = Duration::from_millis(200);
+const REMOVALS: usize = 3;
+const BETWEEN_REMOVALS: Duration = Duration::from_millis(5);
 
 /// A held lock: refreshed in the background until [`LockGuard::release`].
 ///
