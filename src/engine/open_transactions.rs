@@ -36,8 +36,12 @@ fn may_hang(transaction: &ActiveTransaction, now: DateTime<Utc>) -> bool {
     DateTime::from_timestamp_millis(transaction.last_record.0).is_some_and(|at| now - at > limit)
 }
 
-/// Names those that may hang, a text for each partition.
-pub(super) fn hanging(active: &ActiveTransactions, now: DateTime<Utc>) -> Vec<String> {
+/// Asks whose transactions are open in these partitions, and names those that may hang, a text for each partition.
+pub(super) async fn tell_hanging(client: &Client, partitions: &[TopicPartition]) -> Vec<String> {
+    hanging(&ask(client, partitions).await, Utc::now())
+}
+
+fn hanging(active: &ActiveTransactions, now: DateTime<Utc>) -> Vec<String> {
     let mut told = Vec::new();
     for (key, transactions) in active {
         let hanging = transactions

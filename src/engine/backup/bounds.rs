@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use chrono::Utc;
-
 use crate::engine::{EngineError, open_transactions};
 use crate::kafka::{Client, OffsetSpec, TopicPartition};
 use crate::record::Offset;
@@ -32,12 +30,12 @@ impl Bounds {
         self.log_start.contains_key(partition)
     }
 
-    /// Says of each transaction that hangs whose it is.
+    /// Says of each transaction that may hang whose it is.
     pub async fn tell_hanging(&self, client: &Client) -> Vec<String> {
         let ends = self.high_watermark.iter();
         let open = ends.filter(|(key, end)| self.last_stable.get(*key) < Some(*end));
         let open: Vec<TopicPartition> = open.map(|(key, _)| key.clone()).collect();
-        open_transactions::hanging(&open_transactions::ask(client, &open).await, Utc::now())
+        open_transactions::tell_hanging(client, &open).await
     }
 
     /// Log start and high watermark of a partition.

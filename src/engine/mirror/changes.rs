@@ -119,8 +119,9 @@ impl Changes<'_> {
         }
         let is_same = now.shape() == shape;
         // What the target did not take when the session began it may take now, and the other way round.
+        let topics = TargetTopics::new(self.target, self.options, &self.bounds.told);
         let refused = match is_same {
-            true => self.topics().make_ready(&now).await?,
+            true => topics.make_ready(&now).await?,
             false => Refused::new(),
         };
         self.follow_groups(plan).await?;
@@ -129,14 +130,6 @@ impl Changes<'_> {
             true => Found::Same,
             false => Found::OtherTopics,
         })
-    }
-
-    fn topics(&mut self) -> TargetTopics<'_> {
-        TargetTopics {
-            target: self.target,
-            unsupported: self.options.settings.unsupported,
-            told: &self.bounds.told,
-        }
     }
 }
 

@@ -148,18 +148,11 @@ pub(super) async fn follow(following: &Following<'_>) -> Result<Vec<GroupStatus>
         };
         // One that cannot be looked at, on either side, keeps no other from following.
         let known = there.get(&status.group).map(Result::as_ref).transpose();
-        let (offsets, known) = match (offsets, known) {
-            (Ok(offsets), Ok(known)) => (offsets.offsets, known),
-            (Err(error), _) => {
-                status.refused = Some(error.to_string());
-                statuses.push(status);
-                continue;
-            }
-            (_, Err(error)) => {
-                status.refused = Some(error.to_string());
-                statuses.push(status);
-                continue;
-            }
+        let failed = offsets.as_ref().err().or(known.as_ref().err().copied());
+        status.refused = failed.map(ToString::to_string);
+        let (Ok(GroupOffsets { offsets, .. }), Ok(known)) = (offsets, known) else {
+            statuses.push(status);
+            continue;
         };
         let mut ahead = BTreeMap::new();
         for (partition, committed) in offsets {

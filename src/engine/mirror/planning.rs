@@ -2,8 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::Utc;
-
 use crate::engine::backup::GroupSelection;
 use crate::engine::settings::{ExistingConfig, Settings};
 use crate::engine::topics::{Candidate, refuse_unseen};
@@ -114,7 +112,7 @@ fn heed_existing(topic: &mut TopicPlan, existing: ExistingConfig) {
     }
 }
 
-/// Says of each transaction that hangs in the source whose it is: it holds the mirror back.
+/// Says of each transaction that may hang in the source whose it is: it holds the mirror back.
 async fn tell_hanging(source: &Client, topics: &[TopicPlan]) -> Vec<String> {
     let mut held_back = Vec::new();
     for topic in topics {
@@ -122,8 +120,7 @@ async fn tell_hanging(source: &Client, topics: &[TopicPlan]) -> Vec<String> {
         let partitions = partitions.filter(|partition| partition.held_back > 0);
         held_back.extend(partitions.map(|partition| key(&topic.topic, partition.partition)));
     }
-    let active = open_transactions::ask(source, &held_back).await;
-    open_transactions::hanging(&active, Utc::now())
+    open_transactions::tell_hanging(source, &held_back).await
 }
 
 fn choose<'a>(

@@ -78,11 +78,7 @@ pub(super) async fn session(
         tracing::warn!("mirror {}: {notice}", options.name);
         bounds.notices.push(notice);
     }
-    let topics = TargetTopics {
-        target,
-        unsupported: options.settings.unsupported,
-        told: &bounds.told,
-    };
+    let topics = TargetTopics::new(target, options, &bounds.told);
     let making = topics.make_ready(&plan);
     let wait = Wait::Target("to have its topics and settings");
     let refused = watchdog.step(wait, making).await?;

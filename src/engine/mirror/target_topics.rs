@@ -7,6 +7,7 @@ use crate::engine::EngineError;
 use crate::engine::settings::{self, RefusedSetting, UnsupportedConfig, is_about_settings};
 use crate::kafka::{Client, NewTopic, TopicAnswers};
 
+use super::MirrorOptions;
 use super::plan::{MirrorPlan, TopicPlan};
 
 /// Why topics of the target, by name, are not mirrored to.
@@ -23,11 +24,11 @@ pub(super) struct Refusal {
 /// The target's topics, as they are made ready for a mirror. What the target does not take of one topic keeps no other from
 /// being mirrored.
 pub(super) struct TargetTopics<'a> {
-    pub target: &'a Client,
+    target: &'a Client,
     /// What becomes of settings that the target does not take.
-    pub unsupported: UnsupportedConfig,
+    unsupported: UnsupportedConfig,
     /// What was said of what the target does not take.
-    pub told: &'a Told,
+    told: &'a Told,
 }
 
 /// What was said already: once is enough. Clones share it.
@@ -42,7 +43,16 @@ impl Told {
     }
 }
 
-impl TargetTopics<'_> {
+impl<'a> TargetTopics<'a> {
+    /// As the options of a mirror want them.
+    pub fn new(target: &'a Client, options: &MirrorOptions, told: &'a Told) -> Self {
+        Self {
+            target,
+            unsupported: options.settings.unsupported,
+            told,
+        }
+    }
+
     /// Creates and changes what the plan wants.
     pub async fn make_ready(&self, plan: &MirrorPlan) -> Result<Refused, EngineError> {
         let mut refused = self.create(plan.new_topics()).await?;
