@@ -314,18 +314,28 @@ fn take_away(
             Err(RepositoryError::NoSpace { .. }) => false,
             Err(error) => return Err(error.into()),
         };
-    for manifest in doomed {
-        repository.remove_backup(lock, manifest)?;
-        let backup_id = manifest.backup_id;
-        tracing::info!(%backup_id, "backup {backup_id} removed");
-    }
-    let freed = remove_all(repository, lock, unreferenced)?;
+    let removed = remove_backups(repository, lock, doomed)
+        .and_then(|()| remove_all(repository, lock, unreferenced));
+    // Also after a failure: it may have come behind the first manifest.
     if !has_room && let Err(error) = leave_word() {
         tracing::warn!(
             "no record says that backups were expired, so they will be told as lost: {error}"
         );
     }
-    Ok(freed)
+    removed
+}
+
+fn remove_backups(
+    repository: &Repository,
+    lock: &ExclusiveLock,
+    doomed: &[Manifest],
+) -> Result<(), EngineError> {
+    for manifest in doomed {
+        repository.remove_backup(lock, manifest)?;
+        let backup_id = manifest.backup_id;
+        tracing::info!(%backup_id, "backup {backup_id} removed");
+    }
+    Ok(())
 }
 
 /// What neither these backups nor unfinished runs reference.
