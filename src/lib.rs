@@ -6,6 +6,7 @@
 //!
 //! A room imports only rooms above it in this list; `tests/layering.rs` sees to it.
 //!
+//! - [`words`]: closed sets of words, declared once for TOML, the command line, the API and reports
 //! - [`files`]: small files that people and other programs leave for us: regular ones only, within a bound
 //! - [`record`]: record batches, their codecs and sums; knows neither networks nor files
 //! - [`repository`]: all that lies in a backup repository, and the narrow storage trait below it
@@ -45,3 +46,4 @@ pub mod policy;
 pub mod record;
 pub mod repository;
 pub mod schedule;
+pub mod words;

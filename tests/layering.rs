@@ -7,7 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Lowest first.
-const ROOMS: [&str; 13] = [
+const ROOMS: [&str; 14] = [
+    "words",
     "files",
     "record",
     "repository",

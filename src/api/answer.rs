@@ -7,12 +7,12 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::engine::backup::BackupReport;
-use crate::engine::drain::DrainReport;
+use crate::engine::drain::{DrainReport, Verdict};
 use crate::engine::mirror::MirrorReport;
 use crate::engine::restore::{Offsets, RestoreReport};
-use crate::engine::verify::VerifyReport;
-use crate::record::{Offset, PartitionId};
-use crate::repository::Gap;
+use crate::engine::verify::{Depth, Soundness, VerifyReport};
+use crate::record::{Compression, Offset, PartitionId};
+use crate::repository::{Completion, Gap};
 
 use super::order::{BackupOrder, DrainOrder, MigrateOrder, RestoreOrder, ValidateOrder};
 
@@ -36,12 +36,12 @@ impl Answer {
     /// Whether a part of what was asked for is missing.
     pub fn is_incomplete(&self) -> bool {
         let status = match self {
-            Self::Backup(answer) => &answer.status,
-            Self::Restore(answer) => &answer.status,
-            Self::Migrate(answer) => &answer.status,
+            Self::Backup(answer) => answer.status,
+            Self::Restore(answer) => answer.status,
+            Self::Migrate(answer) => answer.status,
             Self::Drain(_) | Self::Validate(_) => return false,
         };
-        status == "incomplete"
+        status == Completion::Incomplete
     }
 }
 
@@ -59,7 +59,7 @@ pub struct BackupAnswer {
     /// The repository's name in the configuration.
     pub repository: String,
     /// What batches were compressed with that the producer had not.
-    pub compression: String,
+    pub compression: Compression,
     /// Records in the backup, however much of it was copied earlier.
     pub total_messages: u64,
     /// Bytes of record batches in it, as Kafka holds them.
@@ -74,8 +74,8 @@ pub struct BackupAnswer {
     pub partitions: Vec<BackedUpPartition>,
     /// When it began.
     pub created_at: DateTime<Utc>,
-    /// completed, or incomplete where the source had deleted records before they were copied.
-    pub status: String,
+    /// Incomplete where the source had deleted records before they were copied.
+    pub status: Completion,
     /// Records that this run copied.
     pub new_messages: u64,
     /// Bytes that this run copied.
@@ -136,7 +136,7 @@ impl BackupAnswer {
             cluster_id: order.cluster.clone(),
             kafka_cluster_id: report.cluster_id,
             repository: order.repository.clone(),
-            compression: order.options.compression.to_string(),
+            compression: order.options.compression,
             total_messages: report.total_messages,
             total_size_bytes: report.total_size_bytes,
             compressed_size_bytes: report.compressed_size_bytes,
@@ -144,7 +144,7 @@ impl BackupAnswer {
             duration_ms: report.duration_ms,
             partitions: partitions.collect(),
             created_at: report.started_at,
-            status: report.status.to_string(),
+            status: report.status,
             new_messages: report.new_messages,
             new_bytes: report.new_bytes,
             warnings: report.warnings,
@@ -175,12 +175,12 @@ pub struct RestoreAnswer {
     pub messages_restored: u64,
     /// The partitions of the topic.
     pub partitions_created: Vec<RestoredPartition>,
-    /// completed.
-    pub status: String,
+    /// Incomplete where a part of the backup is damaged.
+    pub status: Completion,
     /// Whether every checksum was checked: it always is, on the way.
     pub checksum_validated: bool,
-    /// mapped or exact.
-    pub offsets: String,
+    /// How offsets of the source relate to those of the target.
+    pub offsets: Offsets,
     /// Records that were left out, of aborted and open transactions.
     pub messages_skipped: u64,
     /// What the operator should know.
@@ -227,13 +227,9 @@ impl RestoreAnswer {
             duration_ms: report.duration_ms,
             messages_restored: report.messages_restored,
             partitions_created: partitions.collect(),
-            status: report.status.to_owned(),
+            status: report.status,
             checksum_validated: report.checksum_validated,
-            offsets: match order.options.offsets {
-                Offsets::Exact => "exact",
-                Offsets::Mapped => "mapped",
-            }
-            .to_owned(),
+            offsets: order.options.offsets,
             messages_skipped: skipped.sum(),
             notes: damaged.chain(notes).collect(),
         }
@@ -261,8 +257,8 @@ pub struct MigrationAnswer {
     pub messages_filtered: u64,
     /// How long it took.
     pub duration_ms: u64,
-    /// completed, or incomplete where a partition stands still.
-    pub status: String,
+    /// Incomplete where a partition is permanently stopped.
+    pub status: Completion,
     /// Whether records were transformed.
     pub transformation_applied: bool,
     /// What should be looked at.
@@ -296,7 +292,7 @@ impl MigrationAnswer {
             messages_migrated: report.records,
             messages_filtered: filtered,
             duration_ms: report.duration_ms,
-            status: report.status.to_owned(),
+            status: report.status,
             transformation_applied: order.options.transform.is_some(),
             warnings,
         }
@@ -308,9 +304,8 @@ impl MigrationAnswer {
 pub struct DrainAnswer {
     /// The group.
     pub group_id: String,
-    /// drained, or what it was when the time was over: draining, rebalancing, stalled, stopped, never_committed, rewound,
-    /// unreachable_lag or recreated.
-    pub status: String,
+    /// drained, or what it was when the time was over.
+    pub status: Verdict,
     /// What is left in all partitions.
     pub total_lag: u64,
     /// Since the first check began.
@@ -351,8 +346,6 @@ pub struct DrainedPartition {
 impl DrainAnswer {
     /// Of a watch over one group.
     pub fn new(order: &DrainOrder, report: DrainReport) -> Self {
-        let status = serde_json::to_value(report.status).ok();
-        let status = status.and_then(|status| status.as_str().map(str::to_owned));
         let group = report.groups.first();
         let partitions = report
             .partition_details
@@ -366,7 +359,7 @@ impl DrainAnswer {
             });
         Self {
             group_id: order.group_id.clone(),
-            status: status.unwrap_or_default(),
+            status: report.status,
             total_lag: report.total_lag,
             duration_ms: report.duration_ms,
             partitions_checked: report.partitions_checked,
@@ -388,10 +381,10 @@ pub struct ValidationAnswer {
     pub backup_id: String,
     /// The repository's name in the configuration.
     pub repository: String,
-    /// sound or damaged.
-    pub status: String,
-    /// full or quick.
-    pub depth: String,
+    /// Whether something is wrong.
+    pub status: Soundness,
+    /// How deep.
+    pub depth: Depth,
     /// Packs that were looked at.
     pub packs: u64,
     /// Blocks that were read and checked.
@@ -439,8 +432,8 @@ impl ValidationAnswer {
         Self {
             backup_id: order.backup_id.to_string(),
             repository: order.repository.clone(),
-            status: report.status.to_owned(),
-            depth: report.depth.to_owned(),
+            status: report.status,
+            depth: report.depth,
             packs: report.packs,
             blocks: report.blocks,
             batches: report.batches,

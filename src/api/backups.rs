@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::repository::{BackupId, BackupStatus, Manifest};
+use crate::repository::{BackupId, Completion, Manifest};
 
 use super::answer::BackedUpPartition;
 
@@ -24,7 +24,7 @@ pub struct BackupSummary {
     pub policy: Option<String>,
     /// completed or incomplete.
     #[schema(value_type = String)]
-    pub status: BackupStatus,
+    pub status: Completion,
     /// When it began.
     pub created_at: DateTime<Utc>,
     /// When it was durable.
@@ -184,7 +184,7 @@ impl BackupMetrics {
             bytes += u128::from(backup.total_size_bytes);
             stored += u128::from(backup.compressed_size_bytes);
             let is_of_today = backup.finished_at.date_naive() == now.date_naive();
-            today += u64::from(is_of_today && backup.status == BackupStatus::Completed);
+            today += u64::from(is_of_today && backup.status == Completion::Completed);
         }
         let average = took.checked_div(u128::from(count)).unwrap_or(0);
         let savings = match bytes {
@@ -218,7 +218,7 @@ mod tests {
         time.parse().unwrap()
     }
 
-    fn finished(time: &str, status: BackupStatus) -> BackupSummary {
+    fn finished(time: &str, status: Completion) -> BackupSummary {
         BackupSummary {
             backup_id: "20261124T235900000Z-3f9a1c".parse().unwrap(),
             repository: "main".to_owned(),
@@ -242,10 +242,10 @@ mod tests {
     #[test]
     fn a_day_begins_at_midnight_utc() {
         let backups = [
-            finished("2026-11-24T23:59:59.999Z", BackupStatus::Completed),
-            finished("2026-11-25T00:00:00Z", BackupStatus::Completed),
-            finished("2026-11-25T00:00:01Z", BackupStatus::Completed),
-            finished("2026-11-25T00:00:02Z", BackupStatus::Incomplete),
+            finished("2026-11-24T23:59:59.999Z", Completion::Completed),
+            finished("2026-11-25T00:00:00Z", Completion::Completed),
+            finished("2026-11-25T00:00:01Z", Completion::Completed),
+            finished("2026-11-25T00:00:02Z", Completion::Incomplete),
         ];
         let of = |now: &str, failed| {
             let metrics = BackupMetrics::new(backups.iter(), 1_500_000_000, 1, failed, at(now));

@@ -28,6 +28,6 @@ pub use order::{
 };
 pub use problem::{Details, Problem, ProblemKind};
 pub use request::{
-    BackupRequest, DrainRequest, DrainStrategy, MessageTransformation, MigrateRequest,
-    RequestedOffset, RestoreRequest, ValidateRequest,
+    BackupRequest, DrainRequest, MessageTransformation, MigrateRequest, RequestedOffset,
+    RestoreRequest, ValidateRequest,
 };

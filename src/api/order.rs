@@ -1,13 +1,12 @@
 //! What was asked for, within its bounds, with clusters and repositories by their names in the configuration.
 
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
-
 use crate::engine::backup::BackupOptions;
 use crate::engine::drain::{DrainOptions, Patience};
 use crate::engine::mirror::MirrorOptions;
 use crate::engine::restore::RestoreOptions;
+use crate::engine::verify::Depth;
 use crate::repository::BackupId;
+use crate::words::words;
 
 /// Something to be carried out.
 #[derive(Debug, Clone)]
@@ -24,43 +23,19 @@ pub enum Order {
     Validate(ValidateOrder),
 }
 
-/// What kind of order.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum OrderKind {
-    /// A backup.
-    Backup,
-    /// A restore.
-    Restore,
-    /// A migration.
-    Migrate,
-    /// Waiting until a group has consumed what there is.
-    Drain,
-    /// A verification of a backup.
-    Validate,
-}
-
-impl OrderKind {
-    /// All there are.
-    pub const ALL: [Self; 5] = [
-        Self::Backup,
-        Self::Restore,
-        Self::Migrate,
-        Self::Drain,
-        Self::Validate,
-    ];
-
-    /// In a word.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Backup => "backup",
-            Self::Restore => "restore",
-            Self::Migrate => "migrate",
-            Self::Drain => "drain",
-            Self::Validate => "validate",
-        }
+words! {
+    /// What kind of order.
+    pub enum OrderKind {
+        /// A backup.
+        Backup = "backup",
+        /// A restore.
+        Restore = "restore",
+        /// A migration.
+        Migrate = "migrate",
+        /// Waiting until a group has consumed what there is.
+        Drain = "drain",
+        /// A verification of a backup.
+        Validate = "validate",
     }
 }
 
@@ -137,8 +112,8 @@ pub struct ValidateOrder {
     pub backup_id: BackupId,
     /// Its topics.
     pub topics: Vec<String>,
-    /// Not every byte.
-    pub quick: bool,
+    /// How deep.
+    pub depth: Depth,
 }
 
 impl Order {

@@ -1,48 +1,23 @@
 //! Who asks, and what that one may do.
 
-use serde::{Deserialize, Serialize};
-
 use crate::engine::topics::{Candidate, TopicPattern, TopicPatterns};
+use crate::words::words;
 
-/// What somebody may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Scope {
-    /// See backups, jobs and figures.
-    Read,
-    /// Make and validate backups.
-    Backup,
-    /// Restore them.
-    Restore,
-    /// Copy topics between clusters.
-    Migrate,
-    /// Watch groups.
-    Drain,
-    /// All of it, and delete backups.
-    Admin,
-}
-
-impl Scope {
-    /// All there are.
-    pub const ALL: [Self; 6] = [
-        Self::Read,
-        Self::Backup,
-        Self::Restore,
-        Self::Migrate,
-        Self::Drain,
-        Self::Admin,
-    ];
-
-    /// As tokens say it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Backup => "backup",
-            Self::Restore => "restore",
-            Self::Migrate => "migrate",
-            Self::Drain => "drain",
-            Self::Admin => "admin",
-        }
+words! {
+    /// What somebody may do.
+    pub enum Scope {
+        /// See backups, jobs and figures.
+        Read = "read",
+        /// Make and validate backups.
+        Backup = "backup",
+        /// Restore them.
+        Restore = "restore",
+        /// Copy topics between clusters.
+        Migrate = "migrate",
+        /// Watch groups.
+        Drain = "drain",
+        /// All of it, and delete backups.
+        Admin = "admin",
     }
 }
 

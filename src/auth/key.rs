@@ -7,21 +7,23 @@ use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind};
 
 use crate::files;
 use crate::kafka::Secret;
+use crate::words::words;
 
 use super::error::KeyError;
 use super::jwks::JwksFile;
 
-/// What a key is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeyAlgorithm {
-    /// HMAC with SHA-256, by a shared secret.
-    Hs256,
-    /// RSA PKCS #1 v1.5 with SHA-256, by a public key of 2048 to 8192 bits.
-    Rs256,
-    /// ECDSA on P-256 with SHA-256.
-    Es256,
-    /// Ed25519.
-    EdDsa,
+words! {
+    /// What a key is for.
+    pub enum KeyAlgorithm {
+        /// HMAC with SHA-256, by a shared secret.
+        Hs256 = "HS256",
+        /// RSA PKCS #1 v1.5 with SHA-256, by a public key of 2048 to 8192 bits.
+        Rs256 = "RS256",
+        /// ECDSA on P-256 with SHA-256.
+        Es256 = "ES256",
+        /// Ed25519.
+        EdDsa = "EdDSA",
+    }
 }
 
 impl KeyAlgorithm {
@@ -31,16 +33,6 @@ impl KeyAlgorithm {
             Self::Rs256 => Algorithm::RS256,
             Self::Es256 => Algorithm::ES256,
             Self::EdDsa => Algorithm::EdDSA,
-        }
-    }
-
-    /// As RFC 7518 and 8037 name it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Hs256 => "HS256",
-            Self::Rs256 => "RS256",
-            Self::Es256 => "ES256",
-            Self::EdDsa => "EdDSA",
         }
     }
 }

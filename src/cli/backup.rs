@@ -2,12 +2,12 @@
 
 use clap::Args;
 
-use crate::engine::backup::{BackupOptions, BackupReport, OffsetBound, backup};
+use crate::engine::backup::{BackupOptions, BackupReport, backup};
 use crate::engine::rate::RateLimit;
 use crate::engine::size::Size;
 use crate::engine::topics::{TopicPattern, TopicPatterns};
 use crate::record::{Compression, PartitionId};
-use crate::repository::{BackupStatus, Selection};
+use crate::repository::{Completion, OffsetBound, Selection};
 
 use super::groups::{GroupPatterns, selection};
 use super::memory::MemoryArgs;
@@ -79,8 +79,8 @@ impl BackupArgs {
     fn selection(&self) -> Option<Selection> {
         let selection = Selection {
             partitions: self.partitions.iter().copied().map(PartitionId).collect(),
-            start_offset: self.start_offset.map(|bound| bound.to_string()),
-            end_offset: self.end_offset.map(|bound| bound.to_string()),
+            start_offset: self.start_offset,
+            end_offset: self.end_offset,
             max_messages: self.max_messages,
             no_keys: self.no_keys,
             no_headers: self.no_headers,
@@ -140,7 +140,7 @@ pub async fn run(args: &BackupArgs, global: &Global) -> Result<Exit, CliError> {
     )
     .await?;
     output::report(&report, global, print)?;
-    Ok(if report.status == BackupStatus::Completed {
+    Ok(if report.status == Completion::Completed {
         Exit::Done
     } else {
         Exit::Incomplete

@@ -5,7 +5,7 @@ use chrono_tz::Tz;
 use clap::Args;
 use serde::Serialize;
 
-use crate::policy::{Checked, DaemonConfiguration, Diagnostic, MirrorMode};
+use crate::policy::{Checked, DaemonConfiguration, Diagnostic, MirrorMode, PolicyKind};
 use crate::schedule::Timetable;
 
 use super::{CliError, Exit, Global, output};
@@ -33,7 +33,7 @@ struct Report<'a> {
 #[derive(Serialize)]
 struct Row {
     policy: String,
-    kind: &'static str,
+    kind: PolicyKind,
     from: String,
     to: String,
     runs: String,
@@ -72,39 +72,38 @@ pub fn run(_: &CheckArgs, global: &Global) -> Result<Exit, CliError> {
 fn rows(configuration: &DaemonConfiguration, now: DateTime<Utc>) -> Vec<Row> {
     let backups = configuration.backups.iter().map(|policy| Row {
         policy: policy.name.clone(),
-        kind: "backup",
         from: policy.cluster.clone(),
         to: policy.repository.clone(),
-        ..Row::timed(&policy.timetable, policy.time_zone, now)
+        ..Row::timed(PolicyKind::Backup, &policy.timetable, policy.time_zone, now)
     });
     let mirrors = configuration.mirrors.iter().map(|policy| Row {
         policy: policy.name.clone(),
-        kind: "mirror",
         from: policy.source.clone(),
         to: policy.target.clone(),
         ..match &policy.mode {
-            MirrorMode::Continuous => Row::untimed("continuous".to_owned()),
-            MirrorMode::Scheduled(timetable, time_zone) => Row::timed(timetable, *time_zone, now),
+            MirrorMode::Continuous => Row::untimed(PolicyKind::Mirror, "continuous".to_owned()),
+            MirrorMode::Scheduled(timetable, time_zone) => {
+                Row::timed(PolicyKind::Mirror, timetable, *time_zone, now)
+            }
         }
     });
     let drains = configuration.drains.iter().map(|policy| Row {
         policy: policy.name.clone(),
-        kind: "drain",
         from: policy.cluster.clone(),
         to: format!("group {}", policy.group),
-        ..Row::untimed(format!(
-            "every {}",
-            humantime::format_duration(policy.every)
-        ))
+        ..Row::untimed(
+            PolicyKind::Drain,
+            format!("every {}", humantime::format_duration(policy.every)),
+        )
     });
     backups.chain(mirrors).chain(drains).collect()
 }
 
 impl Row {
-    fn untimed(runs: String) -> Self {
+    fn untimed(kind: PolicyKind, runs: String) -> Self {
         Self {
             policy: String::new(),
-            kind: "",
+            kind,
             from: String::new(),
             to: String::new(),
             runs,
@@ -113,13 +112,13 @@ impl Row {
         }
     }
 
-    fn timed(timetable: &Timetable, time_zone: Tz, now: DateTime<Utc>) -> Self {
+    fn timed(kind: PolicyKind, timetable: &Timetable, time_zone: Tz, now: DateTime<Utc>) -> Self {
         let runs = timetable.schedule.to_string();
         if timetable.suspend {
             let next_shown = "suspended".to_owned();
             return Self {
                 next_shown,
-                ..Self::untimed(runs)
+                ..Self::untimed(kind, runs)
             };
         }
         let next_run = timetable.schedule.next_after(now);
@@ -130,7 +129,7 @@ impl Row {
         Self {
             next_run,
             next_shown: shown.unwrap_or_else(|| "never".to_owned()),
-            ..Self::untimed(runs)
+            ..Self::untimed(kind, runs)
         }
     }
 }
@@ -141,7 +140,7 @@ fn print(report: &Report<'_>, checked: &Checked) -> Result<(), CliError> {
         for row in &report.policies {
             table.add_row([
                 row.policy.clone(),
-                row.kind.to_owned(),
+                row.kind.to_string(),
                 row.from.clone(),
                 output::plain(&row.to),
                 row.runs.clone(),

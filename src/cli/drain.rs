@@ -4,11 +4,12 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::engine::drain::{
-    Criteria, DrainOptions, DrainReport, GroupReport, Patience, Strategy, TimeBound, drain,
+    Criteria, DrainOptions, DrainReport, GroupReport, Patience, Strategy, StrategyKind, TimeBound,
+    drain,
 };
 use crate::engine::topics::{TopicPattern, TopicPatterns};
 use crate::kafka::Isolation;
@@ -34,7 +35,7 @@ Examples:
   kafkeep drain --bootstrap-servers kafka1:9092 --group checkout
   kafkeep drain --cluster prod --group checkout --topic 'orders.*' --timeout 10m && ./cut-over.sh
   kafkeep drain --cluster prod --group 'billing-*' --max-lag 100 --stable-checks 3 --watch
-  kafkeep drain --cluster prod --group audit --strategy time --before 2026-11-24T09:00:00Z --json"
+  kafkeep drain --cluster prod --group audit --strategy time_based --before 2026-11-24T09:00:00Z --json"
 )]
 pub struct DrainArgs {
     #[command(flatten)]
@@ -50,8 +51,8 @@ pub struct DrainArgs {
     #[arg(long, value_name = "N", default_value_t = 0)]
     max_lag: u64,
     /// What must be consumed: all but --max-lag records, or all that is old enough
-    #[arg(long, value_enum, default_value_t = By::Lag)]
-    strategy: By,
+    #[arg(long, value_enum, default_value_t = StrategyKind::LagBased)]
+    strategy: StrategyKind,
     /// With --strategy time: what is older than this must be consumed, e.g. 5m
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, conflicts_with = "before")]
     max_age: Option<Duration>,
@@ -59,8 +60,8 @@ pub struct DrainArgs {
     #[arg(long, value_name = "TIME")]
     before: Option<DateTime<Utc>>,
     /// How the groups read: with read_committed, open and aborted transactions do not count
-    #[arg(long, value_enum, default_value_t = Reads::ReadUncommitted)]
-    isolation: Reads,
+    #[arg(long, value_enum, default_value_t = Isolation::ReadUncommitted)]
+    isolation: Isolation,
     /// So many checks in a row must agree that a group is drained
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     stable_checks: u32,
@@ -78,25 +79,6 @@ pub struct DrainArgs {
     watch: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum By {
-    /// How many records are left
-    #[value(alias = "lag_based")]
-    Lag,
-    /// How old they are
-    #[value(alias = "time_based")]
-    Time,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "snake_case")]
-enum Reads {
-    /// Kafka's default
-    ReadUncommitted,
-    /// Only what was committed
-    ReadCommitted,
-}
-
 /// Brokers are not asked all the time.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -107,10 +89,7 @@ impl DrainArgs {
             topics: (!self.topics.is_empty()).then(|| TopicPatterns::new(self.topics.clone())),
             criteria: Criteria {
                 strategy: self.strategy()?,
-                isolation: match self.isolation {
-                    Reads::ReadUncommitted => Isolation::ReadUncommitted,
-                    Reads::ReadCommitted => Isolation::ReadCommitted,
-                },
+                isolation: self.isolation,
                 stable_checks: self.stable_checks,
                 stall_after: self.stall_after,
             },
@@ -120,14 +99,16 @@ impl DrainArgs {
     fn strategy(&self) -> Result<Strategy, CliError> {
         let refused = |why: &str| Err(CliError::Usage(why.to_owned()));
         match self.strategy {
-            By::Lag if self.max_age.is_some() || self.before.is_some() => {
-                refused("--max-age and --before belong to --strategy time")
+            StrategyKind::LagBased if self.max_age.is_some() || self.before.is_some() => {
+                refused("--max-age and --before belong to --strategy time_based")
             }
-            By::Time if self.max_lag > 0 => refused("--max-lag belongs to --strategy lag"),
-            By::Lag => Ok(Strategy::Lag {
+            StrategyKind::TimeBased if self.max_lag > 0 => {
+                refused("--max-lag belongs to --strategy lag_based")
+            }
+            StrategyKind::LagBased => Ok(Strategy::Lag {
                 max_lag: self.max_lag,
             }),
-            By::Time => Ok(Strategy::Time(match self.max_age {
+            StrategyKind::TimeBased => Ok(Strategy::Time(match self.max_age {
                 Some(age) => TimeBound::YoungerThan(age),
                 None => {
                     let moment = self.before.unwrap_or_else(Utc::now);

@@ -8,7 +8,7 @@ use crate::daemon::DaemonError;
 use crate::engine::EngineError;
 use crate::kafka::KafkaError;
 use crate::policy::PolicyError;
-use crate::repository::RepositoryError;
+use crate::repository::{Completion, RepositoryError};
 
 use super::demo::DemoError;
 
@@ -36,6 +36,15 @@ impl Exit {
             Self::Done
         } else {
             Self::Failed
+        }
+    }
+}
+
+impl From<Completion> for Exit {
+    fn from(status: Completion) -> Self {
+        match status {
+            Completion::Completed => Self::Done,
+            Completion::Incomplete => Self::Incomplete,
         }
     }
 }

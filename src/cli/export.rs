@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use crate::engine::blocking;
 use crate::engine::export::{
@@ -46,8 +46,8 @@ pub struct ExportArgs {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// What to write
-    #[arg(long, value_enum, default_value_t = Format::Log)]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = ExportFormat::Log)]
+    format: ExportFormat,
     /// Begin a new segment when one would be longer
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = segment_bytes)]
     segment_bytes: u32,
@@ -56,14 +56,6 @@ pub struct ExportArgs {
     dry_run: bool,
     #[command(flatten)]
     memory: MemoryArgs,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Format {
-    /// Kafka's segments
-    Log,
-    /// JSON, one record a line
-    Jsonl,
 }
 
 /// Positions in an index are 31 bits.
@@ -81,10 +73,7 @@ impl ExportArgs {
         ExportOptions {
             topics: TopicPatterns::new(self.topics.clone()),
             partitions: self.partitions.iter().copied().map(PartitionId).collect(),
-            format: match self.format {
-                Format::Log => ExportFormat::Log,
-                Format::Jsonl => ExportFormat::Jsonl,
-            },
+            format: self.format,
             out: self.out.clone(),
             segment_bytes: self.segment_bytes,
         }
@@ -115,11 +104,7 @@ pub async fn run(args: &ExportArgs, global: &Global) -> Result<Exit, CliError> {
     );
     let report = exporting.await?;
     output::report(&report, global, print_report)?;
-    Ok(if report.status == "completed" {
-        Exit::Done
-    } else {
-        Exit::Incomplete
-    })
+    Ok(report.status.into())
 }
 
 const COLUMNS: [&str; 7] = [

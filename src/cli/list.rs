@@ -4,7 +4,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::engine::topics::{Candidate, TopicPattern, TopicPatterns};
-use crate::repository::{BackupId, BackupStatus, Manifest, RepositoryError};
+use crate::repository::{BackupId, Completion, Manifest, RepositoryError};
 
 use super::places::RepositoryArgs;
 use super::{CliError, Exit, Global, output};
@@ -36,7 +36,7 @@ struct Listing {
 struct ListedBackup {
     backup_id: BackupId,
     sequence: u64,
-    status: BackupStatus,
+    status: Completion,
     policy: Option<String>,
     cluster_id: String,
     started_at: chrono::DateTime<chrono::Utc>,

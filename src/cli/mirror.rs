@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::engine::mirror::{
-    self, Comparison, Expression, From, InvalidExpression, MirrorOptions, MirrorPlan, MirrorReport,
-    MirrorState, OnError, PartitionStatus, Transform, Until,
+    self, Comparison, Expression, From, IfExists, InvalidExpression, Likeness, MirrorOptions,
+    MirrorPlan, MirrorReport, MirrorState, OnError, PartitionStatus, Transform, Until,
 };
 use crate::engine::rate::RateLimit;
 use crate::engine::topics::{NameTemplate, TopicPattern, TopicPatterns};
@@ -19,8 +19,9 @@ use crate::policy::{Configuration, DaemonConfiguration, MirrorMode, MirrorPolicy
 
 use super::groups::{GroupPatterns, selection};
 use super::memory::MemoryArgs;
-use super::topic_settings::{ExistingSettings, TopicSettingsArgs};
+use super::topic_settings::TopicSettingsArgs;
 use super::{CliError, Exit, Global, output, stop};
+use crate::engine::settings::ExistingConfig;
 
 /// Copy topics from one cluster to another, every record once
 #[derive(Debug, Args)]
@@ -87,13 +88,13 @@ pub struct MirrorArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     max_messages: Option<u64>,
     /// What to do where a partition of the target holds records, and no progress of this mirror is known
-    #[arg(long, value_enum, default_value_t = Existing::Fail)]
-    if_exists: Existing,
+    #[arg(long, value_enum, default_value_t = IfExists::Fail)]
+    if_exists: IfExists,
     #[command(flatten)]
     settings: TopicSettingsArgs,
     /// What to do where a topic of the target exists and has other settings than the source's
-    #[arg(long, value_enum, default_value_t = ExistingSettings::Apply)]
-    existing_topic_config: ExistingSettings,
+    #[arg(long, value_enum, default_value_t = ExistingConfig::Apply)]
+    existing_topic_config: ExistingConfig,
     /// Read no faster than this, e.g. 50MiB/s or '10000 records/s'
     #[arg(long, value_name = "RATE")]
     rate_limit: Option<RateLimit>,
@@ -113,8 +114,8 @@ pub struct MirrorArgs {
     #[arg(long, value_name = "EXPRESSION", conflicts_with = "policy")]
     key_transformation: Option<Expression>,
     /// What becomes of a record over which an expression fails
-    #[arg(long, value_enum, default_value_t = Failing::Fail, conflicts_with = "policy")]
-    on_error: Failing,
+    #[arg(long, value_enum, default_value_t = OnError::Fail, conflicts_with = "policy")]
+    on_error: OnError,
     /// The topic of the target for records over which an expression fails
     #[arg(
         long,
@@ -138,25 +139,6 @@ pub struct MirrorArgs {
     deadline: u64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Existing {
-    /// Leave the partition alone
-    Fail,
-    /// Write behind what is there
-    Append,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Failing {
-    /// Its partition stands still
-    Fail,
-    /// It is left out, and counted
-    Skip,
-    /// It goes to --dead-letter-topic, with headers that say where it was and why
-    #[value(alias = "dead_letter")]
-    DeadLetter,
-}
-
 fn header(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
@@ -178,11 +160,7 @@ impl MirrorArgs {
             headers: self.headers.clone(),
             header_expressions: self.computed_headers.clone(),
             key_transformation: self.key_transformation.clone(),
-            on_error: match self.on_error {
-                Failing::Fail => OnError::Fail,
-                Failing::Skip => OnError::Skip,
-                Failing::DeadLetter => OnError::DeadLetter,
-            },
+            on_error: self.on_error,
             dead_letter_topic: self.dead_letter_topic.clone(),
         };
         Some(transform).filter(|transform| !transform.is_identity())
@@ -222,8 +200,8 @@ pub async fn run(args: &MirrorArgs, global: &Global) -> Result<Exit, CliError> {
         let compared = mirror::compare(&source, &target, &chosen.options).await?;
         output::report(&compared, global, print_comparison)?;
         return Ok(match compared.status {
-            "equal" => Exit::Done,
-            _ => Exit::Incomplete,
+            Likeness::Equal => Exit::Done,
+            Likeness::Partial | Likeness::Different => Exit::Incomplete,
         });
     }
     let state = Arc::new(MirrorState::default());
@@ -232,10 +210,7 @@ pub async fn run(args: &MirrorArgs, global: &Global) -> Result<Exit, CliError> {
     drop(shown);
     let report = mirrored?;
     output::report(&report, global, print)?;
-    Ok(match report.status {
-        "completed" => Exit::Done,
-        _ => Exit::Incomplete,
-    })
+    Ok(report.status.into())
 }
 
 fn of_arguments(args: &MirrorArgs, global: &Global) -> Result<Chosen, CliError> {
@@ -323,7 +298,10 @@ fn with_choices(args: &MirrorArgs, options: MirrorOptions) -> Result<MirrorOptio
         },
         from: args.from.unwrap_or(options.from),
         max_messages: args.max_messages.or(options.max_messages),
-        append: args.if_exists == Existing::Append || options.append,
+        if_exists: match args.if_exists {
+            IfExists::Append => IfExists::Append,
+            IfExists::Fail => options.if_exists,
+        },
         rate_limit: args.rate_limit.or(options.rate_limit),
         memory,
         ..options
@@ -534,7 +512,7 @@ fn print_comparison(comparison: &Comparison) -> Result<(), CliError> {
         comparison.status,
         output::count(comparison.records)
     ))?;
-    if comparison.status == "partial" {
+    if comparison.status == Likeness::Partial {
         output::line(format_args!(
             "these are equal; the others are on one side only: retention or DeleteRecords took them away on the other side, or they were never mirrored"
         ))?;

@@ -1,19 +1,21 @@
 //! `kafkeep restore`
 
 use chrono::{DateTime, Utc};
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use crate::engine::rate::RateLimit;
 use crate::engine::restore::{
-    self, IfExists, RestoreOptions, RestorePlan, RestoreReport, TopicAction, TopicConfigSource,
+    self, IfExists, Offsets, RestoreOptions, RestorePlan, RestoreReport, TopicAction,
+    TopicConfigSource,
 };
 use crate::engine::topics::{Rename, TopicPattern, TopicPatterns};
 use crate::record::PartitionId;
 
 use super::memory::MemoryArgs;
 use super::places::{ClusterArgs, RepositoryArgs, find_backup};
-use super::topic_settings::{ExistingSettings, TopicSettingsArgs};
+use super::topic_settings::TopicSettingsArgs;
 use super::{CliError, Exit, Global, groups, output, progress};
+use crate::engine::settings::ExistingConfig;
 
 /// Restore topics of a backup into a cluster
 #[derive(Debug, Args)]
@@ -70,19 +72,19 @@ pub struct RestoreArgs {
     #[arg(long, value_name = "none|all|NAME", default_value = "none")]
     groups: Vec<String>,
     /// Where the settings of created topics come from
-    #[arg(long, value_enum, default_value_t = ConfigFrom::Source)]
-    topic_config: ConfigFrom,
+    #[arg(long, value_enum, default_value_t = TopicConfigSource::Source)]
+    topic_config: TopicConfigSource,
     /// Set the source's retention again at the end, though it may delete old records at once
     #[arg(long)]
     apply_retention: bool,
     #[command(flatten)]
     settings: TopicSettingsArgs,
     /// What to do where a target topic exists and has other settings
-    #[arg(long, value_enum, default_value_t = ExistingSettings::Keep)]
-    existing_topic_config: ExistingSettings,
+    #[arg(long, value_enum, default_value_t = ExistingConfig::Keep)]
+    existing_topic_config: ExistingConfig,
     /// What to do where a target topic exists
-    #[arg(long, value_enum, default_value_t = Existing::Fail)]
-    if_exists: Existing,
+    #[arg(long, value_enum, default_value_t = IfExists::Fail)]
+    if_exists: IfExists,
     /// Restore what is sound, and finish the restore, though a part of the backup is damaged or missing
     #[arg(long)]
     allow_damage: bool,
@@ -100,30 +102,6 @@ pub struct RestoreArgs {
     /// Print the plan and change nothing
     #[arg(long)]
     dry_run: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Offsets {
-    /// Records get new offsets, dense from 0
-    Mapped,
-    /// Records keep their offsets; refused where that cannot be
-    Exact,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum ConfigFrom {
-    /// What was set for the source's topic
-    Source,
-    /// The target's defaults
-    Target,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Existing {
-    /// Refuse the restore before anything is created
-    Fail,
-    /// Write behind what is there
-    Append,
 }
 
 impl RestoreArgs {
@@ -144,20 +122,11 @@ impl RestoreArgs {
             until: self.until,
             partition_count: self.partition_count,
             replication_factor: self.replication_factor,
-            offsets: match self.offsets {
-                Offsets::Mapped => restore::Offsets::Mapped,
-                Offsets::Exact => restore::Offsets::Exact,
-            },
-            topic_config: match self.topic_config {
-                ConfigFrom::Source => TopicConfigSource::Source,
-                ConfigFrom::Target => TopicConfigSource::Target,
-            },
+            offsets: self.offsets,
+            topic_config: self.topic_config,
             settings: self.settings.choice(self.existing_topic_config),
             retention: self.apply_retention,
-            if_exists: match self.if_exists {
-                Existing::Fail => IfExists::Fail,
-                Existing::Append => IfExists::Append,
-            },
+            if_exists: self.if_exists,
             forget_unfinished: self.forget_unfinished,
             allow_damage: self.allow_damage,
             check: self.check,
@@ -187,10 +156,7 @@ pub async fn run(args: &RestoreArgs, global: &Global) -> Result<Exit, CliError> 
     )
     .await?;
     output::report(&report, global, print_report)?;
-    Ok(match report.status {
-        "completed" => Exit::Done,
-        _ => Exit::Incomplete,
-    })
+    Ok(report.status.into())
 }
 
 fn print_plan(plan: &RestorePlan) -> Result<(), CliError> {

@@ -9,8 +9,9 @@ use hyper::Uri;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::daemon::{RepositoryState, RunResult, RunState, Work};
 use crate::http::{AskError, Trust, ask};
-use crate::policy::DaemonConfiguration;
+use crate::policy::{DaemonConfiguration, PolicyKind};
 
 use super::{CliError, Exit, Global, output};
 
@@ -54,7 +55,7 @@ struct Configuration {
 #[derive(Deserialize)]
 struct Policy {
     policy: String,
-    kind: String,
+    kind: PolicyKind,
     runs: bool,
     #[serde(default)]
     loading: bool,
@@ -66,8 +67,8 @@ struct Policy {
 
 #[derive(Deserialize)]
 struct Run {
-    work: String,
-    state: String,
+    work: Work,
+    state: RunState,
     error: Option<String>,
     progress: Progress,
 }
@@ -82,7 +83,7 @@ struct Progress {
 #[derive(Deserialize)]
 struct Ended {
     finished_at: DateTime<Utc>,
-    result: String,
+    result: RunResult,
     error: Option<String>,
 }
 
@@ -91,7 +92,7 @@ struct Repository {
     repository: String,
     location: String,
     #[serde(default)]
-    state: String,
+    state: Option<RepositoryState>,
     writable: bool,
     error: Option<String>,
     size_bytes: u64,
@@ -105,7 +106,7 @@ impl Status {
             policy
                 .last_run
                 .as_ref()
-                .is_some_and(|run| run.result != "success")
+                .is_some_and(|run| run.result != RunResult::Success)
         };
         self.configuration.last_reload_success
             && self
@@ -194,14 +195,14 @@ fn print(status: &Status) -> Result<(), CliError> {
         let last = policy.last_run.as_ref();
         table.add_row([
             output::plain(&policy.policy),
-            output::plain(&policy.kind),
+            policy.kind.to_string(),
             if policy.runs {
                 now(policy)
             } else {
                 "not run yet".to_owned()
             },
             time(last.map(|run| run.finished_at)),
-            last.map_or_else(|| "-".to_owned(), |run| output::plain(&run.result)),
+            last.map_or_else(|| "-".to_owned(), |run| run.result.to_string()),
             time(policy.last_success_at),
             time(policy.next_run_at),
         ]);
@@ -212,7 +213,7 @@ fn print(status: &Status) -> Result<(), CliError> {
         &[2, 3, 4],
     );
     for repository in &status.repositories {
-        let is_loading = repository.state == "loading";
+        let is_loading = repository.state == Some(RepositoryState::Loading);
         let known = |text: String| if is_loading { "-".to_owned() } else { text };
         table.add_row([
             output::plain(&repository.repository),
@@ -254,15 +255,14 @@ fn now(policy: &Policy) -> String {
             planned_offsets,
             done_offsets,
         } = &run.progress;
-        let work = if run.work == "backup" {
-            phase
-        } else {
-            &run.work
+        let work = match run.work {
+            Work::Backup => phase.as_str(),
+            work => work.name(),
         };
-        let far = match (run.state.as_str(), &run.error) {
-            ("waiting", Some(_)) => "to be tried again".to_owned(),
-            ("waiting", None) => "waiting".to_owned(),
-            (state, _) if *planned_offsets == 0 => state.to_owned(),
+        let far = match (run.state, &run.error) {
+            (RunState::Waiting, Some(_)) => "to be tried again".to_owned(),
+            (RunState::Waiting, None) => "waiting".to_owned(),
+            (state, _) if *planned_offsets == 0 => state.to_string(),
             (_, _) => format!("{} %", done_offsets.saturating_mul(100) / planned_offsets),
         };
         output::plain(&format!("{work} {far}"))

@@ -1,6 +1,6 @@
 //! The flags that say what becomes of topics' settings, as `restore` and `mirror` have them.
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use crate::engine::settings::{ExistingConfig, SettingsChoice, UnsupportedConfig};
 
@@ -10,26 +10,8 @@ pub struct TopicSettingsArgs {
     #[arg(long = "topic-config-override", value_name = "KEY=VALUE", value_parser = setting)]
     config_overrides: Vec<(String, String)>,
     /// What to do with settings that the target does not take
-    #[arg(long, value_enum, default_value_t = Unsupported::Skip)]
-    unsupported_config: Unsupported,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Unsupported {
-    /// Leave them out, and name them
-    Skip,
-    /// Refuse the topic before anything is written to it
-    Fail,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum ExistingSettings {
-    /// The target's settings stay
-    Keep,
-    /// Set the source's
-    Apply,
-    /// Refuse the topic before anything is written to it
-    Fail,
+    #[arg(long, value_enum, default_value_t = UnsupportedConfig::Skip)]
+    unsupported_config: UnsupportedConfig,
 }
 
 /// A setting as `key=value`.
@@ -43,18 +25,11 @@ fn setting(text: &str) -> Result<(String, String), String> {
 
 impl TopicSettingsArgs {
     /// What the flags say together.
-    pub fn choice(&self, existing: ExistingSettings) -> SettingsChoice {
+    pub fn choice(&self, existing: ExistingConfig) -> SettingsChoice {
         SettingsChoice {
             overrides: self.config_overrides.iter().cloned().collect(),
-            unsupported: match self.unsupported_config {
-                Unsupported::Skip => UnsupportedConfig::Skip,
-                Unsupported::Fail => UnsupportedConfig::Fail,
-            },
-            existing: match existing {
-                ExistingSettings::Keep => ExistingConfig::Keep,
-                ExistingSettings::Apply => ExistingConfig::Apply,
-                ExistingSettings::Fail => ExistingConfig::Fail,
-            },
+            unsupported: self.unsupported_config,
+            existing,
         }
     }
 }

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use crate::engine::EngineError;
-use crate::engine::verify::{VerifyOptions, VerifyReport, verify};
+use crate::engine::verify::{Depth, VerifyOptions, VerifyReport, verify};
 use crate::engine::watchdog::watched;
 use crate::kafka::Retry;
 
@@ -40,7 +40,10 @@ pub async fn run(args: &VerifyArgs, global: &Global) -> Result<Exit, CliError> {
     let backups = find_backups(&repository, &args.backups).await?;
     let options = VerifyOptions {
         backups,
-        quick: args.quick,
+        depth: match args.quick {
+            true => Depth::Quick,
+            false => Depth::Full,
+        },
         memory: memory.clone(),
         ..VerifyOptions::default()
     };
@@ -102,7 +105,7 @@ fn print(report: &VerifyReport) -> Result<(), CliError> {
         output::count(report.blocks),
         output::count(report.batches),
         output::bytes(report.bytes),
-        if report.depth == "quick" {
+        if report.depth == Depth::Quick {
             " (quick: sizes and footers only)"
         } else {
             ""

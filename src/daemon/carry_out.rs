@@ -12,7 +12,7 @@ use crate::engine::drain::{Verdict, Watch, drain};
 use crate::engine::mirror::{self, MirrorOptions, MirrorState, mirror};
 use crate::engine::restore::{self, RestoreOptions};
 use crate::engine::size::Size;
-use crate::engine::verify::{VerifyOptions, VerifyReport, verify};
+use crate::engine::verify::{Depth, VerifyOptions, VerifyReport, verify};
 use crate::engine::watchdog::watched;
 use crate::engine::{EngineError, Stop, blocking};
 use crate::kafka::{Client, Cluster, Retry};
@@ -181,7 +181,7 @@ impl Carrying<'_> {
             if order.validate {
                 self.job.progress.verifies(true);
                 let report = self
-                    .verified(Arc::clone(&repository), order.backup_id, false)
+                    .verified(Arc::clone(&repository), order.backup_id, Depth::Full)
                     .await?;
                 self.job.progress.verifies(false);
                 refuse_damage(&report)?;
@@ -205,7 +205,7 @@ impl Carrying<'_> {
         &self,
         repository: Arc<Repository>,
         backup_id: BackupId,
-        quick: bool,
+        depth: Depth,
     ) -> Result<VerifyReport, EngineError> {
         let (stop, progress) = (self.job.stop.clone(), Arc::clone(&self.job.progress));
         let memory = self.job.memory.clone();
@@ -220,7 +220,7 @@ impl Carrying<'_> {
                 repository.manifest(&backup_id)?;
                 let options = VerifyOptions {
                     backups: vec![backup_id],
-                    quick,
+                    depth,
                     memory,
                     stop,
                 };
@@ -232,7 +232,7 @@ impl Carrying<'_> {
 
     async fn validate(&self, order: &ValidateOrder) -> Result<ValidationAnswer, Failure> {
         let report = self
-            .verified(self.job.repository().await?, order.backup_id, order.quick)
+            .verified(self.job.repository().await?, order.backup_id, order.depth)
             .await?;
         Ok(ValidationAnswer::new(order, report))
     }

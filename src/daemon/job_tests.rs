@@ -170,8 +170,8 @@ fn jobs_are_found_again_after_a_restart_and_those_that_ran_have_failed() {
     let answer = crate::api::Answer::Validate(crate::api::ValidationAnswer {
         backup_id: "b".to_owned(),
         repository: "main".to_owned(),
-        status: "sound".to_owned(),
-        depth: "full".to_owned(),
+        status: crate::engine::verify::Soundness::Sound,
+        depth: crate::engine::verify::Depth::Full,
         packs: 1,
         blocks: 2,
         batches: 3,

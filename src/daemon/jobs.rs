@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::api::{Answer, Order, OrderKind, Problem, ProblemKind};
 use crate::policy::Limits;
+use crate::words::words;
 
 use super::progress::RunProgress;
 use super::status::RunId;
@@ -20,47 +21,25 @@ use super::status::RunId;
 const ENDED_LIMIT: usize = 1000;
 const RESULTS_LIMIT: usize = 16 << 20;
 
-/// Where a job stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum JobState {
-    /// For a place among those that may run at once.
-    Waiting,
-    /// It works.
-    Running,
-    /// It was told to stop, and seals what it has.
-    Stopping,
-    /// It is done; there is a result.
-    Completed,
-    /// It could not be done; there is an error.
-    Failed,
-    /// It was cancelled.
-    Cancelled,
+words! {
+    /// Where a job stands.
+    pub enum JobState {
+        /// For a place among those that may run at once.
+        Waiting = "waiting",
+        /// It works.
+        Running = "running",
+        /// It was told to stop, and seals what it has.
+        Stopping = "stopping",
+        /// It is done; there is a result.
+        Completed = "completed",
+        /// It could not be done; there is an error.
+        Failed = "failed",
+        /// It was cancelled.
+        Cancelled = "cancelled",
+    }
 }
 
 impl JobState {
-    /// All there are.
-    pub const ALL: [Self; 6] = [
-        Self::Waiting,
-        Self::Running,
-        Self::Stopping,
-        Self::Completed,
-        Self::Failed,
-        Self::Cancelled,
-    ];
-
-    /// In a word.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Waiting => "waiting",
-            Self::Running => "running",
-            Self::Stopping => "stopping",
-            Self::Completed => "completed",
-            Self::Failed => "failed",
-            Self::Cancelled => "cancelled",
-        }
-    }
-
     /// Whether nothing more will happen.
     pub fn is_ended(self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Cancelled)

@@ -13,6 +13,7 @@ use crate::engine::{EngineError, Stop};
 use crate::kafka::{Client, Cluster, Retry};
 use crate::memory::MemoryBudget;
 use crate::policy::{DaemonConfiguration, Difference, MirrorMode, MirrorPolicy, PolicyKind};
+use crate::repository::Completion;
 use crate::schedule::{LONGEST_WAIT, Timer, Verdict};
 
 use super::progress::RunProgress;
@@ -352,8 +353,8 @@ fn outcome(report: MirrorReport, stopped: bool) -> Outcome {
     Outcome {
         result: match (stopped, report.status) {
             (true, _) => RunResult::Cancelled,
-            (false, "completed") => RunResult::Success,
-            (false, _) => RunResult::Incomplete,
+            (false, Completion::Completed) => RunResult::Success,
+            (false, Completion::Incomplete) => RunResult::Incomplete,
         },
         backup_id: None,
         error: (!problems.is_empty()).then(|| problems.join("; ")),

@@ -9,21 +9,22 @@ use serde::Serialize;
 use crate::engine::EngineError;
 use crate::engine::expire::{Foreseen, Preview};
 use crate::policy::{DaemonConfiguration, RepositoryLocation};
-use crate::repository::{BackupId, BackupStatus, RepositoryError};
+use crate::repository::{BackupId, Completion, RepositoryError};
+use crate::words::words;
 
 use super::run::open_existing;
 use super::state::{Remembered, RememberedRepository};
 
-/// Whether a repository can be used, in a word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RepositoryState {
-    /// It is being read for the first time since the daemon started.
-    Loading,
-    /// It can be read and written.
-    Ready,
-    /// It cannot be read or written, or does not answer.
-    Failed,
+words! {
+    /// Whether a repository can be used, in a word.
+    pub enum RepositoryState {
+        /// It is being read for the first time since the daemon started.
+        Loading = "loading",
+        /// It can be read and written.
+        Ready = "ready",
+        /// It cannot be read or written, or does not answer.
+        Failed = "failed",
+    }
 }
 
 /// One repository, when it was last looked at.
@@ -114,7 +115,7 @@ pub(super) fn past(
             Err(error) if error.is_damage() => continue,
             Err(error) => return Err(error),
         };
-        if let (Some(policy), BackupStatus::Completed) = (manifest.policy, manifest.status)
+        if let (Some(policy), Completion::Completed) = (manifest.policy, manifest.status)
             && let Some(place) = unknown.iter().position(|name| *name == policy)
         {
             unknown.swap_remove(place);

@@ -8,13 +8,13 @@ use tracing::Instrument;
 use crate::engine::backup::{BackupOptions, BackupReport, Room, backup};
 use crate::engine::expire::{self, ExpireOptions};
 use crate::engine::size::Size;
-use crate::engine::verify::{VerifyOptions, verify};
+use crate::engine::verify::{Depth, VerifyOptions, verify};
 use crate::engine::watchdog::watched;
 use crate::engine::{EngineError, Progress, Stop, blocking};
 use crate::kafka::{Client, Cluster, Retry};
 use crate::memory::MemoryBudget;
 use crate::policy::{BackupPolicy, RepositoryLocation, Verification};
-use crate::repository::{BackupStatus, DirectoryStorage, Gap, Repository, RepositoryError};
+use crate::repository::{Completion, DirectoryStorage, Gap, Repository, RepositoryError};
 
 use super::cluster_ids::ClusterIds;
 use super::progress::RunProgress;
@@ -170,14 +170,14 @@ fn verified(
     let mut problems: Vec<String> = report.warnings;
     let depth = match job.policy.verify {
         Verification::Off => None,
-        Verification::Quick => Some(true),
-        Verification::Full => Some(false),
+        Verification::Quick => Some(Depth::Quick),
+        Verification::Full => Some(Depth::Full),
     };
-    if let Some(quick) = depth {
+    if let Some(depth) = depth {
         job.progress.verifies(true);
         let options = VerifyOptions {
             backups: vec![report.backup_id],
-            quick,
+            depth,
             memory: job.memory.clone(),
             stop: job.stop.clone(),
         };
@@ -254,8 +254,8 @@ fn outcome(report: &BackupReport) -> Outcome {
     let gap_offsets = gaps.map(Gap::offsets);
     Outcome {
         result: match report.status {
-            BackupStatus::Completed => RunResult::Success,
-            BackupStatus::Incomplete => RunResult::Incomplete,
+            Completion::Completed => RunResult::Success,
+            Completion::Incomplete => RunResult::Incomplete,
         },
         backup_id: Some(report.backup_id),
         error: None,

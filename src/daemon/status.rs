@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::engine::mirror::MirrorState;
 use crate::policy::Diagnostic;
 use crate::repository::BackupId;
+use crate::words::words;
 
 use super::drains::DrainWatch;
 use super::progress::RunProgress;
@@ -185,51 +186,36 @@ impl fmt::Display for RunId {
     }
 }
 
-/// What a run does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Work {
-    /// It backs up, and verifies what it made.
-    Backup,
-    /// It takes away what its policy does not keep.
-    Expire,
-    /// It restores.
-    Restore,
-    /// It verifies a backup.
-    Validate,
-    /// It copies a topic from cluster to cluster, and ends.
-    Migrate,
-    /// It is a mirror.
-    Mirror,
-    /// It watches a group until that has consumed what there is.
-    Drain,
-}
-
-impl Work {
-    /// As the logs call it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Backup => "backup",
-            Self::Expire => "expire",
-            Self::Restore => "restore",
-            Self::Validate => "validate",
-            Self::Migrate => "migrate",
-            Self::Mirror => "mirror",
-            Self::Drain => "drain",
-        }
+words! {
+    /// What a run does.
+    pub enum Work {
+        /// It backs up, and verifies what it made.
+        Backup = "backup",
+        /// It takes away what its policy does not keep.
+        Expire = "expire",
+        /// It restores.
+        Restore = "restore",
+        /// It verifies a backup.
+        Validate = "validate",
+        /// It copies a topic from cluster to cluster, and ends.
+        Migrate = "migrate",
+        /// It is a mirror.
+        Mirror = "mirror",
+        /// It watches a group until that has consumed what there is.
+        Drain = "drain",
     }
 }
 
-/// Where a run stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RunState {
-    /// For a place among those that may run at once, or for its next try.
-    Waiting,
-    /// It works.
-    Running,
-    /// It was told to stop, and seals what it has.
-    Stopping,
+words! {
+    /// Where a run stands.
+    pub enum RunState {
+        /// For a place among those that may run at once, or for its next try.
+        Waiting = "waiting",
+        /// It works.
+        Running = "running",
+        /// It was told to stop, and seals what it has.
+        Stopping = "stopping",
+    }
 }
 
 /// A run that has not ended.
@@ -313,37 +299,17 @@ pub struct Figures {
     pub verify_findings: Option<u64>,
 }
 
-/// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RunResult {
-    /// All was done.
-    Success,
-    /// There is a backup, but not all of it could be had, or it did not verify.
-    Incomplete,
-    /// There is none.
-    Failed,
-    /// It was told to stop.
-    Cancelled,
-}
-
-impl RunResult {
-    /// All there are.
-    pub const ALL: [Self; 4] = [
-        Self::Success,
-        Self::Incomplete,
-        Self::Failed,
-        Self::Cancelled,
-    ];
-
-    /// As metrics label it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Success => "success",
-            Self::Incomplete => "incomplete",
-            Self::Failed => "failed",
-            Self::Cancelled => "cancelled",
-        }
+words! {
+    /// How a run ended.
+    pub enum RunResult {
+        /// All was done.
+        Success = "success",
+        /// There is a backup, but not all of it could be had, or it did not verify.
+        Incomplete = "incomplete",
+        /// There is none.
+        Failed = "failed",
+        /// It was told to stop.
+        Cancelled = "cancelled",
     }
 }
 

@@ -6,30 +6,33 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::kafka::{Client, ErrorCode, KafkaError};
+use crate::words::words;
 
 /// Settings by name, as Kafka writes them.
 pub type Settings = BTreeMap<String, String>;
 
-/// What becomes of a setting of the source that the target does not take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum UnsupportedConfig {
-    /// It is left out, and named.
-    #[default]
-    Skip,
-    /// The topic is refused.
-    Fail,
+words! {
+    /// What to do with settings that the target does not take.
+    pub enum UnsupportedConfig {
+        /// Leave them out, and name them.
+        Skip = "skip",
+        /// Refuse the topic before anything is written to it.
+        Fail = "fail",
+    }
+    default Skip
 }
 
-/// What becomes of the settings of a topic that exists, where the source's or those given are others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum ExistingConfig {
-    /// They stay.
-    #[default]
-    Keep,
-    /// They are set.
-    Apply,
-    /// The topic is refused.
-    Fail,
+words! {
+    /// What to do where a target topic exists and has other settings.
+    pub enum ExistingConfig {
+        /// The target's settings stay.
+        Keep = "keep",
+        /// Set the source's.
+        Apply = "apply",
+        /// Refuse the topic before anything is written to it.
+        Fail = "fail",
+    }
+    default Keep
 }
 
 /// What an operator wants of the settings of topics that are written to.

@@ -12,6 +12,7 @@ use crate::repository::{
     BackupId, Block, Extent, FooterBlock, Manifest, PackId, PackReader, PackRef, PartitionEntry,
     Repository, RepositoryError, Sha256, Stretch, TopicEntry, TopicIndex,
 };
+use crate::words::words;
 
 use super::extents::{holes, is_needed};
 use super::lineage::Lineage;
@@ -20,13 +21,34 @@ use super::{EngineError, Progress, Stop};
 /// One read of a pack asks for about this much.
 const READ_BYTES: u64 = 8 << 20;
 
+words! {
+    /// How deep a verification goes.
+    pub enum Depth {
+        /// That all is there: names, sizes and footers; no block is read.
+        Quick = "quick",
+        /// Every byte.
+        Full = "full",
+    }
+    default Full
+}
+
+words! {
+    /// What a verification found, in a word.
+    pub enum Soundness {
+        /// All is whole and unchanged.
+        Sound = "sound",
+        /// Something is missing or changed: the findings tell it.
+        Damaged = "damaged",
+    }
+}
+
 /// Which backups to verify, and how deep.
 #[derive(Debug, Clone, Default)]
 pub struct VerifyOptions {
     /// These; all when empty.
     pub backups: Vec<BackupId>,
-    /// Stop at sizes and footers: no block is read.
-    pub quick: bool,
+    /// How deep.
+    pub depth: Depth,
     /// The memory for what is read, which all runs share.
     pub memory: MemoryBudget,
     /// Ends it early.
@@ -36,10 +58,10 @@ pub struct VerifyOptions {
 /// What a verification found.
 #[derive(Debug, Clone, Serialize)]
 pub struct VerifyReport {
-    /// `sound` or `damaged`.
-    pub status: &'static str,
-    /// How deep it went: `full` or `quick`.
-    pub depth: &'static str,
+    /// Whether something is wrong.
+    pub status: Soundness,
+    /// How deep it went.
+    pub depth: Depth,
     /// How many backups were looked at.
     pub backups: u64,
     /// How many packs.
@@ -158,12 +180,11 @@ fn verify_locked(
     let checked = check_packs(repository, packs, options, progress)?;
     findings.extend(checked.findings);
     Ok(VerifyReport {
-        status: if findings.is_empty() {
-            "sound"
-        } else {
-            "damaged"
+        status: match findings.is_empty() {
+            true => Soundness::Sound,
+            false => Soundness::Damaged,
         },
-        depth: if options.quick { "quick" } else { "full" },
+        depth: options.depth,
         backups: chosen.len() as u64,
         packs: pack_count,
         blocks: checked.blocks,
@@ -420,7 +441,7 @@ fn check_pack(means: &Means<'_>, needs: &PackNeeds) -> Result<Checked, EngineErr
     };
     let mut next = needs.needs.values().peekable();
     while let Some(need) = next.next() {
-        if let Some(next) = next.peek().filter(|_| !options.quick) {
+        if let Some(next) = next.peek().filter(|_| options.depth == Depth::Full) {
             reader.prefetch(head(&next.extent));
         }
         if options.stop.is_cancelled() {
@@ -473,7 +494,7 @@ fn check_extent(
         checked.findings.push(need.finding(needs, problem));
         return Ok(());
     }
-    if means.options.quick {
+    if means.options.depth == Depth::Quick {
         return Ok(());
     }
     let mut stretches = Stretch::split(blocks, means.most).peekable();

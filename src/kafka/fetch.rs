@@ -11,17 +11,20 @@ use uuid::Uuid;
 
 use crate::memory::Reservation;
 use crate::record::{LeaderEpoch, Offset, PartitionId, ProducerId, TopicId};
+use crate::words::words;
 
 use super::connection::PendingAnswer;
 use super::{Connection, ErrorCode, KafkaError};
 
-/// How far a fetch may read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Isolation {
-    /// To the high watermark.
-    ReadUncommitted,
-    /// To the last stable offset.
-    ReadCommitted,
+words! {
+    /// How far a fetch may read.
+    pub enum Isolation {
+        /// Kafka's default: to the high watermark.
+        ReadUncommitted = "read_uncommitted",
+        /// Only what was committed: to the last stable offset.
+        ReadCommitted = "read_committed",
+    }
+    default ReadUncommitted
 }
 
 /// What to fetch.

@@ -40,6 +40,16 @@ pub struct GroupMember {
     pub assignment: BTreeMap<String, Vec<PartitionId>>,
 }
 
+impl GroupDescription {
+    /// Whether its members are finding out who reads what: the states of classic groups, and those of KIP-848.
+    pub fn is_rebalancing(&self) -> bool {
+        matches!(
+            self.state.as_str(),
+            "PreparingRebalance" | "CompletingRebalance" | "Assigning" | "Reconciling"
+        )
+    }
+}
+
 impl fmt::Display for GroupMember {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let host = self.host.trim_start_matches('/');

@@ -9,7 +9,7 @@ use crate::auth::{Authority, Key as AuthKey, KeyAlgorithm, KeyError};
 use crate::engine::rate::RateLimit;
 
 use super::key::{At, Key, Keys, Kind, Node};
-use super::kinds::{Choice, Named, OneOf, Text};
+use super::kinds::{Named, Text};
 use super::reader::Reader;
 use super::schema;
 use super::secret::{SecretReference, fetched};
@@ -45,20 +45,10 @@ pub(super) struct ApiFile {
 #[derive(Debug)]
 struct KeyFile {
     place: Place,
-    algorithm: At<OneOf<KeyAlgorithm>>,
+    algorithm: At<KeyAlgorithm>,
     secret: Option<At<SecretReference>>,
     public_key_file: Option<At<PathBuf>>,
     jwks_file: Option<At<PathBuf>>,
-}
-
-impl Choice for KeyAlgorithm {
-    const WANTS: &'static str = "one of HS256, RS256, ES256, EdDSA";
-    const CHOICES: &'static [(&'static str, Self)] = &[
-        ("HS256", Self::Hs256),
-        ("RS256", Self::Rs256),
-        ("ES256", Self::Es256),
-        ("EdDSA", Self::EdDsa),
-    ];
 }
 
 const ISSUER: Key<Text> = Key::optional("issuer", "what `iss` of a token must be");
@@ -93,7 +83,7 @@ const API_KEYS: Keys = &[
     &KEYS_KEY,
 ];
 
-const ALGORITHM: Key<OneOf<KeyAlgorithm>> = Key::required(
+const ALGORITHM: Key<KeyAlgorithm> = Key::required(
     "algorithm",
     "the one under which the key is used, whatever a token says",
 );
@@ -219,7 +209,7 @@ impl ApiFile {
 
 impl KeyFile {
     fn key(&self, name: &str, reader: &mut Reader) -> Option<AuthKey> {
-        let OneOf(algorithm) = self.algorithm.value;
+        let algorithm = self.algorithm.value;
         let (place, made) = match (&self.secret, &self.public_key_file, &self.jwks_file) {
             (Some(secret), None, None) if algorithm == KeyAlgorithm::Hs256 => (
                 secret.place,

@@ -12,9 +12,10 @@ use crate::engine::size::Size;
 use crate::engine::topics::TopicPatterns;
 use crate::record::Compression;
 use crate::schedule::{Schedule, Timetable};
+use crate::words::words;
 
 use super::key::{Key, Keys, Kind, Node};
-use super::kinds::{Choice, Count, OneOf, Text};
+use super::kinds::{Count, Text};
 use super::policy_file::{ClusterName, RepositoryName};
 use super::reader::Reader;
 use super::section::Section;
@@ -71,39 +72,26 @@ impl BackupPolicy {
     }
 }
 
-/// What becomes of a run whose policy is taken out of the files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WhenRemoved {
-    /// It goes on to its end.
-    Finish,
-    /// It seals what it has, and ends.
-    Cancel,
+words! {
+    /// What becomes of a run whose policy is taken out of the files.
+    pub enum WhenRemoved {
+        /// It goes on to its end.
+        Finish = "finish",
+        /// It seals what it has, and ends.
+        Cancel = "cancel",
+    }
 }
 
-impl Choice for WhenRemoved {
-    const WANTS: &'static str = "finish or cancel";
-    const CHOICES: &'static [(&'static str, Self)] =
-        &[("finish", Self::Finish), ("cancel", Self::Cancel)];
-}
-
-/// What is verified after each run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verification {
-    /// Nothing.
-    Off,
-    /// That all is there: names and sizes.
-    Quick,
-    /// Every byte.
-    Full,
-}
-
-impl Choice for Verification {
-    const WANTS: &'static str = "one of off, quick, full";
-    const CHOICES: &'static [(&'static str, Self)] = &[
-        ("off", Self::Off),
-        ("quick", Self::Quick),
-        ("full", Self::Full),
-    ];
+words! {
+    /// What is verified after each run.
+    pub enum Verification {
+        /// Nothing.
+        Off = "off",
+        /// That all is there: names and sizes.
+        Quick = "quick",
+        /// Every byte.
+        Full = "full",
+    }
 }
 
 const CLUSTER: Key<ClusterName> =
@@ -118,7 +106,7 @@ const ALLOW_EMPTY: Key<bool> = Key::optional(
     "allow_empty",
     "whether patterns that match no topic are fine; false by default",
 );
-const COMPRESSION: Key<OneOf<Compression>> = Key::optional(
+const COMPRESSION: Key<Compression> = Key::optional(
     "compression",
     "for batches that the producer did not compress: none, gzip (the default), snappy, lz4 or zstd",
 );
@@ -131,7 +119,7 @@ const GROUPS: Key<GroupSelection> = Key::optional(
     "consumer groups whose offsets go with the topics: true (all; one that cannot be read is an error), \
      false, or patterns; by default all that can be read",
 );
-const VERIFY: Key<OneOf<Verification>> =
+const VERIFY: Key<Verification> =
     Key::optional("verify", "after each run: off, quick (the default) or full");
 const RETENTION: Key<Retention> = Key::optional(
     "retention",
@@ -149,7 +137,7 @@ const EXPIRE_SCHEDULE: Key<Text> = Key::optional(
     "expire_schedule",
     "when retention is applied, besides after each run that succeeded: a cron expression; @daily by default",
 );
-const WHEN_REMOVED: Key<OneOf<WhenRemoved>> = Key::optional(
+const WHEN_REMOVED: Key<WhenRemoved> = Key::optional(
     "when_removed",
     "a run that goes on when the policy is taken out of the files: finish (the default) or cancel",
 );
@@ -219,10 +207,10 @@ impl Kind for BackupPolicy {
             topics: topics?,
             allow_empty,
             time_zone,
-            compression: compression.map_or(Compression::Gzip, |OneOf(codec)| codec),
+            compression: compression.unwrap_or(Compression::Gzip),
             rate_limit,
             groups,
-            verify: verify.map_or(Verification::Quick, |OneOf(verify)| verify),
+            verify: verify.unwrap_or(Verification::Quick),
             retention: retention.unwrap_or(Retention {
                 retention_days: Some(DEFAULT_RETENTION_DAYS),
                 ..Retention::default()
@@ -235,7 +223,7 @@ impl Kind for BackupPolicy {
                 ..Timetable::new(expire_schedule)
             },
             timetable,
-            when_removed: when_removed.map_or(WhenRemoved::Finish, |OneOf(when)| when),
+            when_removed: when_removed.unwrap_or(WhenRemoved::Finish),
         })
     }
 }
@@ -337,9 +325,7 @@ impl Kind for Retention {
         };
         // A rule that could not be read might have kept something.
         if let (true, Err(error)) = (reader.count() == so_far, retention.check()) {
-            let problem = error.to_string();
-            let (message, help) = problem.split_once(": ").unwrap_or((&problem, ""));
-            reader.problem(section.place, message, help);
+            reader.problem(section.place, error.problem, error.advice);
         }
         Some(retention)
     }

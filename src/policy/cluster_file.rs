@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::kafka::{Address, ClientCredentials, Cluster, Sasl, Tls, TokenSource};
+use crate::words::words;
 
 use super::key::{At, Key, Keys, Kind, Node};
-use super::kinds::{Choice, OneOf, Text};
+use super::kinds::Text;
 use super::reader::Reader;
 use super::secret::{SecretReference, fetched};
 use super::section::Section;
@@ -26,7 +27,7 @@ pub(super) struct ClusterFile {
 #[derive(Debug, Clone)]
 struct SaslFile {
     place: Place,
-    mechanism: At<OneOf<Mechanism>>,
+    mechanism: At<Mechanism>,
     username: Option<At<Text>>,
     password: Option<At<SecretReference>>,
     token_file: Option<At<PathBuf>>,
@@ -37,22 +38,18 @@ struct SaslFile {
     token_endpoint_ca_file: Option<At<PathBuf>>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mechanism {
-    Plain,
-    ScramSha256,
-    ScramSha512,
-    OauthBearer,
-}
-
-impl Choice for Mechanism {
-    const WANTS: &'static str = "one of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER";
-    const CHOICES: &'static [(&'static str, Self)] = &[
-        ("PLAIN", Self::Plain),
-        ("SCRAM-SHA-256", Self::ScramSha256),
-        ("SCRAM-SHA-512", Self::ScramSha512),
-        ("OAUTHBEARER", Self::OauthBearer),
-    ];
+words! {
+    /// A SASL mechanism, as Kafka calls it.
+    enum Mechanism {
+        /// A name and a password, as they are (RFC 4616).
+        Plain = "PLAIN",
+        /// Salted challenge and response (RFC 5802).
+        ScramSha256 = "SCRAM-SHA-256",
+        /// The same with SHA-512.
+        ScramSha512 = "SCRAM-SHA-512",
+        /// A token (RFC 7628).
+        OauthBearer = "OAUTHBEARER",
+    }
 }
 
 const BOOTSTRAP_SERVERS: Key<Vec<At<Server>>> =
@@ -67,7 +64,7 @@ const CA_FILE: Key<PathBuf> = Key::optional(
 const CERT_FILE: Key<PathBuf> = Key::optional("cert_file", "PEM: the client's certificate");
 const KEY_FILE: Key<PathBuf> = Key::optional("key_file", "PEM: its key");
 
-const MECHANISM: Key<OneOf<Mechanism>> = Key::required("mechanism", "how to prove who one is");
+const MECHANISM: Key<Mechanism> = Key::required("mechanism", "how to prove who one is");
 const USERNAME: Key<Text> = Key::optional("username", "who; for PLAIN and SCRAM");
 const PASSWORD: Key<SecretReference> = Key::optional("password", "the proof; for PLAIN and SCRAM");
 const TOKEN_FILE: Key<PathBuf> = Key::optional(
@@ -255,7 +252,7 @@ const FOR_TOKENS: &str = "OAUTHBEARER takes either token_file, or token_endpoint
 
 impl SaslFile {
     fn sasl(&self, reader: &mut Reader) -> Option<Sasl> {
-        let mechanism = self.mechanism.value.0;
+        let mechanism = self.mechanism.value;
         if mechanism == Mechanism::OauthBearer {
             return self.token_source(reader).map(Sasl::OauthBearer);
         }

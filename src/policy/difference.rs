@@ -1,35 +1,20 @@
 //! What a reload changes.
 
+use crate::words::words;
 use std::collections::BTreeMap;
 use std::fmt;
 
 use super::DaemonConfiguration;
 
-/// The kinds of policies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum PolicyKind {
-    /// `[backup.NAME]`
-    Backup,
-    /// `[mirror.NAME]`
-    Mirror,
-    /// `[drain.NAME]`
-    Drain,
-}
-
-impl PolicyKind {
-    /// As the files, the metrics and the status call it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Backup => "backup",
-            Self::Mirror => "mirror",
-            Self::Drain => "drain",
-        }
-    }
-}
-
-impl fmt::Display for PolicyKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+words! {
+    /// The kinds of policies.
+    pub enum PolicyKind {
+        /// `[backup.NAME]`
+        Backup = "backup",
+        /// `[mirror.NAME]`
+        Mirror = "mirror",
+        /// `[drain.NAME]`
+        Drain = "drain",
     }
 }
 

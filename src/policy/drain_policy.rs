@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::engine::drain::{Criteria, DrainOptions, Strategy, TimeBound};
+use crate::engine::drain::{Criteria, DrainOptions, Strategy, StrategyKind, TimeBound};
 use crate::engine::topics::TopicPatterns;
 use crate::kafka::Isolation;
 
 use super::key::{Key, Keys, Kind, Node};
-use super::kinds::{Choice, Count, OneOf, Text};
+use super::kinds::{Count, Text};
 use super::policy_file::ClusterName;
 use super::reader::Reader;
 use super::schema;
@@ -31,7 +31,7 @@ pub struct DrainPolicy {
     /// The time from one look to the next.
     pub every: Duration,
     /// What its progress is judged by.
-    pub strategy: DrainStrategy,
+    pub strategy: StrategyKind,
     /// How old the first record may be that is not consumed, and the group still be drained; where time counts.
     pub max_age: Duration,
     /// How the group reads.
@@ -50,12 +50,10 @@ impl DrainPolicy {
             topics: Some(self.topics.clone()),
             criteria: Criteria {
                 strategy: match self.strategy {
-                    DrainStrategy::LagBased => Strategy::Lag {
+                    StrategyKind::LagBased => Strategy::Lag {
                         max_lag: self.max_lag,
                     },
-                    DrainStrategy::TimeBased => {
-                        Strategy::Time(TimeBound::YoungerThan(self.max_age))
-                    }
+                    StrategyKind::TimeBased => Strategy::Time(TimeBound::YoungerThan(self.max_age)),
                 },
                 isolation: self.isolation,
                 stable_checks: self.stable_checks,
@@ -63,31 +61,6 @@ impl DrainPolicy {
             },
         }
     }
-}
-
-impl Choice for Isolation {
-    const WANTS: &'static str = "one of read_uncommitted, read_committed";
-    const CHOICES: &'static [(&'static str, Self)] = &[
-        ("read_uncommitted", Self::ReadUncommitted),
-        ("read_committed", Self::ReadCommitted),
-    ];
-}
-
-/// What the progress of a group is judged by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DrainStrategy {
-    /// How many records are left.
-    LagBased,
-    /// How old the next record is.
-    TimeBased,
-}
-
-impl Choice for DrainStrategy {
-    const WANTS: &'static str = "one of lag_based, time_based";
-    const CHOICES: &'static [(&'static str, Self)] = &[
-        ("lag_based", Self::LagBased),
-        ("time_based", Self::TimeBased),
-    ];
 }
 
 const CLUSTER: Key<ClusterName> = Key::required("cluster", "the group's cluster, of kafkeep.toml");
@@ -104,13 +77,13 @@ const EVERY: Key<Interval> = Key::optional(
     "every",
     "the time from one look to the next; 30s by default",
 );
-const STRATEGY: Key<OneOf<DrainStrategy>> =
+const STRATEGY: Key<StrategyKind> =
     Key::optional("strategy", "lag_based (the default) or time_based");
 const MAX_AGE: Key<Duration> = Key::optional(
     "max_age",
     "with time_based, how old the first record may be that is not consumed; 1m by default",
 );
-const ISOLATION: Key<OneOf<Isolation>> = Key::optional(
+const ISOLATION: Key<Isolation> = Key::optional(
     "isolation",
     "how the group reads: read_uncommitted (the default), or read_committed, with which open transactions do not count",
 );
@@ -167,9 +140,9 @@ impl Kind for DrainPolicy {
             topics: topics?,
             max_lag: max_lag.map_or(0, |Lag(lag)| lag),
             every: every.map_or(DEFAULT_INTERVAL, |Interval(every)| every),
-            strategy: strategy.map_or(DrainStrategy::LagBased, |OneOf(strategy)| strategy),
+            strategy: strategy.unwrap_or(StrategyKind::LagBased),
             max_age: max_age.unwrap_or(DEFAULT_MAX_AGE),
-            isolation: isolation.map_or(Isolation::ReadUncommitted, |OneOf(isolation)| isolation),
+            isolation: isolation.unwrap_or(Isolation::ReadUncommitted),
             stable_checks: stable_checks.map_or(DEFAULT_STABLE_CHECKS, |Count(count)| count),
             stall_after: stall_after.unwrap_or(DEFAULT_STALL_AFTER),
         })

@@ -10,7 +10,7 @@ use toml::de::DeString;
 use crate::engine::rate::RateLimit;
 use crate::engine::size::Size;
 use crate::engine::topics::{TopicPattern, TopicPatterns, nearest};
-use crate::record::Compression;
+use crate::words::Words;
 
 use super::key::{At, Kind, Node};
 use super::reader::Reader;
@@ -179,47 +179,23 @@ impl Kind for Duration {
     }
 }
 
-/// One of a few words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct OneOf<T>(pub T);
-
-/// What can be said in one of a few words.
-pub(super) trait Choice: Copy + 'static {
-    /// The words, told as one sentence.
-    const WANTS: &'static str;
-    /// The words, and what they stand for.
-    const CHOICES: &'static [(&'static str, Self)];
-}
-
-impl<T: Choice> Kind for OneOf<T> {
-    const WANTS: &'static str = T::WANTS;
+impl<T: Words> Kind for T {
+    const WANTS: &'static str = T::ONE_OF;
 
     fn schema() -> Value {
-        let words: Vec<&str> = T::CHOICES.iter().map(|(word, _)| *word).collect();
-        json!({ "enum": words })
+        json!({ "enum": T::WORDS })
     }
 
     fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
         let text = text::<Self>(node, reader)?;
-        let chosen = T::CHOICES.iter().find(|(word, _)| *word == text);
+        let chosen = T::from_word(text);
         if chosen.is_none() {
-            let near = nearest(text, T::CHOICES.iter().map(|(word, _)| *word));
+            let near = nearest(text, T::WORDS.iter().copied());
             let help = near.map(|near| format!("did you mean `{near}`?"));
             reader.wrong_text::<Self>(node, text, help.unwrap_or_default());
         }
-        chosen.map(|(_, value)| Self(*value))
+        chosen
     }
-}
-
-impl Choice for Compression {
-    const WANTS: &'static str = "one of none, gzip, snappy, lz4, zstd";
-    const CHOICES: &'static [(&'static str, Self)] = &[
-        ("none", Self::None),
-        ("gzip", Self::Gzip),
-        ("snappy", Self::Snappy),
-        ("lz4", Self::Lz4),
-        ("zstd", Self::Zstd),
-    ];
 }
 
 impl Kind for TopicPattern {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::engine::backup::GroupSelection;
 use crate::engine::mirror::{
-    Expression, From, InvalidExpression, MirrorOptions, OnError, Transform,
+    Expression, From, IfExists, InvalidExpression, MirrorOptions, OnError, Transform,
 };
 use crate::engine::rate::RateLimit;
 use crate::engine::settings::{ExistingConfig, Settings, SettingsChoice, UnsupportedConfig};
@@ -15,7 +15,7 @@ use crate::engine::topics::{NameTemplate, TopicPatterns};
 use crate::schedule::Timetable;
 
 use super::key::{At, Key, Keys, Kind, Node};
-use super::kinds::{Choice, Count, OneOf, Text};
+use super::kinds::{Count, Text};
 use super::policy_file::ClusterName;
 use super::reader::Reader;
 use super::section::Section;
@@ -49,7 +49,7 @@ pub struct MirrorPolicy {
     /// How many records one run copies at most.
     pub max_messages: Option<u64>,
     /// Whether partitions of the target that hold records, of which nothing is known, are appended to.
-    pub append: bool,
+    pub if_exists: IfExists,
     /// What is wanted of topics' settings.
     pub settings: SettingsChoice,
     /// Whether patterns that match nothing are fine.
@@ -105,7 +105,7 @@ const KEY_TRANSFORMATION: Key<Expression> = Key::optional(
     "key_transformation",
     "CEL expression that gives the new key, and so the partition: text, bytes, or null for no key",
 );
-const ON_ERROR: Key<OneOf<OnError>> = Key::optional(
+const ON_ERROR: Key<OnError> = Key::optional(
     "on_error",
     "a record over which an expression fails: fail (the default) lets its partition stand still, skip leaves it out, dead_letter puts it into dead_letter_topic",
 );
@@ -119,7 +119,7 @@ const FROM: Key<From> = Key::optional(
 );
 const MAX_MESSAGES: Key<Count<1>> =
     Key::optional("max_messages", "how many records one run copies at most");
-const IF_EXISTS: Key<OneOf<Existing>> = Key::optional(
+const IF_EXISTS: Key<IfExists> = Key::optional(
     "if_exists",
     "a partition of the target that holds records, of which nothing is known: fail (the default) leaves it alone, append writes behind them",
 );
@@ -127,11 +127,11 @@ const CONFIG_OVERRIDE: Key<TopicSettings> = Key::optional(
     "topic_config_override",
     "settings that topics of the target get, whatever the source has: a table",
 );
-const UNSUPPORTED_CONFIG: Key<OneOf<UnsupportedConfig>> = Key::optional(
+const UNSUPPORTED_CONFIG: Key<UnsupportedConfig> = Key::optional(
     "unsupported_config",
     "settings that the target does not take: skip (the default) leaves them out, fail lets the topic stand still",
 );
-const EXISTING_CONFIG: Key<OneOf<ExistingConfig>> = Key::optional(
+const EXISTING_CONFIG: Key<ExistingConfig> = Key::optional(
     "existing_topic_config",
     "topics of the target that exist: apply (the default) lets their settings follow the source's, keep leaves them, fail lets a \
      topic stand still that has others",
@@ -201,49 +201,13 @@ impl MirrorPolicy {
             rate_limit: self.rate_limit,
             from: self.from,
             max_messages: self.max_messages,
-            append: self.append,
+            if_exists: self.if_exists,
             settings: self.settings.clone(),
             allow_empty: self.allow_empty,
             transform: Some(transform).filter(|transform| !transform.is_identity()),
             ..MirrorOptions::new(&self.name, self.topics.clone())
         }
     }
-}
-
-/// What to do where the target holds records, and no progress is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Existing {
-    Fail,
-    Append,
-}
-
-impl Choice for Existing {
-    const WANTS: &'static str = "fail or append";
-    const CHOICES: &'static [(&'static str, Self)] =
-        &[("fail", Self::Fail), ("append", Self::Append)];
-}
-
-impl Choice for UnsupportedConfig {
-    const WANTS: &'static str = "skip or fail";
-    const CHOICES: &'static [(&'static str, Self)] = &[("skip", Self::Skip), ("fail", Self::Fail)];
-}
-
-impl Choice for ExistingConfig {
-    const WANTS: &'static str = "apply, keep or fail";
-    const CHOICES: &'static [(&'static str, Self)] = &[
-        ("apply", Self::Apply),
-        ("keep", Self::Keep),
-        ("fail", Self::Fail),
-    ];
-}
-
-impl Choice for OnError {
-    const WANTS: &'static str = "fail, skip or dead_letter";
-    const CHOICES: &'static [(&'static str, Self)] = &[
-        ("fail", Self::Fail),
-        ("skip", Self::Skip),
-        ("dead_letter", Self::DeadLetter),
-    ];
 }
 
 impl Kind for MirrorPolicy {
@@ -275,10 +239,10 @@ impl Kind for MirrorPolicy {
                 .0,
             unsupported: section
                 .value(&UNSUPPORTED_CONFIG, reader)
-                .map_or(UnsupportedConfig::Skip, |choice| choice.0),
+                .unwrap_or(UnsupportedConfig::Skip),
             existing: section
                 .value(&EXISTING_CONFIG, reader)
-                .map_or(ExistingConfig::Apply, |choice| choice.0),
+                .unwrap_or(ExistingConfig::Apply),
         };
         let allow_empty = section.value(&ALLOW_EMPTY, reader);
         let groups = section.get(&GROUPS, reader);
@@ -314,11 +278,11 @@ impl Kind for MirrorPolicy {
             filter,
             headers: headers.0,
             key_transformation: key_transformation.map(|at| at.value),
-            on_error: on_error.map_or(OnError::Fail, |at| at.value.0),
+            on_error: on_error.map_or(OnError::Fail, |at| at.value),
             dead_letter_topic: dead_letter_topic.map(|at| at.value.0),
             from: from.unwrap_or(From::Earliest),
             max_messages: max_messages.map(|at| at.value.0.into()),
-            append: if_exists == Some(OneOf(Existing::Append)),
+            if_exists: if_exists.unwrap_or_default(),
             settings,
             allow_empty: allow_empty.unwrap_or(false),
             groups: groups.map_or(GroupSelection::None, |at| at.value),
@@ -329,11 +293,11 @@ impl Kind for MirrorPolicy {
 }
 
 fn check_dead_letters(
-    on_error: Option<&At<OneOf<OnError>>>,
+    on_error: Option<&At<OnError>>,
     topic: Option<&At<Text>>,
     reader: &mut Reader,
 ) {
-    let wanted = on_error.filter(|at| at.value.0 == OnError::DeadLetter);
+    let wanted = on_error.filter(|at| at.value == OnError::DeadLetter);
     match (wanted, topic) {
         (Some(wanted), None) => {
             let help = "give dead_letter_topic = \"…\", a topic of the target";

@@ -45,7 +45,7 @@ pub use configuration::Configuration;
 pub use daemon_configuration::{Checked, DaemonConfiguration, Keys, RepositoryLocation};
 pub use diagnostic::{Diagnostic, Diagnostics, Related, Spot};
 pub use difference::{Difference, PolicyId, PolicyKind};
-pub use drain_policy::{DrainPolicy, DrainStrategy};
+pub use drain_policy::DrainPolicy;
 pub use error::PolicyError;
 pub use kafkeep_file::{Http, HttpTls, Limits};
 pub use mirror_policy::{MirrorMode, MirrorPolicy};

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::schedule::{Concurrency, Schedule, ScheduleError, Timetable};
 
 use super::key::{At, Key, Kind, Node};
-use super::kinds::{Choice, OneOf, Text};
+use super::kinds::Text;
 use super::reader::Reader;
 use super::section::Section;
 use super::source::Place;
@@ -25,7 +25,7 @@ pub(super) const TIMEZONE: Key<Tz> = Key::optional(
     "timezone",
     "IANA time zone of schedule and of the days of retention, as Europe/Berlin; UTC by default",
 );
-pub(super) const CONCURRENCY: Key<OneOf<Concurrency>> = Key::optional(
+pub(super) const CONCURRENCY: Key<Concurrency> = Key::optional(
     "concurrency",
     "when a run is due while the last one goes on: forbid (the default) leaves it out, allow starts it, \
      replace cancels the last one",
@@ -44,15 +44,6 @@ pub(super) const JITTER: Key<Duration> = Key::optional(
 );
 pub(super) const SUSPEND: Key<bool> =
     Key::optional("suspend", "true to run only when asked; false by default");
-
-impl Choice for Concurrency {
-    const WANTS: &'static str = "one of forbid, allow, replace";
-    const CHOICES: &'static [(&'static str, Self)] = &[
-        ("forbid", Self::Forbid),
-        ("allow", Self::Allow),
-        ("replace", Self::Replace),
-    ];
-}
 
 impl Kind for Tz {
     const WANTS: &'static str = "an IANA time zone such as \"Europe/Berlin\"";
@@ -116,7 +107,7 @@ pub(super) fn read(section: &Section<'_>, reader: &mut Reader) -> Option<(Timeta
             Some(jitter) => schedule.jittered(jitter, &reader.entry),
             None => schedule,
         },
-        concurrency: concurrency.map_or(Concurrency::Forbid, |OneOf(concurrency)| concurrency),
+        concurrency: concurrency.unwrap_or(Concurrency::Forbid),
         catch_up,
         start_deadline,
         suspend,

@@ -282,7 +282,7 @@ fn manifest(
         cluster_id: CLUSTER.to_owned(),
         started_at,
         finished_at: started_at + chrono::Duration::milliseconds(1_250),
-        status: BackupStatus::Completed,
+        status: Completion::Completed,
         selection: None,
         topics: vec![
             topic(

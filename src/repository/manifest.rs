@@ -8,8 +8,11 @@ use super::order::PreviousBackup;
 use super::sealed_json::{self, FORMAT, Unusable};
 use super::states::STATES;
 use super::storage::ObjectName;
-use super::{BackupId, BatchEvidence, Repository, RepositoryError, RepositoryId, Sha256};
+use super::{
+    BackupId, BatchEvidence, Repository, RepositoryError, RepositoryId, Selection, Sha256,
+};
 use crate::record::{LeaderEpoch, Offset, PartitionId, ProducerId, TopicId};
+use crate::words::words;
 
 /// The most that a manifest is long, in bytes: some 500,000 partitions.
 const MANIFEST_LIMIT: u64 = 256 << 20;
@@ -41,7 +44,7 @@ pub struct Manifest {
     /// When all that it references was durable.
     pub finished_at: DateTime<Utc>,
     /// Whether it holds all that it set out to.
-    pub status: BackupStatus,
+    pub status: Completion,
     /// What a one-off backup was cut down to; none for a backup of whole topics. A backup with a selection neither
     /// continues nor starts a chain.
     pub selection: Option<Selection>,
@@ -55,40 +58,24 @@ pub struct Manifest {
     pub totals: Totals,
 }
 
-/// Whether a backup holds all that it set out to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum BackupStatus {
-    /// Yes.
-    Completed,
-    /// No: a topic or partition failed. What it lists is sound.
-    Incomplete,
-}
-
-impl std::fmt::Display for BackupStatus {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Completed => "completed",
-            Self::Incomplete => "incomplete",
-        })
+words! {
+    /// Whether a backup, restore, mirror or export did all that it set out to.
+    pub enum Completion {
+        /// Yes.
+        Completed = "completed",
+        /// No: something is missing, and named. What it lists is sound.
+        Incomplete = "incomplete",
     }
 }
 
-/// The options of a one-off backup.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Selection {
-    /// `--partition`: only these; all when empty.
-    pub partitions: Vec<PartitionId>,
-    /// `--start-offset`: `earliest`, `latest` or a number.
-    pub start_offset: Option<String>,
-    /// `--end-offset`: `earliest`, `latest` or a number.
-    pub end_offset: Option<String>,
-    /// `--max-messages`.
-    pub max_messages: Option<u64>,
-    /// `--no-keys`.
-    pub no_keys: bool,
-    /// `--no-headers`.
-    pub no_headers: bool,
+impl Completion {
+    /// What is complete unless something is missing.
+    pub fn unless(something_is_missing: bool) -> Self {
+        match something_is_missing {
+            true => Self::Incomplete,
+            false => Self::Completed,
+        }
+    }
 }
 
 /// A topic in a backup.

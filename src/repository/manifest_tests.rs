@@ -35,7 +35,7 @@ pub(super) fn manifest(repository: &Repository, backup_id: BackupId) -> Manifest
         cluster_id: "MkU3OEVBNTcwNTJENDM2Qk".to_owned(),
         started_at: backup_id.started_at(),
         finished_at: backup_id.started_at() + chrono::Duration::milliseconds(1_250),
-        status: BackupStatus::Completed,
+        status: Completion::Completed,
         selection: None,
         topics: vec![TopicEntry {
             topic: "orders".to_owned(),
@@ -378,8 +378,8 @@ proptest! {
         manifest.policy = None;
         manifest.cluster_id = texts[0].clone();
         manifest.started_at = DateTime::from_timestamp(1_795_000_000, nanos).unwrap();
-        manifest.status = BackupStatus::Incomplete;
-        manifest.selection = selected.then(|| Selection { start_offset: Some(texts[1].clone()), ..Selection::default() });
+        manifest.status = Completion::Incomplete;
+        manifest.selection = selected.then(|| Selection { start_offset: Some(crate::repository::OffsetBound::At(Offset(7))), ..Selection::default() });
         manifest.groups = selected.then(|| Sha256::of(texts[2].as_bytes()));
         let topic = &mut manifest.topics[0];
         topic.chain_restarted = Some(texts[2].clone());

@@ -42,6 +42,7 @@ mod removal;
 mod restores;
 mod seal;
 mod sealed_json;
+mod selection;
 mod states;
 mod storage;
 mod stretch;
@@ -78,7 +79,7 @@ pub use index::{ExtentFields, Layer, TopicIndex};
 pub use lock::{ExclusiveLock, LockGuard, LockHolder, LockId, LockKind, STALE_AFTER};
 pub use lock_holder::Process;
 pub use manifest::{
-    BackupStatus, Gap, Manifest, OpenTransaction, PartitionEntry, Selection, TopicEntry, Totals,
+    Completion, Gap, Manifest, OpenTransaction, PartitionEntry, TopicEntry, Totals,
 };
 pub use order::{Place, PreviousBackup};
 pub use pack::{BlockPlace, PACK_HEADER_LEN, PackRef, TRAILER_LEN};
@@ -88,6 +89,7 @@ pub use removal::{LackingPack, ReferenceWalk, References};
 pub use restores::{UnfinishedRestore, UnfinishedTopic};
 pub use seal::{BlockSource, SealedBlock};
 pub use sealed_json::FORMAT;
+pub use selection::{InvalidOffsetBound, OffsetBound, Selection};
 pub use storage::{ObjectInfo, ObjectName, ObjectWriter, Storage};
 pub use stretch::Stretch;
 pub use transactions::{TransactionEvent, TransactionEventKind};

@@ -1,22 +1,21 @@
 //! What shall happen at the due moments.
 
+use crate::words::words;
 use std::time::Duration;
-
-use serde::{Deserialize, Serialize};
 
 use super::due::Schedule;
 
-/// What happens when a run is due while the last one still runs; Kubernetes' words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Concurrency {
-    /// The due run is left out.
-    #[default]
-    Forbid,
-    /// Both run.
-    Allow,
-    /// The running one is cancelled, the due one runs.
-    Replace,
+words! {
+    /// What happens when a run is due while the last one still runs; Kubernetes' words.
+    pub enum Concurrency {
+        /// The due run is left out.
+        Forbid = "forbid",
+        /// Both run.
+        Allow = "allow",
+        /// The running one is cancelled, the due one runs.
+        Replace = "replace",
+    }
+    default Forbid
 }
 
 /// A schedule, and what is done when its moments cannot be kept.

@@ -9,7 +9,7 @@ use chrono::Utc;
 use kafkeep::engine::backup::{BackupOptions, BackupReport, backup};
 use kafkeep::engine::expire::{self, ExpireOptions, Retention};
 use kafkeep::engine::topics::{TopicPattern, TopicPatterns};
-use kafkeep::engine::verify::{VerifyOptions, verify};
+use kafkeep::engine::verify::{Soundness, VerifyOptions, verify};
 use kafkeep::engine::{EngineError, NoProgress};
 use kafkeep::kafka::{Client, Cluster, Retry};
 use kafkeep::record;
@@ -406,7 +406,7 @@ fn whatever_operation_of_a_verification_fails_it_never_says_sound_of_what_it_has
                 // Given back or not, the lock has done its work.
                 _ if place.contains("remove locks/") => {}
                 Ok(report) if fault == Fault::Once(EMFILE) => panic!("{context}: {report:?}"),
-                Ok(report) => assert_eq!(report.status, "damaged", "{context}"),
+                Ok(report) => assert_eq!(report.status, Soundness::Damaged, "{context}"),
                 Err(_) => {}
             }
         }

@@ -347,7 +347,7 @@ fn whatever_system_call_of_an_expiry_fails_what_is_kept_stays_whole_and_the_next
                 let is_gone = |id: &str| {
                     !left
                         .iter()
-                        .any(|file| file.ends_with(&format!("{id}.json")))
+                        .any(|file| file.ends_with(format!("{id}.json")))
                 };
                 let doomed = faults.backups[..2].iter().map(|(id, _)| id);
                 for id in doomed.filter(|id| is_gone(id)) {

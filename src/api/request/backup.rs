@@ -5,13 +5,13 @@ use utoipa::ToSchema;
 
 use crate::api::bounds::{rate, topic, within};
 use crate::api::{BackupOrder, Problem, whole};
-use crate::engine::backup::{BackupOptions, OffsetBound};
+use crate::engine::backup::BackupOptions;
 use crate::engine::rate::RateLimit;
 use crate::engine::topics::TopicPatterns;
 use crate::record::{Compression, PartitionId};
-use crate::repository::Selection;
+use crate::repository::{OffsetBound, Selection};
 
-use super::schema::{CompressionType, PartitionNumber, TopicName};
+use super::schema::{PartitionNumber, TopicName};
 use super::yes;
 
 /// `POST /api/kafka/clusters/{cluster-id}/backup`
@@ -22,8 +22,8 @@ pub struct BackupRequest {
     #[schema(value_type = TopicName, example = "events")]
     pub topic: String,
     /// For batches that the producer did not compress: none, gzip, snappy, lz4 or zstd.
-    #[schema(default = "gzip", value_type = Option<CompressionType>)]
-    pub compression: Option<String>,
+    #[schema(default = "gzip")]
+    pub compression: Option<Compression>,
     /// At most so many records, shared evenly among the partitions; by default all.
     #[schema(minimum = 1)]
     #[serde(default, deserialize_with = "whole::optional")]
@@ -86,20 +86,13 @@ impl BackupRequest {
         repository: &str,
         default_rate: RateLimit,
     ) -> Result<BackupOrder, Problem> {
-        let compression = match &self.compression {
-            None => Compression::Gzip,
-            Some(codec) => codec.parse().map_err(|_| {
-                let message = "compression must be none, gzip, snappy, lz4 or zstd";
-                Problem::invalid("compression", codec, message)
-            })?,
-        };
         let topic = topic("topic", &self.topic)?;
         let rate_limit = rate(self.rate_limit_per_second)?.unwrap_or(default_rate);
         Ok(BackupOrder {
             cluster: cluster.to_owned(),
             repository: repository.to_owned(),
             options: BackupOptions {
-                compression,
+                compression: self.compression.unwrap_or(Compression::Gzip),
                 selection: self.selection()?,
                 rate_limit: Some(rate_limit),
                 ..BackupOptions::new(TopicPatterns::literal(&topic))
@@ -137,8 +130,8 @@ impl BackupRequest {
         }
         let selection = Selection {
             partitions: self.chosen_partitions()?,
-            start_offset: start.map(|bound| bound.to_string()),
-            end_offset: end.map(|bound| bound.to_string()),
+            start_offset: start,
+            end_offset: end,
             max_messages: self.max_messages,
             no_keys: !self.include_keys,
             no_headers: !self.include_headers,
@@ -175,6 +168,7 @@ mod tests {
     use super::super::field_of;
     use super::*;
     use crate::api::read;
+    use crate::record::Offset;
 
     const RATE: RateLimit = RateLimit::Records(10_000);
 
@@ -202,8 +196,8 @@ mod tests {
         );
         let expected = Selection {
             partitions: [0, 1, 2].map(PartitionId).to_vec(),
-            start_offset: Some("7".to_owned()),
-            end_offset: Some("9".to_owned()),
+            start_offset: Some(OffsetBound::At(Offset(7))),
+            end_offset: Some(OffsetBound::At(Offset(9))),
             max_messages: Some(1_000_000),
             no_keys: true,
             no_headers: true,

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use crate::api::bounds::{name, topic, within};
 use crate::api::{DrainOrder, Problem, whole};
-use crate::engine::drain::{Criteria, DrainOptions, Patience, Strategy, TimeBound};
+use crate::engine::drain::{Criteria, DrainOptions, Patience, Strategy, StrategyKind, TimeBound};
 use crate::engine::topics::{TopicPattern, TopicPatterns};
 use crate::kafka::Isolation;
 use crate::record::Timestamp;
@@ -39,7 +39,7 @@ pub struct DrainRequest {
     /// What is compared.
     #[serde(default)]
     #[schema(default = "lag_based")]
-    pub strategy: DrainStrategy,
+    pub strategy: StrategyKind,
     /// Addition, for time_based: what was produced before this moment must be consumed; by default the moment of the call.
     pub produced_before: Option<DateTime<Utc>>,
     /// Addition, for time_based instead of produced_before: what is older must be consumed.
@@ -48,29 +48,7 @@ pub struct DrainRequest {
     pub max_age_seconds: Option<u64>,
     /// Addition: whether records of open and aborted transactions count as left.
     #[serde(default)]
-    pub isolation_level: IsolationLevel,
-}
-
-/// What a drain compares.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum DrainStrategy {
-    /// How many records are left.
-    #[default]
-    LagBased,
-    /// How old the oldest is.
-    TimeBased,
-}
-
-/// How the group reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum IsolationLevel {
-    /// All records.
-    #[default]
-    ReadUncommitted,
-    /// Those of committed transactions.
-    ReadCommitted,
+    pub isolation_level: Isolation,
 }
 
 fn five_minutes() -> u64 {
@@ -111,10 +89,7 @@ impl DrainRequest {
                 topics: Some(TopicPatterns::new(patterns)),
                 criteria: Criteria {
                     strategy: self.strategy(now)?,
-                    isolation: match self.isolation_level {
-                        IsolationLevel::ReadUncommitted => Isolation::ReadUncommitted,
-                        IsolationLevel::ReadCommitted => Isolation::ReadCommitted,
-                    },
+                    isolation: self.isolation_level,
                     ..Criteria::default()
                 },
             },
@@ -130,28 +105,28 @@ impl DrainRequest {
 
     fn strategy(&self, now: DateTime<Utc>) -> Result<Strategy, Problem> {
         match (self.strategy, self.produced_before, self.max_age_seconds) {
-            (DrainStrategy::LagBased, None, None) => Ok(Strategy::Lag {
+            (StrategyKind::LagBased, None, None) => Ok(Strategy::Lag {
                 max_lag: self.max_lag,
             }),
-            (DrainStrategy::LagBased, Some(moment), _) => {
+            (StrategyKind::LagBased, Some(moment), _) => {
                 let message = "produced_before goes with strategy time_based";
                 Err(Problem::invalid("produced_before", moment, message))
             }
-            (DrainStrategy::LagBased, None, Some(age)) => {
+            (StrategyKind::LagBased, None, Some(age)) => {
                 let message = "max_age_seconds goes with strategy time_based";
                 Err(Problem::invalid("max_age_seconds", age, message))
             }
-            (DrainStrategy::TimeBased, Some(_), Some(age)) => {
+            (StrategyKind::TimeBased, Some(_), Some(age)) => {
                 let message = "give produced_before or max_age_seconds, not both";
                 Err(Problem::invalid("max_age_seconds", age, message))
             }
-            (DrainStrategy::TimeBased, None, Some(age)) => {
+            (StrategyKind::TimeBased, None, Some(age)) => {
                 let age = within("max_age_seconds", age, 1..=315_360_000)?;
                 Ok(Strategy::Time(TimeBound::YoungerThan(Duration::from_secs(
                     age,
                 ))))
             }
-            (DrainStrategy::TimeBased, moment, None) => {
+            (StrategyKind::TimeBased, moment, None) => {
                 let moment = moment.unwrap_or(now).timestamp_millis();
                 Ok(Strategy::Time(TimeBound::ProducedBefore(Timestamp(moment))))
             }

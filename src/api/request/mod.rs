@@ -8,7 +8,7 @@ mod schema;
 mod validate;
 
 pub use backup::{BackupRequest, RequestedOffset};
-pub use drain::{DrainRequest, DrainStrategy};
+pub use drain::DrainRequest;
 pub use migrate::{MessageTransformation, MigrateRequest};
 pub use restore::RestoreRequest;
 pub use validate::ValidateRequest;

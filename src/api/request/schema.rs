@@ -21,14 +21,3 @@ pub(super) struct PartitionNumber(i32);
 /// The name and the value of a header.
 #[derive(ToSchema)]
 pub(super) struct HeaderAddition(String, String);
-
-/// A codec.
-#[derive(ToSchema)]
-#[schema(rename_all = "lowercase")]
-pub(super) enum CompressionType {
-    None,
-    Gzip,
-    Snappy,
-    Lz4,
-    Zstd,
-}

@@ -2,6 +2,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use crate::api::ValidateOrder;
+use crate::engine::verify::Depth;
 use crate::repository::BackupId;
 
 /// `POST /api/kafka/backups/{id}/validate`; the body may be left out.
@@ -28,7 +29,10 @@ impl ValidateRequest {
             repository: repository.to_owned(),
             backup_id,
             topics: topics.to_vec(),
-            quick: self.quick,
+            depth: match self.quick {
+                true => Depth::Quick,
+                false => Depth::Full,
+            },
         }
     }
 }

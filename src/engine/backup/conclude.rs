@@ -11,8 +11,8 @@ use crate::engine::chain::lacks;
 use crate::engine::extents::{Held, held_between};
 use crate::record::{LeaderEpoch, PartitionId};
 use crate::repository::{
-    BackupStatus, BatchEvidence, Extent, Layer, LockGuard, Manifest, PackRef, PartitionEntry,
-    Place, Repository, RepositoryError, Sha256, TopicEntry, Totals,
+    BatchEvidence, Completion, Extent, Layer, LockGuard, Manifest, PackRef, PartitionEntry, Place,
+    Repository, RepositoryError, Sha256, TopicEntry, Totals,
 };
 
 use super::fetch::Copy;
@@ -101,9 +101,9 @@ pub(super) fn conclude(
         started_at: run.started_at,
         finished_at: Utc::now(),
         status: if gaps || !failed.is_empty() {
-            BackupStatus::Incomplete
+            Completion::Incomplete
         } else {
-            BackupStatus::Completed
+            Completion::Completed
         },
         selection: run.options.selection,
         topics,
@@ -112,7 +112,7 @@ pub(super) fn conclude(
     };
     let losses = losses(repository, &manifest)?;
     if losses.is_some() {
-        manifest.status = BackupStatus::Incomplete;
+        manifest.status = Completion::Incomplete;
     }
     // Without it, what the manifest references may have been taken for unused and removed.
     lock.check()?;

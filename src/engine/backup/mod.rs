@@ -16,7 +16,6 @@ mod failures;
 mod fetch;
 mod groups;
 mod held_batch;
-mod offsets;
 mod plan;
 mod proof;
 mod prove;
@@ -24,6 +23,7 @@ mod report;
 mod room;
 mod seal;
 mod seams;
+mod share;
 mod store;
 mod walk;
 
@@ -39,7 +39,6 @@ use crate::record::Compression;
 use crate::repository::{BackupId, PACK_TARGET, Place, Repository, Selection};
 
 pub use groups::GroupSelection;
-pub use offsets::OffsetBound;
 pub use plan::{BackupPlan, PartitionPlan, TopicConfiguration, TopicPlan};
 pub use report::{BackupReport, GroupReport, PartitionReport, TopicReport};
 pub use room::Room;

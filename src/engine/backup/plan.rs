@@ -14,14 +14,14 @@ use crate::kafka::{
     BrokerId, ConfigEntry, KafkaError, Metadata, TopicMetadata, TopicPartition, Topics,
 };
 use crate::record::{LeaderEpoch, Offset, PartitionId, TopicId};
-use crate::repository::{Gap, PartitionEntry, Repository};
+use crate::repository::{Gap, OffsetBound, PartitionEntry, Repository};
 
 use super::adopt::{Adoptable, SealedExtent};
 use super::bounds::Bounds;
 use super::fetch::Means;
 use super::held_batch::last_held;
-use super::offsets::{OffsetBound, share};
 use super::proof::go_on;
+use super::share::share;
 use super::{BackupOptions, Selection, groups};
 
 /// What a run is going to copy, topic by topic.
@@ -227,7 +227,7 @@ pub(super) async fn plan(
             .await?;
     }
     if let Some(selection) = &options.selection {
-        warnings.extend(unmet_bounds(&topics, selection)?);
+        warnings.extend(unmet_bounds(&topics, selection));
     }
     if let Some(limit) = options
         .selection
@@ -449,7 +449,7 @@ fn plan_topic(
                 options.selection.as_ref(),
             )
         })
-        .collect::<Result<_, _>>()?;
+        .collect();
     let replicas = topic
         .partitions
         .values()
@@ -475,25 +475,24 @@ fn plan_partition(
     (log_start, high_watermark): (Offset, Offset),
     chain: Option<&ChainEnd>,
     selection: Option<&Selection>,
-) -> Result<PartitionPlan, EngineError> {
-    let bound = |text: Option<&String>, default| {
-        text.map_or(Ok(default), |text| text.parse::<OffsetBound>())
+) -> PartitionPlan {
+    let resolve = |bound: Option<OffsetBound>, default: OffsetBound| {
+        bound.unwrap_or(default).resolve(log_start, high_watermark)
     };
-    let start = bound(
-        selection.and_then(|s| s.start_offset.as_ref()),
+    let start = resolve(
+        selection.and_then(|selection| selection.start_offset),
         OffsetBound::Earliest,
-    )?;
-    let end = bound(
-        selection.and_then(|s| s.end_offset.as_ref()),
+    );
+    let end = resolve(
+        selection.and_then(|selection| selection.end_offset),
         OffsetBound::Latest,
-    )?;
-    let start = start.resolve(log_start, high_watermark);
-    let end = end.resolve(log_start, high_watermark).max(start);
+    );
+    let end = end.max(start);
 
     let previous = chain.and_then(|chain| chain.partitions.get(&partition));
     let held = previous.map(|entry| entry.end_offset);
     let gaps = gap(held, log_start);
-    Ok(PartitionPlan {
+    PartitionPlan {
         partition,
         leader,
         leader_epoch,
@@ -510,18 +509,13 @@ fn plan_partition(
         open: previous
             .map(|entry| OpenTransactions::resumed(&entry.open_transactions))
             .unwrap_or_default(),
-    })
+    }
 }
 
 /// Where the logs do not have the offsets that were asked for.
-fn unmet_bounds(topics: &[TopicPlan], selection: &Selection) -> Result<Vec<String>, EngineError> {
-    let number = |text: &Option<String>| match text.as_deref().map(str::parse) {
-        Some(Ok(OffsetBound::At(offset))) => Ok(Some(offset)),
-        Some(Err(error)) => Err(error),
-        _ => Ok(None),
-    };
-    let start = number(&selection.start_offset)?;
-    let end = number(&selection.end_offset)?;
+fn unmet_bounds(topics: &[TopicPlan], selection: &Selection) -> Vec<String> {
+    let start = selection.start_offset.and_then(OffsetBound::offset);
+    let end = selection.end_offset.and_then(OffsetBound::offset);
     let mut warnings = Vec::new();
     for topic in topics {
         for partition in &topic.partitions {
@@ -541,7 +535,7 @@ fn unmet_bounds(topics: &[TopicPlan], selection: &Selection) -> Result<Vec<Strin
             }
         }
     }
-    Ok(warnings)
+    warnings
 }
 
 /// Shares a limit of messages among all partitions of the run.

@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::engine::groups::GroupsState;
 use crate::kafka::GroupType;
 use crate::record::{Offset, PartitionId, TopicId};
-use crate::repository::{BackupId, BackupStatus, Gap, Manifest};
+use crate::repository::{BackupId, Completion, Gap, Manifest};
 
 /// The report of one run; `--json` prints it as it is.
 #[derive(Debug, Clone, Serialize)]
@@ -14,7 +14,7 @@ pub struct BackupReport {
     /// The new backup.
     pub backup_id: BackupId,
     /// Whether all that was due is there.
-    pub status: BackupStatus,
+    pub status: Completion,
     /// The source.
     pub cluster_id: String,
     /// When the run began.

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use crate::engine::topics::TopicPatterns;
 use crate::kafka::Isolation;
 use crate::record::Timestamp;
+use crate::words::words;
 
 /// What is watched.
 #[derive(Debug, Clone)]
@@ -41,6 +42,17 @@ impl Default for Criteria {
             stall_after: Duration::from_secs(30),
         }
     }
+}
+
+words! {
+    /// What a drain compares.
+    pub enum StrategyKind {
+        /// How many records are left.
+        LagBased = "lag_based" | "lag",
+        /// How old they are.
+        TimeBased = "time_based" | "time",
+    }
+    default LagBased
 }
 
 /// What must be consumed.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::kafka::{GroupMember, Isolation};
+use crate::kafka::{GroupDescription, GroupMember, Isolation};
 use crate::record::{Offset, PartitionId, Timestamp};
 
 use super::criteria::{Criteria, Strategy};
@@ -307,16 +307,8 @@ impl<'a> Case<'a> {
     }
 
     fn is_rebalancing(&self) -> bool {
-        let state = self
-            .group
-            .description
-            .as_ref()
-            .map(|found| found.state.as_str());
-        // Of classic groups, and of those of KIP-848.
-        matches!(
-            state,
-            Some("PreparingRebalance" | "CompletingRebalance" | "Assigning" | "Reconciling")
-        )
+        let description = self.group.description.as_ref();
+        description.is_some_and(GroupDescription::is_rebalancing)
     }
 
     /// Whether members have changed since the check before.

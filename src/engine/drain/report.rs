@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::kafka::GroupType;
 use crate::record::{Offset, PartitionId};
+use crate::words::words;
 
 use super::{DrainState, Verdict};
 
@@ -159,20 +160,20 @@ pub struct PartitionReport {
     pub note: Option<String>,
 }
 
-/// A group's place in a partition, in a word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PartitionState {
-    /// Nothing is left.
-    Consumed,
-    /// Something is.
-    Lagging,
-    /// Something is, and the group has never committed here.
-    NeverCommitted,
-    /// Something is, and the commit went back.
-    Rewound,
-    /// Some of it was deleted.
-    Unreachable,
-    /// The group committed on another log.
-    Recreated,
+words! {
+    /// A group's place in a partition, in a word.
+    pub enum PartitionState {
+        /// Nothing is left.
+        Consumed = "consumed",
+        /// Something is.
+        Lagging = "lagging",
+        /// Something is, and the group has never committed here.
+        NeverCommitted = "never_committed",
+        /// Something is, and the commit went back.
+        Rewound = "rewound",
+        /// Some of it was deleted.
+        Unreachable = "unreachable",
+        /// The group committed on another log.
+        Recreated = "recreated",
+    }
 }

@@ -29,7 +29,7 @@ use super::EngineError;
 pub use lost::forget_lost;
 pub use one::remove_one;
 pub use preview::{Foreseen, Preview};
-pub use rules::{Candidate, Decision, Reason, Retention, Times, decide};
+pub use rules::{Candidate, Decision, InvalidRetention, Reason, Retention, Times, decide};
 
 /// What an interrupted run or restore left is given up when nothing came of it for so long.
 const GIVEN_UP_AFTER: chrono::TimeDelta = chrono::TimeDelta::days(7);

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use crate::engine::EngineError;
 use crate::repository::{
-    BackupId, BackupStatus, ExclusiveLock, Manifest, Repository, RepositoryError,
+    BackupId, Completion, ExclusiveLock, Manifest, Repository, RepositoryError,
 };
 
 use super::{manifests, needed_by_restores, remove_doomed};
@@ -48,10 +48,10 @@ fn remove_one_locked(
         other.backup_id != backup_id
             && other.policy == doomed.policy
             && other.cluster_id == doomed.cluster_id
-            && other.status == BackupStatus::Completed
+            && other.status == Completion::Completed
     };
     let left = all.iter().filter(is_beside).count();
-    if doomed.status == BackupStatus::Completed && left < min_backups as usize {
+    if doomed.status == Completion::Completed && left < min_backups as usize {
         let of = match &doomed.policy {
             Some(policy) => format!("policy {policy}"),
             None => format!("cluster {} made without a policy", doomed.cluster_id),

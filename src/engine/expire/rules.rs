@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 
 use crate::engine::EngineError;
 use crate::engine::size::Size;
-use crate::repository::{BackupId, BackupStatus, PreviousBackup, References};
+use crate::repository::{BackupId, Completion, PreviousBackup, References};
 
 use super::ages::{Age, AgeRule};
 
@@ -58,7 +58,7 @@ impl Default for Retention {
 
 impl Retention {
     /// Refuses no rules at all, rules that keep nothing, and giving up the last complete backup.
-    pub fn check(&self) -> Result<(), EngineError> {
+    pub fn check(&self) -> Result<(), InvalidRetention> {
         let counts = [
             self.keep_last,
             self.keep_hourly,
@@ -77,17 +77,35 @@ impl Retention {
             .any(|rule| rule.is_some());
         let keeps =
             rules.any(|rule| rule == Some(true)) || within == Some(true) || size == Some(true);
-        let problem = match (named, keeps, self.min_backups) {
-            (false, ..) => {
-                "no rule says which backups to keep: give one, such as keep_daily = 7 or retention_days = 30"
-            }
-            (true, false, _) => "these rules keep nothing: give one of them more than 0",
-            (true, true, 0) => {
-                "min_backups = 0: the last complete backup is never given up; give 1 or more"
-            }
+        let (problem, advice) = match (named, keeps, self.min_backups) {
+            (false, ..) => (
+                "no rule says which backups to keep",
+                "give one, such as keep_daily = 7 or retention_days = 30",
+            ),
+            (true, false, _) => ("these rules keep nothing", "give one of them more than 0"),
+            (true, true, 0) => (
+                "min_backups = 0",
+                "the last complete backup is never given up; give 1 or more",
+            ),
             (true, true, _) => return Ok(()),
         };
-        Err(EngineError::Refused(problem.to_owned()))
+        Err(InvalidRetention { problem, advice })
+    }
+}
+
+/// Why rules are refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{problem}: {advice}")]
+pub struct InvalidRetention {
+    /// What is wrong.
+    pub problem: &'static str,
+    /// What to do.
+    pub advice: &'static str,
+}
+
+impl From<InvalidRetention> for EngineError {
+    fn from(error: InvalidRetention) -> Self {
+        Self::Refused(error.to_string())
     }
 }
 
@@ -101,7 +119,7 @@ pub struct Candidate {
     /// When it began, by the clock of then.
     pub started_at: DateTime<Utc>,
     /// Whether it holds all that it set out to.
-    pub status: BackupStatus,
+    pub status: Completion,
     /// Whether something needs it, whatever the rules say.
     pub needed: Option<Reason>,
     /// What it references.
@@ -110,7 +128,7 @@ pub struct Candidate {
 
 impl Candidate {
     fn is_completed(&self) -> bool {
-        self.status == BackupStatus::Completed
+        self.status == Completion::Completed
     }
 }
 
@@ -167,7 +185,7 @@ pub struct Decision {
     /// When it began.
     pub started_at: DateTime<Utc>,
     /// Whether it holds all that it set out to.
-    pub status: BackupStatus,
+    pub status: Completion,
     /// Whether it stays.
     pub kept: bool,
     /// Why it stays, or why it goes though a rule wanted it.

@@ -3,7 +3,7 @@ use std::time::Duration;
 use chrono::{DateTime, FixedOffset, NaiveDateTime, Utc};
 use proptest::prelude::*;
 
-use crate::repository::{BackupId, BackupStatus, References};
+use crate::repository::{BackupId, Completion, References};
 
 use super::rules::{Candidate, Decision, Retention, Times, decide};
 
@@ -12,7 +12,7 @@ fn at(text: &str) -> DateTime<Utc> {
     parsed.unwrap().and_utc()
 }
 
-fn backup(started_at: DateTime<Utc>, status: BackupStatus) -> Candidate {
+fn backup(started_at: DateTime<Utc>, status: Completion) -> Candidate {
     Candidate {
         backup_id: BackupId::from_parts(started_at, [0; 3]),
         previous: None,
@@ -31,7 +31,7 @@ fn made_in_order(times: &[&str]) -> Vec<Candidate> {
         newest = Some(BackupId::after(newest, started_at));
         Candidate {
             backup_id: newest.unwrap(),
-            ..backup(started_at, BackupStatus::Completed)
+            ..backup(started_at, Completion::Completed)
         }
     });
     made.collect()
@@ -40,7 +40,7 @@ fn made_in_order(times: &[&str]) -> Vec<Candidate> {
 fn completed(times: &[&str]) -> Vec<Candidate> {
     let times = times.iter().map(|time| at(time));
     times
-        .map(|time| backup(time, BackupStatus::Completed))
+        .map(|time| backup(time, Completion::Completed))
         .collect()
 }
 
@@ -119,8 +119,8 @@ fn days_are_those_of_the_calendar_that_is_asked_for() {
 #[test]
 fn an_incomplete_backup_takes_no_complete_ones_place() {
     let mut backups = completed(&["2026-11-22 02:00", "2026-11-23 02:00"]);
-    backups.push(backup(at("2026-11-22 03:00"), BackupStatus::Incomplete));
-    backups.push(backup(at("2026-11-24 02:00"), BackupStatus::Incomplete));
+    backups.push(backup(at("2026-11-22 03:00"), Completion::Incomplete));
+    backups.push(backup(at("2026-11-24 02:00"), Completion::Incomplete));
     let rules = Retention {
         keep_last: Some(1),
         min_backups: 2,
@@ -262,7 +262,7 @@ proptest! {
         min_backups in 1_u32..5,
     ) {
         let backups: Vec<Candidate> = hours.iter()
-            .map(|hour| backup(at("2026-01-01 00:00") + chrono::TimeDelta::hours(*hour), BackupStatus::Completed))
+            .map(|hour| backup(at("2026-01-01 00:00") + chrono::TimeDelta::hours(*hour), Completion::Completed))
             .collect();
         let rules = |more: u32| Retention {
             keep_last: Some(counts[0] + more),

@@ -25,9 +25,8 @@ mod tests;
 
 use std::path::PathBuf;
 
-use serde::Serialize;
-
 use crate::record::PartitionId;
+use crate::words::words;
 
 use super::topics::TopicPatterns;
 
@@ -37,15 +36,15 @@ pub use report::{
 };
 pub use run::apply;
 
-/// What is written for each partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ExportFormat {
-    /// A directory of Kafka's own segments, batch for batch as they were stored.
-    #[default]
-    Log,
-    /// A file of one JSON object a committed record.
-    Jsonl,
+words! {
+    /// What is written for each partition.
+    pub enum ExportFormat {
+        /// Kafka's segments.
+        Log = "log",
+        /// JSON, one record a line.
+        Jsonl = "jsonl",
+    }
+    default Log
 }
 
 /// The size at which brokers begin a new segment unless told otherwise (`log.segment.bytes`).

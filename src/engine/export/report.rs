@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::record::{Offset, PartitionId, TopicId};
-use crate::repository::{BackupId, Gap, PackId};
+use crate::repository::{BackupId, Completion, Gap, PackId};
 
 use super::ExportFormat;
 
@@ -16,7 +16,7 @@ pub struct ExportReport {
     /// The backup exported from.
     pub backup_id: BackupId,
     /// `completed`; `incomplete` when a partition is damaged, or has gaps.
-    pub status: &'static str,
+    pub status: Completion,
     /// What was written.
     pub format: ExportFormat,
     /// Where to.

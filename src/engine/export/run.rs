@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::engine::{EngineError, Progress};
 use crate::memory::RunMemory;
 use crate::record::Offset;
-use crate::repository::{Repository, TopicIndex};
+use crate::repository::{Completion, Repository, TopicIndex};
 
 use super::ExportFormat;
 use super::checkpoint::{LOG_START, LogStarts};
@@ -59,11 +59,7 @@ fn apply_locked(
     let is_whole = |part: &ExportedPartition| part.damage.is_none() && part.gaps.is_empty();
     Ok(ExportReport {
         backup_id: plan.backup_id,
-        status: if partitions().all(is_whole) {
-            "completed"
-        } else {
-            "incomplete"
-        },
+        status: Completion::unless(!partitions().all(is_whole)),
         format: plan.format,
         out: plan.out.clone(),
         duration_ms: u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX),

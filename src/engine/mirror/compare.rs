@@ -12,6 +12,7 @@ use crate::engine::EngineError;
 use crate::engine::watchdog::Watchdog;
 use crate::kafka::{Client, KafkaError, OffsetSpec, TopicPartition};
 use crate::record::{Offset, PartitionId, ProducerId, TopicId};
+use crate::words::words;
 
 use super::MirrorOptions;
 use super::fingerprint::{Fingerprint, fingerprints};
@@ -21,11 +22,23 @@ use super::progress;
 use super::range::{listed, offset};
 use super::scan::{Scan, Scanned, Scanning, Whose};
 
+words! {
+    /// How alike the two sides of a mirror are.
+    pub enum Likeness {
+        /// All that was compared is equal, and neither side has more.
+        Equal = "equal",
+        /// All that was compared is equal, and one side alone has more.
+        Partial = "partial",
+        /// Two records that should be one differ.
+        Different = "different",
+    }
+}
+
 /// What a comparison found.
 #[derive(Debug, Clone, Serialize)]
 pub struct Comparison {
-    /// `equal`; `partial` when all that was compared is equal, and one side alone has more; or `different`.
-    pub status: &'static str,
+    /// How alike the two sides are.
+    pub status: Likeness,
     /// Records that were compared.
     pub records: u64,
     /// The partitions.
@@ -103,20 +116,20 @@ async fn compare_watched(
         partitions.push(pair.compare().await?);
     }
     Ok(Comparison {
-        status: status(&partitions),
+        status: likeness(&partitions),
         records: partitions.iter().map(|compared| compared.records).sum(),
         partitions,
     })
 }
 
-fn status(partitions: &[Compared]) -> &'static str {
+fn likeness(partitions: &[Compared]) -> Likeness {
     let any = |is: fn(&Compared) -> bool| partitions.iter().any(is);
     if any(|compared| compared.difference.is_some()) {
-        "different"
+        Likeness::Different
     } else if any(|compared| compared.only_in_source + compared.only_in_target > 0) {
-        "partial"
+        Likeness::Partial
     } else {
-        "equal"
+        Likeness::Equal
     }
 }
 

@@ -44,6 +44,8 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::kafka::{Client, ErrorCode, KafkaError};
+use crate::repository::Completion;
+use crate::words::words;
 
 use super::backup::GroupSelection;
 use super::own::PREFIX;
@@ -56,13 +58,24 @@ use crate::memory::MemoryBudget;
 
 use movement::Movement;
 
-pub use compare::{Compared, Comparison, RecordDifference, compare};
+pub use compare::{Compared, Comparison, Likeness, RecordDifference, compare};
 pub use expression::{Expression, InvalidExpression};
 pub use groups::GroupStatus;
 pub use plan::{MirrorPlan, PartitionPlan, TopicPlan};
 pub use range::{From, Until};
 pub use state::{MirrorState, PartitionState, PartitionStatus};
 pub use transform::{OnError, Transform};
+
+words! {
+    /// What to do where a partition of the target holds records, and no progress of this mirror is known.
+    pub enum IfExists {
+        /// Leave the partition alone.
+        Fail = "fail",
+        /// Write behind what is there.
+        Append = "append",
+    }
+    default Fail
+}
 
 /// What to mirror, and how.
 #[derive(Debug, Clone)]
@@ -83,8 +96,8 @@ pub struct MirrorOptions {
     pub from: From,
     /// How many records at most come into the target's topics, all partitions together; it ends when they are there.
     pub max_messages: Option<u64>,
-    /// Whether partitions of the target that hold records, of which nothing is known, are appended to.
-    pub append: bool,
+    /// What is done where the target holds records, and no progress is known.
+    pub if_exists: IfExists,
     /// What is wanted of topics' settings: by default those of topics that exist follow the source's.
     pub settings: SettingsChoice,
     /// The consumer groups whose offsets follow.
@@ -109,7 +122,7 @@ impl MirrorOptions {
             until: Until::EndsAtStart,
             from: From::Earliest,
             max_messages: None,
-            append: false,
+            if_exists: IfExists::Fail,
             settings: SettingsChoice {
                 existing: ExistingConfig::Apply,
                 ..SettingsChoice::default()
@@ -144,7 +157,7 @@ impl MirrorOptions {
 #[derive(Debug, Clone, Serialize)]
 pub struct MirrorReport {
     /// `completed`, or `incomplete` when partitions stand still for good, or the target has deleted already of what was written.
-    pub status: &'static str,
+    pub status: Completion,
     /// The source.
     pub source_cluster_id: String,
     /// The target.
@@ -247,10 +260,7 @@ pub async fn mirror(
     warnings.extend(deleted.iter().cloned());
     let sum = |of: fn(&PartitionStatus) -> u64| partitions.iter().map(of).sum();
     Ok(MirrorReport {
-        status: match stands || !deleted.is_empty() {
-            true => "incomplete",
-            false => "completed",
-        },
+        status: Completion::unless(stands || !deleted.is_empty()),
         source_cluster_id: source.cluster_id().to_owned(),
         target_cluster_id: target.cluster_id().to_owned(),
         started_at,

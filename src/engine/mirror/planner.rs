@@ -5,13 +5,13 @@ use crate::engine::settings::Settings;
 use crate::kafka::{KafkaError, Metadata, TopicMetadata, TopicPartition};
 use crate::record::{LeaderEpoch, Offset, PartitionId, TopicId};
 
-use super::MirrorOptions;
 use super::configuration::SettingChanges;
 use super::plan::{Bounds, PartitionPlan, TopicPlan};
 use super::progress::{Note, Progress};
 use super::range::Offsets;
 use super::state::PartitionState;
 use super::target_logs::{self, TargetLogs};
+use super::{IfExists, MirrorOptions};
 
 /// A chosen topic.
 pub(super) struct Chosen<'a> {
@@ -160,7 +160,7 @@ impl Planner<'_> {
                 .progress
                 .keys()
                 .any(|known| known.topic == key.topic);
-        self.logs.filled.contains(key) && !self.options.append && !is_own
+        self.logs.filled.contains(key) && self.options.if_exists == IfExists::Fail && !is_own
     }
 
     /// Goes on behind what is committed.

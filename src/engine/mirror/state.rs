@@ -9,28 +9,29 @@ use serde::{Serialize, Serializer};
 
 use crate::kafka::TopicPartition;
 use crate::record::{Offset, PartitionId, Timestamp};
+use crate::words::words;
 
 use super::groups::GroupStatus;
 use super::prepare::Skipped;
 
-/// What a partition does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PartitionState {
-    /// It is copied.
-    Mirroring,
-    /// All is there that was to be copied.
-    Finished,
-    /// It stands still: the source's topic was deleted and created anew.
-    Recreated,
-    /// It stands still: the source's log ends below what was mirrored, or is another one there.
-    Truncated,
-    /// It stands still: the target holds records, and how far they were mirrored is not known.
-    Unknown,
-    /// It stands still: the target's log ends below what was written to it.
-    TargetTruncated,
-    /// It stands still: a batch cannot be read, or the target does not take it.
-    Refused,
+words! {
+    /// What a partition does.
+    pub enum PartitionState {
+        /// It is copied.
+        Mirroring = "mirroring",
+        /// All is there that was to be copied.
+        Finished = "finished",
+        /// It stands still: the source's topic was deleted and created anew.
+        Recreated = "recreated",
+        /// It stands still: the source's log ends below what was mirrored, or is another one there.
+        Truncated = "truncated",
+        /// It stands still: the target holds records, and how far they were mirrored is not known.
+        Unknown = "unknown",
+        /// It stands still: the target's log ends below what was written to it.
+        TargetTruncated = "target_truncated",
+        /// It stands still: a batch cannot be read, or the target does not take it.
+        Refused = "refused",
+    }
 }
 
 impl PartitionState {

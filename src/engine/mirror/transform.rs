@@ -10,6 +10,7 @@ use crate::record::{
     BatchBuilder, BatchRef, Compression, Offset, PartitionId, RecordError, RecordRef,
     partition_for_key,
 };
+use crate::words::words;
 
 use super::expression::{Evaluation, Expression};
 use super::prepare::{Destination, Ready, Skipped};
@@ -54,16 +55,17 @@ impl Transform {
     }
 }
 
-/// What becomes of a record over which an expression fails.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum OnError {
-    /// Its partition stands still.
-    #[default]
-    Fail,
-    /// It is left out, and counted.
-    Skip,
-    /// It goes to the topic for dead letters, with headers that say where it was and why.
-    DeadLetter,
+words! {
+    /// What becomes of a record over which an expression fails.
+    pub enum OnError {
+        /// Its partition stands still.
+        Fail = "fail",
+        /// It is left out, and counted.
+        Skip = "skip",
+        /// It goes to the topic for dead letters, with headers that say where it was and why.
+        DeadLetter = "dead_letter" | "dead-letter",
+    }
+    default Fail
 }
 
 /// Why a batch could not be transformed.

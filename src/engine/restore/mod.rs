@@ -36,12 +36,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
 
 use crate::kafka::Client;
 use crate::memory::{MemoryBudget, RunMemory};
 use crate::record::PartitionId;
 use crate::repository::{BackupId, Repository, RepositoryError};
+use crate::words::words;
 
 pub use configuration::SettingChanges;
 pub use groups::{GroupChoice, GroupRestore, OffsetAction, OffsetRestore};
@@ -61,35 +61,37 @@ use super::topics::{Rename, TopicPatterns};
 use super::watchdog::{Wait, Watchdog, WatchedProgress};
 use super::{EngineError, Progress};
 
-/// Where the settings of a topic that is created come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum TopicConfigSource {
-    /// What was set for the source's topic.
-    #[default]
-    Source,
-    /// The target's defaults.
-    Target,
+words! {
+    /// Where the settings of a topic that is created come from.
+    pub enum TopicConfigSource {
+        /// What was set for the source's topic.
+        Source = "source",
+        /// The target's defaults.
+        Target = "target",
+    }
+    default Source
 }
 
-/// What to do where a target topic exists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum IfExists {
-    /// Refuse the restore, before anything is created.
-    #[default]
-    Fail,
-    /// Write behind what is there.
-    Append,
+words! {
+    /// What to do where a target topic exists.
+    pub enum IfExists {
+        /// Refuse the restore before anything is created.
+        Fail = "fail",
+        /// Write behind what is there.
+        Append = "append",
+    }
+    default Fail
 }
 
-/// How offsets of the source relate to those of the target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Offsets {
-    /// Records get new ones, dense, behind what is there.
-    #[default]
-    Mapped,
-    /// Every record has its own. A restore that could not keep them is refused.
-    Exact,
+words! {
+    /// How offsets of the source relate to those of the target.
+    pub enum Offsets {
+        /// Records get new offsets, dense from 0.
+        Mapped = "mapped",
+        /// Records keep their offsets; refused where that cannot be.
+        Exact = "exact",
+    }
+    default Mapped
 }
 
 /// What to restore, and how.

@@ -5,7 +5,8 @@ use serde::Serialize;
 use crate::engine::settings::RefusedSetting;
 use crate::kafka::GroupType;
 use crate::record::{Offset, PartitionId};
-use crate::repository::BackupId;
+use crate::repository::{BackupId, Completion};
+use crate::words::words;
 
 use super::Offsets;
 
@@ -17,7 +18,7 @@ pub struct RestoreReport {
     /// The cluster restored to.
     pub cluster_id: String,
     /// `completed`, or `incomplete` when a part of the backup is damaged, or some group's offsets, or some setting, could not be set.
-    pub status: &'static str,
+    pub status: Completion,
     /// How long it took.
     pub duration_ms: u64,
     /// By target.
@@ -49,9 +50,6 @@ pub struct RestoreReport {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub refused_settings: Vec<RefusedSetting>,
 }
-
-/// The status of a restore of which something is missing besides records.
-pub(super) const INCOMPLETE: &str = "incomplete";
 
 /// A partition of the backup that is damaged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -172,27 +170,16 @@ pub struct RestoredOffset {
     pub reason: Option<String>,
 }
 
-/// What became of a group's offset; the graver the greater.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OffsetOutcome {
-    /// Its topic or partition was not restored: nothing was to be done.
-    Skipped,
-    /// The group goes on in the target with the record that it would have read next in the source.
-    Applied,
-    /// The group goes on with the nearest record that there is.
-    Clamped,
-    /// Nothing was committed.
-    Refused,
-}
-
-impl std::fmt::Display for OffsetOutcome {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Skipped => "skipped",
-            Self::Applied => "applied",
-            Self::Clamped => "clamped",
-            Self::Refused => "refused",
-        })
+words! {
+    /// What became of a group's offset; the graver the greater.
+    pub enum OffsetOutcome {
+        /// Its topic or partition was not restored: nothing was to be done.
+        Skipped = "skipped",
+        /// The group goes on in the target with the record that it would have read next in the source.
+        Applied = "applied",
+        /// The group goes on with the nearest record that there is.
+        Clamped = "clamped",
+        /// Nothing was committed.
+        Refused = "refused",
     }
 }

@@ -9,7 +9,7 @@ use crate::engine::watchdog::Wait;
 use crate::engine::{EngineError, settings};
 use crate::kafka::Client;
 use crate::record::Offset;
-use crate::repository::Repository;
+use crate::repository::{Completion, Repository};
 
 use super::commit;
 use super::content::Content;
@@ -18,8 +18,7 @@ use super::landmarks::Positions;
 use super::plan::{RestorePlan, TopicAction};
 use super::read_back::{Span, read_back};
 use super::report::{
-    DamagedPartition, INCOMPLETE, RestoreReport, RestoredGroup, RestoredPartition, RestoredTopic,
-    Skipped,
+    DamagedPartition, RestoreReport, RestoredGroup, RestoredPartition, RestoredTopic, Skipped,
 };
 use super::target::{self, TargetPartition};
 use super::{Means, RestoreOptions};
@@ -96,10 +95,9 @@ pub(super) async fn settle(
     let refused_settings = watchdog.step(wait, changing).await?;
     let report = report(plan, outcome, groups, check, clock);
     Ok(RestoreReport {
-        status: if refused_settings.is_empty() {
-            report.status
-        } else {
-            INCOMPLETE
+        status: match refused_settings.is_empty() {
+            true => report.status,
+            false => Completion::Incomplete,
         },
         refused_settings,
         ..report
@@ -246,10 +244,9 @@ fn report(
     RestoreReport {
         backup_id: plan.backup_id,
         cluster_id: plan.cluster_id.clone(),
-        status: match groups.iter().any(RestoredGroup::is_refused) || !outcome.damaged.is_empty() {
-            true => INCOMPLETE,
-            false => "completed",
-        },
+        status: Completion::unless(
+            groups.iter().any(RestoredGroup::is_refused) || !outcome.damaged.is_empty(),
+        ),
         duration_ms: u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX),
         topics: topics.collect(),
         finished: plan.finished.clone(),
