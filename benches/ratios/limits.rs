@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use kafkeep::kafka::{
 };
 use kafkeep::memory::MemoryBudget;
 use kafkeep::record::{HEADER_LEN, Offset, PartitionId, TopicId, batches};
-use kafkeep::repository::{DirectoryStorage, ObjectName, ObjectWriter, Storage};
+use kafkeep::repository::{BlockingStorage, DirectoryStorage, ObjectName};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use tokio::sync::mpsc;
 
@@ -170,10 +171,10 @@ struct Writer {
 impl Writer {
     fn start(directory: &Path) -> Self {
         let storage = DirectoryStorage::create(directory).unwrap();
+        let storage = BlockingStorage::new(Arc::new(storage));
         let (chunks, mut incoming) = mpsc::channel::<(PartitionId, Bytes)>(4);
         let thread = std::thread::spawn(move || {
-            let mut file: Box<dyn ObjectWriter> =
-                storage.create(&ObjectName::new(DUMP).unwrap()).unwrap();
+            let mut file = storage.create(&ObjectName::new(DUMP).unwrap()).unwrap();
             while let Some((partition, records)) = incoming.blocking_recv() {
                 file.write(&partition.0.to_be_bytes()).unwrap();
                 file.write(&(records.len() as u32).to_be_bytes()).unwrap();

@@ -6,7 +6,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use kafkeep::repository::{ObjectInfo, ObjectName, ObjectWriter, RepositoryError, Storage};
+use kafkeep::repository::{
+    Answer, ObjectInfo, ObjectName, ObjectWriter, Page, Put, RepositoryError, Storage, answer,
+};
 
 /// Objects by name.
 #[derive(Debug, Default)]
@@ -39,70 +41,83 @@ impl Storage for Memory {
         "memory".to_owned()
     }
 
-    fn is_empty(&self) -> Result<bool, RepositoryError> {
-        Ok(self.objects().is_empty())
+    fn is_empty(&self) -> Answer<'_, bool> {
+        answer(|| Ok(self.objects().is_empty()))
     }
 
-    fn put_new(&self, name: &ObjectName, content: &[u8]) -> Result<(), RepositoryError> {
-        self.objects()
-            .insert(name.to_string(), Bytes::copy_from_slice(content));
-        Ok(())
+    fn put<'a>(&'a self, name: &'a ObjectName, content: Bytes) -> Answer<'a, Put> {
+        answer(move || {
+            self.objects().insert(name.to_string(), content);
+            Ok(Put::Created)
+        })
     }
 
-    fn create(&self, name: &ObjectName) -> Result<Box<dyn ObjectWriter>, RepositoryError> {
+    fn create<'a>(&'a self, name: &'a ObjectName) -> Answer<'a, Box<dyn ObjectWriter>> {
         unreachable!("{name}: nothing that is fuzzed writes packs")
     }
 
-    fn get(&self, name: &ObjectName, limit: u64) -> Result<Bytes, RepositoryError> {
-        let object = self.object(name)?;
-        let size = object.len() as u64;
-        if size > limit {
-            return Err(RepositoryError::ObjectTooLarge {
-                name: name.to_string(),
-                size,
-                limit,
+    fn get<'a>(&'a self, name: &'a ObjectName, limit: u64) -> Answer<'a, Bytes> {
+        answer(move || {
+            let object = self.object(name)?;
+            let size = object.len() as u64;
+            if size > limit {
+                return Err(RepositoryError::ObjectTooLarge {
+                    name: name.to_string(),
+                    size,
+                    limit,
+                });
+            }
+            Ok(object)
+        })
+    }
+
+    fn get_range<'a>(&'a self, name: &'a ObjectName, range: Range<u64>) -> Answer<'a, Bytes> {
+        answer(move || {
+            let object = self.object(name)?;
+            let size = object.len() as u64;
+            if range.start > range.end || range.end > size {
+                return Err(RepositoryError::OutOfRange {
+                    name: name.to_string(),
+                    size,
+                    start: range.start,
+                    end: range.end,
+                });
+            }
+            Ok(object.slice(range.start as usize..range.end as usize))
+        })
+    }
+
+    fn size<'a>(&'a self, name: &'a ObjectName) -> Answer<'a, u64> {
+        answer(|| Ok(self.object(name)?.len() as u64))
+    }
+
+    fn list<'a>(&'a self, prefix: &'a str, after: Option<&'a ObjectName>) -> Answer<'a, Page> {
+        answer(move || {
+            let objects = self.objects();
+            let below = objects.iter().filter(|(name, _)| {
+                name.starts_with(prefix) && after.is_none_or(|after| name.as_str() > after.as_str())
             });
-        }
-        Ok(object)
-    }
-
-    fn get_range(&self, name: &ObjectName, range: Range<u64>) -> Result<Bytes, RepositoryError> {
-        let object = self.object(name)?;
-        let size = object.len() as u64;
-        if range.start > range.end || range.end > size {
-            return Err(RepositoryError::OutOfRange {
-                name: name.to_string(),
-                size,
-                start: range.start,
-                end: range.end,
-            });
-        }
-        Ok(object.slice(range.start as usize..range.end as usize))
-    }
-
-    fn size(&self, name: &ObjectName) -> Result<u64, RepositoryError> {
-        Ok(self.object(name)?.len() as u64)
-    }
-
-    fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, RepositoryError> {
-        let objects = self.objects();
-        let below = objects.iter().filter(|(name, _)| name.starts_with(prefix));
-        below
-            .map(|(name, object)| {
+            let infos = below.map(|(name, object)| {
                 Ok(ObjectInfo {
                     name: ObjectName::new(name)?,
                     size: object.len() as u64,
                 })
+            });
+            Ok(Page {
+                objects: infos.collect::<Result<_, RepositoryError>>()?,
+                has_more: false,
             })
-            .collect()
+        })
     }
 
-    fn delete(&self, name: &ObjectName) -> Result<(), RepositoryError> {
-        self.objects().remove(name.as_str());
-        Ok(())
+    fn delete<'a>(&'a self, name: &'a ObjectName) -> Answer<'a, ()> {
+        answer(|| {
+            self.objects().remove(name.as_str());
+            Ok(())
+        })
     }
 
-    fn remove_leftovers(&self, _: Duration) -> Result<usize, RepositoryError> {
-        Ok(0)
+    fn remove_leftovers(&self, _: Duration) -> Answer<'_, usize> {
+        answer(|| Ok(0))
     }
 }

@@ -9,7 +9,7 @@ use clap::Args;
 use crate::engine::blocking;
 use crate::kafka::{Client, Cluster, Retry};
 use crate::policy::{Configuration, load_cluster};
-use crate::repository::{BackupId, DirectoryStorage, Repository, RepositoryError};
+use crate::repository::{BackupId, InvalidLocation, Location, Repository, RepositoryError};
 
 use super::{CliError, Global};
 
@@ -56,29 +56,28 @@ pub struct RepositoryArgs {
 impl RepositoryArgs {
     /// Opens a repository that must be there.
     pub async fn open(&self, global: &Global) -> Result<Arc<Repository>, CliError> {
-        let path = self.path(global)?;
-        Ok(blocking(OPENING, move || open(&path)).await?)
+        let location = self.location(global)?;
+        let opened = blocking(OPENING, move || location.open());
+        Ok(Arc::new(opened.await?))
     }
 
     /// The same, for verbs that are not async.
     pub fn open_blocking(&self, global: &Global) -> Result<Arc<Repository>, CliError> {
-        Ok(open(&self.path(global)?)?)
+        Ok(Arc::new(self.location(global)?.open()?))
     }
 
     /// Opens a repository, or makes one where nothing is.
     pub async fn open_or_init(&self, global: &Global) -> Result<Arc<Repository>, CliError> {
-        let path = self.path(global)?;
-        let opening = blocking(OPENING, move || {
-            Repository::open_or_init(Arc::new(DirectoryStorage::create(&path)?))
-        });
-        Ok(Arc::new(opening.await?))
+        let location = self.location(global)?;
+        let opened = blocking(OPENING, move || location.open_or_init());
+        Ok(Arc::new(opened.await?))
     }
 
-    fn by_name(&self, global: &Global) -> Result<PathBuf, CliError> {
+    fn by_name(&self, global: &Global) -> Result<Location, CliError> {
         let found = Configuration::load(&global.config)
             .and_then(|configuration| configuration.repository(&self.repository));
         match found {
-            Ok(location) => Ok(location.path),
+            Ok(repository) => Ok(repository.at),
             Err(error) if Path::new(&self.repository).exists() => Err(CliError::Usage(format!(
                 "repository {0} is taken for a name, and {error}; for the directory of this name, write ./{0}",
                 self.repository
@@ -87,28 +86,19 @@ impl RepositoryArgs {
         }
     }
 
-    fn path(&self, global: &Global) -> Result<PathBuf, CliError> {
-        if self.repository.contains("://") {
-            return Err(CliError::Usage(format!(
-                "repository {}: this kafkeep knows directories only; give a path",
-                self.repository
-            )));
+    fn location(&self, global: &Global) -> Result<Location, CliError> {
+        let is_name = !self.repository.contains(['/', '.']);
+        if is_name {
+            return self.by_name(global);
         }
-        let is_path = self.repository.contains(['/', '.']);
-        if is_path {
-            Ok(PathBuf::from(&self.repository))
-        } else {
-            self.by_name(global)
-        }
+        let location = self.repository.parse();
+        location.map_err(|error: InvalidLocation| {
+            CliError::Usage(format!("repository {}: {error}", self.repository))
+        })
     }
 }
 
 const OPENING: &str = "the thread that opens the repository";
-
-fn open(path: &Path) -> Result<Arc<Repository>, RepositoryError> {
-    let storage = DirectoryStorage::open(path)?;
-    Ok(Arc::new(Repository::open(Arc::new(storage))?))
-}
 
 /// The backup that `text` names; `latest` is the newest, be it damaged: an older one is not what was asked for.
 pub fn backup_id(repository: &Repository, text: &str) -> Result<BackupId, RepositoryError> {

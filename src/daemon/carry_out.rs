@@ -18,7 +18,7 @@ use crate::engine::{EngineError, Stop, blocking};
 use crate::kafka::{Client, Cluster, Retry};
 use crate::memory::MemoryBudget;
 use crate::policy::RepositoryLocation;
-use crate::repository::{BackupId, DirectoryStorage, Repository};
+use crate::repository::{BackupId, Repository};
 use tracing::Instrument;
 
 use super::cluster_ids::ClusterIds;
@@ -106,9 +106,9 @@ impl OrderJob {
     }
 
     async fn repository(&self) -> Result<Arc<Repository>, Failure> {
-        let path = self.location()?.path.clone();
+        let location = self.location()?.at.clone();
         let opened = blocking("the thread that opens the repository", move || {
-            Repository::open(Arc::new(DirectoryStorage::open(&path)?))
+            location.open()
         });
         Ok(Arc::new(opened.await?))
     }

@@ -11,9 +11,7 @@ use tokio::time::timeout;
 use crate::api::BackupSummary;
 use crate::engine::{EngineError, blocking};
 use crate::policy::{DaemonConfiguration, RepositoryLocation};
-use crate::repository::{BackupId, Repository, RepositoryError};
-
-use super::run::open_existing;
+use crate::repository::{BackupId, Location, Repository, RepositoryError};
 
 /// All backups that were there at one moment.
 #[derive(Debug, Clone, Default)]
@@ -37,8 +35,8 @@ pub(super) struct Catalogue {
 
 #[derive(Debug, Default)]
 struct Known {
-    /// The path and the id of the repository: another one may come under the same name.
-    of: Option<(std::path::PathBuf, String)>,
+    /// The place and the id of the repository: another one may come under the same name.
+    of: Option<(Location, String)>,
     backups: BTreeMap<BackupId, Arc<BackupSummary>>,
 }
 
@@ -103,10 +101,10 @@ impl Known {
         location: &RepositoryLocation,
     ) -> Result<Catalogued, EngineError> {
         let mut found = Catalogued::default();
-        let Some(repository) = open_existing(location)? else {
+        let Some(repository) = location.at.open_existing()? else {
             return Ok(found);
         };
-        let of = Some((location.path.clone(), repository.id().to_string()));
+        let of = Some((location.at.clone(), repository.id().to_string()));
         if self.of != of {
             *self = Self {
                 of,

@@ -187,7 +187,9 @@ impl View {
         let gone = || Problem::not_found("backup_id", backup.backup_id, "there is no such backup");
         let location = location.ok_or_else(gone)?;
         let done = blocking("a thread at a repository", move || {
-            run::open_existing(&location)?
+            location
+                .at
+                .open_existing()?
                 .map(|repository| work(&repository))
                 .transpose()
         });

@@ -280,13 +280,13 @@ type Ended = (Option<DateTime<Utc>>, Option<DateTime<Utc>>);
 mod tests {
     use std::path::Path;
 
-    use crate::repository::{DirectoryStorage, Repository};
+    use crate::repository::Location;
 
     use super::*;
 
     fn configuration(names: &[&str], directory: &Path) -> Arc<DaemonConfiguration> {
         let location = |name: &str| RepositoryLocation {
-            path: directory.join(name),
+            at: Location::Directory(directory.join(name)),
             max_size: None,
             min_free: None,
         };
@@ -300,8 +300,7 @@ mod tests {
     }
 
     fn init(path: &Path) {
-        let storage = DirectoryStorage::create(path).unwrap();
-        Repository::init(Arc::new(storage)).unwrap();
+        Location::from(path).open_or_init().unwrap();
     }
 
     /// How often the board changes until it has been quiet for a while.

@@ -1,9 +1,6 @@
 //! What a repository tells: of the time before the daemon started, and how it is now. All of it blocks.
 
-use std::path::Path;
-
 use chrono::{DateTime, Utc};
-use rustix::fs::{Access, access};
 use serde::Serialize;
 
 use crate::engine::EngineError;
@@ -12,7 +9,6 @@ use crate::policy::{DaemonConfiguration, RepositoryLocation};
 use crate::repository::{BackupId, Completion, RepositoryError};
 use crate::words::words;
 
-use super::run::open_existing;
 use super::state::{Remembered, RememberedRepository};
 
 words! {
@@ -74,7 +70,7 @@ impl RepositoryStatus {
     pub(super) fn loading(name: &str, location: &RepositoryLocation) -> Self {
         Self {
             repository: name.to_owned(),
-            location: location.path.display().to_string(),
+            location: location.at.to_string(),
             state: RepositoryState::Loading,
             looked_at: None,
             writable: false,
@@ -97,7 +93,7 @@ pub(super) fn past(
     configuration: &DaemonConfiguration,
 ) -> Result<Remembered, RepositoryError> {
     let mut remembered = Remembered::default();
-    let Some(repository) = open_existing(location)? else {
+    let Some(repository) = location.at.open_existing()? else {
         return Ok(remembered);
     };
     let policies = configuration.backups.iter();
@@ -137,7 +133,7 @@ impl Observer {
         memory: Option<RememberedRepository>,
         location: &RepositoryLocation,
     ) -> Self {
-        let memory = memory.filter(|memory| memory.path == location.path);
+        let memory = memory.filter(|memory| memory.at == location.at);
         let memory = memory.unwrap_or_else(|| RememberedRepository::at(location));
         Self {
             preview: Preview::remembering(memory.newest_backup, memory.lost_backups),
@@ -182,9 +178,9 @@ impl Observer {
         location: &RepositoryLocation,
         configuration: &DaemonConfiguration,
     ) -> Result<(), EngineError> {
-        let Some(repository) = open_existing(location)? else {
+        let Some(repository) = location.at.open_existing()? else {
             self.preview.look_at_nothing();
-            status.writable = can_be_made(&location.path);
+            status.writable = location.at.can_be_made();
             return match status.writable {
                 true => Ok(()),
                 false => Err(EngineError::Refused(
@@ -214,13 +210,4 @@ impl Observer {
         status.writable = true;
         Ok(())
     }
-}
-
-/// Whether a repository could be made in a directory that is empty, or not there yet.
-fn can_be_made(path: &Path) -> bool {
-    let above = path.ancestors().find(|above| above.exists());
-    let above = above
-        .filter(|above| !above.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    above.is_dir() && access(above, Access::WRITE_OK | Access::EXEC_OK).is_ok()
 }

@@ -14,7 +14,7 @@ use crate::engine::{EngineError, Progress, Stop, blocking};
 use crate::kafka::{Client, Cluster, Retry};
 use crate::memory::MemoryBudget;
 use crate::policy::{BackupPolicy, RepositoryLocation, Verification};
-use crate::repository::{Completion, DirectoryStorage, Gap, Repository, RepositoryError};
+use crate::repository::{Completion, Gap, Repository};
 
 use super::cluster_ids::ClusterIds;
 use super::progress::RunProgress;
@@ -123,7 +123,7 @@ pub(super) async fn open_with_room(
 ) -> Result<(Arc<Repository>, Option<Room>), EngineError> {
     let location = location.clone();
     blocking("the thread that opens the repository", move || {
-        let repository = open_or_init(&location)?;
+        let repository = Arc::new(location.at.open_or_init()?);
         let room = room(max_backup_size, &location, &repository)?;
         Ok::<_, EngineError>((repository, room))
     })
@@ -142,10 +142,7 @@ fn room(
     }
     if let Some(limit) = location.max_size {
         let size = Size(repository.size()?);
-        let bound = format!(
-            "{} takes {size} of max_size, {limit}",
-            location.path.display()
-        );
+        let bound = format!("{} takes {size} of max_size, {limit}", location.at);
         rooms.push((limit.0.saturating_sub(size.0), bound));
     }
     if let (Some(limit), Some(free)) = (location.min_free, repository.free_bytes()?) {
@@ -207,7 +204,7 @@ async fn apply_retention(job: &PolicyJob) -> Result<Expired, EngineError> {
     let job = job.clone();
     blocking("the expiring thread", move || {
         let mut expired = Expired::default();
-        if let Some(repository) = open_existing(&job.repository)? {
+        if let Some(repository) = job.repository.at.open_existing()? {
             let options = ExpireOptions {
                 retention: job.policy.retention.clone(),
                 policy: Some(job.policy.name.clone()),
@@ -225,27 +222,6 @@ async fn apply_retention(job: &PolicyJob) -> Result<Expired, EngineError> {
         Ok::<_, EngineError>(expired)
     })
     .await
-}
-
-/// Made when nothing is there yet.
-fn open_or_init(location: &RepositoryLocation) -> Result<Arc<Repository>, RepositoryError> {
-    let storage = DirectoryStorage::create(&location.path)?;
-    Ok(Arc::new(Repository::open_or_init(Arc::new(storage))?))
-}
-
-/// None when nothing is there yet: the first backup makes it.
-pub(super) fn open_existing(
-    location: &RepositoryLocation,
-) -> Result<Option<Repository>, RepositoryError> {
-    if !location.path.exists() {
-        return Ok(None);
-    }
-    let storage = DirectoryStorage::open(&location.path)?;
-    match Repository::open(Arc::new(storage)) {
-        Ok(repository) => Ok(Some(repository)),
-        Err(RepositoryError::NotARepository { .. }) => Ok(None),
-        Err(error) => Err(error),
-    }
 }
 
 fn outcome(report: &BackupReport) -> Outcome {

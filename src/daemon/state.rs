@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::engine::{EngineError, blocking};
 use crate::files;
 use crate::policy::RepositoryLocation;
-use crate::repository::BackupId;
+use crate::repository::{BackupId, Location};
 
 use super::kept_file;
 use super::repositories::RepositoryStatus;
@@ -37,7 +37,8 @@ pub(super) struct Remembered {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct RememberedRepository {
     /// Where it lay: another place is another repository.
-    pub path: PathBuf,
+    #[serde(rename = "path")]
+    pub at: Location,
     /// The newest backup that was ever seen in it.
     pub newest_backup: Option<BackupId>,
     /// Backups that were gone though nothing had expired them.
@@ -48,7 +49,7 @@ impl RememberedRepository {
     /// One that nothing is known of.
     pub fn at(location: &RepositoryLocation) -> Self {
         Self {
-            path: location.path.clone(),
+            at: location.at.clone(),
             newest_backup: None,
             lost_backups: BTreeSet::new(),
         }
@@ -229,7 +230,7 @@ mod tests {
         );
         assert_eq!(remembered.policies["orders"].settled_at, Some(now));
         let repository = RememberedRepository {
-            path: PathBuf::from("/srv/main"),
+            at: Location::Directory("/srv/main".into()),
             newest_backup: Some(BackupId::new(now)),
             lost_backups: BTreeSet::from([BackupId::new(now)]),
         };

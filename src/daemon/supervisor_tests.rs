@@ -241,7 +241,7 @@ fn policy(name: &str, every: Duration) -> BackupPolicy {
 
 fn configuration(backups: Vec<BackupPolicy>) -> DaemonConfiguration {
     let location = RepositoryLocation {
-        path: "/nowhere".into(),
+        at: crate::repository::Location::Directory("/nowhere".into()),
         max_size: None,
         min_free: None,
     };

@@ -11,6 +11,7 @@ use super::key::At;
 use super::kinds::{Entry, Named};
 use super::reader::Reader;
 use super::source::Place;
+use crate::repository::Location;
 
 /// A name belongs to one policy, of whatever kind: metrics and backups go by it.
 pub(super) fn names(policies: &Policies, reader: &mut Reader) {
@@ -41,20 +42,17 @@ pub(super) fn names(policies: &Policies, reader: &mut Reader) {
 pub(super) fn repositories(repositories: &Named<RepositoryFile>, reader: &mut Reader) {
     let mut seen: Vec<(PathBuf, Place)> = Vec::new();
     for Entry { value, .. } in &repositories.0 {
-        let Some(RepositoryFile { path, .. }) = value else {
+        let Some(RepositoryFile { at, .. }) = value else {
             continue;
         };
-        if path.value.is_relative() {
+        let Location::Directory(path) = &at.value;
+        if path.is_relative() {
             let help =
                 "a service has no directory of its own to start from: write an absolute path";
-            reader.problem(
-                path.place,
-                format!("{} is relative", path.value.display()),
-                help,
-            );
+            reader.problem(at.place, format!("{} is relative", path.display()), help);
             continue;
         }
-        let own = plain(&path.value);
+        let own = plain(path);
         for (other, place) in &seen {
             let relation = match (own.starts_with(other), other.starts_with(&own)) {
                 (true, true) => "is another repository's too",
@@ -63,14 +61,14 @@ pub(super) fn repositories(repositories: &Named<RepositoryFile>, reader: &mut Re
                 (false, false) => continue,
             };
             reader.conflict(
-                path.place,
-                format!("{} {relation}", path.value.display()),
+                at.place,
+                format!("{} {relation}", path.display()),
                 "give each repository a directory of its own, beside the others",
                 (*place, "the other one"),
             );
             break;
         }
-        seen.push((own, path.place));
+        seen.push((own, at.place));
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::engine::size::Size;
 use crate::kafka::Cluster;
+use crate::repository::Location;
 
 use super::api_file::Api;
 use super::backup_policy::BackupPolicy;
@@ -48,8 +49,8 @@ pub struct DaemonConfiguration {
 /// Where a repository lies, and how large it may become.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RepositoryLocation {
-    /// Its directory.
-    pub path: PathBuf,
+    /// Where it lies.
+    pub at: Location,
     /// What all backups in it may take together.
     pub max_size: Option<Size>,
     /// What must stay free on its file system.
@@ -59,7 +60,7 @@ pub struct RepositoryLocation {
 impl RepositoryFile {
     pub fn location(&self) -> RepositoryLocation {
         RepositoryLocation {
-            path: self.path.value.clone(),
+            at: self.at.value.clone(),
             max_size: self.max_size,
             min_free: self.min_free,
         }

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::auth::server_config;
 use crate::engine::size::Size;
 use crate::memory::SMALLEST_BUDGET;
+use crate::repository::Location;
 
 use super::api_file::ApiFile;
 use super::cluster_file::ClusterFile;
@@ -335,12 +336,12 @@ impl Kind for Limits {
 /// `[repositories.NAME]`
 #[derive(Debug)]
 pub(super) struct RepositoryFile {
-    pub path: At<PathBuf>,
+    pub at: At<Location>,
     pub max_size: Option<Size>,
     pub min_free: Option<Size>,
 }
 
-const PATH: Key<PathBuf> = Key::optional("path", "a directory");
+const PATH: Key<Location> = Key::optional("path", "a directory");
 const URL: Key<Text> = Key::optional("url", "not built yet");
 const MAX_SIZE: Key<Size> = Key::optional("max_size", "what all backups in it may take together");
 const MIN_FREE: Key<Size> = Key::optional(
@@ -369,13 +370,13 @@ impl Kind for RepositoryFile {
         }
         let max_size = section.value(&MAX_SIZE, reader);
         let min_free = section.value(&MIN_FREE, reader);
-        let path = section.get(&PATH, reader);
-        if path.is_none() && url.is_none() && !section.has(&PATH) {
+        let at = section.get(&PATH, reader);
+        if at.is_none() && url.is_none() && !section.has(&PATH) {
             let help = "path: the directory where backups lie";
             reader.problem(section.place, "`path` is missing", help);
         }
         Some(Self {
-            path: path?,
+            at: at?,
             max_size,
             min_free,
         })

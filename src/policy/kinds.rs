@@ -10,6 +10,7 @@ use toml::de::DeString;
 use crate::engine::rate::RateLimit;
 use crate::engine::size::Size;
 use crate::engine::topics::{TopicPattern, TopicPatterns, nearest};
+use crate::repository::{InvalidLocation, Location};
 use crate::words::Words;
 
 use super::key::{At, Kind, Node};
@@ -65,6 +66,30 @@ impl Kind for PathBuf {
                 None
             }
             text => Some(text.into()),
+        }
+    }
+}
+
+impl Kind for Location {
+    const WANTS: &'static str = "a path";
+
+    fn schema() -> Value {
+        Text::schema()
+    }
+
+    fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
+        let text = text::<Self>(node, reader)?;
+        match text.parse() {
+            Ok(location) => Some(location),
+            Err(InvalidLocation::Empty) => {
+                reader.empty(node);
+                None
+            }
+            Err(error) => {
+                let place = reader.place(node.span());
+                reader.problem(place, error.to_string(), "");
+                None
+            }
         }
     }
 }

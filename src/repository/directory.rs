@@ -22,8 +22,9 @@ use bytes::Bytes;
 use rustix::fs::{Advice, AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::ObjectName;
 use super::RepositoryError;
-use super::storage::{ObjectInfo, ObjectName, ObjectWriter, Storage};
+use super::storage::{Answer, ObjectInfo, ObjectWriter, Page, Put, Storage, answer};
 use root::{DIRECTORY_MODE, Root, TEMPORARY_DIRECTORY};
 use temporary::Temporary;
 use writer::DirectoryWriter;
@@ -98,12 +99,9 @@ fn make_durable_directory(path: &Path) -> Result<(), RepositoryError> {
     }
 }
 
-impl Storage for DirectoryStorage {
-    fn location(&self) -> String {
-        self.root.path.clone()
-    }
-
-    fn is_empty(&self) -> Result<bool, RepositoryError> {
+/// The calls themselves, which block.
+impl DirectoryStorage {
+    fn has_nothing(&self) -> Result<bool, RepositoryError> {
         let nothing = [".", "..", TEMPORARY_DIRECTORY, "lost+found"].map(str::as_bytes);
         for entry in self.root.entries(&self.root.directory, "")? {
             let entry = entry.map_err(|errno| self.root.error("list", "", errno))?;
@@ -114,20 +112,34 @@ impl Storage for DirectoryStorage {
         Ok(true)
     }
 
-    fn put_new(&self, name: &ObjectName, content: &[u8]) -> Result<(), RepositoryError> {
+    fn publish(&self, name: &ObjectName, content: &[u8]) -> Result<Put, RepositoryError> {
         let mut temporary = Temporary::create(&self.root)?;
         temporary.append(content)?;
-        temporary.publish(name)
+        match temporary.publish(name) {
+            Err(RepositoryError::AlreadyExists { .. }) => self.compare(name, content),
+            published => published.map(|()| Put::Created),
+        }
     }
 
-    fn create(&self, name: &ObjectName) -> Result<Box<dyn ObjectWriter>, RepositoryError> {
+    /// Whether the object that has this name already holds `content`.
+    fn compare(&self, name: &ObjectName, content: &[u8]) -> Result<Put, RepositoryError> {
+        let (file, size) = self.root.open_file(name)?;
+        let is_same =
+            size == content.len() as u64 && self.root.read(&file, name, 0..size, size)? == content;
+        Ok(match is_same {
+            true => Put::Same,
+            false => Put::Different,
+        })
+    }
+
+    fn begin(&self, name: &ObjectName) -> Result<Box<dyn ObjectWriter>, RepositoryError> {
         Ok(Box::new(DirectoryWriter::begin(
             Temporary::create(&self.root)?,
             name.clone(),
         )?))
     }
 
-    fn get(&self, name: &ObjectName, limit: u64) -> Result<Bytes, RepositoryError> {
+    fn read(&self, name: &ObjectName, limit: u64) -> Result<Bytes, RepositoryError> {
         let (file, size) = self.root.open_file(name)?;
         if size > limit {
             return Err(RepositoryError::ObjectTooLarge {
@@ -139,12 +151,7 @@ impl Storage for DirectoryStorage {
         self.root.read(&file, name, 0..size, size)
     }
 
-    fn get_range(&self, name: &ObjectName, range: Range<u64>) -> Result<Bytes, RepositoryError> {
-        let (file, size) = self.root.open_file(name)?;
-        self.root.read(&file, name, range, size)
-    }
-
-    fn sync(&self, directory: &str) -> Result<(), RepositoryError> {
+    fn sync_directory(&self, directory: &str) -> Result<(), RepositoryError> {
         let name = ObjectName::new(directory)?;
         let (parents, last) = name.split();
         match self.root.walk(parents.chain([last]), directory) {
@@ -155,19 +162,7 @@ impl Storage for DirectoryStorage {
         }
     }
 
-    fn prefetch(&self, name: &ObjectName, range: Range<u64>) {
-        if let Ok((file, _)) = self.root.open_file(name) {
-            let length = NonZeroU64::new(range.end.saturating_sub(range.start));
-            // Advice only: what goes wrong goes wrong again when the range is read.
-            rustix::fs::fadvise(file, range.start, length, Advice::WillNeed).ok();
-        }
-    }
-
-    fn size(&self, name: &ObjectName) -> Result<u64, RepositoryError> {
-        Ok(self.root.open_file(name)?.1)
-    }
-
-    fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, RepositoryError> {
+    fn objects(&self, prefix: &str) -> Result<Vec<ObjectInfo>, RepositoryError> {
         let mut found = Vec::new();
         let directory = match prefix.strip_suffix('/') {
             Some(path) => {
@@ -191,34 +186,21 @@ impl Storage for DirectoryStorage {
         Ok(found)
     }
 
-    fn free_bytes(&self) -> Result<Option<u64>, RepositoryError> {
-        let system = rustix::fs::fstatvfs(&self.root.directory)
-            .map_err(|errno| self.root.error("examine", "", errno))?;
-        // What is left for users other than root.
-        Ok(Some(system.f_bavail.saturating_mul(system.f_frsize)))
-    }
-
-    fn keep_reserve(&self) -> Result<(), RepositoryError> {
-        reserve::keep(&self.root)
-    }
-
-    fn use_reserve(&self) -> Result<bool, RepositoryError> {
-        reserve::give_up(&self.root)
-    }
-
-    fn probe(&self) -> Result<(), RepositoryError> {
-        Temporary::create(&self.root)?.append(b"probe")
-    }
-
-    fn delete(&self, name: &ObjectName) -> Result<(), RepositoryError> {
+    fn remove(&self, name: &ObjectName) -> Result<(), RepositoryError> {
         let (parents, last) = name.split();
-        let directory = self.root.walk(parents, name.as_str())?;
-        rustix::fs::unlinkat(&directory, last, AtFlags::empty())
-            .and_then(|()| rustix::fs::fsync(&directory))
-            .map_err(|errno| self.root.error("remove", name.as_str(), errno))
+        let directory = match self.root.walk(parents, name.as_str()) {
+            Err(error) if error.is_missing() => return Ok(()),
+            opened => opened?,
+        };
+        match rustix::fs::unlinkat(&directory, last, AtFlags::empty()) {
+            // Whoever removed it may not have come to sync the directory.
+            Ok(()) | Err(Errno::NOENT) => rustix::fs::fsync(&directory),
+            Err(errno) => Err(errno),
+        }
+        .map_err(|errno| self.root.error("remove", name.as_str(), errno))
     }
 
-    fn remove_leftovers(&self, age: Duration) -> Result<usize, RepositoryError> {
+    fn remove_untouched(&self, age: Duration) -> Result<usize, RepositoryError> {
         let Some(directory) = self.root.temporary_directory(false)? else {
             return Ok(0);
         };
@@ -243,5 +225,91 @@ impl Storage for DirectoryStorage {
             }
         }
         Ok(removed)
+    }
+}
+
+/// Each answer is one page, or one call: it blocks where it is polled.
+impl Storage for DirectoryStorage {
+    fn location(&self) -> String {
+        self.root.path.clone()
+    }
+
+    fn is_empty(&self) -> Answer<'_, bool> {
+        answer(|| self.has_nothing())
+    }
+
+    fn put<'a>(&'a self, name: &'a ObjectName, content: Bytes) -> Answer<'a, Put> {
+        answer(move || self.publish(name, &content))
+    }
+
+    fn create<'a>(&'a self, name: &'a ObjectName) -> Answer<'a, Box<dyn ObjectWriter>> {
+        answer(|| self.begin(name))
+    }
+
+    fn get<'a>(&'a self, name: &'a ObjectName, limit: u64) -> Answer<'a, Bytes> {
+        answer(move || self.read(name, limit))
+    }
+
+    fn get_range<'a>(&'a self, name: &'a ObjectName, range: Range<u64>) -> Answer<'a, Bytes> {
+        answer(move || {
+            let (file, size) = self.root.open_file(name)?;
+            self.root.read(&file, name, range, size)
+        })
+    }
+
+    fn sync<'a>(&'a self, directory: &'a str) -> Answer<'a, ()> {
+        answer(|| self.sync_directory(directory))
+    }
+
+    fn prefetch(&self, name: &ObjectName, range: Range<u64>) {
+        if let Ok((file, _)) = self.root.open_file(name) {
+            let length = NonZeroU64::new(range.end.saturating_sub(range.start));
+            // Advice only: what goes wrong goes wrong again when the range is read.
+            rustix::fs::fadvise(file, range.start, length, Advice::WillNeed).ok();
+        }
+    }
+
+    fn size<'a>(&'a self, name: &'a ObjectName) -> Answer<'a, u64> {
+        answer(|| Ok(self.root.open_file(name)?.1))
+    }
+
+    fn list<'a>(&'a self, prefix: &'a str, after: Option<&'a ObjectName>) -> Answer<'a, Page> {
+        answer(move || {
+            let mut objects = self.objects(prefix)?;
+            objects.retain(|object| after.is_none_or(|after| object.name > *after));
+            Ok(Page {
+                objects,
+                has_more: false,
+            })
+        })
+    }
+
+    fn free_bytes(&self) -> Answer<'_, Option<u64>> {
+        answer(|| {
+            let system = rustix::fs::fstatvfs(&self.root.directory)
+                .map_err(|errno| self.root.error("examine", "", errno))?;
+            // What is left for users other than root.
+            Ok(Some(system.f_bavail.saturating_mul(system.f_frsize)))
+        })
+    }
+
+    fn keep_reserve(&self) -> Answer<'_, ()> {
+        answer(|| reserve::keep(&self.root))
+    }
+
+    fn use_reserve(&self) -> Answer<'_, bool> {
+        answer(|| reserve::give_up(&self.root))
+    }
+
+    fn probe(&self) -> Answer<'_, ()> {
+        answer(|| Temporary::create(&self.root)?.append(b"probe"))
+    }
+
+    fn delete<'a>(&'a self, name: &'a ObjectName) -> Answer<'a, ()> {
+        answer(|| self.remove(name))
+    }
+
+    fn remove_leftovers(&self, age: Duration) -> Answer<'_, usize> {
+        answer(move || self.remove_untouched(age))
     }
 }

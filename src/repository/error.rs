@@ -167,6 +167,14 @@ pub enum RepositoryError {
         /// The repository's directory or bucket prefix.
         location: String,
     },
+    /// The storage cannot keep anybody from removing an object.
+    #[error(
+        "{location} cannot keep objects from being removed: use a repository whose storage can"
+    )]
+    NoRetention {
+        /// The repository's directory or bucket prefix.
+        location: String,
+    },
     /// More bytes than the caller is ready to hold.
     #[error("{name} is {size} bytes long, more than the {limit} that it may have")]
     ObjectTooLarge {
@@ -257,6 +265,7 @@ impl RepositoryError {
             Self::NotARepository { .. }
                 | Self::AlreadyARepository { .. }
                 | Self::AlreadyExists { .. }
+                | Self::NoRetention { .. }
                 | Self::UnknownBackup { .. }
                 | Self::AmbiguousBackup { .. }
                 | Self::NoSpace { .. }

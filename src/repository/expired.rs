@@ -6,9 +6,9 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::ObjectName;
 use super::objects::unusable;
 use super::sealed_json::{self, FORMAT};
-use super::storage::ObjectName;
 use super::{BackupId, ExclusiveLock, Repository, RepositoryError, RepositoryId};
 
 const DIRECTORY: &str = "expired/";
@@ -140,7 +140,7 @@ impl Repository {
                 detail: error.to_string(),
             }
         })?;
-        self.storage().put_new(&name, &sealed)?;
+        self.storage().put_new(&name, sealed)?;
         // Only now: one that looks meanwhile finds the old ones or the new one.
         for name in merged {
             self.delete_if_there(&name)?;

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use chrono::{DateTime, SubsecRound, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::ObjectName;
 use super::lock_watch::LockWatch;
 use super::pack::pack_id_of;
 use super::sealed_json::{self, FORMAT, Unusable};
-use super::storage::{ObjectName, Storage};
-use super::{PackId, PackReader, PackRef, PackWriter, RepositoryError, RepositoryId};
+use super::storage::{Put, Storage};
+use super::{
+    BlockingStorage, PackId, PackReader, PackRef, PackWriter, RepositoryError, RepositoryId,
+};
 
 const IDENTITY: &str = "kafkeep.json";
 const IDENTITY_LIMIT: u64 = 64 << 10;
@@ -17,7 +20,7 @@ const IDENTITY_LIMIT: u64 = 64 << 10;
 /// An open repository. Clones are cheap and share what lies below.
 #[derive(Debug, Clone)]
 pub struct Repository {
-    storage: Arc<dyn Storage>,
+    storage: BlockingStorage,
     identity: Identity,
     lock_watch: Arc<LockWatch>,
 }
@@ -33,7 +36,8 @@ pub(super) struct Identity {
 impl Repository {
     /// Begins a repository where nothing is.
     pub fn init(storage: Arc<dyn Storage>) -> Result<Self, RepositoryError> {
-        Self::init_as(storage, RepositoryId::random(), Utc::now().trunc_subsecs(3))
+        let now = Utc::now().trunc_subsecs(3);
+        Self::init_as(storage, RepositoryId::random(), now)
     }
 
     pub(super) fn init_as(
@@ -41,6 +45,7 @@ impl Repository {
         repository_id: RepositoryId,
         created_at: DateTime<Utc>,
     ) -> Result<Self, RepositoryError> {
+        let storage = BlockingStorage::new(storage);
         let location = storage.location();
         if !storage.is_empty()? {
             return Err(match storage.size(&identity_name()?) {
@@ -60,16 +65,15 @@ impl Repository {
                 detail: error.to_string(),
             }
         })?;
-        match storage.put_new(&identity_name()?, &sealed) {
-            Err(RepositoryError::AlreadyExists { .. }) => {
-                Err(RepositoryError::AlreadyARepository { location })
-            }
-            result => result.map(|()| Self::of(storage, identity)),
+        match storage.put(&identity_name()?, sealed.into())? {
+            Put::Created => Ok(Self::of(storage, identity)),
+            Put::Same | Put::Different => Err(RepositoryError::AlreadyARepository { location }),
         }
     }
 
     /// Opens a repository that was begun before.
     pub fn open(storage: Arc<dyn Storage>) -> Result<Self, RepositoryError> {
+        let storage = BlockingStorage::new(storage);
         let sealed = match storage.get(&identity_name()?, IDENTITY_LIMIT) {
             Err(RepositoryError::ObjectMissing { location, .. }) => {
                 return Err(if storage.is_empty()? {
@@ -96,7 +100,7 @@ impl Repository {
         Ok(Self::of(storage, identity))
     }
 
-    fn of(storage: Arc<dyn Storage>, identity: Identity) -> Self {
+    fn of(storage: BlockingStorage, identity: Identity) -> Self {
         Self {
             storage,
             identity,
@@ -110,7 +114,7 @@ impl Repository {
 
     /// Opens a repository, or begins one where nothing is.
     pub fn open_or_init(storage: Arc<dyn Storage>) -> Result<Self, RepositoryError> {
-        if storage.is_empty()? {
+        if BlockingStorage::new(Arc::clone(&storage)).is_empty()? {
             match Self::init(Arc::clone(&storage)) {
                 // Another run was a moment faster.
                 Err(RepositoryError::AlreadyARepository { .. }) => {}
@@ -147,11 +151,7 @@ impl Repository {
     }
 
     /// What its objects lie in.
-    pub fn storage(&self) -> &dyn Storage {
-        self.storage.as_ref()
-    }
-
-    pub(super) fn shared_storage(&self) -> &Arc<dyn Storage> {
+    pub fn storage(&self) -> &BlockingStorage {
         &self.storage
     }
 

@@ -3,19 +3,18 @@
 //! A lock is an object below `locks/`. Who wants one writes it and then looks for others that do not go together with it:
 //! of two that try at once, at least one sees the other.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{SubsecRound, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::ObjectName;
 pub use super::lock_guard::{ExclusiveLock, LockGuard};
 use super::lock_holder::Process;
 pub use super::lock_holder::{LockHolder, LockId, LockKind, STALE_AFTER};
 use super::sealed_json::{self, FORMAT};
-use super::storage::{ObjectName, Storage};
-use super::{Repository, RepositoryError, objects};
+use super::{BlockingStorage, Repository, RepositoryError, objects};
 
 const LOCK_LIMIT: u64 = 64 << 10;
 const REFRESH_EVERY: Duration = Duration::from_secs(4 * 60);
@@ -107,11 +106,7 @@ impl Repository {
         };
         self.refuse_conflicts(&holder, Instant::now())?;
         self.write_own_lock(&holder)?;
-        let guard = LockGuard::keep(
-            Arc::clone(self.shared_storage()),
-            holder.clone(),
-            refresh_every,
-        )?;
+        let guard = LockGuard::keep(self.storage().clone(), holder.clone(), refresh_every)?;
         // Those that came between the first look and the write.
         match self.refuse_conflicts(&holder, Instant::now()) {
             Ok(()) => {
@@ -155,10 +150,8 @@ impl Repository {
             }
             let is_abandoned = self.lock_watch().is_abandoned(other.lock_id, now);
             if is_abandoned || other.process.is_gone(&own.process) {
-                match self.break_lock(other.lock_id) {
-                    Err(error) if !error.is_missing() => return Err(error),
-                    _ => continue,
-                }
+                self.break_lock(other.lock_id)?;
+                continue;
             }
             return Err(RepositoryError::Locked {
                 holder: Box::new(other),
@@ -173,7 +166,7 @@ pub(super) fn lock_name(id: LockId) -> Result<ObjectName, RepositoryError> {
 }
 
 pub(super) fn write_lock(
-    storage: &dyn Storage,
+    storage: &BlockingStorage,
     holder: &LockHolder,
 ) -> Result<(), RepositoryError> {
     let name = lock_name(holder.lock_id)?;
@@ -186,7 +179,7 @@ pub(super) fn write_lock(
             name: name.to_string(),
             detail: error.to_string(),
         })?;
-    storage.put_new(&name, &json).inspect_err(|error| {
+    storage.put_new(&name, json).inspect_err(|error| {
         // It may be there, when its directory could not be synced, and nobody would hold it.
         if !matches!(error, RepositoryError::AlreadyExists { .. }) {
             storage.delete(&name).ok();

@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 use chrono::{SubsecRound, Utc};
 use uuid::Uuid;
 
-use super::RepositoryError;
 use super::lock::{lock_name, write_lock};
 use super::lock_holder::{LockHolder, LockId, STALE_AFTER};
-use super::storage::Storage;
+use super::{BlockingStorage, RepositoryError};
 
 /// So often is tried to remove a lock that is released.
 const REMOVALS: usize = 3;
@@ -61,7 +60,7 @@ impl ExclusiveLock {
 /// What the holder and the keeping thread share. The mutex is held for moments only, never while the storage is called.
 #[derive(Debug)]
 struct Shared {
-    storage: Arc<dyn Storage>,
+    storage: BlockingStorage,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -79,7 +78,7 @@ struct State {
 impl LockGuard {
     /// Keeps a lock that was written already.
     pub(super) fn keep(
-        storage: Arc<dyn Storage>,
+        storage: BlockingStorage,
         holder: LockHolder,
         refresh_every: Duration,
     ) -> Result<Self, RepositoryError> {
@@ -221,9 +220,7 @@ impl Shared {
 
     fn is_removed(&self, lock: LockId) -> bool {
         let removed = lock_name(lock).and_then(|name| self.storage.delete(&name));
-        removed
-            .as_ref()
-            .map_or_else(RepositoryError::is_missing, |()| true)
+        removed.is_ok()
     }
 
     /// Writes the lock under a new name, then removes the old one: there is no moment without it. Only the keeping
@@ -244,7 +241,7 @@ impl Shared {
             refreshed_at: Utc::now().trunc_subsecs(3),
             ..holder
         };
-        write_lock(self.storage.as_ref(), &holder)?;
+        write_lock(&self.storage, &holder)?;
         let new = lock_name(holder.lock_id)?;
         {
             let mut state = self.state();
@@ -255,17 +252,13 @@ impl Shared {
         let mut left_behind = std::mem::take(&mut self.state().left_behind);
         left_behind.retain(|lock| !self.is_removed(*lock));
         self.state().left_behind = left_behind;
-        match self.storage.delete(&old) {
-            // Broken between looking and writing: the word of the operator stands.
-            Err(error) if error.is_missing() => {
-                self.state().lost = true;
-                self.storage.delete(&new)
-            }
-            Err(error) => {
-                self.state().left_behind.push(old_lock);
-                Err(error)
-            }
-            result => result,
+        // Broken while the new one was written: the word of the operator stands.
+        if !self.is_there(old_lock)? {
+            self.state().lost = true;
+            return self.storage.delete(&new);
         }
+        self.storage.delete(&old).inspect_err(|_| {
+            self.state().left_behind.push(old_lock);
+        })
     }
 }

@@ -3,11 +3,11 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::ObjectName;
 use super::index::LAYERS;
 use super::order::PreviousBackup;
 use super::sealed_json::{self, FORMAT, Unusable};
 use super::states::STATES;
-use super::storage::ObjectName;
 use super::{
     BackupId, BatchEvidence, Repository, RepositoryError, RepositoryId, Selection, Sha256,
 };
@@ -210,7 +210,7 @@ impl Repository {
         LAYERS.sync(self.storage())?;
         STATES.sync(self.storage())?;
         self.storage()
-            .put_new(&manifest_name(&id.to_string())?, &sealed)
+            .put_new(&manifest_name(&id.to_string())?, sealed)
     }
 
     /// A backup's manifest, proven to be what was written under this name in this repository.

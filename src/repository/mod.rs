@@ -1,6 +1,6 @@
 //! All that lies in a backup repository.
 //!
-//! A repository is a set of immutable objects behind the narrow [`Storage`] trait:
+//! A repository is a set of immutable objects behind the narrow [`Storage`] trait, in a [`Location`]:
 //!
 //! - [`PackWriter`] and [`PackReader`]: packs of blocks of whole record batches ([`SealedBlock`], [`Block`])
 //! - [`Layer`] and [`TopicIndex`]: where the batches of a topic generation lie
@@ -17,6 +17,7 @@
 
 mod batch_evidence;
 mod block;
+mod blocking_storage;
 mod directory;
 mod error;
 mod expired;
@@ -26,12 +27,14 @@ mod identity;
 mod ids;
 mod index;
 mod layout;
+mod location;
 mod lock;
 mod lock_guard;
 mod lock_holder;
 mod lock_watch;
 mod manifest;
 mod manifest_check;
+mod object_name;
 mod objects;
 mod order;
 mod pack;
@@ -45,6 +48,7 @@ mod sealed_json;
 mod selection;
 mod states;
 mod storage;
+mod storage_layer;
 mod stretch;
 mod transactions;
 mod unfinished;
@@ -68,6 +72,7 @@ mod testing;
 
 pub use batch_evidence::BatchEvidence;
 pub use block::{BLOCK_HEADER_LEN, BLOCK_RAW_LIMIT, Block, BlockCodec, BlockFlags, BlockHeader};
+pub use blocking_storage::{BlockingStorage, BlockingWriter};
 pub use directory::DirectoryStorage;
 pub use error::RepositoryError;
 pub use expired::{ExpiredBackup, ExpiredBackups, WhyGone};
@@ -76,11 +81,13 @@ pub use footer::{Footer, FooterBlock, FooterTopic, FooterTransaction};
 pub use identity::Repository;
 pub use ids::{BackupId, InvalidId, PackId, RepositoryId, RestoreId, Sha256};
 pub use index::{ExtentFields, Layer, TopicIndex};
+pub use location::{InvalidLocation, Location};
 pub use lock::{ExclusiveLock, LockGuard, LockHolder, LockId, LockKind, STALE_AFTER};
 pub use lock_holder::Process;
 pub use manifest::{
     Completion, Gap, Manifest, OpenTransaction, PartitionEntry, TopicEntry, Totals,
 };
+pub use object_name::ObjectName;
 pub use order::{Place, PreviousBackup};
 pub use pack::{BlockPlace, PACK_HEADER_LEN, PackRef, TRAILER_LEN};
 pub use pack_reader::{Blocks, PackReader};
@@ -90,7 +97,8 @@ pub use restores::{UnfinishedRestore, UnfinishedTopic};
 pub use seal::{BlockSource, SealedBlock};
 pub use sealed_json::FORMAT;
 pub use selection::{InvalidOffsetBound, OffsetBound, Selection};
-pub use storage::{ObjectInfo, ObjectName, ObjectWriter, Storage};
+pub use storage::{Answer, ObjectInfo, ObjectWriter, Page, Put, Storage, answer};
+pub use storage_layer::{Call, StorageLayer};
 pub use stretch::Stretch;
 pub use transactions::{TransactionEvent, TransactionEventKind};
 pub use unfinished::UnfinishedRun;

@@ -4,9 +4,10 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::ObjectName;
 use super::sealed_json::{self, FORMAT, Unusable};
-use super::storage::{ObjectName, Storage};
-use super::{RepositoryError, Sha256};
+use super::storage::Put;
+use super::{BlockingStorage, RepositoryError, Sha256};
 
 /// A kind of content, and how long it may be, in bytes.
 pub(super) struct Kind {
@@ -23,7 +24,7 @@ impl Kind {
     /// Stores `content`, unless the same is there already.
     pub(super) fn put<T: Serialize>(
         &self,
-        storage: &dyn Storage,
+        storage: &BlockingStorage,
         content: &T,
     ) -> Result<Sha256, RepositoryError> {
         let stored = sealed_json::compress(content).map_err(|source| RepositoryError::Io {
@@ -39,26 +40,22 @@ impl Kind {
             Err(error) if error.is_missing() => {}
             Err(error) => return Err(error),
         }
-        match storage.put_new(&name, &stored) {
-            // Another run was a moment faster.
-            Err(RepositoryError::AlreadyExists { .. })
-                if storage.get(&name, self.stored_limit)? == stored =>
-            {
-                Ok(digest)
-            }
-            result => result.map(|()| digest),
+        // Where another run was a moment faster, the same is there.
+        match storage.put(&name, stored.into())? {
+            Put::Created | Put::Same => Ok(digest),
+            Put::Different => Err(mismatch(&name)),
         }
     }
 
     /// Makes all that is stored durable: what [`Self::put`] found stored already may be so new that it is not yet.
-    pub(super) fn sync(&self, storage: &dyn Storage) -> Result<(), RepositoryError> {
+    pub(super) fn sync(&self, storage: &BlockingStorage) -> Result<(), RepositoryError> {
         storage.sync(self.directory)
     }
 
     /// The content of this digest, whatever wrote it.
     pub(super) fn get<T: DeserializeOwned>(
         &self,
-        storage: &dyn Storage,
+        storage: &BlockingStorage,
         digest: &Sha256,
     ) -> Result<T, RepositoryError> {
         let (name, text) = self.text(storage, digest)?;
@@ -69,7 +66,7 @@ impl Kind {
     /// The same for content that tells its format.
     pub(super) fn get_versioned<T: DeserializeOwned>(
         &self,
-        storage: &dyn Storage,
+        storage: &BlockingStorage,
         digest: &Sha256,
     ) -> Result<T, RepositoryError> {
         let (name, text) = self.text(storage, digest)?;
@@ -78,7 +75,7 @@ impl Kind {
 
     fn text(
         &self,
-        storage: &dyn Storage,
+        storage: &BlockingStorage,
         digest: &Sha256,
     ) -> Result<(ObjectName, Vec<u8>), RepositoryError> {
         let name = self.name(digest)?;

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::ObjectName;
 use super::layout::{Put, Take, crc32_holds};
-use super::storage::ObjectName;
 use super::{PackId, RepositoryError, RepositoryId, Sha256};
 
 /// Bytes of a pack header without a key area.

@@ -4,20 +4,20 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use super::ObjectName;
 use super::footer::{FOOTER_LIMIT, Footer};
 use super::pack::{
     BadHeader, PACK_FORMAT, PACK_HEADER_LEN, PackHeader, PackRef, TRAILER_LEN, Trailer,
 };
 use super::sealed_json::{FORMAT, Unusable};
-use super::storage::{ObjectName, Storage};
-use super::{RepositoryError, RepositoryId, Sha256};
+use super::{BlockingStorage, RepositoryError, RepositoryId, Sha256};
 
 /// What is read from the end at first: enough for the footer of most packs.
 const FIRST_READ: u64 = 64 << 10;
 
 /// A pack of which nothing is believed yet.
 pub(super) struct Opening<'a> {
-    pub(super) storage: &'a dyn Storage,
+    pub(super) storage: &'a BlockingStorage,
     pub(super) name: ObjectName,
     pub(super) expected: &'a PackRef,
 }

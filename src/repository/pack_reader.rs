@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::ObjectName;
 use super::block::{BLOCK_HEADER_LEN, Block, BlockHeader};
 use super::footer::{Footer, FooterBlock};
 use super::pack::{PACK_HEADER_LEN, PackRef, pack_name};
 use super::pack_opening::Opening;
-use super::storage::{ObjectName, Storage};
-use super::{PackId, RepositoryError, RepositoryId};
+use super::{BlockingStorage, PackId, RepositoryError, RepositoryId};
 use crate::record::{self, Compression};
 
 /// How much [`PackReader::blocks`] reads at once. A longer block is read alone.
@@ -19,7 +19,7 @@ const READ: u64 = 4 << 20;
 /// A pack whose frame and footer were checked. Holds the footer in memory, and nothing else.
 #[derive(Debug, Clone)]
 pub struct PackReader {
-    storage: Arc<dyn Storage>,
+    storage: BlockingStorage,
     name: ObjectName,
     pack_id: PackId,
     footer: Arc<Footer>,
@@ -28,12 +28,12 @@ pub struct PackReader {
 
 impl PackReader {
     pub(super) fn open(
-        storage: &Arc<dyn Storage>,
+        storage: &BlockingStorage,
         repository_id: RepositoryId,
         expected: &PackRef,
     ) -> Result<Self, RepositoryError> {
         let pack = Opening {
-            storage: storage.as_ref(),
+            storage,
             name: pack_name(expected.pack_id)?,
             expected,
         };
@@ -45,7 +45,7 @@ impl PackReader {
             .map(|topic| Arc::from(topic.topic.as_str()))
             .collect();
         Ok(Self {
-            storage: Arc::clone(storage),
+            storage: storage.clone(),
             name: pack.name,
             pack_id: expected.pack_id,
             footer: Arc::new(footer),

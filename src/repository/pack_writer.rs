@@ -4,9 +4,11 @@ use std::collections::HashSet;
 
 use super::footer::{BLOCKS_LIMIT, FOOTER_LIMIT, Footer, TRANSACTIONS_LIMIT, TopicTable};
 use super::pack::{PackHeader, Trailer, pack_name};
-use super::storage::{ObjectWriter, Storage};
 use super::transactions::TransactionEventKind;
-use super::{BlockPlace, PackId, PackRef, RepositoryError, RepositoryId, SealedBlock, Sha256};
+use super::{
+    BlockPlace, BlockingStorage, BlockingWriter, PackId, PackRef, RepositoryError, RepositoryId,
+    SealedBlock, Sha256,
+};
 use crate::record::{PartitionId, ProducerId};
 
 /// Length at which a pack is long enough, in bytes, unless the operator says otherwise.
@@ -18,7 +20,7 @@ const TRANSACTIONS_TARGET: usize = 1 << 16;
 /// A pack being written. Dropped unfinished, it leaves nothing behind.
 pub struct PackWriter {
     pack_id: PackId,
-    output: Box<dyn ObjectWriter>,
+    output: BlockingWriter,
     length: u64,
     footer: Footer,
     topics: TopicTable,
@@ -28,7 +30,7 @@ pub struct PackWriter {
 
 impl PackWriter {
     pub(super) fn begin(
-        storage: &dyn Storage,
+        storage: &BlockingStorage,
         repository_id: RepositoryId,
         pack_id: PackId,
     ) -> Result<Self, RepositoryError> {

@@ -5,9 +5,10 @@ use std::collections::btree_map::{BTreeMap, Entry};
 use std::fmt;
 use std::time::Duration;
 
+use super::ObjectName;
 use super::objects::content_digest;
 use super::pack::pack_id_of;
-use super::storage::{ObjectInfo, ObjectName};
+use super::storage::ObjectInfo;
 use super::{ExclusiveLock, Manifest, PackId, Repository, RepositoryError, Sha256};
 
 /// What some backups and unfinished runs reference: all of it must stay.
@@ -152,10 +153,7 @@ impl Repository {
 
     /// Removes an object, unless somebody was a moment faster.
     pub(super) fn delete_if_there(&self, name: &ObjectName) -> Result<(), RepositoryError> {
-        match self.storage().delete(name) {
-            Err(error) if error.is_missing() => Ok(()),
-            result => result,
-        }
+        self.storage().delete(name)
     }
 }
 

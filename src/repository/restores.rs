@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::ObjectName;
 use super::objects::unusable;
 use super::sealed_json::{self, FORMAT};
-use super::storage::ObjectName;
 use super::{BackupId, Repository, RepositoryError, RepositoryId, RestoreId, Sha256};
 use crate::record::{Offset, PartitionId, ProducerId, TopicId};
 
@@ -74,7 +74,7 @@ impl Repository {
                 detail: error.to_string(),
             }
         })?;
-        self.storage().put_new(&name, &sealed)
+        self.storage().put_new(&name, sealed)
     }
 
     /// The restores that left records, by when they began: a record that is written anew has a new id, which says nothing of that.

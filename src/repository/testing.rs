@@ -1,18 +1,16 @@
 //! What the tests of this room share: batches made by hand, repositories in temporary directories.
 
-use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
 
 use bytes::Bytes;
 use rustix::io::Errno;
 use tempfile::TempDir;
 
 use super::{
-    BlockSource, DirectoryStorage, ObjectInfo, ObjectName, ObjectWriter, PackRef, Repository,
-    RepositoryError, SealedBlock, Storage,
+    Answer, BlockSource, Call, DirectoryStorage, PackRef, Repository, RepositoryError, SealedBlock,
+    Storage, StorageLayer, answer,
 };
 use crate::record::{self, Compression, PartitionId, TopicId, crc32c};
 
@@ -89,63 +87,33 @@ impl HangingStorage {
         self.state.lock().unwrap().1
     }
 
-    fn directory(&self) -> &DirectoryStorage {
+    fn wait(&self) {
         let mut state = self.state.lock().unwrap();
         state.1 += 1;
         let mut state = self.changed.wait_while(state, |state| state.0).unwrap();
         state.1 -= 1;
-        &self.directory
     }
 }
 
-impl Storage for HangingStorage {
-    fn location(&self) -> String {
-        self.directory.location()
+impl StorageLayer for HangingStorage {
+    fn below(&self) -> &dyn Storage {
+        self.directory.as_ref()
     }
 
-    fn is_empty(&self) -> Result<bool, RepositoryError> {
-        self.directory().is_empty()
-    }
-
-    fn put_new(&self, name: &ObjectName, content: &[u8]) -> Result<(), RepositoryError> {
-        self.directory().put_new(name, content)
-    }
-
-    fn create(&self, name: &ObjectName) -> Result<Box<dyn ObjectWriter>, RepositoryError> {
-        self.directory().create(name)
-    }
-
-    fn get(&self, name: &ObjectName, limit: u64) -> Result<Bytes, RepositoryError> {
-        self.directory().get(name, limit)
-    }
-
-    fn get_range(&self, name: &ObjectName, range: Range<u64>) -> Result<Bytes, RepositoryError> {
-        self.directory().get_range(name, range)
-    }
-
-    fn size(&self, name: &ObjectName) -> Result<u64, RepositoryError> {
-        self.directory().size(name)
-    }
-
-    fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, RepositoryError> {
-        self.directory().list(prefix)
-    }
-
-    fn delete(&self, name: &ObjectName) -> Result<(), RepositoryError> {
-        let left = |left: usize| left.checked_sub(1);
-        let failing = &self.failing_removals;
-        match failing.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left) {
-            Ok(_) => Err(RepositoryError::system(
-                "remove",
-                &name.to_string(),
-                Errno::IO,
-            )),
-            Err(_) => self.directory().delete(name),
-        }
-    }
-
-    fn remove_leftovers(&self, age: Duration) -> Result<usize, RepositoryError> {
-        self.directory().remove_leftovers(age)
+    fn before<'a>(&'a self, call: Call<'a>) -> Answer<'a, ()> {
+        answer(move || {
+            if let Call::Delete(name) = call {
+                let left = |left: usize| left.checked_sub(1);
+                let failing = &self.failing_removals;
+                let struck = failing.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left);
+                if struck.is_ok() {
+                    let name = name.to_string();
+                    return Err(RepositoryError::system("remove", &name, Errno::IO));
+                }
+            }
+            self.wait();
+            Ok(())
+        })
     }
 }
 

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::ObjectName;
 use super::index::Layer;
 use super::objects::unusable;
 use super::sealed_json::{self, FORMAT};
-use super::storage::ObjectName;
 use super::{BackupId, PackId, Repository, RepositoryError, RepositoryId};
 
 const DIRECTORY: &str = "runs/";
@@ -53,7 +53,7 @@ impl Repository {
                 name: name.to_string(),
                 detail: error.to_string(),
             })?;
-        self.storage().put_new(&name, &sealed)
+        self.storage().put_new(&name, sealed)
     }
 
     /// The runs that left records, oldest first; and what is wrong with records that cannot be read, which are

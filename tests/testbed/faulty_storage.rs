@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use kafkeep::repository::{ObjectInfo, ObjectName, ObjectWriter, RepositoryError, Storage};
+use kafkeep::repository::{
+    Answer, ObjectInfo, ObjectName, ObjectWriter, Page, Put, RepositoryError, Storage, answer,
+};
 
 /// The system's error numbers that storage fails with.
 pub const EIO: i32 = 5;
@@ -236,90 +238,116 @@ impl Storage for FaultyStorage {
         "memory".to_owned()
     }
 
-    fn is_empty(&self) -> Result<bool, RepositoryError> {
-        self.read("list", "", |state| Ok(state.objects.is_empty()))
+    fn is_empty(&self) -> Answer<'_, bool> {
+        answer(|| self.read("list", "", |state| Ok(state.objects.is_empty())))
     }
 
-    fn put_new(&self, name: &ObjectName, content: &[u8]) -> Result<(), RepositoryError> {
-        let content = Bytes::copy_from_slice(content);
-        self.change("publish", name.as_str(), |state, durable| {
-            state.publish(name, content, durable)
-        })
-    }
-
-    fn create(&self, name: &ObjectName) -> Result<Box<dyn ObjectWriter>, RepositoryError> {
-        self.change("create", name.as_str(), |_, _| Ok(()))?;
-        Ok(Box::new(FaultyWriter {
-            storage: self.clone(),
-            name: name.clone(),
-            content: Vec::new(),
-            failed: false,
-        }))
-    }
-
-    fn get(&self, name: &ObjectName, limit: u64) -> Result<Bytes, RepositoryError> {
-        self.read("read", name.as_str(), |state| {
-            let content = state.object(name)?;
-            assert!(content.len() as u64 <= limit, "{name} is too large");
-            Ok(content.clone())
-        })
-    }
-
-    fn get_range(&self, name: &ObjectName, range: Range<u64>) -> Result<Bytes, RepositoryError> {
-        self.read("read", name.as_str(), |state| {
-            let content = state.object(name)?;
-            let size = content.len() as u64;
-            if range.start > range.end || range.end > size {
-                return Err(RepositoryError::OutOfRange {
-                    name: name.to_string(),
-                    size,
-                    start: range.start,
-                    end: range.end,
-                });
+    fn put<'a>(&'a self, name: &'a ObjectName, content: Bytes) -> Answer<'a, Put> {
+        answer(move || {
+            let mut taken = None;
+            let kept = content.clone();
+            let published = self.change("publish", name.as_str(), |state, durable| {
+                taken = state.objects.get(name).map(|object| object.content == kept);
+                state.publish(name, content, durable)
+            });
+            match (published, taken) {
+                (Err(RepositoryError::AlreadyExists { .. }), Some(true)) => Ok(Put::Same),
+                (Err(RepositoryError::AlreadyExists { .. }), _) => Ok(Put::Different),
+                (published, _) => published.map(|()| Put::Created),
             }
-            Ok(content.slice(range.start as usize..range.end as usize))
         })
     }
 
-    fn sync(&self, directory: &str) -> Result<(), RepositoryError> {
-        self.change("sync", directory, |state, durable| {
-            if durable {
-                state.sync(|other| other == directory);
-            }
-            Ok(())
-        })
-    }
-
-    fn size(&self, name: &ObjectName) -> Result<u64, RepositoryError> {
-        self.read("examine", name.as_str(), |state| {
-            Ok(state.object(name)?.len() as u64)
-        })
-    }
-
-    fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, RepositoryError> {
-        self.read("list", prefix, |state| {
-            let below = state
-                .objects
-                .iter()
-                .filter(|(name, _)| name.as_str().starts_with(prefix));
-            let info = |(name, object): (&ObjectName, &Object)| ObjectInfo {
+    fn create<'a>(&'a self, name: &'a ObjectName) -> Answer<'a, Box<dyn ObjectWriter>> {
+        answer(|| {
+            self.change("create", name.as_str(), |_, _| Ok(()))?;
+            let writer: Box<dyn ObjectWriter> = Box::new(FaultyWriter {
+                storage: self.clone(),
                 name: name.clone(),
-                size: object.content.len() as u64,
-            };
-            Ok(below.map(info).collect())
+                content: Vec::new(),
+                failed: false,
+            });
+            Ok(writer)
         })
     }
 
-    fn delete(&self, name: &ObjectName) -> Result<(), RepositoryError> {
-        self.change("remove", name.as_str(), |state, _| {
-            state.object(name)?;
-            state.objects.remove(name);
-            Ok(())
+    fn get<'a>(&'a self, name: &'a ObjectName, limit: u64) -> Answer<'a, Bytes> {
+        answer(move || {
+            self.read("read", name.as_str(), |state| {
+                let content = state.object(name)?;
+                assert!(content.len() as u64 <= limit, "{name} is too large");
+                Ok(content.clone())
+            })
         })
     }
 
-    fn remove_leftovers(&self, _age: Duration) -> Result<usize, RepositoryError> {
-        self.change("list", ".tmp", |_, _| Ok(0))
+    fn get_range<'a>(&'a self, name: &'a ObjectName, range: Range<u64>) -> Answer<'a, Bytes> {
+        answer(move || {
+            self.read("read", name.as_str(), |state| {
+                let content = state.object(name)?;
+                let size = content.len() as u64;
+                if range.start > range.end || range.end > size {
+                    return Err(RepositoryError::OutOfRange {
+                        name: name.to_string(),
+                        size,
+                        start: range.start,
+                        end: range.end,
+                    });
+                }
+                Ok(content.slice(range.start as usize..range.end as usize))
+            })
+        })
+    }
+
+    fn sync<'a>(&'a self, directory: &'a str) -> Answer<'a, ()> {
+        answer(move || {
+            self.change("sync", directory, |state, durable| {
+                if durable {
+                    state.sync(|other| other == directory);
+                }
+                Ok(())
+            })
+        })
+    }
+
+    fn size<'a>(&'a self, name: &'a ObjectName) -> Answer<'a, u64> {
+        answer(move || {
+            self.read("examine", name.as_str(), |state| {
+                Ok(state.object(name)?.len() as u64)
+            })
+        })
+    }
+
+    /// In pages of three, so that whoever lists sees more than one.
+    fn list<'a>(&'a self, prefix: &'a str, after: Option<&'a ObjectName>) -> Answer<'a, Page> {
+        answer(move || {
+            self.read("list", prefix, |state| {
+                let below = state.objects.iter().filter(|(name, _)| {
+                    name.as_str().starts_with(prefix) && after.is_none_or(|after| *name > after)
+                });
+                let info = |(name, object): (&ObjectName, &Object)| ObjectInfo {
+                    name: name.clone(),
+                    size: object.content.len() as u64,
+                };
+                let mut below = below.map(info);
+                let objects = below.by_ref().take(3).collect();
+                let has_more = below.next().is_some();
+                Ok(Page { objects, has_more })
+            })
+        })
+    }
+
+    fn delete<'a>(&'a self, name: &'a ObjectName) -> Answer<'a, ()> {
+        answer(move || {
+            self.change("remove", name.as_str(), |state, _| {
+                state.objects.remove(name);
+                Ok(())
+            })
+        })
+    }
+
+    fn remove_leftovers(&self, _age: Duration) -> Answer<'_, usize> {
+        answer(|| self.change("list", ".tmp", |_, _| Ok(0)))
     }
 }
 
@@ -332,24 +360,28 @@ struct FaultyWriter {
 }
 
 impl ObjectWriter for FaultyWriter {
-    fn write(&mut self, bytes: &[u8]) -> Result<(), RepositoryError> {
-        let storage = self.storage.clone();
-        let written = storage.change("write", self.name.as_str(), |_, _| {
-            self.content.extend(bytes);
-            Ok(())
-        });
-        self.failed |= written.is_err();
-        written
+    fn write<'a>(&'a mut self, bytes: &'a [u8]) -> Answer<'a, ()> {
+        answer(move || {
+            let storage = self.storage.clone();
+            let written = storage.change("write", self.name.as_str(), |_, _| {
+                self.content.extend(bytes);
+                Ok(())
+            });
+            self.failed |= written.is_err();
+            written
+        })
     }
 
-    fn finish(self: Box<Self>) -> Result<u64, RepositoryError> {
-        assert!(!self.failed, "{} was written to in vain", self.name);
-        let length = self.content.len() as u64;
-        let content = Bytes::from(self.content);
-        self.storage
-            .change("publish", self.name.as_str(), |state, durable| {
-                state.publish(&self.name, content, durable)
-            })?;
-        Ok(length)
+    fn finish(self: Box<Self>) -> Answer<'static, u64> {
+        answer(move || {
+            assert!(!self.failed, "{} was written to in vain", self.name);
+            let length = self.content.len() as u64;
+            let content = Bytes::from(self.content);
+            self.storage
+                .change("publish", self.name.as_str(), |state, durable| {
+                    state.publish(&self.name, content, durable)
+                })?;
+            Ok(length)
+        })
     }
 }

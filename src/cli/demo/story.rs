@@ -13,7 +13,7 @@ use crate::engine::verify::{VerifyOptions, VerifyReport, verify};
 use crate::engine::{self, EngineError, NoProgress};
 use crate::kafka::{Client, Cluster, Retry};
 use crate::record::Compression;
-use crate::repository::{DirectoryStorage, Repository};
+use crate::repository::{Location, Repository};
 
 use super::compare::compare;
 use super::traffic::{SHAPES, produce};
@@ -92,7 +92,7 @@ pub async fn tell(keep_running: bool, global: &Global) -> Result<Exit, CliError>
 
     let made = path.clone();
     let repository = engine::blocking("the thread that makes the repository", move || {
-        Repository::open_or_init(Arc::new(DirectoryStorage::create(&made)?))
+        Location::from(made.as_path()).open_or_init()
     });
     let repository = Arc::new(repository.await?);
     let client = Client::connect(

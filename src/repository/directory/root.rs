@@ -12,7 +12,8 @@ use rustix::io::Errno;
 
 use super::buffers::{ReadPool, WritePool};
 use crate::repository::RepositoryError;
-use crate::repository::storage::{ObjectInfo, ObjectName, is_segment};
+use crate::repository::object_name::{ObjectName, is_segment};
+use crate::repository::storage::ObjectInfo;
 
 pub(super) const TEMPORARY_DIRECTORY: &str = ".tmp";
 pub(super) const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o750);

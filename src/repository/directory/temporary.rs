@@ -8,8 +8,8 @@ use rustix::io::Errno;
 use uuid::Uuid;
 
 use super::root::{FILE_MODE, Root, TEMPORARY_DIRECTORY};
+use crate::repository::ObjectName;
 use crate::repository::RepositoryError;
-use crate::repository::storage::ObjectName;
 
 /// A file under `.tmp/`; dropped unpublished, it is removed.
 pub(super) struct Temporary {

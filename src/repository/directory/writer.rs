@@ -13,8 +13,9 @@ use rustix::io::Errno;
 
 use super::buffers::AlignedBuffer;
 use super::temporary::{Temporary, write_all_at};
+use crate::repository::ObjectName;
 use crate::repository::RepositoryError;
-use crate::repository::storage::{ObjectName, ObjectWriter};
+use crate::repository::storage::{Answer, ObjectWriter, answer};
 
 /// Buffers of one writer: one being filled, one being written, one in between.
 const BUFFERS: usize = 3;
@@ -100,7 +101,17 @@ impl DirectoryWriter {
 }
 
 impl ObjectWriter for DirectoryWriter {
-    fn write(&mut self, mut bytes: &[u8]) -> Result<(), RepositoryError> {
+    fn write<'a>(&'a mut self, bytes: &'a [u8]) -> Answer<'a, ()> {
+        answer(|| self.append(bytes))
+    }
+
+    fn finish(mut self: Box<Self>) -> Answer<'static, u64> {
+        answer(move || self.publish())
+    }
+}
+
+impl DirectoryWriter {
+    fn append(&mut self, mut bytes: &[u8]) -> Result<(), RepositoryError> {
         loop {
             let rest = self.filling.fill(bytes);
             self.length += (bytes.len() - rest.len()) as u64;
@@ -114,7 +125,7 @@ impl ObjectWriter for DirectoryWriter {
         }
     }
 
-    fn finish(mut self: Box<Self>) -> Result<u64, RepositoryError> {
+    fn publish(&mut self) -> Result<u64, RepositoryError> {
         if self.filling.len() > 0 {
             let last = std::mem::replace(&mut self.filling, AlignedBuffer::none());
             let sent = self
