@@ -344,11 +344,8 @@ fn whatever_system_call_of_an_expiry_fails_what_is_kept_stays_whole_and_the_next
                 // On a disk that stays full there is no room to write down what was removed.
                 assert_eq!(struck.failure.errno, libc::ENOSPC, "{context}");
                 let left = scene.files("backups");
-                let is_gone = |id: &str| {
-                    !left
-                        .iter()
-                        .any(|file| file.ends_with(&format!("{id}.json")))
-                };
+                let is_gone =
+                    |id: &str| !left.iter().any(|file| file.ends_with(format!("{id}.json")));
                 let doomed = faults.backups[..2].iter().map(|(id, _)| id);
                 for id in doomed.filter(|id| is_gone(id)) {
                     scene
