@@ -17,9 +17,9 @@
 //! - [`auth`]: who asks over HTTP, and what that one may do
 //! - [`policy`]: what operators write in TOML, every error in it, and what a reload changes
 //! - [`api`]: what the HTTP API is asked and answers: bodies, their bounds, what they mean to the engine
-//! - [`daemon`]: policies on their schedules: what runs, when configurations change, signals, systemd
+//! - [`daemon`]: policies on their schedules: what runs, when configurations change, systemd
 //! - [`http`]: the daemon's port: health, metrics and status
-//! - [`cli`]: one file a verb: arguments in; a table, JSON or a progress bar out
+//! - [`cli`]: one file a verb: arguments in; a table, JSON or a progress bar out; signals
 //!
 //! # How a backup flows through it
 //!

@@ -12,7 +12,7 @@ use crate::repository::{Completion, OffsetBound, Selection};
 use super::groups::{GroupPatterns, selection};
 use super::memory::MemoryArgs;
 use super::places::{ClusterArgs, RepositoryArgs};
-use super::{CliError, Exit, Global, output, progress, stop};
+use super::{CliError, Exit, Global, output, progress, signals};
 
 /// Make one backup now: copies what is new since the last one, and is complete in itself
 #[derive(Debug, Args)]
@@ -128,7 +128,7 @@ pub async fn run(args: &BackupArgs, global: &Global) -> Result<Exit, CliError> {
         selection: args.selection(),
         pack_size: pack_size(args.pack_size)?,
         groups,
-        stop: stop::on_signals("sealing what was copied")?,
+        stop: signals::stop_after("sealing what was copied")?,
         memory,
         ..BackupOptions::new(TopicPatterns::new(args.topics.clone()))
     };

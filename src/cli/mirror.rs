@@ -20,7 +20,7 @@ use crate::policy::{Configuration, DaemonConfiguration, MirrorMode, MirrorPolicy
 use super::groups::{GroupPatterns, selection};
 use super::memory::MemoryArgs;
 use super::topic_settings::TopicSettingsArgs;
-use super::{CliError, Exit, Global, output, stop};
+use super::{CliError, Exit, Global, output, signals};
 use crate::engine::settings::ExistingConfig;
 
 /// Copy topics from one cluster to another, every record once
@@ -179,7 +179,7 @@ pub async fn run(args: &MirrorArgs, global: &Global) -> Result<Exit, CliError> {
         Some(name) => of_policy(args, name, global)?,
         None => of_arguments(args, global)?,
     };
-    chosen.options.stop = stop::on_signals("committing what was copied")?;
+    chosen.options.stop = signals::stop_after("committing what was copied")?;
     let retry = Retry {
         deadline: Duration::from_secs(args.deadline.max(1)),
         ..Retry::default()

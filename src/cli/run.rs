@@ -7,13 +7,13 @@ use clap::Args;
 use crate::daemon::Daemon;
 use crate::http::Server;
 
-use super::{CliError, Exit, Global};
+use super::{CliError, Exit, Global, signals};
 
 /// Run the daemon: the policies of the configuration, on their schedules
 #[derive(Debug, Args)]
 #[command(after_help = "\
 SIGHUP and changes of the files reload the configuration; a wrong one changes nothing. SIGTERM and SIGINT end the daemon: runs stop, \
-and the next run goes on behind what they sealed.
+and the next run goes on behind what they sealed. A second SIGTERM or SIGINT ends it at once.
 
 Examples:
   kafkeep run --config /etc/kafkeep
@@ -26,6 +26,8 @@ pub struct RunArgs {
 }
 
 pub async fn run(args: &RunArgs, global: &Global) -> Result<Exit, CliError> {
+    // First, so that a signal that comes while the files are read is heard.
+    let (stop, reload) = (signals::stop()?, signals::reload()?);
     let daemon = Daemon::prepare(&global.config, args.state_directory.as_deref())?;
     let view = daemon.view();
     let listen = view.configuration.borrow().http.listen;
@@ -35,7 +37,7 @@ pub async fn run(args: &RunArgs, global: &Global) -> Result<Exit, CliError> {
     server.check_certificate()?;
     tracing::info!("serving on {listen}");
     let serving = tokio::spawn(server.serve());
-    daemon.run().await;
+    daemon.run(&stop, &reload).await;
     serving.abort();
     Ok(Exit::Done)
 }

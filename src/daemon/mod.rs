@@ -1,7 +1,7 @@
 //! The service: policies on their schedules.
 //!
 //! ```text
-//! files, SIGHUP ─ read, check ─> supervisor ─ runs ─> engine
+//! files, reload ─ read, check ─> supervisor ─ runs ─> engine
 //!                                    └─ Status (watch) ─> http, systemd; metrics
 //! ```
 //!
@@ -31,20 +31,18 @@ mod supervisor;
 mod supervisor_tests;
 mod systemd;
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::api::{Answer, BackupSummary, Problem, ProblemKind};
 use crate::engine::expire;
 use crate::engine::mirror::MirrorReport;
-use crate::engine::{EngineError, blocking};
+use crate::engine::{EngineError, Stop, blocking};
 use crate::policy::{DaemonConfiguration, Diagnostics};
 use crate::repository::{Manifest, Repository};
 
@@ -80,14 +78,6 @@ pub enum DaemonError {
     /// The configuration is wrong.
     #[error("{0}")]
     Configuration(Diagnostics),
-    /// The system keeps something back that the daemon cannot be without.
-    #[error("cannot {action}: {source}")]
-    System {
-        /// What.
-        action: &'static str,
-        /// The system's error.
-        source: io::Error,
-    },
     /// The metrics contradict each other.
     #[error("the metrics cannot be registered; this is a bug in kafkeep")]
     Metrics,
@@ -221,14 +211,7 @@ pub struct Daemon {
     state: Option<(StateFile, Remembered)>,
     job_files: Option<JobFiles>,
     files: Files,
-    signals: Signals,
     view: View,
-}
-
-struct Signals {
-    hangup: Signal,
-    terminate: Signal,
-    interrupt: Signal,
 }
 
 /// Runs that really back up.
@@ -254,10 +237,6 @@ impl Daemon {
     /// Reads the configuration in `directory`, and the state file. No repository is asked for anything: [`Daemon::run`]
     /// loads them while it serves. Without a directory for it, no state is kept.
     pub fn prepare(directory: &Path, state: Option<&Path>) -> Result<Self, DaemonError> {
-        let signals = Signals::hear().map_err(|source| DaemonError::System {
-            action: "hear signals",
-            source,
-        })?;
         let files = Files::watch(directory);
         let configuration =
             DaemonConfiguration::load(directory).map_err(DaemonError::Configuration)?;
@@ -319,7 +298,6 @@ impl Daemon {
             state,
             job_files,
             files,
-            signals,
             view,
         })
     }
@@ -329,9 +307,9 @@ impl Daemon {
         self.view.clone()
     }
 
-    /// Works until a signal ends it. The port serves already, so systemd is told that it is ready; what needs the
-    /// repositories begins when each of them is loaded.
-    pub async fn run(mut self) {
+    /// Works until it is told to stop, and reads the files again at each `reload`. The port serves already, so systemd is told
+    /// that it is ready; what needs the repositories begins when each of them is loaded.
+    pub async fn run(mut self, told: &Stop, reload_asked: &Notify) {
         systemd::ready(&self.view.status.borrow());
         let supervising = tokio::spawn(self.supervisor.supervise());
         let reporting = tokio::spawn(systemd::report(self.view.status.clone()));
@@ -345,9 +323,8 @@ impl Daemon {
         let watching = tokio::spawn(self.watching.watch());
         loop {
             tokio::select! {
-                _ = self.signals.terminate.recv() => break,
-                _ = self.signals.interrupt.recv() => break,
-                _ = self.signals.hangup.recv() => {
+                () = told.cancelled() => break,
+                () = reload_asked.notified() => {
                     tracing::info!("told to reload");
                     self.files.look().await;
                     systemd::reloading();
@@ -371,16 +348,6 @@ impl Daemon {
             keeping.await.ok();
         }
         systemd::all_told().await;
-    }
-}
-
-impl Signals {
-    fn hear() -> io::Result<Self> {
-        Ok(Self {
-            hangup: signal(SignalKind::hangup())?,
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
     }
 }
 

@@ -18,7 +18,7 @@ use crate::repository::{Location, Repository};
 use super::compare::compare;
 use super::traffic::{SHAPES, produce};
 use super::{CliError, DemoError, Exit, Global};
-use crate::cli::output;
+use crate::cli::{output, signals};
 
 /// The temporary place of the demonstration, removed with it.
 struct Scratch(PathBuf);
@@ -175,7 +175,8 @@ async fn keep(
         "\nStill running; Ctrl-C ends it. In another terminal:\n  kafkeep list   --repository {0}\n  kafkeep verify --repository {0}\n  kafkeep backup --repository {0} --bootstrap-servers {servers} --topic orders",
         path.display()
     ))?;
-    tokio::signal::ctrl_c().await.map_err(CliError::Runtime)
+    signals::stop()?.cancelled().await;
+    Ok(())
 }
 
 async fn traffic(servers: &str, first: u64, last: u64) -> Result<u64, CliError> {
