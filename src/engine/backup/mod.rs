@@ -38,17 +38,17 @@ use crate::memory::MemoryBudget;
 use crate::record::Compression;
 use crate::repository::{BackupId, PACK_TARGET, Place, Repository, Selection};
 
-pub use groups::GroupSelection;
 pub use offsets::OffsetBound;
-pub use plan::{BackupPlan, PartitionPlan, TopicConfiguration, TopicPlan};
+pub use plan::{BackupPlan, PartitionPlan, TopicPlan};
 pub use report::{BackupReport, GroupReport, PartitionReport, TopicReport};
 pub use room::Room;
 
 use super::blocking::{blocking, in_repository, release};
 use super::chain::Generation;
-use super::expire;
+use super::groups::GroupSelection;
 use super::rate::RateLimit;
 use super::topics::TopicPatterns;
+use super::unreferenced::{manifests, remove_all, unreferenced};
 use super::watchdog::{Wait, Watchdog, WatchedProgress};
 use super::{EngineError, Progress, Stop};
 
@@ -139,7 +139,7 @@ pub async fn backup(
 /// Takes away what runs have sealed that ended for want of space: nobody goes on with it before there is more.
 async fn give_back(repository: Arc<Repository>, runs: Vec<BackupId>) {
     let given_back = blocking("the thread that gives space back", move || {
-        expire::give_up(&repository, &runs)
+        give_up(&repository, &runs)
     });
     match given_back.await {
         Ok(0) => {}
@@ -150,6 +150,16 @@ async fn give_back(repository: Arc<Repository>, runs: Vec<BackupId>) {
             );
         }
     }
+}
+
+/// Gives up unfinished runs: their packs, and whatever else nothing references. Returns the bytes that became free.
+fn give_up(repository: &Repository, runs: &[BackupId]) -> Result<u64, EngineError> {
+    let lock = repository.lock_exclusive("backup")?;
+    lock.during(|lock| {
+        repository.forget_runs(runs)?;
+        let unreferenced = unreferenced(repository, &manifests(repository)?)?;
+        remove_all(repository, lock, &unreferenced)
+    })
 }
 
 /// Copies until all is there, and publishes the backup. Each time that a log turns out to be forked, a run begins under

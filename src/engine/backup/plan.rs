@@ -2,17 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
 use crate::engine::EngineError;
 use crate::engine::blocking::in_repository;
 use crate::engine::chain::{ChainEnd, Chains, Generation, find_chains};
 use crate::engine::groups::GroupsState;
+use crate::engine::topic_configuration::TopicConfiguration;
 use crate::engine::topics::{Candidate, refuse_unseen};
 use crate::engine::transactions::OpenTransactions;
-use crate::kafka::{
-    BrokerId, ConfigEntry, KafkaError, Metadata, TopicMetadata, TopicPartition, Topics,
-};
+use crate::kafka::{BrokerId, KafkaError, Metadata, TopicMetadata, TopicPartition, Topics};
 use crate::record::{LeaderEpoch, Offset, PartitionId, TopicId};
 use crate::repository::{Gap, PartitionEntry, Repository};
 
@@ -85,13 +82,6 @@ pub struct PartitionPlan {
     pub(super) adopted: Vec<SealedExtent>,
     /// Transactions that have begun and not ended below `resume`.
     pub(super) open: OpenTransactions,
-}
-
-/// A topic's configuration as a repository's state: every entry with the place that set it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TopicConfiguration {
-    /// Sorted by name.
-    pub entries: Vec<ConfigEntry>,
 }
 
 impl BackupPlan {

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use serde::Serialize;
 
 use crate::engine::EngineError;
-use crate::engine::backup::GroupSelection;
+use crate::engine::groups::GroupSelection;
 use crate::engine::own;
 use crate::kafka::{
     Client, CommittedOffset, GroupOffsets, KafkaError, OffsetSpec, TopicPartition, Topics,

@@ -45,7 +45,7 @@ use tokio::time::Instant;
 
 use crate::kafka::{Client, ErrorCode, KafkaError};
 
-use super::backup::GroupSelection;
+use super::groups::GroupSelection;
 use super::own::PREFIX;
 use super::rate::RateLimit;
 use super::settings::{ExistingConfig, SettingsChoice};

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::engine::backup::GroupSelection;
+use crate::engine::groups::GroupSelection;
 use crate::engine::settings::{ExistingConfig, Settings};
 use crate::engine::topics::{Candidate, refuse_unseen};
 use crate::engine::{EngineError, open_transactions};

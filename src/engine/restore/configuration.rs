@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::engine::backup::TopicConfiguration;
 use crate::engine::settings::Settings;
+use crate::engine::topic_configuration::TopicConfiguration;
 use crate::kafka::ConfigSource;
 
 use super::TopicConfigSource;
