@@ -13,8 +13,8 @@ use crate::record::{LeaderEpoch, Offset};
 use crate::repository::{BackupId, PartitionEntry, Repository};
 
 use super::adopt::Adoptable;
-use super::fetch::Means;
 use super::held_batch::{evidence, front, held_at};
+use super::means::Means;
 use super::plan::{PartitionPlan, TopicPlan, gap};
 use super::prove::{Answer, Answers, Holder, Inquiry, Question, prove};
 use super::seams::{Survivors, Verdict, compare, survivors};
