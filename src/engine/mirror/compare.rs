@@ -15,10 +15,10 @@ use crate::record::{Offset, PartitionId, ProducerId, TopicId};
 
 use super::MirrorOptions;
 use super::fingerprint::{Fingerprint, fingerprints};
+use super::offsets::{listed, offset};
 use super::plan::{Bounds, MirrorPlan, PartitionPlan, TopicPlan};
 use super::planning::plan_within;
 use super::progress;
-use super::range::{listed, offset};
 use super::scan::{Scan, Scanned, Scanning, Whose};
 
 /// What a comparison found.

@@ -9,9 +9,9 @@ use crate::engine::{EngineError, open_transactions};
 use crate::kafka::{Client, Metadata, TopicPartition, Topics};
 
 use super::configuration::{changes, followed};
+use super::offsets::Offsets;
 use super::plan::{Bounds, MirrorPlan, TopicPlan};
 use super::planner::{Chosen, Planner, key};
-use super::range::Offsets;
 use super::target_logs::TargetLogs;
 use super::{MirrorOptions, OnError};
 
