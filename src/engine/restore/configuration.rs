@@ -6,8 +6,17 @@ use crate::engine::settings::Settings;
 use crate::engine::topic_configuration::TopicConfiguration;
 use crate::kafka::ConfigSource;
 
-use super::TopicConfigSource;
 use super::content::Judged;
+
+/// Where the settings of a topic that is created come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TopicConfigSource {
+    /// What was set for the source's topic.
+    #[default]
+    Source,
+    /// The target's defaults.
+    Target,
+}
 
 /// Settings to change by name; `None` goes back to the broker's default.
 pub type SettingChanges = BTreeMap<String, Option<String>>;

@@ -1,0 +1,97 @@
+//! What a restore is asked for.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use crate::engine::rate::RateLimit;
+use crate::engine::settings::SettingsChoice;
+use crate::engine::topics::{Rename, TopicPatterns};
+use crate::memory::MemoryBudget;
+use crate::record::PartitionId;
+
+use super::configuration::{TopicConfigSource, Wanted};
+
+/// Which groups of the backup get their offsets in the target.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum GroupChoice {
+    /// None: no group is touched.
+    #[default]
+    None,
+    /// All that the backup holds.
+    All,
+    /// These.
+    Named(Vec<String>),
+}
+
+/// What to do where a target topic exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum IfExists {
+    /// Refuse the restore, before anything is created.
+    #[default]
+    Fail,
+    /// Write behind what is there.
+    Append,
+}
+
+/// How offsets of the source relate to those of the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Offsets {
+    /// Records get new ones, dense, behind what is there.
+    #[default]
+    Mapped,
+    /// Every record has its own. A restore that could not keep them is refused.
+    Exact,
+}
+
+/// What to restore, and how.
+#[derive(Debug, Clone, Default)]
+pub struct RestoreOptions {
+    /// Which of the backup's topics.
+    pub topics: TopicPatterns,
+    /// What they are to be called.
+    pub renames: Vec<Rename>,
+    /// Only these source partitions.
+    pub partitions: Option<Vec<PartitionId>>,
+    /// Only records with this timestamp or a later one.
+    pub from: Option<DateTime<Utc>>,
+    /// Only records with an earlier timestamp.
+    pub until: Option<DateTime<Utc>>,
+    /// Another number of partitions: records go where their key's hash puts them.
+    pub partition_count: Option<u32>,
+    /// Another replication factor.
+    pub replication_factor: Option<i16>,
+    /// What becomes of offsets.
+    pub offsets: Offsets,
+    /// Where settings come from.
+    pub topic_config: TopicConfigSource,
+    /// What else there is to say of settings.
+    pub settings: SettingsChoice,
+    /// Whether the source's retention is set again at the end, though it may delete old records at once.
+    pub retention: bool,
+    /// What to do where a target topic exists.
+    pub if_exists: IfExists,
+    /// Whether an interrupted restore is not gone on with: the target is taken as it is.
+    pub forget_unfinished: bool,
+    /// Whether what is sound is restored, and the restore finished, though a part is damaged.
+    pub allow_damage: bool,
+    /// Whether everything is read back afterwards, and compared with what was sent.
+    pub check: bool,
+    /// Which consumer groups' offsets to set, translated to where their records went.
+    pub groups: GroupChoice,
+    /// How fast to write at most.
+    pub rate_limit: Option<RateLimit>,
+    /// The memory for batches, which all runs share.
+    pub memory: MemoryBudget,
+}
+
+impl RestoreOptions {
+    /// What is wanted of settings.
+    pub(super) fn wanted_settings(&self) -> Wanted<'_> {
+        Wanted {
+            from: self.topic_config,
+            overrides: &self.settings.overrides,
+            retention: self.retention,
+        }
+    }
+}
