@@ -1,11 +1,8 @@
-//! A block: whole batches of one partition, with a header that describes them and sums that prove them.
+//! What the header of a block tells of the batches behind it.
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::RepositoryError;
 use super::layout::{Put, Take, crc32_holds};
-use super::seal::Walk;
 use crate::record::{Compression, LeaderEpoch, Offset, PartitionId, Timestamp, TopicId};
 
 /// How a block's bytes are compressed: Kafka's codecs, in Kafka's framings.
@@ -185,31 +182,4 @@ pub(super) fn compression_of(id: u8) -> Option<Compression> {
     [None, Gzip, Snappy, Lz4, Zstd]
         .into_iter()
         .find(|codec| codec.id() == id)
-}
-
-/// A block read back from a pack: its sums hold, and its batches are as long as the header says.
-#[derive(Debug, Clone)]
-pub struct Block {
-    /// The name of its topic.
-    pub topic: std::sync::Arc<str>,
-    /// Where it lies in its pack.
-    pub place: super::BlockPlace,
-    /// Its header.
-    pub header: BlockHeader,
-    /// Whole batches, ascending. A part of the bytes read when they are stored as they are.
-    pub raw: Bytes,
-}
-
-impl Block {
-    /// Walks the batches: each one's CRC32C, and whether together they are what the header says.
-    pub fn verify(&self) -> Result<(), RepositoryError> {
-        let walk = Walk::over(&self.raw, self.header.partition, None)?;
-        if walk.describes(&self.header) {
-            Ok(())
-        } else {
-            Err(RepositoryError::UnfitBatches {
-                detail: "they are not what their block's header says".to_owned(),
-            })
-        }
-    }
 }

@@ -17,6 +17,7 @@
 
 mod batch_evidence;
 mod block;
+mod block_header;
 mod directory;
 mod error;
 mod expired;
@@ -66,7 +67,8 @@ mod seal_tests;
 mod testing;
 
 pub use batch_evidence::BatchEvidence;
-pub use block::{BLOCK_HEADER_LEN, BLOCK_RAW_LIMIT, Block, BlockCodec, BlockFlags, BlockHeader};
+pub use block::Block;
+pub use block_header::{BLOCK_HEADER_LEN, BLOCK_RAW_LIMIT, BlockCodec, BlockFlags, BlockHeader};
 pub use directory::DirectoryStorage;
 pub use error::RepositoryError;
 pub use expired::{ExpiredBackup, ExpiredBackups, WhyGone};
