@@ -16,7 +16,7 @@ use crate::schedule::{Schedule, Timetable};
 
 use super::key::{Key, Keys, Kind, Node};
 use super::kinds::{Choice, Count, OneOf, Text};
-use super::policy_file::{ClusterName, RepositoryName};
+use super::names::{ClusterName, RepositoryName};
 use super::reader::Reader;
 use super::section::Section;
 use super::{schema, timetable};

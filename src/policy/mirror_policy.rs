@@ -16,7 +16,7 @@ use crate::schedule::Timetable;
 
 use super::key::{At, Key, Keys, Kind, Node};
 use super::kinds::{Choice, Count, OneOf, Text};
-use super::policy_file::ClusterName;
+use super::names::ClusterName;
 use super::reader::Reader;
 use super::section::Section;
 use super::{schema, timetable};
