@@ -11,8 +11,8 @@ use crate::engine::expire::{Foreseen, Preview};
 use crate::policy::{DaemonConfiguration, RepositoryLocation};
 use crate::repository::{BackupId, BackupStatus, RepositoryError};
 
+use super::remembered::{Remembered, RememberedRepository};
 use super::run::open_existing;
-use super::state::{Remembered, RememberedRepository};
 
 /// Whether a repository can be used, in a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -13,8 +13,9 @@ use crate::engine::mirror::MirrorState;
 use crate::policy::Diagnostic;
 use crate::repository::BackupId;
 
-use super::drains::DrainWatch;
+use super::drain_watch::DrainWatch;
 use super::progress::RunProgress;
+pub use super::work::Work;
 
 /// A snapshot of the daemon.
 #[derive(Debug, Clone, Serialize)]
@@ -182,41 +183,6 @@ impl FromStr for RunId {
 impl fmt::Display for RunId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
-    }
-}
-
-/// What a run does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Work {
-    /// It backs up, and verifies what it made.
-    Backup,
-    /// It takes away what its policy does not keep.
-    Expire,
-    /// It restores.
-    Restore,
-    /// It verifies a backup.
-    Validate,
-    /// It copies a topic from cluster to cluster, and ends.
-    Migrate,
-    /// It is a mirror.
-    Mirror,
-    /// It watches a group until that has consumed what there is.
-    Drain,
-}
-
-impl Work {
-    /// As the logs call it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Backup => "backup",
-            Self::Expire => "expire",
-            Self::Restore => "restore",
-            Self::Validate => "validate",
-            Self::Migrate => "migrate",
-            Self::Mirror => "mirror",
-            Self::Drain => "drain",
-        }
     }
 }
 
