@@ -8,7 +8,7 @@ use chrono::{SubsecRound, Utc};
 use uuid::Uuid;
 
 use super::RepositoryError;
-use super::lock::{lock_name, write_lock};
+use super::lock_file::{lock_name, write_lock};
 use super::lock_holder::{LockHolder, LockId, STALE_AFTER};
 use super::storage::Storage;
 

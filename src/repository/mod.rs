@@ -28,6 +28,7 @@ mod ids;
 mod index;
 mod layout;
 mod lock;
+mod lock_file;
 mod lock_guard;
 mod lock_holder;
 mod lock_watch;
