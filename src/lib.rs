@@ -4,7 +4,7 @@
 //!
 //! # The house
 //!
-//! A room imports only rooms above it in this list; `tests/layering.rs` sees to it.
+//! A room imports only rooms above it in this list; `tests/layering` sees to it.
 //!
 //! - [`files`]: small files that people and other programs leave for us: regular ones only, within a bound
 //! - [`record`]: record batches, their codecs and sums; knows neither networks nor files
