@@ -62,7 +62,7 @@ impl Scheduled {
 pub(super) struct Due {
     pub timer: Timer,
     pub next: Option<DateTime<Utc>>,
-    /// Nothing is due before; at most [`LONGEST_WAIT`] ahead.
+    /// Nothing is due before; at most [`LONGEST_WAIT`](crate::schedule::LONGEST_WAIT) ahead.
     pub look_again_at: Instant,
 }
 

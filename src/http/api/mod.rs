@@ -45,6 +45,7 @@ use route::Resource;
 use super::response::{set, typed};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
 /// What calls have in common: how often each user called, and what was written of it.
 #[derive(Default)]
 pub(super) struct Desk {
