@@ -4,7 +4,7 @@
 //!
 //! # The house
 //!
-//! A room imports only rooms above it in this list; `tests/layering.rs` sees to it.
+//! A room imports only rooms above it in this list; `tests/layering` sees to it.
 //!
 //! - [`words`]: closed sets of words, declared once for TOML, the command line, the API and reports
 //! - [`files`]: small files that people and other programs leave for us: regular ones only, within a bound

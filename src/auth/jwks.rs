@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use jsonwebtoken::DecodingKey;
 use jsonwebtoken::jwk::{JwkSet, PublicKeyUse};
 
+use super::algorithm::{KeyAlgorithm, is_for, read};
 use super::error::KeyError;
-use super::key::{KeyAlgorithm, is_for, read};
 use super::renewed::Renewed;
 
 /// The keys of a set that are for one algorithm, with their names.

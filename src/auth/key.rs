@@ -3,45 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind};
+use jsonwebtoken::DecodingKey;
 
-use crate::files;
 use crate::kafka::Secret;
-use crate::words::words;
 
+use super::algorithm::{KeyAlgorithm, bytes, is_for, read};
 use super::error::KeyError;
 use super::jwks::JwksFile;
 
-words! {
-    /// What a key is for.
-    pub enum KeyAlgorithm {
-        /// HMAC with SHA-256, by a shared secret.
-        Hs256 = "HS256",
-        /// RSA PKCS #1 v1.5 with SHA-256, by a public key of 2048 to 8192 bits.
-        Rs256 = "RS256",
-        /// ECDSA on P-256 with SHA-256.
-        Es256 = "ES256",
-        /// Ed25519.
-        EdDsa = "EdDSA",
-    }
-}
-
-impl KeyAlgorithm {
-    pub(super) fn of_tokens(self) -> Algorithm {
-        match self {
-            Self::Hs256 => Algorithm::HS256,
-            Self::Rs256 => Algorithm::RS256,
-            Self::Es256 => Algorithm::ES256,
-            Self::EdDsa => Algorithm::EdDSA,
-        }
-    }
-}
-
 /// A shared secret must have as many bits as the hash (RFC 7518, section 3.2).
 const LEAST_SECRET: usize = 32;
-/// Public keys and key sets are small.
-const FILE_LIMIT: u64 = 1 << 20;
-
 /// A key that is configured.
 #[derive(Debug, Clone)]
 pub struct Key {
@@ -148,30 +119,4 @@ impl PartialEq for Key {
         };
         same && self.name == other.name && self.algorithm == other.algorithm
     }
-}
-
-fn bytes(key: &DecodingKey) -> (&[u8], &[u8]) {
-    match key.kind() {
-        DecodingKeyKind::SecretOrDer(bytes) => (bytes, &[]),
-        DecodingKeyKind::RsaModulusExponent { n, e } => (n, e),
-    }
-}
-
-/// Whether a public key has the shape that its algorithm wants: the point of P-256, or of Ed25519.
-pub(super) fn is_for(key: &DecodingKey, algorithm: KeyAlgorithm) -> bool {
-    let (first, _) = bytes(key);
-    let shape = match algorithm {
-        KeyAlgorithm::Hs256 => false,
-        KeyAlgorithm::Rs256 => first.len() >= 256,
-        KeyAlgorithm::Es256 => first.len() == 65,
-        KeyAlgorithm::EdDsa => first.len() == 32,
-    };
-    shape && key.family() == algorithm.of_tokens().family()
-}
-
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, KeyError> {
-    files::read(path, FILE_LIMIT).map_err(|source| KeyError::Unreadable {
-        path: path.to_owned(),
-        source,
-    })
 }

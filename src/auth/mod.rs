@@ -3,6 +3,7 @@
 //!
 //! A key is bound to one algorithm, which its configuration says and no token. What a token does not say does not widen what it allows.
 
+mod algorithm;
 mod authority;
 mod caller;
 mod certificate;
@@ -14,9 +15,10 @@ mod renewed;
 #[cfg(test)]
 mod tests;
 
+pub use algorithm::KeyAlgorithm;
 pub use authority::{Authority, Grant};
 pub use caller::{Caller, Scope};
 pub use certificate::{CertificateError, server_config};
 pub use error::{AuthError, KeyError};
-pub use key::{Key, KeyAlgorithm};
+pub use key::Key;
 pub use renewed::Renewed;

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use crate::engine::EngineError;
-use crate::engine::backup::GroupSelection;
+use crate::engine::groups::GroupSelection;
 use crate::engine::restore::{
     GroupChoice, GroupRestore, OffsetAction, OffsetOutcome, RestoredGroup,
 };

@@ -9,6 +9,7 @@ mod drain;
 mod exit;
 mod expire;
 mod export;
+mod global;
 mod groups;
 mod list;
 mod log;
@@ -26,15 +27,15 @@ mod token;
 mod topic_settings;
 mod verify;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
 use exit::{CliError, Exit};
+use global::Global;
 
 /// Keeps Kafka's logs safe: backs topics up by moving their sealed record batches, and restores them provably right.
 #[derive(Debug, Parser)]
@@ -56,37 +57,6 @@ struct Cli {
     global: Global,
     #[command(subcommand)]
     verb: Verb,
-}
-
-#[derive(Debug, Args)]
-struct Global {
-    /// Print one JSON report on standard output, and nothing else there
-    #[arg(long, global = true)]
-    json: bool,
-    /// Log errors only
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
-    quiet: bool,
-    /// Log more; twice for everything
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
-    verbose: u8,
-    /// What logs on standard error look like
-    #[arg(
-        long,
-        global = true,
-        value_enum,
-        value_name = "FORMAT",
-        default_value = "auto",
-        hide_possible_values = false
-    )]
-    log_format: log::LogFormat,
-    /// The directory of kafkeep.toml, for clusters and repositories given by name
-    #[arg(
-        long,
-        global = true,
-        value_name = "DIR",
-        default_value = "/etc/kafkeep"
-    )]
-    config: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]

@@ -6,8 +6,8 @@ use clap::Args;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::engine::backup::TopicConfiguration;
 use crate::engine::groups::GroupsState;
+use crate::engine::topic_configuration::TopicConfiguration;
 use crate::kafka::ConfigSource;
 use crate::repository::{Manifest, Repository, Sha256};
 

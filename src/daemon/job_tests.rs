@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::state::Remembered;
+use super::remembered::Remembered;
 use super::supervisor::Request;
 use super::supervisor_tests::Play;
 use super::*;

@@ -10,6 +10,7 @@
 mod carry_out;
 mod catalogue;
 mod cluster_ids;
+mod drain_watch;
 mod drains;
 mod files;
 mod job_files;
@@ -21,6 +22,7 @@ mod metrics;
 mod mirrors;
 mod observe;
 mod progress;
+mod remembered;
 mod repositories;
 mod run;
 mod runs;
@@ -30,6 +32,7 @@ mod supervisor;
 #[cfg(test)]
 mod supervisor_tests;
 mod systemd;
+mod work;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -48,7 +51,7 @@ use crate::repository::{Manifest, Repository};
 
 pub use catalogue::Catalogued;
 pub use cluster_ids::ClusterIds;
-pub use drains::DrainWatch;
+pub use drain_watch::DrainWatch;
 pub use jobs::{Idempotency, Job, JobList, JobState, JobTopic, Submission};
 pub use metrics::Metrics;
 pub use progress::RunProgress;
@@ -65,8 +68,9 @@ use job_files::JobFiles;
 use jobs::Jobs;
 use mirrors::MirrorJob;
 use observe::{Board, Watching};
+use remembered::Remembered;
 use run::{PolicyJob, Tried};
-use state::{Remembered, StateFile};
+use state::StateFile;
 use supervisor::{Execute, Request, Supervisor};
 
 /// Runs that were told to stop, and in which nothing moves for so long, are left behind.

@@ -14,8 +14,8 @@ use crate::engine::{EngineError, blocking};
 use crate::policy::{DaemonConfiguration, RepositoryLocation};
 
 use super::metrics::Metrics;
+use super::remembered::{Remembered, RememberedRepository};
 use super::repositories::{Observer, RepositoryState, RepositoryStatus, past};
-use super::state::{Remembered, RememberedRepository};
 use super::status::Status;
 use super::supervisor::Request;
 

@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 
 use crate::engine::Progress;
 
-use super::status::Work;
+use super::work::Work;
 
 /// The counts of one run: of its work, and of the verification that goes before a restore or follows a backup.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use crate::policy::{DaemonConfiguration, RepositoryLocation};
 use crate::repository::{BackupId, Completion, RepositoryError};
 use crate::words::words;
 
-use super::state::{Remembered, RememberedRepository};
+use super::remembered::{Remembered, RememberedRepository};
 
 words! {
     /// Whether a repository can be used, in a word.

@@ -1,80 +1,29 @@
 //! What a restart should not forget and no manifest tells: moments that were decided upon, how runs ended, and which backups there
 //! were. The file may be lost without harm: then the repositories' manifests alone tell what was done.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::engine::{EngineError, blocking};
 use crate::files;
-use crate::policy::RepositoryLocation;
-use crate::repository::{BackupId, Location};
 
 use super::kept_file;
+use super::remembered::{Remembered, RememberedPolicy, RememberedRepository};
 use super::repositories::RepositoryStatus;
-use super::status::{EndedRun, FailedBackups, Status};
+use super::status::{FailedBackups, Status};
 
 const FORMAT: u32 = 1;
 const FILE: &str = "state.json";
 /// Many runs that end at once are written down together.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What is known of policies from before the daemon started, by name.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Remembered {
-    pub policies: BTreeMap<String, RememberedPolicy>,
-    pub failed_backups: FailedBackups,
-    pub repositories: BTreeMap<String, RememberedRepository>,
-}
-
-/// What is known of one repository: that it was rolled back, no repository tells by itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct RememberedRepository {
-    /// Where it lay: another place is another repository.
-    #[serde(rename = "path")]
-    pub at: Location,
-    /// The newest backup that was ever seen in it.
-    pub newest_backup: Option<BackupId>,
-    /// Backups that were gone though nothing had expired them.
-    pub lost_backups: BTreeSet<BackupId>,
-}
-
-impl RememberedRepository {
-    /// One that nothing is known of.
-    pub fn at(location: &RepositoryLocation) -> Self {
-        Self {
-            at: location.at.clone(),
-            newest_backup: None,
-            lost_backups: BTreeSet::new(),
-        }
-    }
-}
-
-/// What is known of one policy.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct RememberedPolicy {
-    /// Due moments up to this were decided upon.
-    pub settled_at: Option<DateTime<Utc>>,
-    /// When a run last succeeded.
-    pub last_success_at: Option<DateTime<Utc>>,
-    /// How the last run ended.
-    pub last_run: Option<EndedRun>,
-}
-
 impl Remembered {
-    /// A backup that a policy's run made. The later of what is known counts.
-    pub fn backup(&mut self, policy: &str, started_at: DateTime<Utc>, finished_at: DateTime<Utc>) {
-        let known = self.policies.entry(policy.to_owned()).or_default();
-        known.settled_at = known.settled_at.max(Some(started_at));
-        known.last_success_at = known.last_success_at.max(Some(finished_at));
-    }
-
     fn of(
         status: &Status,
         repositories: &[RepositoryStatus],
@@ -213,7 +162,12 @@ impl StateFile {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use chrono::Utc;
+
     use super::*;
+    use crate::repository::BackupId;
 
     #[test]
     fn what_was_written_is_read_and_what_cannot_be_understood_tells_nothing() {
@@ -230,7 +184,7 @@ mod tests {
         );
         assert_eq!(remembered.policies["orders"].settled_at, Some(now));
         let repository = RememberedRepository {
-            at: Location::Directory("/srv/main".into()),
+            at: crate::repository::Location::Directory("/srv/main".into()),
             newest_backup: Some(BackupId::new(now)),
             lost_backups: BTreeSet::from([BackupId::new(now)]),
         };

@@ -14,8 +14,9 @@ use crate::policy::Diagnostic;
 use crate::repository::BackupId;
 use crate::words::words;
 
-use super::drains::DrainWatch;
+use super::drain_watch::DrainWatch;
 use super::progress::RunProgress;
+pub use super::work::Work;
 
 /// A snapshot of the daemon.
 #[derive(Debug, Clone, Serialize)]
@@ -183,26 +184,6 @@ impl FromStr for RunId {
 impl fmt::Display for RunId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
-    }
-}
-
-words! {
-    /// What a run does.
-    pub enum Work {
-        /// It backs up, and verifies what it made.
-        Backup = "backup",
-        /// It takes away what its policy does not keep.
-        Expire = "expire",
-        /// It restores.
-        Restore = "restore",
-        /// It verifies a backup.
-        Validate = "validate",
-        /// It copies a topic from cluster to cluster, and ends.
-        Migrate = "migrate",
-        /// It is a mirror.
-        Mirror = "mirror",
-        /// It watches a group until that has consumed what there is.
-        Drain = "drain",
     }
 }
 

@@ -21,18 +21,19 @@ use super::drains::Drains;
 use super::jobs::{Job, Jobs, Submission};
 use super::metrics::Metrics;
 use super::mirrors::{MirrorEnded, MirrorJob, Mirrors};
+use super::remembered::Remembered;
 use super::run::{PolicyJob, PolicyWork, Tried};
 use super::runs::{Runs, Task};
-use super::state::Remembered;
 use super::status::{
     ConfigurationStatus, EndedRun, FailedBackups, Outcome, PolicyStatus, RunId, RunResult, Status,
 };
 
 mod orders;
 mod policies;
+mod scheduled;
 mod success;
 
-use policies::Scheduled;
+use scheduled::Scheduled;
 
 /// What others ask of the supervisor.
 pub enum Request {

@@ -4,8 +4,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use super::remembered::{Remembered, RememberedPolicy};
 use super::run::PolicyWork;
-use super::state::{Remembered, RememberedPolicy};
 use super::status::FailedBackups;
 use super::supervisor::*;
 use super::*;

@@ -1,4 +1,4 @@
-//! What a backup holds of consumer groups: the offsets that they had committed on its topics.
+//! Consumer groups: which of them a verb takes, and what a backup holds of them: the offsets that they had committed on its topics.
 
 use std::collections::BTreeMap;
 
@@ -7,6 +7,41 @@ use serde::{Deserialize, Serialize};
 use crate::kafka::GroupType;
 use crate::record::{LeaderEpoch, Offset, PartitionId};
 use crate::repository::TopicEntry;
+
+use super::topics::{Candidate, TopicPatterns};
+
+/// Which consumer groups' offsets go into a backup.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum GroupSelection {
+    /// All that can be read; what cannot is a warning.
+    #[default]
+    Readable,
+    /// None.
+    None,
+    /// All; what cannot be read is an error.
+    All,
+    /// Those that the patterns choose; what cannot be read is an error.
+    Matching(TopicPatterns),
+}
+
+impl GroupSelection {
+    /// Whether a group that it chooses and that cannot be read is an error.
+    pub(super) fn is_strict(&self) -> bool {
+        matches!(self, Self::All | Self::Matching(_))
+    }
+
+    /// Whether it chooses the group of that name.
+    pub fn chooses(&self, group: &str) -> bool {
+        match self {
+            Self::Readable | Self::All => true,
+            Self::None => false,
+            Self::Matching(patterns) => patterns.chooses(Candidate {
+                name: group,
+                is_internal: false,
+            }),
+        }
+    }
+}
 
 /// The groups of a backup, as a state of the repository. Read before the bounds of the partitions were fixed, so that no
 /// group stands beyond the records that are backed up with it.

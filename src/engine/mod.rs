@@ -12,7 +12,6 @@ pub mod expire;
 pub mod export;
 mod extents;
 pub mod groups;
-mod lineage;
 pub mod mirror;
 mod open_transactions;
 mod own;
@@ -23,8 +22,10 @@ pub mod reader;
 pub mod restore;
 pub mod settings;
 pub mod size;
+pub mod topic_configuration;
 pub mod topics;
 pub mod transactions;
+mod unreferenced;
 pub mod verify;
 pub mod watchdog;
 

@@ -52,5 +52,5 @@ pub(super) fn readiness(
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    super::text(code, text)
+    super::response::text(code, text)
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ALLOW, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -28,11 +28,13 @@ mod api;
 mod ask;
 mod health;
 mod page;
+mod response;
 mod tls;
 
 use api::Desk;
 pub use api::openapi;
 pub use ask::{AskError, Trust, ask};
+use response::{text, typed};
 use tls::Certificates;
 
 /// Connections at once; more wait in the kernel's queue.
@@ -286,17 +288,4 @@ fn status(view: &View) -> Response<Full<Bytes>> {
             text(StatusCode::INTERNAL_SERVER_ERROR, "internal error\n")
         }
     }
-}
-
-fn text(code: StatusCode, text: impl Into<String>) -> Response<Full<Bytes>> {
-    typed(code, "text/plain; charset=utf-8", text.into().into_bytes())
-}
-
-fn typed(code: StatusCode, of: &'static str, body: Vec<u8>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
-    *response.status_mut() = code;
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(of));
-    response
 }

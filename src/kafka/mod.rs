@@ -8,6 +8,7 @@ mod admin;
 mod client;
 mod cluster;
 mod connection;
+mod coordinates;
 mod error;
 mod fetch;
 mod group_description;
@@ -32,14 +33,13 @@ pub use admin::{ConfigEntry, ConfigSource, ProducerIdentity};
 pub use client::Client;
 pub use cluster::{ClientCredentials, Cluster, Sasl, Secret, Tls, TokenSource};
 pub use connection::Connection;
+pub use coordinates::{BrokerId, TopicPartition};
 pub use error::{ErrorCode, KafkaError};
 pub use fetch::{FetchPartition, FetchRequest, FetchedPartition, Isolation, PendingFetch};
 pub use group_description::{GroupDescription, GroupMember};
 pub use group_offsets::{CommitAnswers, CommittedOffset, GroupOffsets};
 pub use groups::{GroupType, ListedGroup};
-pub use metadata::{
-    Broker, BrokerId, Metadata, PartitionMetadata, TopicMetadata, TopicPartition, Topics,
-};
+pub use metadata::{Broker, Metadata, PartitionMetadata, TopicMetadata, Topics};
 pub use offsets::{ListedOffset, OffsetSpec};
 pub use produce::{PendingProduce, ProduceBatch, ProduceRequest, ProducedPartition};
 pub use producers::{ActiveTransaction, ActiveTransactions};

@@ -5,8 +5,9 @@ use std::time::Duration;
 use chrono_tz::Tz;
 use serde_json::{Value, json};
 
-use crate::engine::backup::{BackupOptions, GroupSelection};
+use crate::engine::backup::BackupOptions;
 use crate::engine::expire::Retention;
+use crate::engine::groups::GroupSelection;
 use crate::engine::rate::RateLimit;
 use crate::engine::size::Size;
 use crate::engine::topics::TopicPatterns;
@@ -16,7 +17,7 @@ use crate::words::words;
 
 use super::key::{Key, Keys, Kind, Node};
 use super::kinds::{Count, Text};
-use super::policy_file::{ClusterName, RepositoryName};
+use super::names::{ClusterName, RepositoryName};
 use super::reader::Reader;
 use super::section::Section;
 use super::{schema, timetable};

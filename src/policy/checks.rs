@@ -5,10 +5,10 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use super::daemon_configuration::Policies;
 use super::kafkeep_file::RepositoryFile;
 use super::key::At;
 use super::kinds::{Entry, Named};
+use super::policy_file::Policies;
 use super::reader::Reader;
 use super::source::Place;
 use crate::repository::Location;

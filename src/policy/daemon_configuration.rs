@@ -17,7 +17,7 @@ use super::kafkeep_file::{Http, KafkeepFile, Limits, RepositoryFile};
 use super::kinds::Named;
 use super::mirror_policy::MirrorPolicy;
 use super::mirror_targets;
-use super::policy_file::PolicyFile;
+use super::policy_file::{Policies, PolicyFile};
 use super::reader::{Known, Reader};
 
 /// The daemon's own file in the configuration directory.
@@ -124,14 +124,6 @@ pub struct Keys {
     pub api: Option<Api>,
     /// Keys whose secret is a credential of the service.
     pub out_of_reach: Vec<String>,
-}
-
-/// Everything in the files of policies, together.
-#[derive(Debug, Default)]
-pub(super) struct Policies {
-    pub backups: Named<BackupPolicy>,
-    pub mirrors: Named<MirrorPolicy>,
-    pub drains: Named<DrainPolicy>,
 }
 
 fn read(directory: &Path, from_outside: bool) -> Result<Checked, Diagnostics> {

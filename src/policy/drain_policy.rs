@@ -10,7 +10,7 @@ use crate::kafka::Isolation;
 
 use super::key::{Key, Keys, Kind, Node};
 use super::kinds::{Count, Text};
-use super::policy_file::ClusterName;
+use super::names::ClusterName;
 use super::reader::Reader;
 use super::schema;
 use super::section::Section;

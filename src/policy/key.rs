@@ -3,32 +3,15 @@
 use std::marker::PhantomData;
 
 use serde_json::Value;
-use toml::Spanned;
-use toml::de::DeValue;
 
-use super::reader::Reader;
+pub(super) use super::reader::{Kind, Node};
 use super::source::Place;
-
-/// A value of a file, with its place.
-pub(super) type Node<'a> = Spanned<DeValue<'a>>;
 
 /// What was read, and where.
 #[derive(Debug, Clone)]
 pub(super) struct At<T> {
     pub value: T,
     pub place: Place,
-}
-
-/// What a key can take.
-pub(super) trait Kind: Sized {
-    /// In words: what it takes.
-    const WANTS: &'static str;
-
-    /// For editors.
-    fn schema() -> Value;
-
-    /// Takes the value, or tells `reader` why not.
-    fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self>;
 }
 
 /// A key of a table: its name, what it takes and what it is for.

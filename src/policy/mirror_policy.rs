@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono_tz::Tz;
 use serde_json::{Value, json};
 
-use crate::engine::backup::GroupSelection;
+use crate::engine::groups::GroupSelection;
 use crate::engine::mirror::{
     Expression, From, IfExists, InvalidExpression, MirrorOptions, OnError, Transform,
 };
@@ -16,7 +16,7 @@ use crate::schedule::Timetable;
 
 use super::key::{At, Key, Keys, Kind, Node};
 use super::kinds::{Count, Text};
-use super::policy_file::ClusterName;
+use super::names::ClusterName;
 use super::reader::Reader;
 use super::section::Section;
 use super::{schema, timetable};

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::backup_policy::BackupPolicy;
 use super::drain_policy::DrainPolicy;
 use super::key::{Key, Keys, Kind, Node};
-use super::kinds::{Named, Text};
+use super::kinds::Named;
 use super::mirror_policy::MirrorPolicy;
 use super::reader::Reader;
 use super::schema;
@@ -14,6 +14,14 @@ use super::section::Section;
 /// The whole file.
 #[derive(Debug, Default)]
 pub(super) struct PolicyFile {
+    pub backups: Named<BackupPolicy>,
+    pub mirrors: Named<MirrorPolicy>,
+    pub drains: Named<DrainPolicy>,
+}
+
+/// Everything in the files of policies, together.
+#[derive(Debug, Default)]
+pub(super) struct Policies {
     pub backups: Named<BackupPolicy>,
     pub mirrors: Named<MirrorPolicy>,
     pub drains: Named<DrainPolicy>,
@@ -55,41 +63,5 @@ impl Kind for PolicyFile {
         };
         reader.is_open = false;
         Some(file)
-    }
-}
-
-/// The name of a cluster that `kafkeep.toml` has.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ClusterName(pub String);
-
-/// The name of a repository that `kafkeep.toml` has.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct RepositoryName(pub String);
-
-impl Kind for ClusterName {
-    const WANTS: &'static str = "the name of a cluster";
-
-    fn schema() -> Value {
-        Text::schema()
-    }
-
-    fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
-        let Text(name) = Text::read(node, reader)?;
-        reader.known("cluster", node, &name, |known| &known.clusters);
-        Some(Self(name))
-    }
-}
-
-impl Kind for RepositoryName {
-    const WANTS: &'static str = "the name of a repository";
-
-    fn schema() -> Value {
-        Text::schema()
-    }
-
-    fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
-        let Text(name) = Text::read(node, reader)?;
-        reader.known("repository", node, &name, |known| &known.repositories);
-        Some(Self(name))
     }
 }

@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use serde_json::Value;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -16,8 +17,22 @@ use crate::files;
 
 use super::PolicyError;
 use super::diagnostic::{Diagnostic, Diagnostics, Related, Spot};
-use super::key::{Kind, Node};
 use super::source::{Place, Source, secret_around};
+
+/// A value of a file, with its place.
+pub(super) type Node<'a> = Spanned<DeValue<'a>>;
+
+/// What a key can take.
+pub(super) trait Kind: Sized {
+    /// In words: what it takes.
+    const WANTS: &'static str;
+
+    /// For editors.
+    fn schema() -> Value;
+
+    /// Takes the value, or tells `reader` why not.
+    fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self>;
+}
 
 /// The names that policies may use.
 #[derive(Debug, Default)]

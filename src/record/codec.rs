@@ -1,32 +1,10 @@
-//! The five codecs that brokers accept. Blocks of a repository use the same framings.
+//! Compresses and decompresses with the five codecs that brokers accept. Blocks of a repository use the same framings.
 
-use crate::words::words;
 use std::io::{Read, Write};
 
-use super::{RecordError, lz4, snappy};
-
-words! {
-    /// How a batch's payload is compressed (`CompressionType`).
-    pub enum Compression {
-        /// Not at all.
-        None = "none",
-        /// RFC 1952.
-        Gzip = "gzip",
-        /// Snappy in xerial's framing.
-        Snappy = "snappy",
-        /// LZ4 frames.
-        Lz4 = "lz4",
-        /// Zstandard (KIP-110).
-        Zstd = "zstd",
-    }
-}
+use super::{Compression, RecordError, lz4, snappy};
 
 impl Compression {
-    /// The lowest three bits of a batch's attributes.
-    pub fn id(self) -> u8 {
-        self as u8
-    }
-
     /// The codec of a batch with these attributes.
     pub fn from_attributes(attributes: i16) -> Result<Self, RecordError> {
         let id = (attributes & 0x07) as u8;

@@ -7,6 +7,7 @@
 
 mod batch;
 mod codec;
+mod compression;
 mod coordinates;
 mod crc32c;
 mod error;
@@ -25,7 +26,8 @@ mod codec_tests;
 mod property_tests;
 
 pub use batch::{Attributes, BatchRef, Batches, ControlType, HEADER_LEN, TimestampType, batches};
-pub use codec::{Compression, compress, decompress};
+pub use codec::{compress, decompress};
+pub use compression::Compression;
 pub use coordinates::{
     LeaderEpoch, Offset, PartitionId, ProducerId, Timestamp, TopicId, is_topic_name,
 };

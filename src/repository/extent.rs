@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::block::{BlockFlags, BlockHeader};
+use super::block_header::{BlockFlags, BlockHeader};
 use super::footer::BLOCKS_LIMIT;
 use super::pack::{BlockPlace, PACK_HEADER_LEN, PackRef, TRAILER_LEN};
 use crate::record::{LeaderEpoch, Offset, Timestamp};

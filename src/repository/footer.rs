@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::block::{BlockFlags, BlockHeader};
+use super::block_header::{BlockFlags, BlockHeader};
 use super::sealed_json::{self, FORMAT, Unusable};
 use super::transactions::{TransactionEvent, TransactionEventKind};
 use super::{BlockPlace, PackId, SealedBlock};

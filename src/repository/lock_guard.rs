@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use chrono::{SubsecRound, Utc};
 use uuid::Uuid;
 
-use super::lock::{lock_name, write_lock};
+use super::lock_file::{lock_name, write_lock};
 use super::lock_holder::{LockHolder, LockId, STALE_AFTER};
 use super::{BlockingStorage, RepositoryError};
 

@@ -17,6 +17,7 @@
 
 mod batch_evidence;
 mod block;
+mod block_header;
 mod blocking_storage;
 mod directory;
 mod error;
@@ -29,6 +30,7 @@ mod index;
 mod layout;
 mod location;
 mod lock;
+mod lock_file;
 mod lock_guard;
 mod lock_holder;
 mod lock_watch;
@@ -71,7 +73,8 @@ mod seal_tests;
 mod testing;
 
 pub use batch_evidence::BatchEvidence;
-pub use block::{BLOCK_HEADER_LEN, BLOCK_RAW_LIMIT, Block, BlockCodec, BlockFlags, BlockHeader};
+pub use block::Block;
+pub use block_header::{BLOCK_HEADER_LEN, BLOCK_RAW_LIMIT, BlockCodec, BlockFlags, BlockHeader};
 pub use blocking_storage::{BlockingStorage, BlockingWriter};
 pub use directory::DirectoryStorage;
 pub use error::RepositoryError;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::ObjectName;
-use super::block::{BLOCK_HEADER_LEN, Block, BlockHeader};
+use super::block::Block;
+use super::block_header::{BLOCK_HEADER_LEN, BlockHeader};
 use super::footer::{Footer, FooterBlock};
 use super::pack::{PACK_HEADER_LEN, PackRef, pack_name};
 use super::pack_opening::Opening;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 
-use super::block::{BLOCK_RAW_LIMIT, BlockFlags, BlockHeader};
+use super::block_header::{BLOCK_RAW_LIMIT, BlockFlags, BlockHeader};
 use super::transactions::{TransactionEvent, TransactionEventKind};
 use super::{BatchEvidence, RepositoryError};
 use crate::record::{

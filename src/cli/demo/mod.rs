@@ -1,12 +1,15 @@
 //! `kafkeep demo`: what kafkeep does, on a broker inside this process.
 
 mod compare;
+mod error;
 mod story;
 mod traffic;
 
 use clap::Args;
 
 use super::{CliError, Exit, Global};
+
+pub use error::DemoError;
 
 /// See it work: a broker in the process, traffic, two backups, damage found, a restore, and the proof
 #[derive(Debug, Args)]
@@ -20,20 +23,6 @@ pub struct DemoArgs {
     /// Keep the broker and the repository until Ctrl-C, to try the other commands on them
     #[arg(long)]
     keep_running: bool,
-}
-
-/// Something in the demonstration did not go as it must.
-#[derive(Debug, thiserror::Error)]
-pub enum DemoError {
-    /// rdkafka, as broker, producer or consumer.
-    #[error("rdkafka: {0}")]
-    Rdkafka(#[from] rdkafka::error::KafkaError),
-    /// The temporary directory.
-    #[error("temporary directory: {0}")]
-    Directory(#[from] std::io::Error),
-    /// The outcome is wrong.
-    #[error("{0}")]
-    Wrong(String),
 }
 
 pub async fn run(args: &DemoArgs, global: &Global) -> Result<Exit, CliError> {

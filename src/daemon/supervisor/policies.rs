@@ -9,77 +9,13 @@ use tokio::time::Instant;
 use crate::policy::{BackupPolicy, PolicyKind, WhenRemoved};
 use crate::schedule::{Concurrency, LONGEST_WAIT, Timer, Verdict};
 
-use super::success::{Success, later};
+use super::scheduled::{Due, Loading, Scheduled};
+use super::success::Success;
 use super::{Execute, Supervisor, tell};
+use crate::daemon::remembered::{Remembered, RememberedPolicy};
 use crate::daemon::run::{PolicyJob, PolicyWork, Tried};
 use crate::daemon::runs::{Run, Task};
-use crate::daemon::state::{Remembered, RememberedPolicy};
 use crate::daemon::status::{EndedRun, Expired, Outcome, PolicyStatus, RunId, RunResult, Work};
-
-/// A policy that is scheduled, and how it went so far.
-pub(super) struct Scheduled {
-    pub(super) policy: Arc<BackupPolicy>,
-    backups: Due,
-    expiries: Due,
-    last_run: Option<EndedRun>,
-    last_success: Option<Success>,
-    last_expire: Option<Expired>,
-    missed: u64,
-    loading: Option<Loading>,
-}
-
-/// What is known of a policy's past while its repository is being loaded: nothing is due for it until then.
-#[derive(Clone, Copy)]
-struct Loading {
-    /// Due moments up to this were decided upon, as far as is known.
-    settled_at: Option<DateTime<Utc>>,
-    /// Without any backup, what is due from this moment on counts.
-    since: DateTime<Utc>,
-}
-
-impl Scheduled {
-    /// Where its timer goes on, and since when it has one.
-    fn stands(&self, now: DateTime<Utc>) -> Loading {
-        self.loading.unwrap_or(Loading {
-            settled_at: Some(self.backups.timer.settled()),
-            since: now,
-        })
-    }
-
-    /// Its repository was loaded, and tells this.
-    fn loaded(&mut self, past: &RememberedPolicy, now: DateTime<Utc>) {
-        let Some(Loading { settled_at, since }) = self.loading.take() else {
-            return;
-        };
-        let settled = later(settled_at, past.settled_at, now);
-        // What it had settled lies behind now, not behind the moment at which loading began.
-        let wall = if settled.is_some() { now } else { since };
-        let timer = Timer::new(self.policy.timetable.clone(), settled, wall);
-        self.backups = Due::new(timer);
-        let known = self.last_success.map(|success| success.at(now));
-        if let Some(at) = later(known, past.last_success_at, now).filter(|at| Some(*at) != known) {
-            self.last_success = Some(Success::new(at));
-        }
-    }
-}
-
-/// When something is due, and next.
-struct Due {
-    timer: Timer,
-    next: Option<DateTime<Utc>>,
-    /// Nothing is due before; at most [`LONGEST_WAIT`] ahead.
-    look_again_at: Instant,
-}
-
-impl Due {
-    fn new(timer: Timer) -> Self {
-        Self {
-            timer,
-            next: None,
-            look_again_at: Instant::now(),
-        }
-    }
-}
 
 impl<E: Execute> Supervisor<E> {
     /// What waits for a policy that is gone does not begin any more; what works goes on, unless the policy said otherwise.

@@ -6,21 +6,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
 
+use crate::engine::EngineError;
 use crate::engine::blocking::blocking;
 use crate::engine::chain::Generation;
 use crate::engine::rate::RateLimiter;
 use crate::engine::reader::{
     self, Cursor, Expects, Flow, PARTITION_BYTES, Reading, Sink, Step, Wish,
 };
-use crate::engine::watchdog::{Wait, Watchdog};
-use crate::engine::{EngineError, Progress};
-use crate::kafka::{Client, ErrorCode, FetchedPartition, Isolation, KafkaError};
-use crate::memory::RunMemory;
+use crate::engine::watchdog::Wait;
+use crate::kafka::{ErrorCode, FetchedPartition, Isolation, KafkaError};
 use crate::record::{Offset, RecordError, batches};
-use crate::repository::{BackupId, Gap, Repository};
+use crate::repository::{BackupId, Gap};
 
-use super::BackupOptions;
 use super::failures::Failures;
+use super::means::Means;
 use super::plan::{BackupPlan, PartitionPlan, TopicPlan};
 use super::seal::{Chunk, Sealing, seal_all};
 use super::store::{Store, Stored};
@@ -268,22 +267,6 @@ fn close_gap(cursor: &mut Cursor<Part>, records: &[u8]) -> Result<(), RecordErro
         cursor.part.gaps.pop();
     }
     Ok(())
-}
-
-/// What the parts of a run share.
-pub(super) struct Means<'a> {
-    /// The cluster.
-    pub client: &'a Client,
-    /// Where the backup goes.
-    pub repository: &'a Arc<Repository>,
-    /// What was asked for.
-    pub options: &'a BackupOptions,
-    /// Memory for what is read.
-    pub memory: &'a RunMemory,
-    /// The run's watchdog.
-    pub watchdog: &'a Watchdog,
-    /// Who is told.
-    pub progress: &'a Arc<dyn Progress>,
 }
 
 /// Copies everything that `plan` says into packs.

@@ -3,42 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::engine::EngineError;
-use crate::engine::groups::{GroupOffset, GroupState, GroupTopic, GroupsState, UnreadGroup};
+use crate::engine::groups::{
+    GroupOffset, GroupSelection, GroupState, GroupTopic, GroupsState, UnreadGroup,
+};
 use crate::engine::own;
-use crate::engine::topics::{Candidate, TopicPatterns};
 use crate::kafka::{Client, GroupOffsets, GroupType, KafkaError, ListedGroup, TopicPartition};
-
-/// Which consumer groups' offsets go into a backup.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum GroupSelection {
-    /// All that can be read; what cannot is a warning.
-    #[default]
-    Readable,
-    /// None.
-    None,
-    /// All; what cannot be read is an error.
-    All,
-    /// Those that the patterns choose; what cannot be read is an error.
-    Matching(TopicPatterns),
-}
-
-impl GroupSelection {
-    fn is_strict(&self) -> bool {
-        matches!(self, Self::All | Self::Matching(_))
-    }
-
-    /// Whether it chooses the group of that name.
-    pub fn chooses(&self, group: &str) -> bool {
-        match self {
-            Self::Readable | Self::All => true,
-            Self::None => false,
-            Self::Matching(patterns) => patterns.chooses(Candidate {
-                name: group,
-                is_internal: false,
-            }),
-        }
-    }
-}
 
 /// Reads where the chosen groups stand on `partitions`; none when no groups are wanted.
 pub(super) async fn capture(

@@ -12,11 +12,15 @@
 mod adopt;
 mod bounds;
 mod conclude;
+mod estimate;
 mod failures;
 mod fetch;
 mod groups;
 mod held_batch;
+mod means;
+mod options;
 mod plan;
+mod planning;
 mod proof;
 mod prove;
 mod report;
@@ -34,68 +38,20 @@ use std::time::Instant;
 use chrono::Utc;
 
 use crate::kafka::Client;
-use crate::memory::MemoryBudget;
-use crate::record::Compression;
-use crate::repository::{BackupId, PACK_TARGET, Place, Repository, Selection};
+use crate::repository::{BackupId, Place, Repository};
 
-pub use groups::GroupSelection;
-pub use plan::{BackupPlan, PartitionPlan, TopicConfiguration, TopicPlan};
+pub use options::BackupOptions;
+pub use plan::{BackupPlan, PartitionPlan, TopicPlan};
 pub use report::{BackupReport, GroupReport, PartitionReport, TopicReport};
 pub use room::Room;
 
+use means::Means;
+
 use super::blocking::{blocking, in_repository, release};
 use super::chain::Generation;
-use super::expire;
-use super::rate::RateLimit;
-use super::topics::TopicPatterns;
+use super::unreferenced::{manifests, remove_all, unreferenced};
 use super::watchdog::{Wait, Watchdog, WatchedProgress};
-use super::{EngineError, Progress, Stop};
-
-/// What to back up, and how.
-#[derive(Debug, Clone)]
-pub struct BackupOptions {
-    /// The topics.
-    pub topics: TopicPatterns,
-    /// Whether patterns that match nothing are fine.
-    pub allow_empty: bool,
-    /// The codec for blocks whose batches the producer did not compress.
-    pub compression: Compression,
-    /// How fast to read at most.
-    pub rate_limit: Option<RateLimit>,
-    /// Set for a one-off backup of a part, which neither continues nor starts a chain.
-    pub selection: Option<Selection>,
-    /// The consumer groups whose committed offsets go with the topics.
-    pub groups: GroupSelection,
-    /// The policy that this is a run of.
-    pub policy: Option<String>,
-    /// Bytes at which a pack is sealed, and safe should the run be interrupted.
-    pub pack_size: u64,
-    /// The memory for fetched batches, which all runs share.
-    pub memory: MemoryBudget,
-    /// What it may add to the repository.
-    pub room: Option<Room>,
-    /// Ends the run early: what was copied is sealed first, for the next run to go on behind.
-    pub stop: Stop,
-}
-
-impl BackupOptions {
-    /// Everything of `topics`, with the documented defaults.
-    pub fn new(topics: TopicPatterns) -> Self {
-        Self {
-            topics,
-            allow_empty: false,
-            compression: Compression::Gzip,
-            rate_limit: None,
-            selection: None,
-            groups: GroupSelection::default(),
-            policy: None,
-            pack_size: PACK_TARGET,
-            memory: MemoryBudget::default(),
-            room: None,
-            stop: Stop::new(),
-        }
-    }
-}
+use super::{EngineError, Progress};
 
 /// Runs one backup. The source is only read, and no consumer group is joined. What an interrupted run had sealed is
 /// taken over.
@@ -114,7 +70,7 @@ pub async fn backup(
         progress,
         watchdog: watchdog.clone(),
     });
-    let means = fetch::Means {
+    let means = Means {
         client,
         repository: &repository,
         options,
@@ -138,7 +94,7 @@ pub async fn backup(
 /// Takes away what runs have sealed that ended for want of space: nobody goes on with it before there is more.
 async fn give_back(repository: Arc<Repository>, runs: Vec<BackupId>) {
     let given_back = blocking("the thread that gives space back", move || {
-        expire::give_up(&repository, &runs)
+        give_up(&repository, &runs)
     });
     match given_back.await {
         Ok(0) => {}
@@ -151,13 +107,20 @@ async fn give_back(repository: Arc<Repository>, runs: Vec<BackupId>) {
     }
 }
 
+/// Gives up unfinished runs: their packs, and whatever else nothing references. Returns the bytes that became free.
+fn give_up(repository: &Repository, runs: &[BackupId]) -> Result<u64, EngineError> {
+    let lock = repository.lock_exclusive("backup")?;
+    lock.during(|lock| {
+        repository.forget_runs(runs)?;
+        let unreferenced = unreferenced(repository, &manifests(repository)?)?;
+        remove_all(repository, lock, &unreferenced)
+    })
+}
+
 /// Copies until all is there, and publishes the backup. Each time that a log turns out to be forked, a run begins under
 /// another id, and takes over what the one before had sealed of other topics as from any run that was interrupted: the
 /// records of one run always tell of one history of a log. All ids are added to `begun`.
-async fn make(
-    means: &fetch::Means<'_>,
-    begun: &mut Vec<BackupId>,
-) -> Result<BackupReport, EngineError> {
+async fn make(means: &Means<'_>, begun: &mut Vec<BackupId>) -> Result<BackupReport, EngineError> {
     let clock = Instant::now();
     let lock = {
         let _waiting = means.watchdog.waits(Wait::Repository("to be locked"));
@@ -193,7 +156,7 @@ async fn make(
 
 /// Plans and copies until all that is planned is in packs.
 async fn copy(
-    means: &fetch::Means<'_>,
+    means: &Means<'_>,
     begun: &mut Vec<BackupId>,
 ) -> Result<(Place, fetch::Copy), EngineError> {
     let mut forked: BTreeMap<Generation, u32> = BTreeMap::new();
@@ -209,7 +172,7 @@ async fn copy(
         begun.push(backup_id);
         let plan = {
             let _waiting = means.watchdog.waits(Wait::Step("the plan"));
-            let planning = plan::plan(means, &forked);
+            let planning = planning::plan(means, &forked);
             means.options.stop.run_until_cancelled(planning).await
         };
         let plan = plan.ok_or(EngineError::Stopped)??;

@@ -6,15 +6,16 @@ use crate::engine::EngineError;
 use crate::engine::blocking::in_repository;
 use crate::engine::chain::Generation;
 use crate::engine::reader::Cursor;
+use crate::engine::topic_configuration::TopicConfiguration;
 use crate::engine::transactions::OpenTransactions;
 use crate::kafka::TopicPartition;
 use crate::record::{LeaderEpoch, Offset};
 use crate::repository::{BackupId, PartitionEntry, Repository};
 
 use super::adopt::Adoptable;
-use super::fetch::Means;
 use super::held_batch::{evidence, front, held_at};
-use super::plan::{PartitionPlan, TopicConfiguration, TopicPlan, gap};
+use super::means::Means;
+use super::plan::{PartitionPlan, TopicPlan, gap};
 use super::prove::{Answer, Answers, Holder, Inquiry, Question, prove};
 use super::seams::{Survivors, Verdict, compare, survivors};
 
@@ -264,19 +265,6 @@ fn survive(
         Verdict::Rewritten(_) => survivors(&start, &held)? == Survivors::Same,
         _ => false,
     })
-}
-
-impl TopicConfiguration {
-    /// Whether the log cleaner works on a topic of this configuration: yes where that is not known.
-    pub fn may_clean(&self) -> bool {
-        let policy = self
-            .entries
-            .iter()
-            .find(|entry| entry.name == "cleanup.policy");
-        policy
-            .and_then(|entry| entry.value.as_ref())
-            .is_none_or(|policy| policy.contains("compact"))
-    }
 }
 
 impl TopicPlan {

@@ -20,7 +20,7 @@ use crate::kafka::{ErrorCode, FetchedPartition, Isolation, KafkaError, TopicPart
 use crate::record::{BatchRef, LeaderEpoch, Offset, RecordError, batches};
 use crate::repository::{BackupId, BatchEvidence};
 
-use super::fetch::Means;
+use super::means::Means;
 use super::seams::{Verdict, compare};
 
 /// How often in a row a leader may answer with nothing where a cleaned log need not have anything any more. An answer is

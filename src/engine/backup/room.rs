@@ -1,13 +1,7 @@
-//! How much a backup may add to its repository: estimated before it starts, and held to while it copies.
-
-use std::collections::BTreeMap;
+//! How much a backup may add to its repository: it is held to that before it starts, and while it copies.
 
 use crate::engine::EngineError;
 use crate::engine::size::Size;
-use crate::kafka::{Client, KafkaError, TopicPartition};
-use crate::repository::PartitionEntry;
-
-use super::plan::{PartitionPlan, TopicPlan, span};
 
 /// What a backup may add.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,38 +13,6 @@ pub struct Room {
 }
 
 impl Room {
-    /// Refuses a run that is going to add more. It is an estimate: the share of the logs that is new, at the ratio at which
-    /// the partition was stored before.
-    pub(super) async fn refuse_too_large(
-        &self,
-        client: &Client,
-        topics: &[TopicPlan],
-        warnings: &mut Vec<String>,
-    ) -> Result<(), EngineError> {
-        let partitions = || {
-            let topics = topics.iter();
-            topics.flat_map(|topic| topic.partitions.iter().map(move |plan| (topic, plan)))
-        };
-        let leaders: Vec<_> = partitions()
-            .filter(|(_, plan)| plan.resume < plan.end)
-            .map(|(topic, plan)| (topic.key(plan.partition), plan.leader))
-            .collect();
-        let sizes = match client.log_sizes(&leaders).await {
-            Ok(sizes) => sizes,
-            Err(error @ (KafkaError::Unsupported { .. } | KafkaError::Authorization { .. })) => {
-                warnings.push(format!(
-                    "how much there is to copy is not known beforehand: {error}"
-                ));
-                return Ok(());
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let estimated = partitions()
-            .map(|(topic, plan)| estimate(topic, plan, &sizes))
-            .sum();
-        self.refuse(estimated, "it would add about")
-    }
-
     /// Refuses to go on when more was added than there was room for.
     pub(super) fn refuse(&self, bytes: u64, adds: &str) -> Result<(), EngineError> {
         if bytes <= self.bytes {
@@ -60,23 +22,4 @@ impl Room {
             detail: format!("{adds} {}, and {}", Size(bytes), self.bound),
         })
     }
-}
-
-fn estimate(topic: &TopicPlan, plan: &PartitionPlan, sizes: &BTreeMap<TopicPartition, u64>) -> u64 {
-    let Some(size) = sizes.get(&topic.key(plan.partition)) else {
-        return 0;
-    };
-    let new = span(plan.resume, plan.end);
-    let all = span(plan.start, plan.end).max(new).max(1);
-    let stored = topic
-        .chain
-        .as_ref()
-        .and_then(|chain| chain.partitions.get(&plan.partition));
-    let ratio = stored.and_then(ratio).unwrap_or(1.0);
-    (*size as f64 * new as f64 / all as f64 * ratio) as u64
-}
-
-/// Bytes in packs for each byte in Kafka.
-fn ratio(entry: &PartitionEntry) -> Option<f64> {
-    (entry.bytes > 0).then(|| entry.stored_bytes as f64 / entry.bytes as f64)
 }

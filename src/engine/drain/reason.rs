@@ -6,10 +6,11 @@ use crate::engine::open_transactions;
 use crate::kafka::{GroupMember, TopicPartition};
 
 use super::Verdict;
+use super::case::Case;
 use super::criteria::Strategy;
 use super::history::Pace;
-use super::judge::{Case, Row, whole_seconds};
 use super::observation::Ahead;
+use super::row::{Row, whole_seconds};
 use super::standing::{Replaced, Standing};
 
 /// Why the verdict is what it is.

@@ -25,6 +25,7 @@ use crate::repository::{
 };
 
 use super::EngineError;
+use super::unreferenced::{manifests, remove_all, unknowable, unreferenced};
 
 pub use lost::forget_lost;
 pub use one::remove_one;
@@ -198,34 +199,6 @@ impl ExpireOptions {
     }
 }
 
-/// All manifests. One that cannot be read references nobody knows what, so nothing at all can be taken away.
-fn manifests(repository: &Repository) -> Result<Vec<Manifest>, EngineError> {
-    let ids = repository.backup_ids()?;
-    let location = repository.location();
-    let mut manifests = Vec::with_capacity(ids.len());
-    for id in ids {
-        let manifest = repository.manifest(&id).map_err(|error| {
-            let advice = format!(
-                "when it is beyond repair, remove backups/{id}.json, then record that it is gone: kafkeep expire --repository {location} --forget-lost {id}"
-            );
-            unknowable(&id, error, &advice)
-        });
-        manifests.push(manifest?);
-    }
-    Ok(manifests)
-}
-
-/// What follows from not knowing what a backup needs.
-fn unknowable(id: &BackupId, error: RepositoryError, advice: &str) -> EngineError {
-    if error.is_damage() {
-        EngineError::Refused(format!(
-            "nothing is removed, since what backup {id} needs cannot be known: {error}; {advice}"
-        ))
-    } else {
-        error.into()
-    }
-}
-
 fn candidate(
     manifest: &Manifest,
     needed: &BTreeSet<BackupId>,
@@ -256,16 +229,6 @@ fn needed_by_restores(
         .filter(|restore| now - restore.started_at < GIVEN_UP_AFTER)
         .map(|restore| restore.backup_id)
         .collect())
-}
-
-/// Gives up unfinished runs: their packs, and whatever else nothing references. Returns the bytes that became free.
-pub(super) fn give_up(repository: &Repository, runs: &[BackupId]) -> Result<u64, EngineError> {
-    let lock = repository.lock_exclusive("backup")?;
-    lock.during(|lock| {
-        repository.forget_runs(runs)?;
-        let unreferenced = unreferenced(repository, &manifests(repository)?)?;
-        remove_all(repository, lock, &unreferenced)
-    })
 }
 
 /// Removes a backup of which nothing else speaks, while the manifests of `stay` do of theirs. Returns the bytes that became free.
@@ -336,34 +299,6 @@ fn remove_backups(
         tracing::info!(%backup_id, "backup {backup_id} removed");
     }
     Ok(())
-}
-
-/// What neither these backups nor unfinished runs reference.
-fn unreferenced(
-    repository: &Repository,
-    manifests: &[Manifest],
-) -> Result<Vec<ObjectInfo>, EngineError> {
-    let mut walk = repository.reference_walk();
-    let mut kept = walk.of_runs()?;
-    for manifest in manifests {
-        let needs = walk.of_backup(manifest);
-        let advice = "verify tells what is damaged";
-        kept.extend(&needs.map_err(|error| unknowable(&manifest.backup_id, error, advice))?);
-    }
-    Ok(repository.unreferenced(&kept)?)
-}
-
-fn remove_all(
-    repository: &Repository,
-    lock: &ExclusiveLock,
-    objects: &[ObjectInfo],
-) -> Result<u64, EngineError> {
-    let mut freed = 0;
-    for object in objects {
-        repository.remove_unreferenced(lock, object)?;
-        freed += object.size;
-    }
-    Ok(freed)
 }
 
 /// Forgets runs that nobody went on with: their packs are no longer kept for adoption.

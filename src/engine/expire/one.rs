@@ -3,11 +3,12 @@
 use chrono::{DateTime, Utc};
 
 use crate::engine::EngineError;
+use crate::engine::unreferenced::manifests;
 use crate::repository::{
     BackupId, Completion, ExclusiveLock, Manifest, Repository, RepositoryError,
 };
 
-use super::{manifests, needed_by_restores, remove_doomed};
+use super::{needed_by_restores, remove_doomed};
 
 /// Takes away one backup and what only it references, while nobody else uses the repository; the bytes that became free.
 ///

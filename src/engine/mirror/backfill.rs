@@ -9,7 +9,7 @@ use crate::kafka::{Client, OffsetSpec, TopicPartition};
 use crate::record::{BatchRef, Offset, ProducerId, TopicId};
 
 use super::fingerprint::fingerprints;
-use super::range::offset;
+use super::offsets::offset;
 use super::scan::{Scan, Scanning, Whose};
 
 /// Offsets before the beginning that are looked at: more would take minutes, and memory.

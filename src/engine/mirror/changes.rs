@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::engine::backup::GroupSelection;
+use crate::engine::groups::GroupSelection;
 use crate::engine::watchdog::Watchdog;
 use crate::engine::{EngineError, Stop};
 use crate::kafka::Client;

@@ -16,10 +16,10 @@ use crate::words::words;
 
 use super::MirrorOptions;
 use super::fingerprint::{Fingerprint, fingerprints};
+use super::offsets::{listed, offset};
 use super::plan::{Bounds, MirrorPlan, PartitionPlan, TopicPlan};
 use super::planning::plan_within;
 use super::progress;
-use super::range::{listed, offset};
 use super::scan::{Scan, Scanned, Scanning, Whose};
 
 words! {

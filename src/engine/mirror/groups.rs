@@ -4,10 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-use serde::Serialize;
-
 use crate::engine::EngineError;
-use crate::engine::backup::GroupSelection;
+use crate::engine::groups::GroupSelection;
 use crate::engine::own;
 use crate::kafka::{
     Client, CommittedOffset, GroupOffsets, KafkaError, OffsetSpec, TopicPartition, Topics,
@@ -16,9 +14,10 @@ use crate::record::{LeaderEpoch, Offset, ProducerId};
 
 use super::backfill::{Before, FARTHEST, Places};
 use super::landmarks::Landmarks;
+use super::offsets::offset;
 use super::plan::MirrorPlan;
-use super::range::offset;
 use super::scan::Scanning;
+use super::state::GroupStatus;
 
 /// Where records went, of all partitions of a session: the writer tells, and groups ask.
 #[derive(Debug, Default)]
@@ -73,21 +72,6 @@ impl Positions {
     fn lock_unknown(&self) -> std::sync::MutexGuard<'_, HashMap<TopicPartition, &'static str>> {
         self.unknown.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// One group, when it was last looked at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct GroupStatus {
-    /// The group, which has the same name in both.
-    pub group: String,
-    /// Offsets that the target has.
-    pub offsets: u64,
-    /// Offsets that cannot be translated yet: their records are not copied, or were before this mirror last began.
-    pub waiting: u64,
-    /// Why the first of them waits.
-    pub waits: Option<String>,
-    /// Why nothing could be committed: somebody is in the group there.
-    pub refused: Option<String>,
 }
 
 /// What groups follow by.

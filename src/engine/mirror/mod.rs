@@ -20,6 +20,8 @@ mod fingerprint;
 mod groups;
 mod landmarks;
 mod movement;
+mod offsets;
+mod options;
 mod plan;
 mod planner;
 mod planning;
@@ -27,6 +29,7 @@ mod prepare;
 mod progress;
 mod range;
 mod read;
+mod ready;
 mod scan;
 mod session;
 mod state;
@@ -34,6 +37,7 @@ mod target_ends;
 mod target_logs;
 mod target_topics;
 mod targets;
+mod told;
 mod transform;
 mod write;
 
@@ -45,113 +49,19 @@ use tokio::time::Instant;
 
 use crate::kafka::{Client, ErrorCode, KafkaError};
 use crate::repository::Completion;
-use crate::words::words;
 
-use super::backup::GroupSelection;
-use super::own::PREFIX;
-use super::rate::RateLimit;
-use super::settings::{ExistingConfig, SettingsChoice};
-use super::topics::{NameTemplate, TopicPatterns};
+use super::EngineError;
 use super::watchdog::Watchdog;
-use super::{EngineError, Stop};
-use crate::memory::MemoryBudget;
 
 use movement::Movement;
 
 pub use compare::{Compared, Comparison, Likeness, RecordDifference, compare};
 pub use expression::{Expression, InvalidExpression};
-pub use groups::GroupStatus;
+pub use options::{IfExists, MirrorOptions};
 pub use plan::{MirrorPlan, PartitionPlan, TopicPlan};
 pub use range::{From, Until};
-pub use state::{MirrorState, PartitionState, PartitionStatus};
+pub use state::{GroupStatus, MirrorState, PartitionState, PartitionStatus};
 pub use transform::{OnError, Transform};
-
-words! {
-    /// What to do where a partition of the target holds records, and no progress of this mirror is known.
-    pub enum IfExists {
-        /// Leave the partition alone.
-        Fail = "fail",
-        /// Write behind what is there.
-        Append = "append",
-    }
-    default Fail
-}
-
-/// What to mirror, and how.
-#[derive(Debug, Clone)]
-pub struct MirrorOptions {
-    /// Names the mirror in the target: its group and its transactional id are `kafkeep.NAME`. Two with one name fence each other.
-    pub name: String,
-    /// The topics.
-    pub topics: TopicPatterns,
-    /// Whether patterns that match nothing are fine.
-    pub allow_empty: bool,
-    /// What they are called in the target.
-    pub rename: NameTemplate,
-    /// How records change on their way; none when batches stay sealed.
-    pub transform: Option<Transform>,
-    /// How long.
-    pub until: Until,
-    /// Where partitions begin that were not mirrored before.
-    pub from: From,
-    /// How many records at most come into the target's topics, all partitions together; it ends when they are there.
-    pub max_messages: Option<u64>,
-    /// What is done where the target holds records, and no progress is known.
-    pub if_exists: IfExists,
-    /// What is wanted of topics' settings: by default those of topics that exist follow the source's.
-    pub settings: SettingsChoice,
-    /// The consumer groups whose offsets follow.
-    pub groups: GroupSelection,
-    /// How fast to read at most.
-    pub rate_limit: Option<RateLimit>,
-    /// The memory for batches, which all runs share.
-    pub memory: MemoryBudget,
-    /// Ends it behind what it has read; committed is committed.
-    pub stop: Stop,
-}
-
-impl MirrorOptions {
-    /// All of `topics`, to where they end now.
-    pub fn new(name: &str, topics: TopicPatterns) -> Self {
-        Self {
-            name: name.to_owned(),
-            topics,
-            allow_empty: false,
-            rename: NameTemplate::default(),
-            transform: None,
-            until: Until::EndsAtStart,
-            from: From::Earliest,
-            max_messages: None,
-            if_exists: IfExists::Fail,
-            settings: SettingsChoice {
-                existing: ExistingConfig::Apply,
-                ..SettingsChoice::default()
-            },
-            groups: GroupSelection::None,
-            rate_limit: None,
-            memory: MemoryBudget::default(),
-            stop: Stop::new(),
-        }
-    }
-
-    /// How records change, if they do.
-    pub(super) fn transform(&self) -> Option<&Transform> {
-        self.transform
-            .as_ref()
-            .filter(|transform| !transform.is_identity())
-    }
-
-    /// Whether records get new keys.
-    pub(super) fn changes_keys(&self) -> bool {
-        self.transform()
-            .is_some_and(|transform| transform.key_transformation.is_some())
-    }
-
-    /// The group that holds its progress, which is its transactional id too.
-    pub(super) fn id(&self) -> String {
-        format!("{PREFIX}{}", self.name)
-    }
-}
 
 /// What a mirror came to.
 #[derive(Debug, Clone, Serialize)]

@@ -11,7 +11,7 @@ use crate::record::{LeaderEpoch, Offset, PartitionId, TopicId};
 use super::configuration::SettingChanges;
 use super::progress::Note;
 use super::state::{Advance, PartitionState, PartitionStatus};
-use super::target_topics::Told;
+use super::told::Told;
 
 /// What a mirror is going to do.
 #[derive(Debug, Clone, Serialize)]

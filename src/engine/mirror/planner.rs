@@ -6,9 +6,9 @@ use crate::kafka::{KafkaError, Metadata, TopicMetadata, TopicPartition};
 use crate::record::{LeaderEpoch, Offset, PartitionId, TopicId};
 
 use super::configuration::SettingChanges;
+use super::offsets::Offsets;
 use super::plan::{Bounds, PartitionPlan, TopicPlan};
 use super::progress::{Note, Progress};
-use super::range::Offsets;
 use super::state::PartitionState;
 use super::target_logs::{self, TargetLogs};
 use super::{IfExists, MirrorOptions};

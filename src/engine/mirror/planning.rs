@@ -2,16 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::engine::backup::GroupSelection;
+use crate::engine::groups::GroupSelection;
 use crate::engine::settings::{ExistingConfig, Settings};
 use crate::engine::topics::{Candidate, refuse_unseen};
 use crate::engine::{EngineError, open_transactions};
 use crate::kafka::{Client, Metadata, TopicPartition, Topics};
 
 use super::configuration::{changes, followed};
+use super::offsets::Offsets;
 use super::plan::{Bounds, MirrorPlan, TopicPlan};
 use super::planner::{Chosen, Planner, key};
-use super::range::Offsets;
 use super::target_logs::TargetLogs;
 use super::{MirrorOptions, OnError};
 

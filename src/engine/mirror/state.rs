@@ -11,8 +11,7 @@ use crate::kafka::TopicPartition;
 use crate::record::{Offset, PartitionId, Timestamp};
 use crate::words::words;
 
-use super::groups::GroupStatus;
-use super::prepare::Skipped;
+use super::ready::Skipped;
 
 words! {
     /// What a partition does.
@@ -120,6 +119,21 @@ impl PartitionStatus {
         };
         self
     }
+}
+
+/// A consumer group that follows, when it was last looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct GroupStatus {
+    /// The group, which has the same name in both.
+    pub group: String,
+    /// Offsets that the target has.
+    pub offsets: u64,
+    /// Offsets that cannot be translated yet: their records are not copied, or were before this mirror last began.
+    pub waiting: u64,
+    /// Why the first of them waits.
+    pub waits: Option<String>,
+    /// Why nothing could be committed: somebody is in the group there.
+    pub refused: Option<String>,
 }
 
 /// `{ problem, partitions, groups }`, as they are at the moment.

@@ -14,8 +14,8 @@ use crate::kafka::{Client, KafkaError, Metadata, OffsetSpec, TopicPartition};
 use crate::record::{Offset, TopicId};
 
 use super::MirrorOptions;
+use super::offsets::offset;
 use super::progress::{self, Progress};
-use super::range::offset;
 use super::scan::{Scan, Scanning, Whose};
 
 /// Partitions that are looked into at the same time, at most.

@@ -1,7 +1,6 @@
 //! Topics of the target: created, grown and given their settings, as far as the target takes that.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
 
 use crate::engine::EngineError;
 use crate::engine::settings::{self, RefusedSetting, UnsupportedConfig, is_about_settings};
@@ -9,6 +8,7 @@ use crate::kafka::{Client, NewTopic, TopicAnswers};
 
 use super::MirrorOptions;
 use super::plan::{MirrorPlan, TopicPlan};
+use super::told::Told;
 
 /// Why topics of the target, by name, are not mirrored to.
 pub(super) type Refused = BTreeMap<String, Refusal>;
@@ -29,18 +29,6 @@ pub(super) struct TargetTopics<'a> {
     unsupported: UnsupportedConfig,
     /// What was said of what the target does not take.
     told: &'a Told,
-}
-
-/// What was said already: once is enough. Clones share it.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Told(Arc<Mutex<BTreeSet<String>>>);
-
-impl Told {
-    /// Whether this is said for the first time.
-    fn is_new(&self, text: &str) -> bool {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        told.insert(text.to_owned())
-    }
 }
 
 impl<'a> TargetTopics<'a> {

@@ -8,8 +8,8 @@ use crate::kafka::{Client, KafkaError, Metadata, PartitionMetadata, TopicPartiti
 use crate::record::{LeaderEpoch, Offset, PartitionId, ProducerId, RecordError, TopicId};
 
 use super::plan::MirrorPlan;
-use super::prepare::Destination;
 use super::progress::Note;
+use super::ready::Destination;
 use super::state::{Advance, PartitionState};
 
 /// One partition of the source.

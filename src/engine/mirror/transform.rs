@@ -13,7 +13,7 @@ use crate::record::{
 use crate::words::words;
 
 use super::expression::{Evaluation, Expression};
-use super::prepare::{Destination, Ready, Skipped};
+use super::ready::{Destination, Ready, Skipped};
 
 /// Names the clusters that a record came through, one header each, so that it does not go in circles.
 pub(super) const ORIGIN: &[u8] = b"kafkeep-origin";

@@ -40,15 +40,11 @@ use partition_queue::{BatchNumber, PartitionQueue};
 use refusal::Refusal;
 
 pub(super) use error::ProduceError;
-pub(super) use partition_queue::{Acknowledged, Batch, TargetLeader};
+pub(super) use partition_queue::{Acknowledged, Batch, PartitionIndex, TargetLeader};
 
 /// A request is not made larger than this by another batch. Brokers refuse requests beyond `socket.request.max.bytes`, by default
 /// 100 MiB.
 const REQUEST_BYTES: u64 = 16 << 20;
-
-/// The place of a partition among those of its producer.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct PartitionIndex(pub usize);
 
 /// What becomes of a batch that fails in passing.
 #[derive(Debug, Clone)]

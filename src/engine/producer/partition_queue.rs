@@ -10,10 +10,14 @@ use crate::record::{
     HEADER_LEN, LeaderEpoch, Offset, ProducerStamp, next_sequence, stamp_of_header,
 };
 
-use super::{PartitionIndex, ProduceError};
+use super::ProduceError;
 
 /// How many batches of a partition an idempotent producer may have in flight: a broker recognises a repeat of the last five (KIP-98).
 const IN_FLIGHT: usize = 5;
+
+/// The place of a partition among those of its producer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(in crate::engine) struct PartitionIndex(pub usize);
 
 /// A partition to be written to.
 #[derive(Debug, Clone)]

@@ -12,220 +12,36 @@
 mod cursor;
 mod leaders;
 mod search;
+mod shared;
 #[cfg(test)]
 mod simulation;
+mod sink;
 mod worker;
 
 use std::collections::BTreeMap;
-use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::kafka::{BrokerId, FetchedPartition, Isolation, KafkaError};
-use crate::memory::RunMemory;
-use crate::record::Offset;
+use crate::kafka::{BrokerId, KafkaError};
 
 use super::EngineError;
-use super::rate::RateLimiter;
-use super::watchdog::Watchdog;
 
 pub use cursor::Cursor;
 pub use leaders::{Leaders, Link, Pending, Questions, Ranges};
-use search::{Found, Homeless, search};
+pub use shared::Reading;
+pub use sink::{Expects, Flow, PARTITION_BYTES, Sink, Step, Wish};
+
+use cursor::Homeless;
+use search::{Found, search};
+use shared::{Report, Shared};
 use worker::{Ended, Inbox, work};
 
-/// What a request asks for in all, at most.
-const REQUEST_BYTES: u64 = 8 << 20;
-/// What a request asks for of one partition, at most.
-pub const PARTITION_BYTES: u64 = 4 << 20;
 /// The shortest time between two warnings that partitions are read again.
 const WARN_EVERY: Duration = Duration::from_secs(10);
-
-/// What a sink wants of a partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wish {
-    /// Bytes, at most; one batch comes in any case.
-    pub max_bytes: u64,
-    /// What the leader is expected to have.
-    pub expects: Expects,
-}
-
-/// What a leader is expected to have of a partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Expects {
-    /// Records: a leader that gives none is asked for again.
-    Records,
-    /// Records, or the log's end, at which more may come.
-    RecordsOrEnd,
-    /// An answer, even without records, at once.
-    Answer,
-}
-
-/// What became of a partition.
-#[derive(Debug)]
-pub enum Step {
-    /// It led on, and goes on.
-    Moved,
-    /// Nothing came of it; it goes on.
-    Nothing,
-    /// It is read no further.
-    Settled,
-    /// Another leader may do better.
-    Elsewhere(KafkaError),
-}
-
-/// Whether the reading goes on behind an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Flow {
-    /// It does. The rate limit counts what was passed on.
-    On {
-        /// Bytes.
-        bytes: u64,
-        /// Records.
-        records: u64,
-    },
-    /// The whole reading ends.
-    End,
-}
-
-/// A verb, as the reader sees it.
-pub trait Sink: Sync {
-    /// What the sink keeps of a partition.
-    type Part: Send;
-    /// What the parts of one answer became, in their order.
-    type Taken: Default + Send;
-
-    /// How far it reads.
-    fn isolation(&self) -> Isolation;
-
-    /// How fast.
-    fn limiter(&self) -> &RateLimiter;
-
-    /// What a request asks for in all, at most.
-    fn request_bytes(&self) -> u64 {
-        REQUEST_BYTES
-    }
-
-    /// What is wanted of a partition next; none when it is settled.
-    fn wish(&self, cursor: &mut Cursor<Self::Part>) -> Option<Wish>;
-
-    /// Takes in what came of a partition, and moves the cursor over it.
-    fn take(
-        &self,
-        cursor: &mut Cursor<Self::Part>,
-        fetched: FetchedPartition,
-        taken: &mut Self::Taken,
-    ) -> Result<Step, EngineError>;
-
-    /// The leader's log left the one that was read so far, at this offset (KIP-595).
-    fn diverged(
-        &self,
-        cursor: &mut Cursor<Self::Part>,
-        end: Offset,
-        taken: &mut Self::Taken,
-    ) -> Result<Step, EngineError>;
-
-    /// The log does not have the offset wanted; it has these.
-    fn outside(
-        &self,
-        cursor: &mut Cursor<Self::Part>,
-        log: Range<Offset>,
-        taken: &mut Self::Taken,
-    ) -> Result<Step, EngineError>;
-
-    /// The topic is another one than that of which was read so far.
-    fn recreated(
-        &self,
-        cursor: &mut Cursor<Self::Part>,
-        taken: &mut Self::Taken,
-    ) -> Result<Step, EngineError>;
-
-    /// The leader refuses a partition, and trying again would not help.
-    fn refused(
-        &self,
-        _cursor: &mut Cursor<Self::Part>,
-        error: KafkaError,
-        _taken: &mut Self::Taken,
-    ) -> Result<Step, EngineError> {
-        Err(error.into())
-    }
-
-    /// Whether a partition that could not be read for this reason is settled, instead of being read again later.
-    fn gives_up(&self, _cursor: &mut Cursor<Self::Part>, _error: &KafkaError) -> bool {
-        false
-    }
-
-    /// Passes on what came of one answer. The next request is on its way meanwhile.
-    fn pass_on(&self, taken: Self::Taken)
-    -> impl Future<Output = Result<Flow, EngineError>> + Send;
-}
-
-/// What a reading needs.
-pub struct Reading<'a, L: Leaders, S: Sink> {
-    /// The cluster.
-    pub leaders: &'a L,
-    /// The verb.
-    pub sink: &'a S,
-    /// The run's memory.
-    pub memory: RunMemory,
-    /// The run's watchdog.
-    pub watchdog: Watchdog,
-}
-
-/// What a worker tells before it ends.
-enum Report<P> {
-    /// A partition is read no further.
-    Settled(Cursor<P>),
-    /// Partitions must be read from whoever leads them now.
-    Homeless(Vec<Homeless<P>>, KafkaError),
-}
-
-/// What all workers share.
-struct Shared<'a, L: Leaders, S: Sink> {
-    reading: &'a Reading<'a, L, S>,
-    reports: mpsc::UnboundedSender<Report<S::Part>>,
-    /// When any of them got something last.
-    moved_at: Mutex<Instant>,
-    /// How many leaders are read from.
-    workers: std::sync::atomic::AtomicU64,
-}
-
-impl<L: Leaders, S: Sink> Shared<'_, L, S> {
-    fn moved(&self) {
-        *self.moved_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        self.reading.watchdog.moved();
-    }
-
-    fn silence(&self) -> Duration {
-        let moved_at = self.moved_at.lock();
-        moved_at.unwrap_or_else(PoisonError::into_inner).elapsed()
-    }
-
-    /// Hands partitions over that could not be read: to be read again later, unless the sink gives them up.
-    fn failed(&self, cursors: Vec<Cursor<S::Part>>, error: KafkaError) {
-        let retry = self.reading.leaders.retry();
-        let mut homeless = Vec::with_capacity(cursors.len());
-        for mut cursor in cursors {
-            if self.reading.sink.gives_up(&mut cursor, &error) {
-                self.report(Report::Settled(cursor));
-            } else {
-                homeless.push(Homeless::failed(cursor, retry));
-            }
-        }
-        self.report(Report::Homeless(homeless, error));
-    }
-
-    fn report(&self, report: Report<S::Part>) {
-        // The receiver lives as long as the reading, of which every worker is a part.
-        if self.reports.send(report).is_err() {
-            tracing::trace!("the reading has ended");
-        }
-    }
-}
 
 /// Reads until every partition is settled, or the sink ends the reading; returns the settled ones.
 ///

@@ -6,9 +6,10 @@ use crate::engine::EngineError;
 use crate::engine::watchdog::Wait;
 use crate::kafka::{KafkaError, Metadata, TopicPartition};
 
-pub(super) use super::cursor::Homeless;
+use super::cursor::Homeless;
 use super::leaders::Ranges;
-use super::{Cursor, Flow, Leaders, Report, Shared, Sink, Step};
+use super::shared::{Report, Shared};
+use super::{Cursor, Flow, Leaders, Sink, Step};
 
 /// What a search came to.
 pub(super) struct Found<P> {

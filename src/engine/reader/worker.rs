@@ -15,10 +15,8 @@ use crate::kafka::{
 use crate::memory::SMALLEST_REQUEST;
 
 use super::cursor::Homeless;
-use super::{
-    Cursor, Expects, Flow, Leaders, Link, PARTITION_BYTES, Pending, Report, Shared, Sink, Step,
-    Wish,
-};
+use super::shared::{Report, Shared};
+use super::{Cursor, Expects, Flow, Leaders, Link, PARTITION_BYTES, Pending, Sink, Step, Wish};
 
 /// Requests in flight on a connection: one is answered while the broker prepares the next.
 const IN_FLIGHT: usize = 2;

@@ -9,12 +9,12 @@ use crate::engine::watchdog::Wait;
 use crate::kafka::{Client, CommittedOffset, ErrorCode, GroupOffsets, KafkaError, TopicPartition};
 use crate::record::LeaderEpoch;
 
-use super::Means;
-use super::groups::{GroupRestore, OffsetAction, OffsetRestore, live};
+use super::groups::live;
 use super::landmarks::Positions;
-use super::plan::RestorePlan;
+use super::means::Means;
+use super::outcome::Outcome;
+use super::plan::{GroupRestore, OffsetAction, OffsetRestore, RestorePlan};
 use super::report::{OffsetOutcome, RestoredGroup, RestoredOffset};
-use super::settle::Outcome;
 
 /// So many groups are set at once.
 const GROUPS_AT_ONCE: usize = 8;

@@ -2,12 +2,23 @@
 
 use std::collections::BTreeMap;
 
-use crate::engine::backup::TopicConfiguration;
 use crate::engine::settings::Settings;
+use crate::engine::topic_configuration::TopicConfiguration;
 use crate::kafka::ConfigSource;
+use crate::words::words;
 
-use super::TopicConfigSource;
 use super::content::Judged;
+
+words! {
+    /// Where the settings of a topic that is created come from.
+    pub enum TopicConfigSource {
+        /// What was set for the source's topic.
+        Source = "source",
+        /// The target's defaults.
+        Target = "target",
+    }
+    default Source
+}
 
 /// Settings to change by name; `None` goes back to the broker's default.
 pub type SettingChanges = BTreeMap<String, Option<String>>;

@@ -3,85 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use serde::Serialize;
-
 use crate::engine::EngineError;
 use crate::engine::blocking::in_repository;
 use crate::engine::groups::{GroupOffset, GroupState, GroupsState};
 use crate::engine::own;
 use crate::engine::topics::nearest;
-use crate::kafka::{Client, GroupDescription, GroupType};
+use crate::kafka::{Client, GroupDescription};
 use crate::record::{Offset, PartitionId};
 use crate::repository::{Manifest, Repository};
 
-use super::plan::{RestorePlan, TopicRestore};
-
-/// Which groups of the backup get their offsets in the target.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum GroupChoice {
-    /// None: no group is touched.
-    #[default]
-    None,
-    /// All that the backup holds.
-    All,
-    /// These.
-    Named(Vec<String>),
-}
-
-/// One group of a plan.
-#[derive(Debug, Clone, Serialize)]
-pub struct GroupRestore {
-    /// Its id, in the source and in the target.
-    pub group: String,
-    /// Its type in the source.
-    #[serde(rename = "type")]
-    pub group_type: GroupType,
-    /// Why nothing could be committed for it if the restore were done now: who is in the group.
-    pub refused: Option<String>,
-    /// One by one.
-    pub offsets: Vec<OffsetRestore>,
-}
-
-/// One offset of a plan.
-#[derive(Debug, Clone, Serialize)]
-pub struct OffsetRestore {
-    /// The topic in the backup.
-    pub topic: String,
-    /// The topic in the target.
-    pub target_topic: String,
-    /// The partition, in both.
-    pub partition: PartitionId,
-    /// What the group had committed in the source.
-    pub source_offset: Offset,
-    /// What its client had written beside it.
-    pub metadata: String,
-    /// What shall become of it.
-    #[serde(flatten)]
-    pub action: OffsetAction,
-}
-
-/// What shall become of an offset.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "action", rename_all = "snake_case")]
-pub enum OffsetAction {
-    /// It is committed, translated to where the record went that the group would have read next.
-    Translate {
-        /// The source's offset that is followed; not the group's own where that lies outside the backup.
-        landmark: Offset,
-        /// Why it is not the group's own.
-        clamped: Option<String>,
-    },
-    /// Its topic or partition is not restored.
-    Skip {
-        /// Which.
-        reason: String,
-    },
-    /// It cannot be translated.
-    Refuse {
-        /// Why.
-        reason: String,
-    },
-}
+use super::GroupChoice;
+use super::plan::{GroupRestore, OffsetAction, OffsetRestore, RestorePlan, TopicRestore};
 
 impl RestorePlan {
     /// The source offsets to follow through the restore, by the backup's topic and partition.
@@ -279,6 +211,7 @@ pub(super) fn live(description: &GroupDescription) -> Option<String> {
 mod tests {
     use super::*;
     use crate::engine::groups::GroupTopic;
+    use crate::kafka::GroupType;
     use crate::record::LeaderEpoch;
 
     fn group(name: &str, metadata: &str) -> GroupState {

@@ -23,7 +23,7 @@ use crate::repository::{
 };
 
 use super::configuration::TIMESTAMP_BOUND_BEFORE_3_6;
-use super::plan::{RestorePlan, TopicAction, TopicRestore};
+use super::plan::{Interrupted, RestorePlan, TopicAction, TopicRestore};
 use super::{RestoreOptions, target};
 
 /// Changes whenever the same backup and options give other batches than before.
@@ -31,20 +31,6 @@ const BATCHING: u32 = 1;
 
 /// What writes to the repository.
 const NOTING: &str = "the thread that notes the restore down";
-
-/// The restore that a topic of a plan goes on with.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Interrupted {
-    /// Its id.
-    pub restore_id: RestoreId,
-    /// When it began.
-    pub started_at: DateTime<Utc>,
-    #[serde(skip)]
-    pub(super) producer: ProducerIdentity,
-    /// Where the logs ended before it; 0 for a partition that is not named.
-    #[serde(skip)]
-    pub(super) end_offsets: BTreeMap<PartitionId, Offset>,
-}
 
 /// The unfinished restores into a cluster, as they noted themselves down.
 pub(super) struct Unfinished(Vec<UnfinishedRestore>);

@@ -19,6 +19,9 @@ mod exact;
 mod groups;
 mod interrupted;
 mod landmarks;
+mod means;
+mod options;
+mod outcome;
 mod partition_state;
 mod plan;
 mod planning;
@@ -35,115 +38,25 @@ mod unsupported;
 use std::sync::Arc;
 use std::time::Instant;
 
-use chrono::{DateTime, Utc};
-
 use crate::kafka::Client;
-use crate::memory::{MemoryBudget, RunMemory};
-use crate::record::PartitionId;
 use crate::repository::{BackupId, Repository, RepositoryError};
-use crate::words::words;
 
-pub use configuration::SettingChanges;
-pub use groups::{GroupChoice, GroupRestore, OffsetAction, OffsetRestore};
-pub use interrupted::Interrupted;
-pub use plan::{PartitionRestore, RestorePlan, TopicAction, TopicRestore};
+pub use configuration::{SettingChanges, TopicConfigSource};
+pub use options::{GroupChoice, IfExists, Offsets, RestoreOptions};
+pub use plan::{
+    GroupRestore, Interrupted, OffsetAction, OffsetRestore, PartitionRestore, RestorePlan,
+    TopicAction, TopicRestore,
+};
 pub use report::{
     OffsetOutcome, RestoreReport, RestoredGroup, RestoredOffset, RestoredPartition, RestoredTopic,
     Skipped,
 };
 
-use configuration::Wanted;
+use means::Means;
 
 use super::blocking::{in_repository, release};
-use super::rate::RateLimit;
-use super::settings::SettingsChoice;
-use super::topics::{Rename, TopicPatterns};
 use super::watchdog::{Wait, Watchdog, WatchedProgress};
 use super::{EngineError, Progress};
-
-words! {
-    /// Where the settings of a topic that is created come from.
-    pub enum TopicConfigSource {
-        /// What was set for the source's topic.
-        Source = "source",
-        /// The target's defaults.
-        Target = "target",
-    }
-    default Source
-}
-
-words! {
-    /// What to do where a target topic exists.
-    pub enum IfExists {
-        /// Refuse the restore before anything is created.
-        Fail = "fail",
-        /// Write behind what is there.
-        Append = "append",
-    }
-    default Fail
-}
-
-words! {
-    /// How offsets of the source relate to those of the target.
-    pub enum Offsets {
-        /// Records get new offsets, dense from 0.
-        Mapped = "mapped",
-        /// Records keep their offsets; refused where that cannot be.
-        Exact = "exact",
-    }
-    default Mapped
-}
-
-/// What to restore, and how.
-#[derive(Debug, Clone, Default)]
-pub struct RestoreOptions {
-    /// Which of the backup's topics.
-    pub topics: TopicPatterns,
-    /// What they are to be called.
-    pub renames: Vec<Rename>,
-    /// Only these source partitions.
-    pub partitions: Option<Vec<PartitionId>>,
-    /// Only records with this timestamp or a later one.
-    pub from: Option<DateTime<Utc>>,
-    /// Only records with an earlier timestamp.
-    pub until: Option<DateTime<Utc>>,
-    /// Another number of partitions: records go where their key's hash puts them.
-    pub partition_count: Option<u32>,
-    /// Another replication factor.
-    pub replication_factor: Option<i16>,
-    /// What becomes of offsets.
-    pub offsets: Offsets,
-    /// Where settings come from.
-    pub topic_config: TopicConfigSource,
-    /// What else there is to say of settings.
-    pub settings: SettingsChoice,
-    /// Whether the source's retention is set again at the end, though it may delete old records at once.
-    pub retention: bool,
-    /// What to do where a target topic exists.
-    pub if_exists: IfExists,
-    /// Whether an interrupted restore is not gone on with: the target is taken as it is.
-    pub forget_unfinished: bool,
-    /// Whether what is sound is restored, and the restore finished, though a part is damaged.
-    pub allow_damage: bool,
-    /// Whether everything is read back afterwards, and compared with what was sent.
-    pub check: bool,
-    /// Which consumer groups' offsets to set, translated to where their records went.
-    pub groups: GroupChoice,
-    /// How fast to write at most.
-    pub rate_limit: Option<RateLimit>,
-    /// The memory for batches, which all runs share.
-    pub memory: MemoryBudget,
-}
-
-impl RestoreOptions {
-    fn wanted_settings(&self) -> Wanted<'_> {
-        Wanted {
-            from: self.topic_config,
-            overrides: &self.settings.overrides,
-            retention: self.retention,
-        }
-    }
-}
 
 /// Plans a restore; nothing is changed.
 pub async fn plan(
@@ -189,13 +102,6 @@ pub async fn apply(
     let applying = apply_watched(&means, &repository, plan, options, progress);
     let deadline = client.retry().deadline;
     watchdog.over(deadline, &memory, applying).await
-}
-
-/// What the parts of a run share.
-struct Means<'a> {
-    client: &'a Client,
-    memory: &'a RunMemory,
-    watchdog: &'a Watchdog,
 }
 
 async fn apply_watched(

@@ -7,9 +7,9 @@ use crate::repository::Sha256;
 
 use super::content::Content;
 use super::landmarks::{Placed, Positions};
+use super::outcome::Written;
 use super::prepare::Outgoing;
 use super::read_back::Found;
-use super::settle::Written;
 use super::target::TargetPartition;
 
 pub(super) struct PartitionState {

@@ -7,15 +7,13 @@ use serde::Serialize;
 
 use crate::engine::EngineError;
 use crate::engine::settings::Settings;
-use crate::kafka::NewTopic;
+use crate::kafka::{GroupType, NewTopic, ProducerIdentity};
 use crate::record::{Offset, PartitionId, TopicId};
-use crate::repository::{BackupId, Sha256, TopicEntry};
+use crate::repository::{BackupId, RestoreId, Sha256, TopicEntry};
 
 use super::Offsets;
 use super::configuration::{SettingChanges, TIMESTAMP_BOUND_BEFORE_3_6, TIMESTAMP_BOUNDS};
 use super::content::Judged;
-use super::groups::GroupRestore;
-use super::interrupted::Interrupted;
 
 /// A restore, before it happens.
 #[derive(Debug, Clone, Serialize)]
@@ -111,6 +109,75 @@ pub struct PartitionRestore {
     pub control_records: u64,
     /// Transactions without a marker below the backup's end, which are left out.
     pub open_transactions: u64,
+}
+
+/// The restore that a topic of a plan goes on with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Interrupted {
+    /// Its id.
+    pub restore_id: RestoreId,
+    /// When it began.
+    pub started_at: DateTime<Utc>,
+    #[serde(skip)]
+    pub(super) producer: ProducerIdentity,
+    /// Where the logs ended before it; 0 for a partition that is not named.
+    #[serde(skip)]
+    pub(super) end_offsets: BTreeMap<PartitionId, Offset>,
+}
+
+/// One group of a plan.
+#[derive(Debug, Clone, Serialize)]
+pub struct GroupRestore {
+    /// Its id, in the source and in the target.
+    pub group: String,
+    /// Its type in the source.
+    #[serde(rename = "type")]
+    pub group_type: GroupType,
+    /// Why nothing could be committed for it if the restore were done now: who is in the group.
+    pub refused: Option<String>,
+    /// One by one.
+    pub offsets: Vec<OffsetRestore>,
+}
+
+/// One offset of a plan.
+#[derive(Debug, Clone, Serialize)]
+pub struct OffsetRestore {
+    /// The topic in the backup.
+    pub topic: String,
+    /// The topic in the target.
+    pub target_topic: String,
+    /// The partition, in both.
+    pub partition: PartitionId,
+    /// What the group had committed in the source.
+    pub source_offset: Offset,
+    /// What its client had written beside it.
+    pub metadata: String,
+    /// What shall become of it.
+    #[serde(flatten)]
+    pub action: OffsetAction,
+}
+
+/// What shall become of an offset.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "action", rename_all = "snake_case")]
+pub enum OffsetAction {
+    /// It is committed, translated to where the record went that the group would have read next.
+    Translate {
+        /// The source's offset that is followed; not the group's own where that lies outside the backup.
+        landmark: Offset,
+        /// Why it is not the group's own.
+        clamped: Option<String>,
+    },
+    /// Its topic or partition is not restored.
+    Skip {
+        /// Which.
+        reason: String,
+    },
+    /// It cannot be translated.
+    Refuse {
+        /// Why.
+        reason: String,
+    },
 }
 
 impl RestorePlan {

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::engine::EngineError;
-use crate::engine::backup::TopicConfiguration;
 use crate::engine::blocking::in_repository;
 use crate::engine::settings::{ExistingConfig, Settings};
+use crate::engine::topic_configuration::TopicConfiguration;
 use crate::engine::topics::renamed;
 use crate::kafka::{Client, ErrorCode, KafkaError, Metadata, TopicMetadata, Topics};
 use crate::record::TopicId;

@@ -14,7 +14,10 @@ use crate::kafka::ProducerIdentity;
 use crate::record::{ProducerStamp, Timestamp};
 use crate::repository::Repository;
 
+use super::RestoreOptions;
 use super::landmarks::Landmark;
+use super::means::Means;
+use super::outcome::{Outcome, Written};
 use super::partition_state::PartitionState;
 use super::plan::RestorePlan;
 use super::prepare::{Preparer, Window};
@@ -22,9 +25,7 @@ use super::producer_worker::ProducerWorker;
 use super::read::{Lanes, Reader, Reading};
 use super::read_back::{Found, Span, read_back};
 use super::report::{DamagedPartition, Skipped};
-use super::settle::{Outcome, Written};
 use super::target::{self, TargetPartition};
-use super::{Means, RestoreOptions};
 
 /// More connections to a broker gain nothing (measured: 1 to 4 reach the same, bound by the broker).
 const WORKERS: usize = 4;

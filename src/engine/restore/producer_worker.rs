@@ -12,9 +12,9 @@ use crate::engine::watchdog::{Wait, Watchdog};
 use crate::kafka::Client;
 
 use super::landmarks::Placed;
+use super::outcome::Written;
 use super::partition_state::PartitionState;
 use super::prepare::Outgoing;
-use super::settle::Written;
 
 pub(super) struct ProducerWorker {
     producer: Producer<Client, Vec<Placed>>,

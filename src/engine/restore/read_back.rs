@@ -10,8 +10,8 @@ use crate::kafka::{
 };
 use crate::record::{BatchRef, Offset, RecordError, batches};
 
-use super::Means;
 use super::content::{Content, Judged};
+use super::means::Means;
 use super::target::TargetPartition;
 
 /// A part of a target partition, and whose batches in it count.

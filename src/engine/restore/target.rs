@@ -12,8 +12,7 @@ use crate::kafka::{
 use crate::record::{LeaderEpoch, Offset, PartitionId};
 
 use super::content::Judged;
-use super::interrupted::Interrupted;
-use super::plan::RestorePlan;
+use super::plan::{Interrupted, RestorePlan};
 
 /// A partition to be written to.
 #[derive(Debug, Clone)]

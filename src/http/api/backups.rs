@@ -5,7 +5,7 @@ use crate::auth::Scope;
 use crate::engine::topics::{Candidate, TopicPattern, TopicPatterns};
 use crate::repository::BackupId;
 
-use super::openapi::Failures;
+use super::documented::Failures;
 use super::query::{Query, page};
 use super::{Answered, Call};
 

@@ -1,5 +1,7 @@
 //! Bodies: JSON, of at most a MiB, within half a minute.
 
+use std::time::Duration;
+
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::Request;
 use hyper::body::{Body, Incoming};
@@ -7,7 +9,8 @@ use hyper::header::CONTENT_TYPE;
 
 use crate::api::{Problem, ProblemKind};
 
-use super::BODY_WITHIN;
+/// A body must have come within this.
+const BODY_WITHIN: Duration = Duration::from_secs(30);
 
 /// Longer ones are not read.
 const BODY_LIMIT: usize = 1 << 20;

@@ -6,7 +6,7 @@ use crate::api::{BackupMetrics, OrderKind, Problem};
 use crate::auth::Scope;
 use crate::daemon::{JobState, RunState, Work};
 
-use super::openapi::Failures;
+use super::documented::Failures;
 use super::{Answered, Call};
 
 /// Figures of the backups.

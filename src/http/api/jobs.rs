@@ -10,7 +10,7 @@ use crate::api::{Answer, OrderKind, Problem, ProblemKind};
 use crate::auth::{Caller, Scope};
 use crate::daemon::{Job, JobState, JobTopic, RunId};
 
-use super::openapi::Failures;
+use super::documented::Failures;
 use super::query::{Query, page};
 use super::{Answered, Call, forbidden};
 

@@ -9,7 +9,9 @@
 mod audit;
 mod backups;
 mod body;
+mod call;
 mod calls;
+mod documented;
 mod figures;
 mod jobs;
 mod openapi;
@@ -19,110 +21,30 @@ mod query;
 mod route;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{
-    ALLOW, AUTHORIZATION, CACHE_CONTROL, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+    ALLOW, AUTHORIZATION, CACHE_CONTROL, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
-use serde::Serialize;
 use uuid::Uuid;
 
 use crate::api::{Problem, ProblemKind};
-use crate::auth::{Caller, Scope};
-use crate::daemon::{RunId, View};
-use crate::policy::{Api as Configured, DaemonConfiguration};
+use crate::auth::Caller;
+use crate::daemon::View;
+use crate::policy::Api as Configured;
 
 use audit::{Audit, Who};
+use call::{Answered, Call, forbidden};
 use calls::Calls;
 pub use openapi::openapi;
 use route::Resource;
 
+use super::response::{set, typed};
+
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
-const REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
-const RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
-
-/// What a call came to.
-struct Answered {
-    code: StatusCode,
-    body: Vec<u8>,
-    headers: Vec<(HeaderName, String)>,
-    /// The job that it was about.
-    job_id: Option<RunId>,
-}
-
-impl Answered {
-    fn json(code: StatusCode, body: &impl Serialize) -> Result<Self, Problem> {
-        let body = serde_json::to_vec(body).map_err(|error| {
-            tracing::error!("an answer cannot be written; this is a bug in kafkeep: {error}");
-            Problem::internal()
-        })?;
-        Ok(Self::written(code, body))
-    }
-
-    fn written(code: StatusCode, body: Vec<u8>) -> Self {
-        Self {
-            code,
-            body,
-            headers: Vec::new(),
-            job_id: None,
-        }
-    }
-
-    fn ok(body: &impl Serialize) -> Result<Self, Problem> {
-        Self::json(StatusCode::OK, body)
-    }
-
-    fn of_job(mut self, job_id: RunId) -> Self {
-        self.job_id = Some(job_id);
-        self
-    }
-
-    fn with(mut self, name: HeaderName, value: impl Into<String>) -> Self {
-        self.headers.push((name, value.into()));
-        self
-    }
-}
-
-/// A call whose caller is known.
-struct Call<'a> {
-    view: &'a View,
-    configuration: Arc<DaemonConfiguration>,
-    api: &'a Configured,
-    caller: Caller,
-    request: Request<Incoming>,
-}
-
-impl Call<'_> {
-    /// The scope must be held at all: more is asked where it is known what the call is about.
-    fn needs(&self, scope: Scope) -> Result<(), Problem> {
-        match self.caller.has(scope) {
-            true => Ok(()),
-            false => Err(forbidden(&format!(
-                "the token lacks the scope {}",
-                scope.name()
-            ))),
-        }
-    }
-
-    /// The scope must be held for this topic.
-    fn needs_topic(&self, scope: Scope, cluster: &str, topic: &str) -> Result<(), Problem> {
-        match self.caller.may(scope, Some(cluster), topic) {
-            true => Ok(()),
-            false => Err(forbidden(
-                "the token does not allow this with this topic of this cluster",
-            )),
-        }
-    }
-}
-
-fn forbidden(why: &str) -> Problem {
-    Problem::new(ProblemKind::Forbidden, why)
-}
 
 /// What calls have in common: how often each user called, and what was written of it.
 #[derive(Default)]
@@ -283,7 +205,7 @@ async fn resource_answer(call: Call<'_>, resource: Resource) -> Result<Answered,
 }
 
 fn succeeded(answered: Answered) -> Response<Full<Bytes>> {
-    let mut response = super::typed(answered.code, "application/json", answered.body);
+    let mut response = typed(answered.code, "application/json", answered.body);
     for (name, value) in answered.headers {
         set(response.headers_mut(), name, &value);
     }
@@ -295,18 +217,9 @@ fn failed(problem: &Problem) -> Response<Full<Bytes>> {
         StatusCode::from_u16(problem.kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     // Texts alone: they can be written.
     let body = serde_json::to_vec(problem).unwrap_or_default();
-    let mut response = super::typed(code, "application/json", body);
+    let mut response = typed(code, "application/json", body);
     if let Some(seconds) = problem.retry_after {
         set(response.headers_mut(), RETRY_AFTER, &seconds.to_string());
     }
     response
 }
-
-fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
-        headers.insert(name, value);
-    }
-}
-
-/// A body must have come within this.
-const BODY_WITHIN: Duration = Duration::from_secs(30);

@@ -14,8 +14,8 @@ use crate::api::{
 use crate::auth::Scope;
 use crate::daemon::{Idempotency, Job, JobState, Submission};
 
+use super::documented::{Failures, JobHeaders};
 use super::jobs::ShownJob;
-use super::openapi::{Failures, JobHeaders};
 use super::{Answered, Call, body};
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");

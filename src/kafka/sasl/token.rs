@@ -2,14 +2,13 @@
 
 use std::fmt;
 use std::path::Path;
-use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::super::cluster::read_secret;
 use super::super::{ClientCredentials, KafkaError, Secret, TokenSource};
-use super::token_endpoint;
+use super::token_endpoint::{self, Issued};
 
 /// The token of a token endpoint, for all connections of a client.
 #[derive(Default)]
@@ -18,12 +17,6 @@ pub(super) struct Tokens(Mutex<Option<Kept>>);
 struct Kept {
     token: Secret,
     renew_at: Instant,
-}
-
-/// A token, and how long it is good for, if its issuer says so.
-pub(super) struct Issued {
-    pub token: Secret,
-    pub lifetime: Option<Duration>,
 }
 
 impl Tokens {

@@ -16,7 +16,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::super::{Address, ClientCredentials, KafkaError, Secret, Tls, tls};
-use super::token::Issued;
 
 /// How long the whole conversation may take.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -24,6 +23,12 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 const LARGEST_ANSWER: usize = 256 << 10;
 
 type Source = Box<dyn Error + Send + Sync>;
+
+/// A token, and how long it is good for, if its issuer says so.
+pub(super) struct Issued {
+    pub token: Secret,
+    pub lifetime: Option<Duration>,
+}
 
 /// A new token.
 pub(super) async fn ask(client: &ClientCredentials) -> Result<Issued, KafkaError> {

@@ -10,7 +10,8 @@ use kafka_protocol::messages::{
     ProduceResponse, SaslAuthenticateResponse, SaslHandshakeResponse, TxnOffsetCommitResponse,
 };
 
-use super::{Field, Kind, Shape, Shaped};
+use super::Shaped;
+use super::definition::{Field, Kind, Shape};
 
 /// For messages that have none.
 const NEVER: i16 = i16::MAX;

@@ -9,11 +9,14 @@
 //! elements is there with all its elements. What decoding takes is then the size of what was really sent.
 
 mod answers;
+mod definition;
 #[cfg(test)]
 mod tests;
 mod walk;
 
 use kafka_protocol::protocol::{Decodable, HeaderVersion};
+
+use definition::Shape;
 
 /// An answer whose shape is known.
 pub(super) trait Shaped: Decodable + HeaderVersion {
@@ -23,69 +26,5 @@ pub(super) trait Shaped: Decodable + HeaderVersion {
     /// Whether `bytes` have this shape in this version, or where they have not.
     fn check(bytes: &[u8], version: i16) -> Result<(), String> {
         walk::check(&Self::SHAPE, bytes, version).map(drop)
-    }
-}
-
-/// Kafka's message definitions (`clients/src/main/resources/common/message/*.json`), as far as lengths go.
-pub(super) struct Shape {
-    /// From this version on lengths are varints, and structs end in tagged fields (KIP-482).
-    flexible: i16,
-    fields: &'static [Field],
-}
-
-/// A field of a struct.
-struct Field {
-    name: &'static str,
-    kind: Kind,
-    since: i16,
-    until: i16,
-    tag: Option<u32>,
-}
-
-#[derive(Clone, Copy)]
-enum Kind {
-    /// So many bytes.
-    Fixed(usize),
-    /// A string, perhaps null.
-    Text,
-    /// Bytes, perhaps null.
-    Bytes,
-    /// A struct.
-    Struct(&'static [Field]),
-    /// An array, perhaps null.
-    Array(&'static Kind),
-}
-
-impl Field {
-    const fn new(name: &'static str, kind: Kind) -> Self {
-        Self {
-            name,
-            kind,
-            since: 0,
-            until: i16::MAX,
-            tag: None,
-        }
-    }
-
-    /// It is there from this version on.
-    const fn since(mut self, version: i16) -> Self {
-        self.since = version;
-        self
-    }
-
-    /// It is there up to this version.
-    const fn until(mut self, version: i16) -> Self {
-        self.until = version;
-        self
-    }
-
-    /// It stands among the tagged fields.
-    const fn tagged(mut self, tag: u32) -> Self {
-        self.tag = Some(tag);
-        self
-    }
-
-    fn is_in(&self, version: i16) -> bool {
-        (self.since..=self.until).contains(&version)
     }
 }

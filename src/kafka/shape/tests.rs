@@ -13,6 +13,7 @@ use proptest::prelude::*;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use super::definition::{Field, Kind};
 use super::walk::check;
 use super::*;
 

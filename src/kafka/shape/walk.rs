@@ -1,6 +1,6 @@
 //! The walk over an answer's bytes.
 
-use super::{Field, Kind, Shape};
+use super::definition::{Field, Kind, Shape};
 
 /// Fields that we do not know cost more memory than they have bytes: each struct that has some gets a map of them. No
 /// broker sends any to us today; so many are forgiven.

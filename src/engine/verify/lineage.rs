@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use crate::engine::EngineError;
 use crate::repository::{BackupId, ExpiredBackups, Manifest, Repository, RepositoryError};
 
-use super::EngineError;
-use super::verify::Finding;
+use super::finding::Finding;
 
 /// All backups that are there, and those that were taken away on purpose.
 pub(super) struct Lineage<'a> {

@@ -1,5 +1,8 @@
 //! `verify`: walks the chain of proof without Kafka: manifests, states, indexes, packs, blocks, batches.
 
+mod finding;
+mod lineage;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,8 +18,10 @@ use crate::repository::{
 use crate::words::words;
 
 use super::extents::{holes, is_needed};
-use super::lineage::Lineage;
 use super::{EngineError, Progress, Stop};
+
+pub use finding::Finding;
+use lineage::Lineage;
 
 /// One read of a pack asks for about this much.
 const READ_BYTES: u64 = 8 << 20;
@@ -74,45 +79,6 @@ pub struct VerifyReport {
     pub bytes: u64,
     /// What is wrong; empty when all is sound.
     pub findings: Vec<Finding>,
-}
-
-/// One thing that is wrong.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    /// What is wrong.
-    pub problem: String,
-    /// The pack it lies in.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pack: Option<PackId>,
-    /// The topic it touches.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub topic: Option<String>,
-    /// The partition it touches.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub partition: Option<PartitionId>,
-    /// The first offset it touches.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub first_offset: Option<Offset>,
-    /// The last offset it touches.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub last_offset: Option<Offset>,
-    /// The backups that it is part of.
-    pub backups: BTreeSet<BackupId>,
-}
-
-impl Finding {
-    /// Something that is wrong with backups, and with no topic of theirs.
-    pub(super) fn of(problem: String, backups: BTreeSet<BackupId>) -> Self {
-        Self {
-            problem,
-            pack: None,
-            topic: None,
-            partition: None,
-            first_offset: None,
-            last_offset: None,
-            backups,
-        }
-    }
 }
 
 /// Where an extent of a pack belongs, and who needs it.
