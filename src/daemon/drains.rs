@@ -42,7 +42,7 @@ impl DrainWatch {
         self.lock().error.clone()
     }
 
-    fn saw(&self, checked: Result<DrainReport, EngineError>) {
+    pub(super) fn saw(&self, checked: Result<DrainReport, EngineError>) {
         let mut last = self.lock();
         *last = match checked {
             Ok(report) => Last {

@@ -18,6 +18,8 @@ mod job_tests;
 mod jobs;
 mod kept_file;
 mod metrics;
+#[cfg(test)]
+mod metrics_tests;
 mod mirrors;
 mod observe;
 mod progress;

@@ -84,7 +84,7 @@ pub struct PartitionStatus {
 }
 
 impl PartitionStatus {
-    pub(super) fn new(topic: &str, partition: PartitionId, target_topic: &str) -> Self {
+    pub(crate) fn new(topic: &str, partition: PartitionId, target_topic: &str) -> Self {
         Self {
             topic: topic.to_owned(),
             partition,
@@ -202,7 +202,7 @@ impl MirrorState {
     }
 
     /// A session begins with these partitions; what was counted of them stays.
-    pub(super) fn begin(&self, partitions: Vec<PartitionStatus>) {
+    pub(crate) fn begin(&self, partitions: Vec<PartitionStatus>) {
         let mut inner = self.lock();
         let mut before = std::mem::take(&mut inner.partitions);
         for mut status in partitions {
