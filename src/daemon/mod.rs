@@ -11,6 +11,7 @@ mod carry_out;
 mod catalogue;
 mod cluster_ids;
 mod drains;
+mod ended_run;
 mod files;
 mod job_files;
 #[cfg(test)]
