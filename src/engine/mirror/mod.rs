@@ -61,7 +61,7 @@ pub use expression::{Expression, InvalidExpression};
 pub use groups::GroupStatus;
 pub use plan::{MirrorPlan, PartitionPlan, TopicPlan};
 pub use range::{From, Until};
-pub use state::{MirrorState, PartitionState, PartitionStatus};
+pub use state::{MirrorState, PartitionState, PartitionStatus, RecordOutcome};
 pub use transform::{OnError, Transform};
 
 /// What to mirror, and how.
