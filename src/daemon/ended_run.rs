@@ -82,7 +82,7 @@ pub struct Figures {
 }
 
 /// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunResult {
     /// All was done.
@@ -138,4 +138,14 @@ pub struct Expired {
     pub freed_bytes: u64,
     /// Why it failed.
     pub error: Option<String>,
+}
+
+impl Expired {
+    /// In a word.
+    pub(super) fn result(&self) -> RunResult {
+        match self.error {
+            Some(_) => RunResult::Failed,
+            None => RunResult::Success,
+        }
+    }
 }

@@ -21,7 +21,9 @@ const ENDED_LIMIT: usize = 1000;
 const RESULTS_LIMIT: usize = 16 << 20;
 
 /// Where a job stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
     /// For a place among those that may run at once.

@@ -203,22 +203,9 @@ fn repositories(configuration: &DaemonConfiguration) -> Vec<RepositoryStatus> {
 /// What Prometheus is told now, without what differs from process to process.
 fn told(play: &Play, configuration: &DaemonConfiguration) -> String {
     let mut status = Status::clone(&play.status.borrow());
-    for drain in drains() {
-        play.metrics
-            .policy_is_there(&drain.policy, drain.kind, None);
-        play.metrics.policy_stands(&drain);
-        status.policies.push(drain);
-    }
-    for shown in repositories(configuration) {
-        if shown.looked_at.is_some() {
-            let (name, free) = (&shown.repository, shown.free_bytes);
-            play.metrics
-                .repository_holds(name, shown.size_bytes, shown.backups, free);
-            play.metrics
-                .repository_lost(name, shown.lost_backups.len(), shown.lost_packs.len());
-        }
-    }
-    let told = String::from_utf8(play.metrics.render(&status)).unwrap();
+    status.policies.extend(drains());
+    let text = play.metrics.render(&status, &repositories(configuration));
+    let told = String::from_utf8(text).unwrap();
     let told = told.replace(env!("CARGO_PKG_VERSION"), "VERSION");
     let lines = told.lines().map(|line| match line.split_once(' ') {
         Some((name, _)) if name.starts_with("process_") => format!("{name} VALUE\n"),

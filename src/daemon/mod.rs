@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! files, SIGHUP ─ read, check ─> supervisor ─ runs ─> engine
-//!                                    └─ Status (watch) ─> http, systemd; metrics
+//!                                    └─ Status (watch) ─> http, systemd, metrics
 //! ```
 //!
 //! The supervisor alone owns what runs. Others see snapshots, and send it requests.
@@ -11,6 +11,7 @@ mod carry_out;
 mod catalogue;
 mod cluster_ids;
 mod drains;
+mod durations;
 mod ended_run;
 mod files;
 mod job_files;
@@ -33,6 +34,7 @@ mod supervisor;
 #[cfg(test)]
 mod supervisor_tests;
 mod systemd;
+mod totals;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -91,9 +93,6 @@ pub enum DaemonError {
         /// The system's error.
         source: io::Error,
     },
-    /// The metrics contradict each other.
-    #[error("the metrics cannot be registered; this is a bug in kafkeep")]
-    Metrics,
 }
 
 /// What others may see of a daemon: they share it.
@@ -265,7 +264,6 @@ impl Daemon {
         let job_files = state.map(JobFiles::below);
         let state = state.map(StateFile::below);
         let remembered = state.as_ref().map(StateFile::read).unwrap_or_default();
-        let metrics = Arc::new(Metrics::new().ok_or(DaemonError::Metrics)?);
         let (requests, incoming) = mpsc::channel(16);
         let board = Board::new(&configuration);
         let (status, seen) = watch::channel(Arc::new(Status::starting(Utc::now())));
@@ -278,14 +276,7 @@ impl Daemon {
         let backups = Backups {
             cluster_ids: Arc::clone(&cluster_ids),
         };
-        let mut supervisor = Supervisor::new(
-            backups,
-            wall,
-            incoming,
-            status,
-            Arc::clone(&metrics),
-            accepted,
-        );
+        let mut supervisor = Supervisor::new(backups, wall, incoming, status, accepted);
         if let Some(period) = systemd::watchdog() {
             supervisor.look_every(period / 3);
         }
@@ -296,7 +287,7 @@ impl Daemon {
             status: seen,
             repositories: board.subscribe(),
             configuration: configuration.subscribe(),
-            metrics,
+            metrics: Arc::default(),
             jobs,
             cluster_ids,
             catalogue: Arc::default(),
@@ -306,7 +297,6 @@ impl Daemon {
             board,
             configuration: configuration.subscribe(),
             status: view.status.clone(),
-            metrics: Arc::clone(&view.metrics),
             requests: requests.clone(),
             remembered: Arc::new(remembered.repositories.clone()),
         };

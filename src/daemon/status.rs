@@ -1,10 +1,10 @@
 //! What the daemon does, as one immutable value that everybody may read.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, NaiveDate, Utc};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::engine::mirror::MirrorState;
 use crate::policy::Diagnostic;
@@ -12,6 +12,7 @@ use crate::policy::Diagnostic;
 use super::drains::DrainWatch;
 pub use super::ended_run::{EndedRun, Expired, Figures, Outcome, RunId, RunResult};
 use super::progress::RunProgress;
+use super::totals::{JobTotals, PolicyTotals};
 
 /// A snapshot of the daemon.
 #[derive(Debug, Clone, Serialize)]
@@ -33,6 +34,9 @@ pub struct Status {
     pub policies: Vec<PolicyStatus>,
     /// Backups that failed on the last day on which any did.
     pub failed_backups: FailedBackups,
+    /// What was counted of jobs.
+    #[serde(skip)]
+    pub(super) jobs: JobTotals,
 }
 
 /// Backups that failed on one day (UTC), of policies and of those who asked for one.
@@ -80,6 +84,7 @@ impl Status {
             },
             policies: Vec::new(),
             failed_backups: FailedBackups::default(),
+            jobs: JobTotals::default(),
         }
     }
 }
@@ -121,7 +126,8 @@ pub struct PolicyStatus {
     /// Due moments since the start that got no run.
     pub missed_runs: u64,
     /// How old the last success may be.
-    pub max_age_seconds: Option<u64>,
+    #[serde(rename = "max_age_seconds", serialize_with = "whole_seconds")]
+    pub max_age: Option<Duration>,
     /// When its retention is applied next, besides after each run that succeeds.
     pub next_expire_at: Option<DateTime<Utc>>,
     /// What came of it the last time.
@@ -132,6 +138,9 @@ pub struct PolicyStatus {
     /// What a drain policy saw last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drain: Option<Arc<DrainWatch>>,
+    /// What was counted of it.
+    #[serde(skip)]
+    pub(super) totals: PolicyTotals,
 }
 
 impl PolicyStatus {
@@ -148,13 +157,22 @@ impl PolicyStatus {
             last_run: None,
             last_success_at: None,
             missed_runs: 0,
-            max_age_seconds: None,
+            max_age: None,
             next_expire_at: None,
             last_expire: None,
             mirror: None,
             drain: None,
+            totals: PolicyTotals::default(),
         }
     }
+}
+
+fn whole_seconds<S: Serializer>(
+    duration: &Option<Duration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let seconds = duration.map(|duration| duration.as_secs());
+    seconds.serialize(serializer)
 }
 
 /// What a run does.

@@ -259,7 +259,6 @@ impl Play {
             let wrong = TimeDelta::seconds(wrong.load(Ordering::SeqCst));
             base + wrong + TimeDelta::from_std(began.elapsed()).unwrap()
         });
-        let metrics = Arc::new(Metrics::new().unwrap());
         let (requests, incoming) = mpsc::channel(16);
         let (sender, status) = watch::channel(Arc::new(Status::starting(wall())));
         let told = watch::Sender::default();
@@ -269,7 +268,6 @@ impl Play {
             wall,
             incoming,
             sender,
-            Arc::clone(&metrics),
             Jobs::new(Vec::new(), told),
         );
         let repositories = repositories.iter().map(|name| (*name).to_owned());
@@ -281,7 +279,7 @@ impl Play {
             requests,
             status,
             jobs,
-            metrics,
+            metrics: Arc::default(),
             put_forward,
         }
     }
@@ -316,7 +314,7 @@ impl Play {
 
     fn metrics(&self) -> String {
         let status = Arc::clone(&self.status.borrow());
-        String::from_utf8(self.metrics.render(&status)).unwrap()
+        String::from_utf8(self.metrics.render(&status, &[])).unwrap()
     }
 }
 
