@@ -119,7 +119,6 @@ impl CliError {
             | Self::Demo(_)
             | Self::Runtime(_)
             | Self::Output(_)
-            | Self::Daemon(_)
             | Self::Listen { .. } => Exit::Failed,
             Self::Certificate(_) => Exit::Configuration,
             Self::Damaged(_) => Exit::Incomplete,

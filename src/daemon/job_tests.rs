@@ -14,7 +14,7 @@ use crate::policy::Limits;
 
 const AN_HOUR: Duration = Duration::from_secs(3600);
 
-fn backup_of(cluster: &str) -> Order {
+pub(super) fn backup_of(cluster: &str) -> Order {
     Order::Backup(BackupOrder {
         cluster: cluster.to_owned(),
         repository: "main".to_owned(),
@@ -23,7 +23,7 @@ fn backup_of(cluster: &str) -> Order {
     })
 }
 
-fn drain() -> Order {
+pub(super) fn drain() -> Order {
     let body = br#"{"group_id": "g", "topics": ["events"]}"#;
     let request: DrainRequest = crate::api::read(body).unwrap();
     Order::Drain(request.order("prod", chrono::Utc::now()).unwrap())
@@ -38,7 +38,11 @@ fn play(limits: Limits) -> Play {
 }
 
 impl Play {
-    async fn submit(&self, order: Order, key: Option<(&str, &str)>) -> Result<Arc<Job>, Problem> {
+    pub async fn submit(
+        &self,
+        order: Order,
+        key: Option<(&str, &str)>,
+    ) -> Result<Arc<Job>, Problem> {
         let (answer, answered) = oneshot::channel();
         let submission = Submission {
             order,

@@ -14,8 +14,8 @@ use crate::api::{Answer, Order, OrderKind, Problem, ProblemKind};
 use crate::policy::Limits;
 use crate::words::words;
 
+use super::ended_run::RunId;
 use super::progress::RunProgress;
-use super::status::RunId;
 
 /// Ended jobs that are remembered, and the bytes of their results: the oldest are forgotten first.
 const ENDED_LIMIT: usize = 1000;

@@ -20,6 +20,7 @@ use super::progress::RunProgress;
 use super::status::{
     EndedRun, Figures, Outcome, PolicyStatus, RunId, RunResult, RunState, RunStatus, Work,
 };
+use super::totals::PolicyTotals;
 
 /// What a mirror that failed waits before it is begun anew, at first and at most.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
@@ -71,6 +72,7 @@ struct Mirror {
     last_run: Option<EndedRun>,
     last_success_at: Option<DateTime<Utc>>,
     missed: u64,
+    totals: PolicyTotals,
 }
 
 struct Running {
@@ -113,12 +115,14 @@ impl Mirrors {
     pub fn take(&mut self, difference: &Difference, new: &DaemonConfiguration, now: DateTime<Utc>) {
         let of_mirrors = |id: &&crate::policy::PolicyId| id.kind == PolicyKind::Mirror;
         let ends = difference.removed.iter().chain(&difference.changed);
+        let mut ended = BTreeMap::new();
         for id in ends.filter(of_mirrors) {
-            if let Some(mirror) = self.by_name.remove(&id.name)
-                && let Some(running) = mirror.running
-            {
-                running.stop.cancel();
-                self.leaving += 1;
+            if let Some(mirror) = self.by_name.remove(&id.name) {
+                if let Some(running) = &mirror.running {
+                    running.stop.cancel();
+                    self.leaving += 1;
+                }
+                ended.insert(id.name.as_str(), mirror);
             }
         }
         for policy in &new.mirrors {
@@ -129,7 +133,13 @@ impl Mirrors {
                 // The configuration was checked.
                 continue;
             };
-            let begins = || Mirror::new(policy, source.clone(), target.clone(), now);
+            let begins = || {
+                let mirror = Mirror::new(policy, source.clone(), target.clone(), now);
+                match ended.remove(policy.name.as_str()) {
+                    Some(earlier) => mirror.after(earlier),
+                    None => mirror,
+                }
+            };
             self.by_name
                 .entry(policy.name.clone())
                 .or_insert_with(begins);
@@ -237,6 +247,16 @@ impl Mirror {
             last_run: None,
             last_success_at: None,
             missed: 0,
+            totals: PolicyTotals::default(),
+        }
+    }
+
+    /// The same under another text than before: what is counted of it goes on.
+    fn after(self, earlier: Self) -> Self {
+        Self {
+            state: Arc::new(MirrorState::after(&earlier.state)),
+            totals: earlier.totals,
+            ..self
         }
     }
 
@@ -319,6 +339,7 @@ impl Mirror {
             finished_at: now,
             outcome,
         };
+        self.totals.run_ended(&run);
         self.last_run = Some(run.clone());
         Some(run)
     }
@@ -336,6 +357,7 @@ impl Mirror {
                 .map(|running| running.status(&self.state))
                 .collect(),
             mirror: Some(Arc::clone(&self.state)),
+            totals: self.totals.clone(),
             ..PolicyStatus::new(&self.policy.name, PolicyKind::Mirror.name())
         }
     }

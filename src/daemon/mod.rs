@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! files, reload ─ read, check ─> supervisor ─ runs ─> engine
-//!                                    └─ Status (watch) ─> http, systemd; metrics
+//!                                    └─ Status (watch) ─> http, systemd, metrics
 //! ```
 //!
 //! The supervisor alone owns what runs. Others see snapshots, and send it requests.
@@ -12,6 +12,8 @@ mod catalogue;
 mod cluster_ids;
 mod drain_watch;
 mod drains;
+mod durations;
+mod ended_run;
 mod files;
 mod job_files;
 #[cfg(test)]
@@ -19,6 +21,8 @@ mod job_tests;
 mod jobs;
 mod kept_file;
 mod metrics;
+#[cfg(test)]
+mod metrics_tests;
 mod mirrors;
 mod observe;
 mod progress;
@@ -32,6 +36,7 @@ mod supervisor;
 #[cfg(test)]
 mod supervisor_tests;
 mod systemd;
+mod totals;
 mod work;
 
 use std::path::{Path, PathBuf};
@@ -82,9 +87,6 @@ pub enum DaemonError {
     /// The configuration is wrong.
     #[error("{0}")]
     Configuration(Diagnostics),
-    /// The metrics contradict each other.
-    #[error("the metrics cannot be registered; this is a bug in kafkeep")]
-    Metrics,
 }
 
 /// What others may see of a daemon: they share it.
@@ -247,7 +249,6 @@ impl Daemon {
         let job_files = state.map(JobFiles::below);
         let state = state.map(StateFile::below);
         let remembered = state.as_ref().map(StateFile::read).unwrap_or_default();
-        let metrics = Arc::new(Metrics::new().ok_or(DaemonError::Metrics)?);
         let (requests, incoming) = mpsc::channel(16);
         let board = Board::new(&configuration);
         let (status, seen) = watch::channel(Arc::new(Status::starting(Utc::now())));
@@ -260,14 +261,7 @@ impl Daemon {
         let backups = Backups {
             cluster_ids: Arc::clone(&cluster_ids),
         };
-        let mut supervisor = Supervisor::new(
-            backups,
-            wall,
-            incoming,
-            status,
-            Arc::clone(&metrics),
-            accepted,
-        );
+        let mut supervisor = Supervisor::new(backups, wall, incoming, status, accepted);
         if let Some(period) = systemd::watchdog() {
             supervisor.look_every(period / 3);
         }
@@ -278,7 +272,7 @@ impl Daemon {
             status: seen,
             repositories: board.subscribe(),
             configuration: configuration.subscribe(),
-            metrics,
+            metrics: Arc::default(),
             jobs,
             cluster_ids,
             catalogue: Arc::default(),
@@ -288,7 +282,6 @@ impl Daemon {
             board,
             configuration: configuration.subscribe(),
             status: view.status.clone(),
-            metrics: Arc::clone(&view.metrics),
             requests: requests.clone(),
             remembered: Arc::new(remembered.repositories.clone()),
         };

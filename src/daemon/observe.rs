@@ -13,7 +13,6 @@ use tokio::time::{Instant, timeout};
 use crate::engine::{EngineError, blocking};
 use crate::policy::{DaemonConfiguration, RepositoryLocation};
 
-use super::metrics::Metrics;
 use super::remembered::{Remembered, RememberedRepository};
 use super::repositories::{Observer, RepositoryState, RepositoryStatus, past};
 use super::status::Status;
@@ -71,7 +70,6 @@ pub(super) struct Watching {
     pub board: Board,
     pub configuration: watch::Receiver<Arc<DaemonConfiguration>>,
     pub status: watch::Receiver<Arc<Status>>,
-    pub metrics: Arc<Metrics>,
     pub requests: mpsc::Sender<Request>,
     /// What was known of repositories before the daemon started, by name.
     pub remembered: Arc<BTreeMap<String, RememberedRepository>>,
@@ -179,10 +177,6 @@ impl Watched {
 
     fn show(&self, status: RepositoryStatus) {
         let name = &self.name;
-        let (size, free) = (status.size_bytes, status.free_bytes);
-        let metrics = &self.watching.metrics;
-        metrics.repository_holds(name, size, status.backups, free);
-        metrics.repository_lost(name, status.lost_backups.len(), status.lost_packs.len());
         self.log_losses(&status);
         if let Some(error) = &status.error {
             tracing::warn!(repository = %name, "repository {name} cannot be used as it is: {error}");
@@ -328,7 +322,6 @@ mod tests {
             board,
             configuration: in_force,
             status,
-            metrics: Arc::new(Metrics::new().unwrap()),
             requests,
             remembered: Arc::default(),
         };

@@ -1,21 +1,19 @@
 //! What the daemon does, as one immutable value that everybody may read.
 
-use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, NaiveDate, Utc};
-use serde::{Deserialize, Serialize};
-use uuid::Uuid;
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::engine::mirror::MirrorState;
 use crate::policy::Diagnostic;
-use crate::repository::BackupId;
 use crate::words::words;
 
 use super::drain_watch::DrainWatch;
+pub use super::ended_run::{EndedRun, Expired, Figures, Outcome, RunId, RunResult};
 use super::progress::RunProgress;
+use super::totals::{JobTotals, PolicyTotals};
 pub use super::work::Work;
 
 /// A snapshot of the daemon.
@@ -38,6 +36,9 @@ pub struct Status {
     pub policies: Vec<PolicyStatus>,
     /// Backups that failed on the last day on which any did.
     pub failed_backups: FailedBackups,
+    /// What was counted of jobs.
+    #[serde(skip)]
+    pub(super) jobs: JobTotals,
 }
 
 /// Backups that failed on one day (UTC), of policies and of those who asked for one.
@@ -85,6 +86,7 @@ impl Status {
             },
             policies: Vec::new(),
             failed_backups: FailedBackups::default(),
+            jobs: JobTotals::default(),
         }
     }
 }
@@ -126,7 +128,8 @@ pub struct PolicyStatus {
     /// Due moments since the start that got no run.
     pub missed_runs: u64,
     /// How old the last success may be.
-    pub max_age_seconds: Option<u64>,
+    #[serde(rename = "max_age_seconds", serialize_with = "whole_seconds")]
+    pub max_age: Option<Duration>,
     /// When its retention is applied next, besides after each run that succeeds.
     pub next_expire_at: Option<DateTime<Utc>>,
     /// What came of it the last time.
@@ -137,6 +140,9 @@ pub struct PolicyStatus {
     /// What a drain policy saw last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drain: Option<Arc<DrainWatch>>,
+    /// What was counted of it.
+    #[serde(skip)]
+    pub(super) totals: PolicyTotals,
 }
 
 impl PolicyStatus {
@@ -153,38 +159,22 @@ impl PolicyStatus {
             last_run: None,
             last_success_at: None,
             missed_runs: 0,
-            max_age_seconds: None,
+            max_age: None,
             next_expire_at: None,
             last_expire: None,
             mirror: None,
             drain: None,
+            totals: PolicyTotals::default(),
         }
     }
 }
 
-/// What names a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct RunId(Uuid);
-
-impl RunId {
-    /// A new one, greater than those before.
-    pub(super) fn now() -> Self {
-        Self(Uuid::now_v7())
-    }
-}
-
-impl FromStr for RunId {
-    type Err = uuid::Error;
-
-    fn from_str(text: &str) -> Result<Self, uuid::Error> {
-        text.parse().map(Self)
-    }
-}
-
-impl fmt::Display for RunId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
+fn whole_seconds<S: Serializer>(
+    duration: &Option<Duration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let seconds = duration.map(|duration| duration.as_secs());
+    seconds.serialize(serializer)
 }
 
 words! {
@@ -218,92 +208,6 @@ pub struct RunStatus {
     pub error: Option<String>,
     /// How far it is; as fresh as the moment of asking.
     pub progress: Arc<RunProgress>,
-}
-
-/// What came of applying a policy's retention.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Expired {
-    /// When it ended.
-    pub finished_at: DateTime<Utc>,
-    /// Backups that no rule kept.
-    pub removed_backups: u64,
-    /// Bytes that became free.
-    pub freed_bytes: u64,
-    /// Why it failed.
-    pub error: Option<String>,
-}
-
-/// A run that has ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EndedRun {
-    /// Its name.
-    pub run_id: RunId,
-    /// The moment that it was for.
-    pub scheduled_at: Option<DateTime<Utc>>,
-    /// When it was accepted.
-    pub started_at: DateTime<Utc>,
-    /// When it ended.
-    pub finished_at: DateTime<Utc>,
-    /// How it ended.
-    #[serde(flatten)]
-    pub outcome: Outcome,
-}
-
-/// What came of a run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Outcome {
-    /// In a word.
-    pub result: RunResult,
-    /// The backup that it made.
-    pub backup_id: Option<BackupId>,
-    /// Why it failed, or what is to be looked at.
-    pub error: Option<String>,
-    /// What it moved.
-    #[serde(flatten)]
-    pub figures: Figures,
-}
-
-/// What a run moved and found.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Figures {
-    /// Records copied.
-    pub new_messages: u64,
-    /// Bytes of record batches copied.
-    pub new_bytes: u64,
-    /// The same as they were stored.
-    pub new_stored_bytes: u64,
-    /// Partitions in the backup.
-    pub partitions: u64,
-    /// Offsets in gaps of the backup.
-    pub gap_offsets: u64,
-    /// What the verification found, where there was one.
-    pub verify_findings: Option<u64>,
-}
-
-words! {
-    /// How a run ended.
-    pub enum RunResult {
-        /// All was done.
-        Success = "success",
-        /// There is a backup, but not all of it could be had, or it did not verify.
-        Incomplete = "incomplete",
-        /// There is none.
-        Failed = "failed",
-        /// It was told to stop.
-        Cancelled = "cancelled",
-    }
-}
-
-impl Outcome {
-    /// A run that made nothing.
-    pub fn without_backup(result: RunResult, error: impl Into<String>) -> Self {
-        Self {
-            result,
-            backup_id: None,
-            error: Some(error.into()),
-            figures: Figures::default(),
-        }
-    }
 }
 
 #[cfg(test)]

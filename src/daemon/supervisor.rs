@@ -19,14 +19,14 @@ use crate::schedule::{Alarm, LONGEST_WAIT};
 use super::carry_out::OrderJob;
 use super::drains::Drains;
 use super::jobs::{Job, Jobs, Submission};
-use super::metrics::Metrics;
 use super::mirrors::{MirrorEnded, MirrorJob, Mirrors};
 use super::remembered::Remembered;
 use super::run::{PolicyJob, PolicyWork, Tried};
 use super::runs::{Runs, Task};
 use super::status::{
-    ConfigurationStatus, EndedRun, FailedBackups, Outcome, PolicyStatus, RunId, RunResult, Status,
+    ConfigurationStatus, EndedRun, FailedBackups, Outcome, RunId, RunResult, Status,
 };
+use super::totals::JobTotals;
 
 mod orders;
 mod policies;
@@ -73,7 +73,6 @@ pub(super) struct Supervisor<E> {
     wall: WallClock,
     requests: mpsc::Receiver<Request>,
     status: watch::Sender<Arc<Status>>,
-    metrics: Arc<Metrics>,
     /// The memory for record batches of all runs.
     memory: MemoryBudget,
     configuration: DaemonConfiguration,
@@ -84,6 +83,7 @@ pub(super) struct Supervisor<E> {
     loading: BTreeSet<String>,
     runs: Runs,
     jobs: Jobs,
+    job_totals: JobTotals,
     failed_backups: FailedBackups,
     tries: JoinSet<Tried>,
     /// Which run each task of `tries` is for.
@@ -102,7 +102,6 @@ impl<E: Execute> Supervisor<E> {
         wall: WallClock,
         requests: mpsc::Receiver<Request>,
         status: watch::Sender<Arc<Status>>,
-        metrics: Arc<Metrics>,
         jobs: Jobs,
     ) -> Self {
         let now = wall();
@@ -111,7 +110,6 @@ impl<E: Execute> Supervisor<E> {
             executor: Arc::new(executor),
             requests,
             status,
-            metrics,
             configuration: DaemonConfiguration::default(),
             configuration_status: ConfigurationStatus {
                 loaded_at: now,
@@ -124,6 +122,7 @@ impl<E: Execute> Supervisor<E> {
             loading: BTreeSet::new(),
             runs: Runs::default(),
             jobs,
+            job_totals: JobTotals::default(),
             failed_backups: FailedBackups::default(),
             tries: JoinSet::new(),
             tasks: HashMap::new(),
@@ -192,7 +191,6 @@ impl<E: Execute> Supervisor<E> {
                 self.configuration_status.reloaded_at = (self.wall)();
                 self.configuration_status.last_reload_success = false;
                 self.configuration_status.errors = diagnostics.told;
-                self.metrics.reloaded(false, (self.wall)());
             }
             Request::Loaded(repository, past) => self.loaded(&repository, &past),
             Request::Cancel(run_id, answer) => {
@@ -223,7 +221,6 @@ impl<E: Execute> Supervisor<E> {
             if let Some(scheduled) = self.policies.remove(&gone.name) {
                 self.policy_is_gone(&scheduled.policy);
             }
-            self.metrics.policy_is_gone(&gone.name, gone.kind.name());
         }
         for policy in &configuration.backups {
             let id = PolicyId {
@@ -236,19 +233,6 @@ impl<E: Execute> Supervisor<E> {
         }
         self.mirrors.take(&difference, &configuration, now);
         self.drains.take(&difference, &configuration);
-        for policy in &configuration.mirrors {
-            self.metrics
-                .policy_is_there(&policy.name, PolicyKind::Mirror.name(), None);
-        }
-        for policy in &configuration.drains {
-            self.metrics
-                .policy_is_there(&policy.name, PolicyKind::Drain.name(), None);
-        }
-        for name in self.configuration.repositories.keys() {
-            if !configuration.repositories.contains_key(name) {
-                self.metrics.repository_is_gone(name);
-            }
-        }
         self.memory.resize(configuration.limits.memory.0);
         self.configuration = configuration;
         self.configuration_status = ConfigurationStatus {
@@ -257,7 +241,6 @@ impl<E: Execute> Supervisor<E> {
             last_reload_success: true,
             errors: Vec::new(),
         };
-        self.metrics.reloaded(true, now);
     }
 
     /// Accepts what is due, and starts what may begin; how long until the next look.
@@ -394,17 +377,10 @@ impl<E: Execute> Supervisor<E> {
     fn mirror_ended(&mut self, ended: MirrorEnded) {
         if let Some((name, run)) = self.mirrors.take_in(ended, (self.wall)()) {
             tell(&name, PolicyKind::Mirror.name(), &run);
-            self.metrics.mirror_ended(&name, &run);
         }
     }
 
     fn publish(&self) {
-        let policies: Vec<PolicyStatus> = self.policy_statuses();
-        for policy in &policies {
-            if policy.runs {
-                self.metrics.policy_stands(policy);
-            }
-        }
         let status = Status {
             version: env!("CARGO_PKG_VERSION"),
             started_at: self.started_at,
@@ -412,8 +388,9 @@ impl<E: Execute> Supervisor<E> {
             looked_at: (self.wall)(),
             looked: std::time::Instant::now(),
             configuration: self.configuration_status.clone(),
-            policies,
+            policies: self.policy_statuses(),
             failed_backups: self.failed_backups,
+            jobs: self.job_totals.clone(),
         };
         self.status.send_replace(Arc::new(status));
     }

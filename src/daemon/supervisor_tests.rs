@@ -10,11 +10,14 @@ use super::status::FailedBackups;
 use super::supervisor::*;
 use super::*;
 
+use crate::api::RestoreAnswer;
 use crate::engine::expire::Retention;
+use crate::engine::mirror::{PartitionState, PartitionStatus};
 use crate::engine::topics::TopicPatterns;
 use crate::kafka::Cluster;
 use crate::policy::{BackupPolicy, Limits, RepositoryLocation, Verification, WhenRemoved};
-use crate::record::Compression;
+use crate::record::{Compression, Offset, PartitionId};
+use crate::repository::BackupId;
 use crate::schedule::{Concurrency, Schedule, Timetable};
 use chrono::{DateTime, TimeDelta};
 
@@ -37,8 +40,15 @@ impl Execute for Pretended {
                 0,
                 "it shares its repository"
             );
-            self.expired.lock().unwrap().push(name);
-            return Tried::Expired(Expired::default());
+            self.expired.lock().unwrap().push(name.clone());
+            return match first_word(&name) {
+                "hoarding" => Tried::Failed("as it is meant to".to_owned()),
+                "moving" => Tried::Expired(Expired {
+                    removed_backups: 2,
+                    ..Expired::default()
+                }),
+                _ => Tried::Expired(Expired::default()),
+            };
         }
         self.started.lock().unwrap().push(name.clone());
         let _leaving = Entered::new(self, &job.policy);
@@ -53,9 +63,12 @@ impl Execute for Pretended {
             return Tried::Stopped;
         }
         assert!(!name.starts_with("panicking"), "as it is meant to");
-        match name.split('-').next().unwrap() {
+        match first_word(&name) {
             "failing" => Tried::Failed("as it is meant to".to_owned()),
             "unlucky" => Tried::Again("as it is meant to".to_owned()),
+            "moving" => Tried::BackedUp(moving(RunResult::Success, Some(0))),
+            "incomplete" => Tried::BackedUp(moving(RunResult::Incomplete, Some(3))),
+            "unverified" => Tried::BackedUp(moving(RunResult::Success, None)),
             _ => Tried::BackedUp(Outcome {
                 result: RunResult::Success,
                 backup_id: None,
@@ -70,19 +83,115 @@ impl Execute for Pretended {
         self.started.lock().unwrap().push(kind.to_owned());
         let work = tokio::time::sleep(self.takes);
         match job.stop.run_until_cancelled(work).await {
+            Some(()) if kind == "restore" => Ok(restored()),
             Some(()) => Err(Problem::internal()),
             None => Err(Problem::new(ProblemKind::Conflict, "cancelled")),
         }
     }
 
     async fn mirror(&self, job: MirrorJob) -> Result<MirrorReport, EngineError> {
-        self.started.lock().unwrap().push(job.options.name.clone());
-        job.options.stop.cancelled().await;
-        Err(EngineError::Stopped)
+        let name = &job.options.name;
+        self.started.lock().unwrap().push(name.clone());
+        if ["copying", "once"].contains(&first_word(name)) {
+            job.state.begin(partitions(self.started(name) as u64));
+        }
+        match first_word(name) {
+            "failing" => Err(EngineError::Refused("as it is meant to".to_owned())),
+            "once" => {
+                tokio::time::sleep(self.takes).await;
+                Ok(mirrored())
+            }
+            _ => {
+                job.options.stop.cancelled().await;
+                Err(EngineError::Stopped)
+            }
+        }
     }
 }
 
+fn first_word(name: &str) -> &str {
+    name.split('-').next().unwrap()
+}
+
+/// A run that made a backup.
+fn moving(result: RunResult, verify_findings: Option<u64>) -> Outcome {
+    Outcome {
+        result,
+        backup_id: Some(BackupId::new(at("2026-03-01T00:00:00Z"))),
+        error: None,
+        figures: Figures {
+            new_messages: 1_000,
+            new_bytes: 50_000,
+            new_stored_bytes: 20_000,
+            partitions: 12,
+            gap_offsets: 7,
+            verify_findings,
+        },
+    }
+}
+
+/// Those of the run of a mirror with this number: every second one is without a partition that the others have.
+fn partitions(run: u64) -> Vec<PartitionStatus> {
+    let mut copied = PartitionStatus::new("orders", PartitionId(0), "dr.orders");
+    copied.next_offset = Offset(90);
+    copied.end_offset = Offset(100);
+    copied.held_back = 5;
+    copied.records = 100 / run;
+    copied.aborted_records = 10 * run * run;
+    copied.returning_records = 1;
+    copied.filtered_records = 2;
+    copied.error_records = 3;
+    copied.dead_letter_records = 4;
+    let mut stopped = copied.clone();
+    stopped.partition = PartitionId(1);
+    stopped.state = PartitionState::Recreated;
+    match run % 2 {
+        1 => vec![copied, stopped],
+        _ => vec![copied],
+    }
+}
+
+fn mirrored() -> MirrorReport {
+    MirrorReport {
+        status: crate::repository::Completion::Completed,
+        source_cluster_id: "prod".to_owned(),
+        target_cluster_id: "dr".to_owned(),
+        started_at: at("2026-03-01T00:00:00Z"),
+        duration_ms: 1,
+        records: 100,
+        bytes: 1_000,
+        partitions: Vec::new(),
+        groups: Vec::new(),
+        warnings: Vec::new(),
+    }
+}
+
+fn restored() -> Answer {
+    Answer::Restore(RestoreAnswer {
+        backup_id: "b".to_owned(),
+        topic: "events".to_owned(),
+        target_topic: "events-restored".to_owned(),
+        cluster_id: "prod".to_owned(),
+        kafka_cluster_id: "k".to_owned(),
+        total_messages: 300,
+        total_size_bytes: 4_000,
+        duration_ms: 1,
+        messages_restored: 300,
+        partitions_created: Vec::new(),
+        status: crate::repository::Completion::Completed,
+        checksum_validated: true,
+        offsets: crate::engine::restore::Offsets::Mapped,
+        messages_skipped: 0,
+        notes: Vec::new(),
+    })
+}
+
 impl Pretended {
+    fn started(&self, name: &str) -> usize {
+        let started = self.started.lock().unwrap();
+        started.iter().filter(|policy| *policy == name).count()
+    }
+
     fn now_in(&self, repository: &str) -> usize {
         let now = self.now.lock().unwrap();
         now.iter()
@@ -113,9 +222,9 @@ impl Drop for Entered {
 pub(super) struct Play {
     executor: Pretended,
     pub requests: mpsc::Sender<Request>,
-    status: watch::Receiver<Arc<Status>>,
+    pub status: watch::Receiver<Arc<Status>>,
     pub jobs: watch::Receiver<JobList>,
-    metrics: Arc<Metrics>,
+    pub metrics: Arc<Metrics>,
     /// By how many seconds the wall clock was put forward.
     put_forward: Arc<AtomicI64>,
 }
@@ -150,7 +259,6 @@ impl Play {
             let wrong = TimeDelta::seconds(wrong.load(Ordering::SeqCst));
             base + wrong + TimeDelta::from_std(began.elapsed()).unwrap()
         });
-        let metrics = Arc::new(Metrics::new().unwrap());
         let (requests, incoming) = mpsc::channel(16);
         let (sender, status) = watch::channel(Arc::new(Status::starting(wall())));
         let told = watch::Sender::default();
@@ -160,7 +268,6 @@ impl Play {
             wall,
             incoming,
             sender,
-            Arc::clone(&metrics),
             Jobs::new(Vec::new(), told),
         );
         let repositories = repositories.iter().map(|name| (*name).to_owned());
@@ -172,7 +279,7 @@ impl Play {
             requests,
             status,
             jobs,
-            metrics,
+            metrics: Arc::default(),
             put_forward,
         }
     }
@@ -182,7 +289,7 @@ impl Play {
         self.put_forward.store(seconds, Ordering::SeqCst);
     }
 
-    async fn reload(&self, configuration: DaemonConfiguration) {
+    pub async fn reload(&self, configuration: DaemonConfiguration) {
         let request = Request::Configuration(Ok(Box::new(configuration)));
         self.requests.send(request).await.ok().unwrap();
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -196,11 +303,10 @@ impl Play {
     }
 
     fn started(&self, name: &str) -> usize {
-        let started = self.executor.started.lock().unwrap();
-        started.iter().filter(|policy| *policy == name).count()
+        self.executor.started(name)
     }
 
-    fn policy(&self, name: &str) -> PolicyStatus {
+    pub fn policy(&self, name: &str) -> PolicyStatus {
         let status = self.status.borrow();
         let found = status.policies.iter().find(|policy| policy.policy == name);
         found.unwrap().clone()
@@ -208,11 +314,11 @@ impl Play {
 
     fn metrics(&self) -> String {
         let status = Arc::clone(&self.status.borrow());
-        String::from_utf8(self.metrics.render(&status)).unwrap()
+        String::from_utf8(self.metrics.render(&status, &[])).unwrap()
     }
 }
 
-fn at(text: &str) -> DateTime<Utc> {
+pub(super) fn at(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
 }
 

@@ -255,7 +255,8 @@ fn page_answer(request: &Request<Incoming>, view: &View) -> (&'static str, Respo
         "/metrics" => typed(
             StatusCode::OK,
             "text/plain; version=0.0.4; charset=utf-8",
-            view.metrics.render(&view.status.borrow()),
+            view.metrics
+                .render(&view.status.borrow(), &view.repositories.borrow()),
         ),
         "/status" => status(view),
         _ => typed(

@@ -86,8 +86,8 @@ fn policy_row(policy: &PolicyStatus) -> String {
         )
     });
     let age = policy.last_success_at.map(|success| Utc::now() - success);
-    let too_old = policy.max_age_seconds.is_some_and(|max_age| {
-        let max_age = i64::try_from(max_age).unwrap_or(i64::MAX);
+    let too_old = policy.max_age.is_some_and(|max_age| {
+        let max_age = i64::try_from(max_age.as_secs()).unwrap_or(i64::MAX);
         // One in the future has no age that could be told.
         age.is_none_or(|age| age.num_seconds() > max_age || age < -CLOCKS_DIFFER)
     });

@@ -10,9 +10,7 @@ const VERBS: [&str; 7] = [
 ];
 
 /// Uses that close a circle and stay, with the reason.
-const ALLOWED: [(&str, &str); 3] = [
-    // Metrics are being rewritten.
-    ("daemon/metrics/requests.rs", "daemon/metrics.rs"),
+const ALLOWED: [(&str, &str); 2] = [
     // A reservation gives its memory back to the budget that it is of, and the budget hands reservations to those that wait.
     ("memory/reservation.rs", "memory/budget.rs"),
     ("memory/waiting.rs", "memory/reservation.rs"),

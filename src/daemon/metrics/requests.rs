@@ -1,69 +1,41 @@
-//! What is asked over HTTP, and what came of it.
+//! The counts of HTTP requests: the only ones that no other part of the daemon keeps.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec};
-
-use crate::api::{Answer, OrderKind};
-use crate::daemon::jobs::JobState;
-
-use super::Registering;
+use crate::daemon::durations::Durations;
 
 /// From a millisecond to a minute.
-const DURATIONS: [f64; 8] = [0.001, 0.005, 0.02, 0.05, 0.25, 1.0, 10.0, 60.0];
+const DURATIONS: Durations<8> = Durations::new([0.001, 0.005, 0.02, 0.05, 0.25, 1.0, 10.0, 60.0]);
 
-/// Requests and jobs.
-pub(super) struct Requests {
-    jobs: IntCounterVec,
-    restore_records: IntCounterVec,
-    requests: IntCounterVec,
-    duration: HistogramVec,
+/// Counts requests, whichever task answers them.
+#[derive(Default)]
+pub(super) struct Requests(Mutex<CountedRequests>);
+
+/// Requests that were answered until one moment.
+#[derive(Debug, Clone, Default)]
+pub(super) struct CountedRequests {
+    /// By route and status code.
+    pub answered: BTreeMap<(&'static str, u16), u64>,
+    /// How long each took, by route.
+    pub durations: BTreeMap<&'static str, Durations<8>>,
 }
 
 impl Requests {
-    pub fn register(all: &mut Registering) -> Option<Self> {
-        let duration = HistogramOpts::new(
-            "kafkeep_http_request_duration_seconds",
-            "How long requests took to be answered; those that wait for a job take as long as that.",
-        );
-        Some(Self {
-            jobs: all.counters(
-                "jobs_total",
-                "Jobs that were asked for over HTTP, by how they ended.",
-                &["kind", "result"],
-            )?,
-            restore_records: all.counters(
-                "restore_records_total",
-                "Records that were restored over HTTP, by target cluster.",
-                &["cluster"],
-            )?,
-            requests: all.counters(
-                "http_requests_total",
-                "Requests that were answered.",
-                &["route", "code"],
-            )?,
-            duration: all.add(HistogramVec::new(
-                duration.buckets(DURATIONS.to_vec()),
-                &["route"],
-            ))?,
-        })
+    /// Counts one.
+    pub fn answered(&self, route: &'static str, code: u16, took: Duration) {
+        let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *counted.answered.entry((route, code)).or_default() += 1;
+        let durations = counted.durations.entry(route).or_insert(DURATIONS);
+        durations.observe(took.as_secs_f64());
     }
 
-    pub fn job_ended(&self, kind: OrderKind, state: JobState, answer: Option<&Answer>) {
-        let labels = [kind.name(), state.name()];
-        self.jobs.with_label_values(&labels).inc();
-        if let Some(Answer::Restore(restored)) = answer {
-            let records = self
-                .restore_records
-                .with_label_values(&[restored.cluster_id.as_str()]);
-            records.inc_by(restored.messages_restored);
-        }
-    }
-
-    pub fn answered(&self, route: &str, code: u16, took: Duration) {
-        let labels = [route, &code.to_string()];
-        self.requests.with_label_values(&labels).inc();
-        let took = took.as_secs_f64();
-        self.duration.with_label_values(&[route]).observe(took);
+    /// All until now.
+    pub fn counted(&self) -> CountedRequests {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }

@@ -111,8 +111,8 @@ impl<E: Execute> Supervisor<E> {
         let Task::Order(order) = &run.task else {
             return;
         };
-        self.metrics
-            .job_ended(order.kind(), state, came_to.as_ref().ok());
+        self.job_totals
+            .ended(order.kind(), state, came_to.as_ref().ok());
         self.jobs.ended(job_id, state, came_to, now);
     }
 }

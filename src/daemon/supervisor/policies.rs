@@ -16,6 +16,7 @@ use crate::daemon::remembered::{Remembered, RememberedPolicy};
 use crate::daemon::run::{PolicyJob, PolicyWork, Tried};
 use crate::daemon::runs::{Run, Task};
 use crate::daemon::status::{EndedRun, Expired, Outcome, PolicyStatus, RunId, RunResult, Work};
+use crate::daemon::totals::PolicyTotals;
 
 impl<E: Execute> Supervisor<E> {
     /// What waits for a policy that is gone does not begin any more; what works goes on, unless the policy said otherwise.
@@ -46,23 +47,22 @@ impl<E: Execute> Supervisor<E> {
         let expired = before
             .as_ref()
             .map(|before| before.expiries.timer.settled());
-        let max_age = policy.max_age.map(|max_age| max_age.as_secs_f64());
-        self.metrics
-            .policy_is_there(&name, PolicyKind::Backup.name(), max_age);
         tracing::info!(policy = %name, "policy {name} scheduled");
         let Loading { settled_at, since } = stands;
         let backups = Timer::new(policy.timetable.clone(), settled_at, since);
         let expiries = Timer::new(policy.expire_timetable.clone(), expired, now);
-        let (last_run, last_success, last_expire, missed) = match before {
+        let (last_run, last_success, last_expire, missed, totals) = match before {
             Some(before) => (
                 before.last_run,
                 before.last_success,
                 before.last_expire,
                 before.missed,
+                before.totals,
             ),
             None => {
                 let success = known.last_success_at.map(Success::new);
-                (known.last_run, success, None, 0)
+                let totals = PolicyTotals::of_backups();
+                (known.last_run, success, None, 0, totals)
             }
         };
         let scheduled = Scheduled {
@@ -73,6 +73,7 @@ impl<E: Execute> Supervisor<E> {
             last_success,
             last_expire,
             missed,
+            totals,
             loading: is_loading.then_some(stands),
         };
         self.policies.insert(name, scheduled);
@@ -139,10 +140,8 @@ impl<E: Execute> Supervisor<E> {
     }
 
     pub(super) fn missed(&mut self, name: &str, count: u32) {
-        let count = u64::from(count);
         if let Some(scheduled) = self.policies.get_mut(name) {
-            self.metrics.missed(name, count);
-            scheduled.missed += count;
+            scheduled.missed += u64::from(count);
         }
     }
 
@@ -232,10 +231,10 @@ impl<E: Execute> Supervisor<E> {
         let name = &policy.name;
         tell(name, run.work().name(), &ended);
         let Some(scheduled) = self.policies.get_mut(name) else {
-            // The policy is gone, and its series with it.
+            // The policy is gone, and what is counted of it with it.
             return;
         };
-        self.metrics.run_ended(policy, &ended);
+        scheduled.totals.run_ended(&ended);
         if ended.outcome.result == RunResult::Failed {
             self.failed_backups.add(ended.finished_at);
         }
@@ -262,7 +261,7 @@ impl<E: Execute> Supervisor<E> {
             }
         }
         if let Some(scheduled) = self.policies.get_mut(policy) {
-            self.metrics.expire_ended(policy, &expired);
+            scheduled.totals.expire_ended(&expired);
             scheduled.last_expire = Some(expired);
         }
     }
@@ -282,9 +281,10 @@ impl<E: Execute> Supervisor<E> {
                 last_run: scheduled.last_run.clone(),
                 last_success_at: scheduled.last_success.map(|success| success.at(now)),
                 missed_runs: scheduled.missed,
-                max_age_seconds: policy.max_age.map(|max_age| max_age.as_secs()),
+                max_age: policy.max_age,
                 next_expire_at: scheduled.expiries.next,
                 last_expire: scheduled.last_expire.clone(),
+                totals: scheduled.totals.clone(),
                 ..PolicyStatus::new(&policy.name, PolicyKind::Backup.name())
             }
         });

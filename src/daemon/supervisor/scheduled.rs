@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::success::{Success, later};
 use crate::daemon::remembered::RememberedPolicy;
 use crate::daemon::status::{EndedRun, Expired};
+use crate::daemon::totals::PolicyTotals;
 use crate::policy::BackupPolicy;
 use crate::schedule::Timer;
 
@@ -20,6 +21,7 @@ pub(super) struct Scheduled {
     pub last_success: Option<Success>,
     pub last_expire: Option<Expired>,
     pub missed: u64,
+    pub totals: PolicyTotals,
     pub loading: Option<Loading>,
 }
 

@@ -60,7 +60,7 @@ pub use expression::{Expression, InvalidExpression};
 pub use options::{IfExists, MirrorOptions};
 pub use plan::{MirrorPlan, PartitionPlan, TopicPlan};
 pub use range::{From, Until};
-pub use state::{GroupStatus, MirrorState, PartitionState, PartitionStatus};
+pub use state::{GroupStatus, MirrorState, PartitionState, PartitionStatus, RecordOutcome};
 pub use transform::{OnError, Transform};
 
 /// What a mirror came to.

@@ -40,6 +40,24 @@ impl PartitionState {
     }
 }
 
+words! {
+    /// What became of a record that was read.
+    pub enum RecordOutcome {
+        /// It was copied.
+        Copied = "copied",
+        /// It is of an aborted transaction.
+        Aborted = "aborted",
+        /// It came from the target, and does not go back.
+        Returning = "returning",
+        /// The filter left it out.
+        Filtered = "filtered",
+        /// An expression failed over it, and it was left out.
+        Error = "error",
+        /// An expression failed over it, and it went to the topic for dead letters.
+        DeadLetter = "dead_letter",
+    }
+}
+
 /// One partition.
 #[derive(Debug, Clone, Serialize)]
 pub struct PartitionStatus {
@@ -84,7 +102,7 @@ pub struct PartitionStatus {
 }
 
 impl PartitionStatus {
-    pub(super) fn new(topic: &str, partition: PartitionId, target_topic: &str) -> Self {
+    pub(crate) fn new(topic: &str, partition: PartitionId, target_topic: &str) -> Self {
         Self {
             topic: topic.to_owned(),
             partition,
@@ -105,6 +123,17 @@ impl PartitionStatus {
             error_records: 0,
             dead_letter_records: 0,
             timestamp: None,
+        }
+    }
+
+    fn records_with(&self, outcome: RecordOutcome) -> u64 {
+        match outcome {
+            RecordOutcome::Copied => self.records,
+            RecordOutcome::Aborted => self.aborted_records,
+            RecordOutcome::Returning => self.returning_records,
+            RecordOutcome::Filtered => self.filtered_records,
+            RecordOutcome::Error => self.error_records,
+            RecordOutcome::DeadLetter => self.dead_letter_records,
         }
     }
 
@@ -166,13 +195,44 @@ pub struct MirrorState {
 #[derive(Debug, Default)]
 struct Inner {
     partitions: BTreeMap<TopicPartition, PartitionStatus>,
+    /// Records before these partitions: see [`MirrorState::records`].
+    records_before: BTreeMap<RecordOutcome, u64>,
     groups: Vec<GroupStatus>,
     moved: u64,
     copied: u64,
     interrupted: Option<String>,
 }
 
+impl Inner {
+    fn records(&self) -> BTreeMap<RecordOutcome, u64> {
+        let count = |outcome| {
+            let partitions = self.partitions.values();
+            let now = partitions.map(|partition| partition.records_with(outcome));
+            let before = self.records_before.get(&outcome).copied();
+            (outcome, now.sum::<u64>().max(before.unwrap_or_default()))
+        };
+        RecordOutcome::ALL.map(count).into()
+    }
+}
+
 impl MirrorState {
+    /// One whose [`records`](Self::records) go on from those of an earlier mirror of the same name.
+    pub fn after(earlier: &Self) -> Self {
+        let inner = Inner {
+            records_before: earlier.records(),
+            ..Inner::default()
+        };
+        Self {
+            inner: Mutex::new(inner),
+        }
+    }
+
+    /// Records of all partitions, by what became of them. A count never falls: when partitions are gone, it stays until the
+    /// others have more.
+    pub fn records(&self) -> BTreeMap<RecordOutcome, u64> {
+        self.lock().records()
+    }
+
     /// All partitions, by the source's topic.
     pub fn partitions(&self) -> Vec<PartitionStatus> {
         let partitions = self.lock().partitions.clone();
@@ -217,8 +277,9 @@ impl MirrorState {
     }
 
     /// A session begins with these partitions; what was counted of them stays.
-    pub(super) fn begin(&self, partitions: Vec<PartitionStatus>) {
+    pub(crate) fn begin(&self, partitions: Vec<PartitionStatus>) {
         let mut inner = self.lock();
+        inner.records_before = inner.records();
         let mut before = std::mem::take(&mut inner.partitions);
         for mut status in partitions {
             let key = TopicPartition {
@@ -272,5 +333,36 @@ impl MirrorState {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_of_records_never_fall() {
+        let partition = |number, records| {
+            let mut status = PartitionStatus::new("orders", PartitionId(number), "dr.orders");
+            status.records = records;
+            status.aborted_records = 1;
+            status
+        };
+        let counts = |state: &MirrorState| {
+            let records = state.records();
+            (
+                records[&RecordOutcome::Copied],
+                records[&RecordOutcome::Aborted],
+            )
+        };
+        let state = MirrorState::default();
+        state.begin(vec![partition(0, 100), partition(1, 40)]);
+        assert_eq!(counts(&state), (140, 2));
+        state.begin(vec![partition(0, 0)]);
+        assert_eq!(counts(&state), (140, 2), "one partition is gone");
+        let changed = MirrorState::after(&state);
+        assert_eq!(counts(&changed), (140, 2));
+        changed.begin(vec![partition(0, 150)]);
+        assert_eq!(counts(&changed), (150, 2));
     }
 }
