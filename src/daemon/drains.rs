@@ -67,7 +67,7 @@ impl Drains {
         self.by_name.iter().map(|(name, drain)| PolicyStatus {
             runs: true,
             drain: Some(Arc::clone(&drain.watch)),
-            ..PolicyStatus::new(name, PolicyKind::Drain.name())
+            ..PolicyStatus::new(name, PolicyKind::Drain)
         })
     }
 }

@@ -167,7 +167,7 @@ fn drains() -> Vec<PolicyStatus> {
     let drain = |name: &str, watch: DrainWatch| PolicyStatus {
         runs: true,
         drain: Some(Arc::new(watch)),
-        ..PolicyStatus::new(name, PolicyKind::Drain.name())
+        ..PolicyStatus::new(name, PolicyKind::Drain)
     };
     vec![
         drain("watched", watched),

@@ -358,7 +358,7 @@ impl Mirror {
                 .collect(),
             mirror: Some(Arc::clone(&self.state)),
             totals: self.totals.clone(),
-            ..PolicyStatus::new(&self.policy.name, PolicyKind::Mirror.name())
+            ..PolicyStatus::new(&self.policy.name, PolicyKind::Mirror)
         }
     }
 }

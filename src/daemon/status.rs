@@ -7,7 +7,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::engine::mirror::MirrorState;
-use crate::policy::Diagnostic;
+use crate::policy::{Diagnostic, PolicyKind};
 use crate::words::words;
 
 use super::drain_watch::DrainWatch;
@@ -110,7 +110,7 @@ pub struct PolicyStatus {
     /// Its name.
     pub policy: String,
     /// `backup`, `mirror` or `drain`.
-    pub kind: &'static str,
+    pub kind: PolicyKind,
     /// Whether this version can run it.
     pub runs: bool,
     /// Whether its repository is still being loaded: nothing is due before.
@@ -147,7 +147,7 @@ pub struct PolicyStatus {
 
 impl PolicyStatus {
     /// A policy that nothing is known of.
-    pub(super) fn new(policy: &str, kind: &'static str) -> Self {
+    pub(super) fn new(policy: &str, kind: PolicyKind) -> Self {
         Self {
             policy: policy.to_owned(),
             kind,

@@ -94,7 +94,7 @@ fn policy_row(policy: &PolicyStatus) -> String {
     format!(
         "<tr><td>{} ({})<td>{now}<td>{}<td>{last_run}<td class=\"{}\">{}</tr>",
         escape(&policy.policy),
-        policy.kind,
+        policy.kind.name(),
         match (policy.runs, policy.loading) {
             (true, true) => "when its repository is loaded".to_owned(),
             (true, false) => moment(policy.next_run_at),

@@ -11,7 +11,7 @@ use super::sample::{one_if, seconds};
 
 pub(super) const METRICS: &[Metric] = &[
     gauge("policy_info", "The policies there are.", |observed| {
-        observed.policies_by("kind", |policy| [(policy.kind, 1.0)])
+        observed.policies_by("kind", |policy| [(policy.kind.name(), 1.0)])
     }),
     gauge(
         "policy_last_run_timestamp_seconds",

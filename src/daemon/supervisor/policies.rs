@@ -285,7 +285,7 @@ impl<E: Execute> Supervisor<E> {
                 next_expire_at: scheduled.expiries.next,
                 last_expire: scheduled.last_expire.clone(),
                 totals: scheduled.totals.clone(),
-                ..PolicyStatus::new(&policy.name, PolicyKind::Backup.name())
+                ..PolicyStatus::new(&policy.name, PolicyKind::Backup)
             }
         });
         let others = self.mirrors.statuses().chain(self.drains.statuses());
