@@ -18,7 +18,6 @@ use crate::files;
 use super::jobs::{Idempotency, Job, JobList, JobState, JobTopic};
 use super::kept_file;
 use super::progress::RunProgress;
-use super::runs::work_of;
 use super::status::RunId;
 
 const FORMAT: u32 = 1;
@@ -69,7 +68,7 @@ impl Kept {
     /// What had not ended has now: with the daemon that ran it.
     fn job(self, now: DateTime<Utc>) -> Job {
         let (planned, done, bytes) = self.progress;
-        let progress = RunProgress::of(work_of(self.kind));
+        let progress = RunProgress::of(self.kind.into());
         progress.stands_at(planned, done, bytes);
         let mut job = Job {
             job_id: self.job_id,

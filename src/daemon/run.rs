@@ -5,6 +5,7 @@ use std::sync::Arc;
 use chrono::Utc;
 use tracing::Instrument;
 
+use super::work::PolicyWork;
 use crate::engine::backup::{BackupOptions, BackupReport, Room, backup};
 use crate::engine::expire::{self, ExpireOptions};
 use crate::engine::size::Size;
@@ -36,15 +37,6 @@ pub(super) struct PolicyJob {
     pub max_backup_size: Option<Size>,
     pub progress: Arc<RunProgress>,
     pub stop: Stop,
-}
-
-/// What is done for a policy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum PolicyWork {
-    /// It is backed up, and verified.
-    Backup,
-    /// Its retention is applied.
-    Expire,
 }
 
 /// What a try came to.

@@ -7,7 +7,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
-use crate::api::{Order, OrderKind};
+use super::work::PolicyWork;
+use crate::api::Order;
 use crate::engine::Stop;
 use crate::policy::{BackupPolicy, Limits};
 use crate::schedule::Concurrency;
@@ -24,10 +25,8 @@ const RETRY_WITHIN: Duration = Duration::from_secs(15 * 60);
 /// What a run is to do.
 #[derive(Debug, Clone)]
 pub(super) enum Task {
-    /// A policy's backup, and its verification.
-    Backup(Arc<BackupPolicy>),
-    /// A policy's retention.
-    Expire(Arc<BackupPolicy>),
+    /// What a policy wants done.
+    Policy(PolicyWork, Arc<BackupPolicy>),
     /// What somebody asked for.
     Order(Arc<Order>),
 }
@@ -35,23 +34,22 @@ pub(super) enum Task {
 impl Task {
     pub fn work(&self) -> Work {
         match self {
-            Self::Backup(_) => Work::Backup,
-            Self::Expire(_) => Work::Expire,
-            Self::Order(order) => work_of(order.kind()),
+            Self::Policy(work, _) => (*work).into(),
+            Self::Order(order) => order.kind().into(),
         }
     }
 
     /// The policy that it is of; none for what somebody asked for.
     pub fn policy(&self) -> Option<&Arc<BackupPolicy>> {
         match self {
-            Self::Backup(policy) | Self::Expire(policy) => Some(policy),
+            Self::Policy(_, policy) => Some(policy),
             Self::Order(_) => None,
         }
     }
 
     pub fn cluster(&self) -> &str {
         match self {
-            Self::Backup(policy) | Self::Expire(policy) => &policy.cluster,
+            Self::Policy(_, policy) => &policy.cluster,
             Self::Order(order) => order.cluster(),
         }
     }
@@ -59,20 +57,9 @@ impl Task {
     /// The repository that it reads or writes.
     pub fn repository(&self) -> Option<&str> {
         match self {
-            Self::Backup(policy) | Self::Expire(policy) => Some(&policy.repository),
+            Self::Policy(_, policy) => Some(&policy.repository),
             Self::Order(order) => order.repository(),
         }
-    }
-}
-
-/// The work that carries an order out.
-pub(super) fn work_of(kind: OrderKind) -> Work {
-    match kind {
-        OrderKind::Backup => Work::Backup,
-        OrderKind::Restore => Work::Restore,
-        OrderKind::Migrate => Work::Migrate,
-        OrderKind::Drain => Work::Drain,
-        OrderKind::Validate => Work::Validate,
     }
 }
 
@@ -334,9 +321,10 @@ impl Run {
 
     /// Whether it may run beside another run.
     fn goes_with(&self, other: &Self) -> bool {
+        use PolicyWork::{Backup, Expire};
         match (&self.task, &other.task) {
-            (_, Task::Expire(_)) => !self.shares_repository(other),
-            (Task::Backup(own), Task::Backup(policy)) => {
+            (_, Task::Policy(Expire, _)) => !self.shares_repository(other),
+            (Task::Policy(Backup, own), Task::Policy(Backup, policy)) => {
                 own.name != policy.name || own.timetable.concurrency == Concurrency::Allow
             }
             _ => true,

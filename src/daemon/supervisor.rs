@@ -21,12 +21,13 @@ use super::drains::Drains;
 use super::jobs::{Job, Jobs, Submission};
 use super::mirrors::{MirrorEnded, MirrorJob, Mirrors};
 use super::remembered::Remembered;
-use super::run::{PolicyJob, PolicyWork, Tried};
+use super::run::{PolicyJob, Tried};
 use super::runs::{Runs, Task};
 use super::status::{
     ConfigurationStatus, EndedRun, FailedBackups, Outcome, RunId, RunResult, Status,
 };
 use super::totals::JobTotals;
+use super::work::PolicyWork;
 
 mod orders;
 mod policies;
@@ -298,8 +299,8 @@ impl<E: Execute> Supervisor<E> {
                     }
                 })
             }
-            Task::Backup(policy) | Task::Expire(policy) => {
-                let job = self.policy_job(run_id, policy);
+            Task::Policy(work, policy) => {
+                let job = self.policy_job(run_id, work, policy);
                 self.tries.spawn(async move {
                     match job {
                         Some(job) => executor.execute(job).await,
@@ -368,8 +369,8 @@ impl<E: Execute> Supervisor<E> {
             return;
         };
         match &run.task {
-            Task::Backup(policy) => self.backup_ended(&run, policy, tried),
-            Task::Expire(policy) => self.expire_ended(&run, policy, tried),
+            Task::Policy(PolicyWork::Backup, policy) => self.backup_ended(&run, policy, tried),
+            Task::Policy(PolicyWork::Expire, policy) => self.expire_ended(&run, policy, tried),
             Task::Order(_) => self.order_ended(&run, tried),
         }
     }

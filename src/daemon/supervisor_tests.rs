@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::remembered::{Remembered, RememberedPolicy};
-use super::run::PolicyWork;
 use super::status::FailedBackups;
 use super::supervisor::*;
+use super::work::PolicyWork;
 use super::*;
 
 use crate::api::RestoreAnswer;

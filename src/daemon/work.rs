@@ -1,5 +1,6 @@
 //! What a run does.
 
+use crate::api::OrderKind;
 use crate::words::words;
 
 words! {
@@ -19,5 +20,35 @@ words! {
         Mirror = "mirror",
         /// It watches a group until that has consumed what there is.
         Drain = "drain",
+    }
+}
+
+/// What is done for a policy that backs up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PolicyWork {
+    /// It is backed up, and verified.
+    Backup,
+    /// Its retention is applied.
+    Expire,
+}
+
+impl From<PolicyWork> for Work {
+    fn from(work: PolicyWork) -> Self {
+        match work {
+            PolicyWork::Backup => Self::Backup,
+            PolicyWork::Expire => Self::Expire,
+        }
+    }
+}
+
+impl From<OrderKind> for Work {
+    fn from(kind: OrderKind) -> Self {
+        match kind {
+            OrderKind::Backup => Self::Backup,
+            OrderKind::Restore => Self::Restore,
+            OrderKind::Migrate => Self::Migrate,
+            OrderKind::Drain => Self::Drain,
+            OrderKind::Validate => Self::Validate,
+        }
     }
 }

@@ -13,10 +13,11 @@ use super::scheduled::{Due, Loading, Scheduled};
 use super::success::Success;
 use super::{Execute, Supervisor, tell};
 use crate::daemon::remembered::{Remembered, RememberedPolicy};
-use crate::daemon::run::{PolicyJob, PolicyWork, Tried};
+use crate::daemon::run::{PolicyJob, Tried};
 use crate::daemon::runs::{Run, Task};
 use crate::daemon::status::{EndedRun, Expired, Outcome, PolicyStatus, RunId, RunResult, Work};
 use crate::daemon::totals::PolicyTotals;
+use crate::daemon::work::PolicyWork;
 
 impl<E: Execute> Supervisor<E> {
     /// What waits for a policy that is gone does not begin any more; what works goes on, unless the policy said otherwise.
@@ -167,7 +168,11 @@ impl<E: Execute> Supervisor<E> {
             Concurrency::Replace => others.into_iter().for_each(|run_id| self.cancel(run_id)),
             Concurrency::Forbid | Concurrency::Allow => {}
         }
-        let run = Run::new(Task::Backup(policy), Some(scheduled_at), (self.wall)());
+        let run = Run::new(
+            Task::Policy(PolicyWork::Backup, policy),
+            Some(scheduled_at),
+            (self.wall)(),
+        );
         tracing::debug!(policy = %name, run_id = %run.run_id, "policy {name}: run for {scheduled_at} accepted");
         self.runs.accept(run);
     }
@@ -189,7 +194,11 @@ impl<E: Execute> Supervisor<E> {
         match waiting.and_then(|run_id| self.runs.get_mut(run_id)) {
             Some(run) => run.scheduled_at = run.scheduled_at.or(scheduled_at),
             None => {
-                let run = Run::new(Task::Expire(policy), scheduled_at, (self.wall)());
+                let run = Run::new(
+                    Task::Policy(PolicyWork::Expire, policy),
+                    scheduled_at,
+                    (self.wall)(),
+                );
                 self.runs.accept(run);
             }
         }
@@ -199,6 +208,7 @@ impl<E: Execute> Supervisor<E> {
     pub(super) fn policy_job(
         &mut self,
         run_id: RunId,
+        work: PolicyWork,
         policy: Arc<BackupPolicy>,
     ) -> Option<PolicyJob> {
         let memory = self.memory.clone();
@@ -206,10 +216,7 @@ impl<E: Execute> Supervisor<E> {
         let configuration = &self.configuration;
         Some(PolicyJob {
             run_id,
-            work: match run.task {
-                Task::Expire(_) => PolicyWork::Expire,
-                Task::Backup(_) | Task::Order(_) => PolicyWork::Backup,
-            },
+            work,
             cluster: configuration.clusters.get(&policy.cluster)?.clone(),
             repository: configuration.repositories.get(&policy.repository)?.clone(),
             policy,
