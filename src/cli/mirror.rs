@@ -120,7 +120,7 @@ pub struct MirrorArgs {
     #[arg(
         long,
         value_name = "TOPIC",
-        required_if_eq("on_error", "dead-letter"),
+        required_if_eq_any([("on_error", "dead_letter"), ("on_error", "dead-letter")]),
         conflicts_with = "policy"
     )]
     dead_letter_topic: Option<String>,
