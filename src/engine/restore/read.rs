@@ -11,10 +11,12 @@ use crate::engine::watchdog::{Wait, Waiting, Watchdog};
 use crate::engine::{EngineError, Progress};
 use crate::memory::RunMemory;
 use crate::record::{Offset, PartitionId, RecordError, TopicId, batches};
-use crate::repository::{Block, Extent, PackId, PackReader, PackRef, Repository, TransactionEvent};
+use crate::repository::{
+    Block, Extent, PackId, PackReader, PackRef, Repository, TopicIndex, TransactionEvent,
+};
 
 use super::landmarks::{Landmark, Landmarks};
-use super::plan::{RestorePlan, TopicRestore};
+use super::plan::{PartitionRestore, RestorePlan, TopicRestore};
 use super::prepare::{Outgoing, Preparer, Routing, SourcePartition};
 use super::report::DamagedPartition;
 
@@ -116,21 +118,7 @@ impl Reader {
         };
         for partition in &topic.partitions {
             let (start, end) = (partition.start_offset, partition.end_offset);
-            let extents = index.iter().flat_map(|index| {
-                let extents = index
-                    .partitions
-                    .get(&partition.partition)
-                    .into_iter()
-                    .flatten();
-                extents
-                    .filter(|extent| extent.last_offset >= start && extent.base_offset < end)
-                    .filter_map(|extent| {
-                        Some((
-                            index.packs.get(extent.pack as usize)?.pack_id,
-                            extent.clone(),
-                        ))
-                    })
-            });
+            let extents = index.as_ref().map(|index| extents(index, partition));
             let routing = if topic.partitioned_by_key {
                 Routing::ByKey {
                     first,
@@ -155,7 +143,7 @@ impl Reader {
                     ),
                     skipped: Default::default(),
                 },
-                extents: extents.collect(),
+                extents: extents.unwrap_or_default(),
                 damage: damage.clone().map(|why| Damage { offset: start, why }),
             });
         }
@@ -398,6 +386,19 @@ impl Reader {
         );
         Ok(true)
     }
+}
+
+/// Where the wanted offsets of a partition lie.
+fn extents(index: &TopicIndex, partition: &PartitionRestore) -> VecDeque<(PackId, Extent)> {
+    let extents = index.partitions.get(&partition.partition);
+    let wanted = extents.into_iter().flatten().filter(|extent| {
+        extent.last_offset >= partition.start_offset && extent.base_offset < partition.end_offset
+    });
+    let placed = wanted.filter_map(|extent| {
+        let pack = index.packs.get(extent.pack as usize)?;
+        Some((pack.pack_id, extent.clone()))
+    });
+    placed.collect()
 }
 
 /// A part of a pack that is read at once.
