@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod architecture;
+mod functions;
 mod modules;
 mod paths;
 mod rooms;

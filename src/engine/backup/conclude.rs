@@ -15,10 +15,11 @@ use crate::repository::{
     Repository, RepositoryError, Sha256, TopicEntry, Totals,
 };
 
+use super::adopt::Adoptable;
 use super::fetch::Copy;
 use super::held_batch::{evidence, held_at, last_held};
 use super::plan::{PartitionPlan, TopicPlan};
-use super::store::StoredPartition;
+use super::store::{Stored, StoredPartition};
 use super::{BackupOptions, BackupReport};
 
 /// The run that a manifest is written for.
@@ -38,36 +39,12 @@ pub(super) fn conclude(
 ) -> Result<BackupReport, EngineError> {
     let Copy {
         plan,
-        mut stored,
+        stored,
         failed,
     } = copy;
-    let new_stored_bytes = stored
-        .partitions
-        .values()
-        .map(|stored| stored.held().stored_bytes)
-        .sum();
-    let mut topics = Vec::with_capacity(plan.topics.len());
-    let mut slot = 0;
-    for topic in plan.topics {
-        let mut new = BTreeMap::new();
-        for partition in &topic.partitions {
-            new.insert(
-                partition.partition,
-                stored.partitions.remove(&slot).unwrap_or_default(),
-            );
-            slot += 1;
-        }
-        if failed.contains_key(topic.topic.as_str()) {
-            continue;
-        }
-        topics.push(conclude_topic(
-            repository,
-            &plan.cluster_id,
-            topic,
-            new,
-            &stored.packs,
-        )?);
-    }
+    let stored_bytes = |stored: &StoredPartition| stored.held().stored_bytes;
+    let new_stored_bytes = stored.partitions.values().map(stored_bytes).sum();
+    let topics = conclude_topics(repository, &plan.cluster_id, plan.topics, stored, &failed)?;
     let groups = plan.groups.map(|mut groups| {
         groups.compare_with(&topics);
         groups
@@ -76,50 +53,25 @@ pub(super) fn conclude(
         .as_ref()
         .map(|groups| repository.put_state(groups))
         .transpose()?;
-    let totals = Totals {
-        new_stored_bytes,
-        ..totals(&topics)
-    };
-    let gaps = topics
-        .iter()
-        .flat_map(|topic| &topic.partitions)
-        .any(|partition| !partition.gaps.is_empty());
-    let Place {
-        backup_id,
-        previous,
-        warnings,
-    } = run.place;
+    let place = run.place;
     let mut manifest = Manifest {
         format: crate::repository::FORMAT,
-        backup_id,
-        sequence: repository.sequence_at(backup_id)?,
-        previous,
+        backup_id: place.backup_id,
+        sequence: repository.sequence_at(place.backup_id)?,
+        previous: place.previous,
         policy: run.options.policy,
         kafkeep_version: env!("CARGO_PKG_VERSION").to_owned(),
         repository_id: repository.id(),
         cluster_id: plan.cluster_id,
         started_at: run.started_at,
         finished_at: Utc::now(),
-        status: if gaps || !failed.is_empty() {
-            Completion::Incomplete
-        } else {
-            Completion::Completed
-        },
+        status: Completion::unless(!failed.is_empty() || have_gaps(&topics)),
         selection: run.options.selection,
+        totals: totals(&topics, new_stored_bytes),
         topics,
         groups: groups_state,
-        totals,
     };
-    let losses = losses(repository, &manifest)?;
-    if losses.is_some() {
-        manifest.status = Completion::Incomplete;
-    }
-    // Without it, what the manifest references may have been taken for unused and removed.
-    lock.check()?;
-    repository.publish(&manifest)?;
-    let mut over = plan.adoptable.superseded(&manifest);
-    over.push(backup_id);
-    repository.forget_runs(&over)?;
+    let losses = publish(repository, lock, &mut manifest, plan.adoptable)?;
     let duration_ms = u64::try_from(run.clock.elapsed().as_millis()).unwrap_or(u64::MAX);
     Ok(BackupReport::of(
         &manifest,
@@ -127,10 +79,35 @@ pub(super) fn conclude(
         duration_ms,
         failures(failed)
             .chain(losses)
-            .chain(warnings)
+            .chain(place.warnings)
             .chain(plan.warnings)
             .collect(),
     ))
+}
+
+/// Writes the manifest, and forgets the runs that it makes needless. Gives what the repository lacks of what the backup builds on.
+fn publish(
+    repository: &Repository,
+    lock: &LockGuard,
+    manifest: &mut Manifest,
+    adoptable: Adoptable,
+) -> Result<Option<String>, EngineError> {
+    let losses = losses(repository, manifest)?;
+    if losses.is_some() {
+        manifest.status = Completion::Incomplete;
+    }
+    // Without it, what the manifest references may have been taken for unused and removed.
+    lock.check()?;
+    repository.publish(manifest)?;
+    let mut over = adoptable.superseded(manifest);
+    over.push(manifest.backup_id);
+    repository.forget_runs(&over)?;
+    Ok(losses)
+}
+
+fn have_gaps(topics: &[TopicEntry]) -> bool {
+    let mut partitions = topics.iter().flat_map(|topic| &topic.partitions);
+    partitions.any(|partition| !partition.gaps.is_empty())
 }
 
 /// What is said of topics that failed.
@@ -149,6 +126,39 @@ fn losses(repository: &Repository, manifest: &Manifest) -> Result<Option<String>
     Ok(lacks.map(|lacks| {
         format!("the backup is damaged already: {lacks}; back up again, the next one copies anew what is lost")
     }))
+}
+
+/// The topics of a plan with what was stored of them, without those that failed.
+fn conclude_topics(
+    repository: &Repository,
+    cluster_id: &str,
+    planned: Vec<TopicPlan>,
+    mut stored: Stored,
+    failed: &BTreeMap<Arc<str>, EngineError>,
+) -> Result<Vec<TopicEntry>, EngineError> {
+    let mut topics = Vec::with_capacity(planned.len());
+    let mut slot = 0;
+    for topic in planned {
+        let mut new = BTreeMap::new();
+        for partition in &topic.partitions {
+            new.insert(
+                partition.partition,
+                stored.partitions.remove(&slot).unwrap_or_default(),
+            );
+            slot += 1;
+        }
+        if failed.contains_key(topic.topic.as_str()) {
+            continue;
+        }
+        topics.push(conclude_topic(
+            repository,
+            cluster_id,
+            topic,
+            new,
+            &stored.packs,
+        )?);
+    }
+    Ok(topics)
 }
 
 fn conclude_topic(
@@ -314,8 +324,11 @@ fn ends(
     }
 }
 
-fn totals(topics: &[TopicEntry]) -> Totals {
-    let mut totals = Totals::default();
+fn totals(topics: &[TopicEntry], new_stored_bytes: u64) -> Totals {
+    let mut totals = Totals {
+        new_stored_bytes,
+        ..Totals::default()
+    };
     for partition in topics.iter().flat_map(|topic| &topic.partitions) {
         totals.records += partition.records;
         totals.bytes += partition.bytes;

@@ -18,6 +18,7 @@ use crate::kafka::{ErrorCode, FetchedPartition, Isolation, KafkaError};
 use crate::record::{Offset, RecordError, batches};
 use crate::repository::{BackupId, Gap};
 
+use super::BackupOptions;
 use super::failures::Failures;
 use super::means::Means;
 use super::plan::{BackupPlan, PartitionPlan, TopicPlan};
@@ -96,6 +97,29 @@ struct Copying {
 }
 
 impl Copying {
+    /// Reads until every cursor is at its end: the cursors, or none when the run was told to stop, and the slots that are forked.
+    async fn read_all(
+        self,
+        means: &Means<'_>,
+        cursors: Vec<Cursor<Part>>,
+    ) -> Result<(Option<Vec<Cursor<Part>>>, BTreeSet<usize>), EngineError> {
+        let read = {
+            let reading = Reading {
+                leaders: means.client,
+                sink: &self,
+                memory: means.memory.clone(),
+                watchdog: means.watchdog.clone(),
+            };
+            let read = reader::read(&reading, cursors);
+            let stop = &means.options.stop;
+            stop.run_until_cancelled(read).await.transpose()
+        };
+        let forked = std::mem::take(&mut *self.forked());
+        // The sealing threads end when nothing more can come.
+        drop(self);
+        Ok((read?, forked))
+    }
+
     fn forked(&self) -> std::sync::MutexGuard<'_, BTreeSet<usize>> {
         self.forked.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -280,12 +304,6 @@ pub(super) async fn copy(
     let cursors = cursors
         .map(|(slot, (topic, partition))| cursor(slot, topic, partition))
         .collect();
-    let selection = options.selection.as_ref();
-    let sealing = Sealing {
-        compression: options.compression,
-        drop_keys: selection.is_some_and(|selection| selection.no_keys),
-        drop_headers: selection.is_some_and(|selection| selection.no_headers),
-    };
     let failures = Failures::default();
     let (chunks, chunks_in) = mpsc::channel(8);
     let (sealed, sealed_in) = mpsc::channel(4);
@@ -302,22 +320,8 @@ pub(super) async fn copy(
         forked: Mutex::default(),
         failures: failures.clone(),
     };
-    let reading = async {
-        let read = {
-            let reading = Reading {
-                leaders: means.client,
-                sink: &copying,
-                memory: means.memory.clone(),
-                watchdog: means.watchdog.clone(),
-            };
-            let read = reader::read(&reading, cursors);
-            options.stop.run_until_cancelled(read).await.transpose()
-        };
-        let forked = std::mem::take(&mut *copying.forked());
-        drop(copying);
-        Ok::<_, EngineError>((read?, forked))
-    };
-    let sealing = seal_all(chunks_in, sealing, sealed, &failures);
+    let reading = copying.read_all(means, cursors);
+    let sealing = seal_all(chunks_in, sealing_of(options), sealed, &failures);
     let storing = async {
         let _waiting = means.watchdog.waits(Wait::Repository("to store packs"));
         storing.await
@@ -344,6 +348,16 @@ pub(super) async fn copy(
                 failed,
             })))
         }
+    }
+}
+
+/// How blocks are sealed.
+fn sealing_of(options: &BackupOptions) -> Sealing {
+    let selection = options.selection.as_ref();
+    Sealing {
+        compression: options.compression,
+        drop_keys: selection.is_some_and(|selection| selection.no_keys),
+        drop_headers: selection.is_some_and(|selection| selection.no_headers),
     }
 }
 

@@ -8,7 +8,9 @@ use crate::engine::chain::{ChainEnd, Chains, Generation, find_chains};
 use crate::engine::topic_configuration::TopicConfiguration;
 use crate::engine::topics::{Candidate, refuse_unseen};
 use crate::engine::transactions::OpenTransactions;
-use crate::kafka::{BrokerId, KafkaError, Metadata, TopicMetadata, TopicPartition, Topics};
+use crate::kafka::{
+    BrokerId, Client, ConfigEntry, KafkaError, Metadata, TopicMetadata, TopicPartition, Topics,
+};
 use crate::record::{LeaderEpoch, Offset, PartitionId};
 use crate::repository::{OffsetBound, PartitionEntry, Repository, Selection};
 
@@ -27,13 +29,7 @@ pub(super) async fn plan(
     means: &Means<'_>,
     forked: &BTreeMap<Generation, u32>,
 ) -> Result<BackupPlan, EngineError> {
-    let &Means {
-        client,
-        repository,
-        options,
-        watchdog,
-        ..
-    } = means;
+    let (client, options) = (means.client, means.options);
     let metadata = client.metadata(Topics::All).await?;
     refuse_unseen(client, &metadata, &options.topics).await?;
     let chosen = choose(&metadata, options)?;
@@ -42,103 +38,45 @@ pub(super) async fn plan(
     // Before the high watermarks: no group may be ahead of the records that are backed up with it.
     let groups = groups::capture(client, &options.groups, &partitions, &mut warnings).await?;
     // A coordinator that is away may have been waited for until the deadline.
-    watchdog.moved();
+    means.watchdog.moved();
     let bounds = Bounds::read(client, &partitions).await?;
     warnings.extend(bounds.tell_hanging(client).await);
-    let names: Vec<String> = chosen.keys().map(|name| (*name).to_owned()).collect();
-    let mut configurations = match client.describe_configs(&names).await {
-        Err(error @ KafkaError::Unsupported { .. }) => {
-            warnings.push(format!("topic configurations are not backed up: {error}"));
-            BTreeMap::new()
-        }
-        configurations => configurations?,
+    let configurations = configurations(client, &chosen, &mut warnings).await?;
+    let planning = Planning {
+        cluster_id: &metadata.cluster_id,
+        chosen,
+        bounds,
+        options,
+        forked,
     };
-
-    let generation = |name: &str, topic: &TopicMetadata| Generation {
-        cluster_id: metadata.cluster_id.clone(),
-        topic: name.to_owned(),
-        topic_id: topic.topic_id,
-    };
-    let wanted: Vec<Generation> = match options.selection {
-        Some(_) => Vec::new(),
-        None => chosen
-            .iter()
-            .map(|(name, topic)| generation(name, topic))
-            .collect(),
-    };
-    let read = in_repository(
-        repository,
-        "the thread that reads the chains",
-        |repository| held(repository, wanted),
-    );
+    let wanted = planning.generations();
+    let reading = "the thread that reads the chains";
+    let read = in_repository(means.repository, reading, |repository| {
+        held(repository, wanted)
+    });
     let (mut chains, mut adoptable, unusable) = read.await?;
     warnings.extend(unusable);
-
-    let mut topics = Vec::with_capacity(chosen.len());
-    for (name, topic) in &chosen {
-        let mut entries = configurations.remove(*name).unwrap_or_default();
-        entries.sort_by(|a, b| a.name.cmp(&b.name));
-        let generation = generation(name, topic);
-        let chain = chains.ends.remove(&generation);
-        let restarted = if forked.get(&generation) > Some(&1) {
-            Some("the log was rewritten while it was read (unclean leader election)".to_owned())
-        } else if let Some(lacks) = chains.broken.get(&generation) {
-            Some(format!(
-                "{lacks}: earlier backups of the topic are damaged, see kafkeep verify"
-            ))
-        } else {
-            chains.recreated.get(&generation).map(|earlier| {
-                format!("the topic was deleted and created anew since backup {earlier}")
-            })
-        };
-        topics.push(plan_topic(
-            name,
-            topic,
-            TopicConfiguration { entries },
-            chain,
-            restarted,
-            &bounds,
-            options,
-        )?);
-    }
-    let cluster_id = &metadata.cluster_id;
-    let mut topics = go_on(
+    let topics = planning.topics(&mut chains, configurations)?;
+    let going_on = go_on(
         means,
-        cluster_id,
+        &metadata.cluster_id,
         topics,
         &mut adoptable,
         forked,
         &mut warnings,
-    )
-    .await?;
+    );
+    let mut topics = going_on.await?;
     warnings.extend(adoption(&topics));
-    warnings.extend(topics.iter().filter_map(|topic| {
-        let reason = topic.chain_restarted.as_ref()?;
-        Some(format!(
-            "topic {} is copied anew, since {reason}",
-            topic.topic
-        ))
-    }));
+    warnings.extend(restarts(&topics));
     if let Some(room) = &options.room {
         room.refuse_too_large(client, &topics, &mut warnings)
             .await?;
     }
     if let Some(selection) = &options.selection {
         warnings.extend(unmet_bounds(&topics, selection));
+        limit_messages(&mut topics, selection.max_messages);
     }
-    if let Some(limit) = options
-        .selection
-        .as_ref()
-        .and_then(|selection| selection.max_messages)
-    {
-        limit_messages(&mut topics, limit);
-    }
-    warnings.extend(
-        chains
-            .unreadable
-            .iter()
-            .map(|(id, error)| format!("backup {id} is passed over: {error}")),
-    );
+    warnings.extend(passed_over(&chains));
     Ok(BackupPlan {
         cluster_id: metadata.cluster_id.clone(),
         topics,
@@ -146,6 +84,22 @@ pub(super) async fn plan(
         warnings,
         adoptable,
     })
+}
+
+/// The topics' own settings; none, and a warning, where the cluster cannot tell them.
+async fn configurations(
+    client: &Client,
+    chosen: &BTreeMap<&str, &TopicMetadata>,
+    warnings: &mut Vec<String>,
+) -> Result<BTreeMap<String, Vec<ConfigEntry>>, EngineError> {
+    let names: Vec<String> = chosen.keys().map(|name| (*name).to_owned()).collect();
+    match client.describe_configs(&names).await {
+        Err(error @ KafkaError::Unsupported { .. }) => {
+            warnings.push(format!("topic configurations are not backed up: {error}"));
+            Ok(BTreeMap::new())
+        }
+        configurations => Ok(configurations?),
+    }
 }
 
 /// What the repository holds of the generations: chains, and what interrupted runs had sealed; and warnings about what
@@ -194,6 +148,25 @@ fn adoption(topics: &[TopicPlan]) -> Option<String> {
     (bytes > 0).then(|| {
         format!("{bytes} bytes are taken over that an interrupted backup had copied already")
     })
+}
+
+/// Tells whose chains start again.
+fn restarts(topics: &[TopicPlan]) -> impl Iterator<Item = String> {
+    topics.iter().filter_map(|topic| {
+        let reason = topic.chain_restarted.as_ref()?;
+        Some(format!(
+            "topic {} is copied anew, since {reason}",
+            topic.topic
+        ))
+    })
+}
+
+/// Tells which earlier backups could not be read.
+fn passed_over(chains: &Chains) -> impl Iterator<Item = String> {
+    chains
+        .unreadable
+        .iter()
+        .map(|(id, error)| format!("backup {id} is passed over: {error}"))
 }
 
 fn choose<'a>(
@@ -255,83 +228,157 @@ fn chosen_partitions(
     Ok(chosen)
 }
 
-fn plan_topic(
-    name: &str,
-    topic: &TopicMetadata,
-    configuration: TopicConfiguration,
-    chain: Option<ChainEnd>,
-    restarted: Option<String>,
-    bounds: &Bounds,
-    options: &BackupOptions,
-) -> Result<TopicPlan, EngineError> {
-    let mut limits = Vec::new();
-    for (id, partition) in &topic.partitions {
-        let key = TopicPartition {
+/// What the plans of all topics are made from.
+struct Planning<'a> {
+    cluster_id: &'a str,
+    chosen: BTreeMap<&'a str, &'a TopicMetadata>,
+    bounds: Bounds,
+    options: &'a BackupOptions,
+    forked: &'a BTreeMap<Generation, u32>,
+}
+
+/// A partition as its log is when the plan is made.
+struct Log {
+    partition: PartitionId,
+    leader: BrokerId,
+    leader_epoch: LeaderEpoch,
+    start: Offset,
+    high_watermark: Offset,
+}
+
+impl Planning<'_> {
+    fn generation(&self, name: &str, topic: &TopicMetadata) -> Generation {
+        Generation {
+            cluster_id: self.cluster_id.to_owned(),
             topic: name.to_owned(),
-            partition: *id,
-        };
-        if !bounds.has(&key) {
-            continue; // not chosen
+            topic_id: topic.topic_id,
         }
-        // One that has lost its leader since then is read when there is another.
-        let leader = partition.leader.unwrap_or(BrokerId(-1));
-        limits.push((*id, leader, partition.leader_epoch, bounds.of(&key)?));
     }
-    let truncated = chain.as_ref().and_then(|chain| {
-        limits.iter().find_map(|(id, _, _, (_, end))| {
-            let held = chain.resume_offset(*id)?;
-            (held > *end)
-                .then(|| format!("partition {id} ends at {end}, below {held} that the chain holds"))
+
+    /// The generations whose chains go on; none with a selection.
+    fn generations(&self) -> Vec<Generation> {
+        if self.options.selection.is_some() {
+            return Vec::new();
+        }
+        let chosen = self.chosen.iter();
+        chosen
+            .map(|(name, topic)| self.generation(name, topic))
+            .collect()
+    }
+
+    /// Plans the topics by their chains, which it takes out of `chains`.
+    fn topics(
+        &self,
+        chains: &mut Chains,
+        mut configurations: BTreeMap<String, Vec<ConfigEntry>>,
+    ) -> Result<Vec<TopicPlan>, EngineError> {
+        let mut topics = Vec::with_capacity(self.chosen.len());
+        for (name, topic) in &self.chosen {
+            let mut entries = configurations.remove(*name).unwrap_or_default();
+            entries.sort_by(|a, b| a.name.cmp(&b.name));
+            let generation = self.generation(name, topic);
+            let chain = chains.ends.remove(&generation);
+            let restarted = self.restarted(&generation, chains);
+            let configuration = TopicConfiguration { entries };
+            topics.push(self.topic(name, topic, configuration, chain, restarted)?);
+        }
+        Ok(topics)
+    }
+
+    /// Why the chain of a topic starts again, whatever its log holds.
+    fn restarted(&self, generation: &Generation, chains: &Chains) -> Option<String> {
+        if self.forked.get(generation) > Some(&1) {
+            let why = "the log was rewritten while it was read (unclean leader election)";
+            return Some(why.to_owned());
+        }
+        if let Some(lacks) = chains.broken.get(generation) {
+            return Some(format!(
+                "{lacks}: earlier backups of the topic are damaged, see kafkeep verify"
+            ));
+        }
+        let earlier = chains.recreated.get(generation)?;
+        Some(format!(
+            "the topic was deleted and created anew since backup {earlier}"
+        ))
+    }
+
+    fn topic(
+        &self,
+        name: &str,
+        topic: &TopicMetadata,
+        configuration: TopicConfiguration,
+        chain: Option<ChainEnd>,
+        restarted: Option<String>,
+    ) -> Result<TopicPlan, EngineError> {
+        let logs = self.logs(name, topic)?;
+        let restarted = restarted.or_else(|| refuted(chain.as_ref()?, topic, &logs));
+        let chain = chain.filter(|_| restarted.is_none());
+        let selection = self.options.selection.as_ref();
+        let partitions = logs.iter();
+        let partitions = partitions.map(|log| plan_partition(log, chain.as_ref(), selection));
+        let replicas = topic.partitions.values();
+        let replicas = replicas.map(|partition| partition.replicas.len()).max();
+        Ok(TopicPlan {
+            topic: name.to_owned(),
+            topic_id: topic.topic_id,
+            partition_count: u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX),
+            replication_factor: i16::try_from(replicas.unwrap_or(1)).unwrap_or(i16::MAX),
+            configuration,
+            partitions: partitions.collect(),
+            chain,
+            chain_restarted: restarted,
         })
+    }
+
+    /// The logs of the topic's chosen partitions.
+    fn logs(&self, name: &str, topic: &TopicMetadata) -> Result<Vec<Log>, EngineError> {
+        let mut logs = Vec::new();
+        for (id, partition) in &topic.partitions {
+            let key = TopicPartition {
+                topic: name.to_owned(),
+                partition: *id,
+            };
+            if !self.bounds.has(&key) {
+                continue; // not chosen
+            }
+            let (start, high_watermark) = self.bounds.of(&key)?;
+            logs.push(Log {
+                partition: *id,
+                // One that has lost its leader since then is read when there is another.
+                leader: partition.leader.unwrap_or(BrokerId(-1)),
+                leader_epoch: partition.leader_epoch,
+                start,
+                high_watermark,
+            });
+        }
+        Ok(logs)
+    }
+}
+
+/// Why the logs cannot be those that the chain continues.
+fn refuted(chain: &ChainEnd, topic: &TopicMetadata, logs: &[Log]) -> Option<String> {
+    let truncated = logs.iter().find_map(|log| {
+        let (id, end) = (log.partition, log.high_watermark);
+        let held = chain.resume_offset(id)?;
+        (held > end)
+            .then(|| format!("partition {id} ends at {end}, below {held} that the chain holds"))
     });
-    let shrunk = chain.as_ref().and_then(|chain| {
+    truncated.or_else(|| {
         let gone = |id: &&PartitionId| !topic.partitions.contains_key(id);
         let id = chain.partitions.keys().find(gone)?;
         Some(format!("the topic has no partition {id} any more"))
-    });
-    let chain_restarted = restarted.or(truncated).or(shrunk);
-    let chain = chain.filter(|_| chain_restarted.is_none());
-    let partitions = limits
-        .into_iter()
-        .map(|(id, leader, leader_epoch, limits)| {
-            plan_partition(
-                id,
-                leader,
-                leader_epoch,
-                limits,
-                chain.as_ref(),
-                options.selection.as_ref(),
-            )
-        })
-        .collect();
-    let replicas = topic
-        .partitions
-        .values()
-        .map(|partition| partition.replicas.len())
-        .max()
-        .unwrap_or(1);
-    Ok(TopicPlan {
-        topic: name.to_owned(),
-        topic_id: topic.topic_id,
-        partition_count: u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX),
-        replication_factor: i16::try_from(replicas).unwrap_or(i16::MAX),
-        configuration,
-        chain,
-        chain_restarted,
-        partitions,
     })
 }
 
 fn plan_partition(
-    partition: PartitionId,
-    leader: BrokerId,
-    leader_epoch: LeaderEpoch,
-    (log_start, high_watermark): (Offset, Offset),
+    log: &Log,
     chain: Option<&ChainEnd>,
     selection: Option<&Selection>,
 ) -> PartitionPlan {
     let resolve = |bound: Option<OffsetBound>, default: OffsetBound| {
-        bound.unwrap_or(default).resolve(log_start, high_watermark)
+        bound
+            .unwrap_or(default)
+            .resolve(log.start, log.high_watermark)
     };
     let start = resolve(
         selection.and_then(|selection| selection.start_offset),
@@ -343,15 +390,15 @@ fn plan_partition(
     );
     let end = end.max(start);
 
-    let previous = chain.and_then(|chain| chain.partitions.get(&partition));
+    let previous = chain.and_then(|chain| chain.partitions.get(&log.partition));
     let held = previous.map(|entry| entry.end_offset);
-    let gaps = gap(held, log_start);
+    let gaps = gap(held, log.start);
     PartitionPlan {
-        partition,
-        leader,
-        leader_epoch,
+        partition: log.partition,
+        leader: log.leader,
+        leader_epoch: log.leader_epoch,
         start,
-        resume: held.map_or(start, |held| held.max(log_start)),
+        resume: held.map_or(start, |held| held.max(log.start)),
         resume_epoch: previous
             .filter(|_| gaps.is_none())
             .map(|entry| entry.leader_epoch)
@@ -392,8 +439,9 @@ fn unmet_bounds(topics: &[TopicPlan], selection: &Selection) -> Vec<String> {
     warnings
 }
 
-/// Shares a limit of messages among all partitions of the run.
-fn limit_messages(topics: &mut [TopicPlan], limit: u64) {
+/// Shares a limit of messages, if there is one, among all partitions of the run.
+fn limit_messages(topics: &mut [TopicPlan], limit: Option<u64>) {
+    let Some(limit) = limit else { return };
     let mut partitions: Vec<&mut PartitionPlan> = topics
         .iter_mut()
         .flat_map(|topic| &mut topic.partitions)

@@ -52,12 +52,7 @@ pub(super) fn walk(
         records: 0,
         last_epoch: None,
     };
-    let mut open = Block {
-        start: from,
-        from: 0,
-        to: 0,
-        outside: 0,
-    };
+    let mut open = Block::begin(from, 0);
     let mut at = 0;
     for batch in batches(records) {
         let batch = batch?;
@@ -68,23 +63,13 @@ pub(super) fn walk(
         // A compacted log may answer with a batch that ends before the offset asked for.
         if batch.next_offset() <= walked.next {
             open.flush(records, at, &mut walked.pieces);
-            open = Block {
-                start: walked.next,
-                from: to,
-                to,
-                outside: 0,
-            };
+            open = Block::begin(walked.next, to);
             at = to;
             continue;
         }
         if to - open.from > BLOCK_BYTES && at > open.from {
             open.flush(records, at, &mut walked.pieces);
-            open = Block {
-                start: walked.next,
-                from: at,
-                to: at,
-                outside: 0,
-            };
+            open = Block::begin(walked.next, at);
         }
         let inside = count_inside(
             &batch,
@@ -117,6 +102,16 @@ struct Block {
 }
 
 impl Block {
+    /// An empty one that begins at this byte of the answer.
+    fn begin(start: Offset, at: usize) -> Self {
+        Self {
+            start,
+            from: at,
+            to: at,
+            outside: 0,
+        }
+    }
+
     fn flush(&self, records: &Bytes, to: usize, pieces: &mut Vec<Piece>) {
         if to > self.from {
             pieces.push(Piece {

@@ -8,7 +8,7 @@ use crate::engine::topics::{Candidate, TopicPatterns, nearest};
 use crate::engine::{EngineError, open_transactions, own};
 use crate::kafka::{
     Client, GroupDescription, GroupOffsets, GroupType, KafkaError, ListedGroup, ListedOffset,
-    Metadata, OffsetSpec, TopicMetadata, TopicPartition, Topics,
+    Metadata, OffsetSpec, PartitionMetadata, TopicMetadata, TopicPartition, Topics,
 };
 use crate::memory::MemoryBudget;
 use crate::record::Offset;
@@ -67,21 +67,7 @@ async fn groups(
     patterns: &TopicPatterns,
     warnings: &mut Vec<String>,
 ) -> Result<BTreeMap<String, SeenGroup>, EngineError> {
-    let mut names: BTreeSet<String> = patterns.literals().map(str::to_owned).collect();
-    let mut listed: Option<Vec<ListedGroup>> = None;
-    if patterns.iter().any(|pattern| pattern.literal().is_none()) {
-        let all = client.list_groups().await?;
-        names.extend(matching(&all, patterns, client.cluster_id(), warnings)?);
-        listed = Some(all);
-    }
-    if names.is_empty() {
-        let none = "none of the chosen groups can be judged".to_owned();
-        return Err(EngineError::Refused(format!(
-            "{none}: {}",
-            warnings.join("; ")
-        )));
-    }
-    let names: Vec<String> = names.into_iter().collect();
+    let (names, listed) = chosen_groups(client, patterns, warnings).await?;
     let mut described = client.describe_groups(&names).await?;
     let is_missing = |name: &&String| matches!(described.get(*name), None | Some(Ok(None)));
     let missing: Vec<String> = names.iter().filter(is_missing).cloned().collect();
@@ -125,7 +111,37 @@ async fn groups(
         patterns,
         groups.is_empty() && unread.is_empty(),
     )?;
-    // One that cannot be looked at keeps no other from being judged, and is not drained.
+    note_unread(&mut groups, unread)?;
+    Ok(groups)
+}
+
+/// The names of the chosen groups, and all groups where they had to be listed for that.
+async fn chosen_groups(
+    client: &Client,
+    patterns: &TopicPatterns,
+    warnings: &mut Vec<String>,
+) -> Result<(Vec<String>, Option<Vec<ListedGroup>>), EngineError> {
+    let mut names: BTreeSet<String> = patterns.literals().map(str::to_owned).collect();
+    let mut listed = None;
+    if patterns.iter().any(|pattern| pattern.literal().is_none()) {
+        let all = client.list_groups().await?;
+        names.extend(matching(&all, patterns, client.cluster_id(), warnings)?);
+        listed = Some(all);
+    }
+    if names.is_empty() {
+        return Err(EngineError::Refused(format!(
+            "none of the chosen groups can be judged: {}",
+            warnings.join("; ")
+        )));
+    }
+    Ok((names.into_iter().collect(), listed))
+}
+
+/// One that cannot be looked at keeps no other from being judged, and is not drained.
+fn note_unread(
+    groups: &mut BTreeMap<String, SeenGroup>,
+    unread: Vec<(String, KafkaError)>,
+) -> Result<(), EngineError> {
     let is_any_seen = !groups.is_empty();
     for (name, error) in unread {
         let error = of_group(error, &name);
@@ -138,7 +154,7 @@ async fn groups(
         };
         groups.insert(name, unread);
     }
-    Ok(groups)
+    Ok(())
 }
 
 /// What kafkeep keeps for itself is not judged: nobody consumes it. It is an error where it was asked for by its name, or where
@@ -300,7 +316,7 @@ fn of_topic(error: KafkaError, topic: &str) -> KafkaError {
     error.implied_by("READ", &format!("topic {topic}"))
 }
 
-/// Where all logs begin and end, each asked of its leader by one request a kind, for all partitions together.
+/// Where all logs begin and end, as their leaders say.
 async fn read_logs(
     client: &Client,
     metadata: &Metadata,
@@ -309,28 +325,7 @@ async fn read_logs(
     for (name, topic) in &metadata.topics {
         refuse_faulty(name, topic)?;
     }
-    let wanted = |spec: OffsetSpec| {
-        let topics = metadata.topics.iter();
-        let all =
-            topics.flat_map(|(name, topic)| topic.partitions.keys().map(move |id| (name, id)));
-        let all = all.map(|(topic, partition)| TopicPartition {
-            topic: topic.clone(),
-            partition: *partition,
-        });
-        all.map(|key| (key, spec)).collect::<Vec<_>>()
-    };
-    let (starts, stable, ends, moments) = (
-        wanted(OffsetSpec::Earliest),
-        wanted(OffsetSpec::LastStable),
-        wanted(OffsetSpec::Latest),
-        moment.map(wanted).unwrap_or_default(),
-    );
-    let (mut starts, mut stable, mut ends, mut moments) = tokio::try_join!(
-        client.list_offsets_now(metadata, &starts),
-        client.list_offsets_now(metadata, &stable),
-        client.list_offsets_now(metadata, &ends),
-        client.list_offsets_now(metadata, &moments),
-    )?;
+    let mut listed = Listed::ask(client, metadata, moment).await?;
     let mut topics = BTreeMap::new();
     for (name, topic) in &metadata.topics {
         let mut seen = SeenTopic {
@@ -342,41 +337,95 @@ async fn read_logs(
                 topic: name.clone(),
                 partition: *partition,
             };
-            let take = |answers: &mut BTreeMap<_, Result<ListedOffset, KafkaError>>| {
-                let missing = || Err(KafkaError::leaderless(name, *partition));
-                let answer = answers.remove(&key).unwrap_or_else(missing);
-                answer.map_err(|error| of_topic(error, name))
-            };
-            let Some(leader) = placed.leader else {
-                return Err(KafkaError::leaderless(name, *partition));
-            };
-            let end = take(&mut ends)?;
-            let moment = match moment {
-                Some(_) => Some(take(&mut moments)?.offset),
-                None => None,
-            };
-            let log = SeenLog {
-                leader,
-                leader_epoch: placed.leader_epoch.max(end.leader_epoch),
-                start: take(&mut starts)?.offset,
-                high_watermark: end.offset,
-                last_stable: take(&mut stable)?.offset.min(end.offset),
-                // -1 where no record is as late.
-                moment: moment.map(|offset| {
-                    if offset < Offset(0) {
-                        end.offset
-                    } else {
-                        offset
-                    }
-                }),
-                open: Vec::new(),
-                ahead: BTreeMap::new(),
-            };
-            seen.partitions.insert(*partition, log);
+            seen.partitions
+                .insert(*partition, listed.log(&key, placed)?);
         }
         topics.insert(name.clone(), seen);
     }
     Ok(topics)
+}
+
+/// Answers about offsets, by partition.
+type Answers = BTreeMap<TopicPartition, Result<ListedOffset, KafkaError>>;
+
+/// What leaders answered about their logs.
+struct Listed {
+    starts: Answers,
+    stable: Answers,
+    ends: Answers,
+    /// None where time does not count.
+    moments: Option<Answers>,
+}
+
+impl Listed {
+    /// Asks each leader by one request a kind, for all its partitions together.
+    async fn ask(
+        client: &Client,
+        metadata: &Metadata,
+        moment: Option<OffsetSpec>,
+    ) -> Result<Self, KafkaError> {
+        let wanted = |spec: OffsetSpec| {
+            let topics = metadata.topics.iter();
+            let all =
+                topics.flat_map(|(name, topic)| topic.partitions.keys().map(move |id| (name, id)));
+            let all = all.map(|(topic, partition)| TopicPartition {
+                topic: topic.clone(),
+                partition: *partition,
+            });
+            all.map(|key| (key, spec)).collect::<Vec<_>>()
+        };
+        let (starts, stable, ends, moments) = (
+            wanted(OffsetSpec::Earliest),
+            wanted(OffsetSpec::LastStable),
+            wanted(OffsetSpec::Latest),
+            moment.map(wanted),
+        );
+        let (starts, stable, ends, found) = tokio::try_join!(
+            client.list_offsets_now(metadata, &starts),
+            client.list_offsets_now(metadata, &stable),
+            client.list_offsets_now(metadata, &ends),
+            client.list_offsets_now(metadata, moments.as_deref().unwrap_or_default()),
+        )?;
+        Ok(Self {
+            starts,
+            stable,
+            ends,
+            moments: moments.map(|_| found),
+        })
+    }
+
+    /// Takes out what was answered about one partition.
+    fn log(
+        &mut self,
+        key: &TopicPartition,
+        placed: &PartitionMetadata,
+    ) -> Result<SeenLog, KafkaError> {
+        let leaderless = || KafkaError::leaderless(&key.topic, key.partition);
+        let take = |answers: &mut Answers| {
+            let answer = answers.remove(key).unwrap_or_else(|| Err(leaderless()));
+            answer.map_err(|error| of_topic(error, &key.topic))
+        };
+        let leader = placed.leader.ok_or_else(leaderless)?;
+        let end = take(&mut self.ends)?;
+        let moment = self.moments.as_mut().map(take).transpose()?;
+        Ok(SeenLog {
+            leader,
+            leader_epoch: placed.leader_epoch.max(end.leader_epoch),
+            start: take(&mut self.starts)?.offset,
+            high_watermark: end.offset,
+            last_stable: take(&mut self.stable)?.offset.min(end.offset),
+            // -1 where no record is as late.
+            moment: moment.map(|found| {
+                if found.offset < Offset(0) {
+                    end.offset
+                } else {
+                    found.offset
+                }
+            }),
+            open: Vec::new(),
+            ahead: BTreeMap::new(),
+        })
+    }
 }
 
 /// Asks whose transactions are open, where any is.

@@ -26,15 +26,7 @@ pub(super) fn of(case: &Case<'_>, verdict: Verdict, deciding: &[&Row<'_>], pace:
     }
     match verdict {
         Verdict::Drained => drained(case),
-        Verdict::Rebalancing => {
-            let state = case
-                .group
-                .description
-                .as_ref()
-                .map_or("", |found| found.state.as_str());
-            let members = counted(case.members().len(), "member");
-            format!("its {members} are finding out who reads what ({state})")
-        }
+        Verdict::Rebalancing => rebalancing(case),
         Verdict::Draining => draining(case, pace),
         Verdict::Stalled => {
             let stills = deciding.iter().map(|row| whole_seconds(row.still_for()));
@@ -54,19 +46,7 @@ pub(super) fn of(case: &Case<'_>, verdict: Verdict, deciding: &[&Row<'_>], pace:
             )
         }
         Verdict::Stopped => "it has no members, and nobody commits: start its consumers".to_owned(),
-        Verdict::NeverCommitted if case.rows.is_empty() => {
-            "it has committed nothing, and no member has been given a partition: name its topics"
-                .to_owned()
-        }
-        Verdict::NeverCommitted => {
-            let who = match case.members().len() {
-                0 => "it has no members".to_owned(),
-                members => format!("it has {}", counted(members, "member")),
-            };
-            format!(
-                "it has never committed in {partitions} with records, and has consumed the rest; {who}"
-            )
-        }
+        Verdict::NeverCommitted => never_committed(case, &partitions),
         Verdict::Rewound => {
             format!(
                 "its commits went back in {partitions}: what lies behind them is consumed again"
@@ -80,15 +60,7 @@ pub(super) fn of(case: &Case<'_>, verdict: Verdict, deciding: &[&Row<'_>], pace:
             "in {partitions} it has committed on another log than there is now: its offsets mean nothing there; \
              set them anew"
         ),
-        Verdict::UnknownGroup => {
-            let hint = case.group.similar.as_ref();
-            let hint = hint
-                .map(|name| format!("; did you mean `{name}`?"))
-                .unwrap_or_default();
-            format!(
-                "there is no such group, or it has been away for so long that its offsets are gone{hint}"
-            )
-        }
+        Verdict::UnknownGroup => unknown(case),
     }
 }
 
@@ -115,6 +87,34 @@ fn unread_topics(case: &Case<'_>, deciding: &[&Row<'_>]) -> Option<String> {
         topics.join(", "),
         case.members().len(),
     ))
+}
+
+fn rebalancing(case: &Case<'_>) -> String {
+    let description = case.group.description.as_ref();
+    let state = description.map_or("", |found| found.state.as_str());
+    let members = counted(case.members().len(), "member");
+    format!("its {members} are finding out who reads what ({state})")
+}
+
+fn never_committed(case: &Case<'_>, partitions: &str) -> String {
+    if case.rows.is_empty() {
+        return "it has committed nothing, and no member has been given a partition: name its topics".to_owned();
+    }
+    let who = match case.members().len() {
+        0 => "it has no members".to_owned(),
+        members => format!("it has {}", counted(members, "member")),
+    };
+    format!("it has never committed in {partitions} with records, and has consumed the rest; {who}")
+}
+
+fn unknown(case: &Case<'_>) -> String {
+    let hint = case.group.similar.as_ref();
+    let hint = hint
+        .map(|name| format!("; did you mean `{name}`?"))
+        .unwrap_or_default();
+    format!(
+        "there is no such group, or it has been away for so long that its offsets are gone{hint}"
+    )
 }
 
 fn drained(case: &Case<'_>) -> String {

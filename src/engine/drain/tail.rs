@@ -25,8 +25,8 @@ use crate::memory::MemoryBudget;
 use crate::record::{Offset, PartitionId, TopicId};
 
 use super::criteria::{Criteria, Strategy};
-use super::history::History;
-use super::observation::{Ahead, Observation, SeenLog};
+use super::history::{GroupPast, History};
+use super::observation::{Ahead, Observation, SeenGroup, SeenLog};
 use super::standing::Standing;
 use super::walk::{Aborted, Walked, walk};
 
@@ -231,6 +231,9 @@ struct Trail {
     answers: BTreeMap<Offset, Ahead>,
 }
 
+/// Places by partition: who stands at which offset, as indices of parties.
+type Places<'a> = BTreeMap<(&'a str, PartitionId), BTreeMap<Offset, Vec<usize>>>;
+
 #[derive(Debug)]
 struct Inquiry {
     isolation: Isolation,
@@ -247,43 +250,58 @@ impl Inquiry {
             parties: Vec::new(),
             trails: Vec::new(),
         };
-        let mut places: BTreeMap<(&str, PartitionId), BTreeMap<Offset, Vec<usize>>> =
-            BTreeMap::new();
+        let mut places: Places<'_> = BTreeMap::new();
         for (name, group) in &observation.groups {
-            let party = inquiry.parties.len();
-            let mut spare = Party {
+            let index = inquiry.parties.len();
+            let mut party = Party {
                 spare: Some(criteria.strategy.max_lag()),
             };
-            let topics = group.topics.iter();
-            let topics = topics.filter_map(|name| observation.topics.get_key_value(name));
-            let mut stands: Vec<(&str, PartitionId, Offset)> = Vec::new();
-            for (topic, seen) in topics {
-                for (partition, log) in &seen.partitions {
-                    let commit = group.committed.get(topic).and_then(|of| of.get(partition));
-                    let past = history
-                        .get(name)
-                        .and_then(|past| past.partition(topic, *partition));
-                    let isolation = criteria.isolation;
-                    match Standing::of(commit.copied(), seen.topic_id, log, past, isolation) {
-                        Standing::AtEnd => {}
-                        Standing::Behind(from) | Standing::NeverCommitted(from) => {
-                            match inquiry.certain_lag(log, from) {
-                                Some(lag) => spare.loses(lag),
-                                None => stands.push((topic, *partition, from)),
-                            }
-                        }
-                        Standing::Unreachable(_) | Standing::Recreated(_) => spare.spare = None,
-                    }
-                }
-            }
-            if spare.spare.is_some() {
+            let past = history.get(name);
+            let stands = inquiry.stands(&mut party, group, past, observation);
+            if party.spare.is_some() {
                 for (topic, partition, from) in stands {
                     let of = places.entry((topic, partition)).or_default();
-                    of.entry(from).or_default().push(party);
+                    of.entry(from).or_default().push(index);
                 }
             }
-            inquiry.parties.push(spare);
+            inquiry.parties.push(party);
         }
+        inquiry.lay_trails(places, observation);
+        inquiry
+    }
+
+    /// The places of a group from which has to be looked ahead. What it certainly lags behind elsewhere, `party` loses.
+    fn stands<'a>(
+        &self,
+        party: &mut Party,
+        group: &SeenGroup,
+        past: Option<&GroupPast>,
+        observation: &'a Observation,
+    ) -> Vec<(&'a str, PartitionId, Offset)> {
+        let topics = group.topics.iter();
+        let topics = topics.filter_map(|name| observation.topics.get_key_value(name));
+        let mut stands = Vec::new();
+        for (topic, seen) in topics {
+            for (partition, log) in &seen.partitions {
+                let commit = group.committed.get(topic).and_then(|of| of.get(partition));
+                let past = past.and_then(|past| past.partition(topic, *partition));
+                match Standing::of(commit.copied(), seen.topic_id, log, past, self.isolation) {
+                    Standing::AtEnd => {}
+                    Standing::Behind(from) | Standing::NeverCommitted(from) => {
+                        match self.certain_lag(log, from) {
+                            Some(lag) => party.loses(lag),
+                            None => stands.push((topic.as_str(), *partition, from)),
+                        }
+                    }
+                    Standing::Unreachable(_) | Standing::Recreated(_) => party.spare = None,
+                }
+            }
+        }
+        stands
+    }
+
+    /// Lays a trail through the places of each partition, the shortest first.
+    fn lay_trails(&mut self, places: Places<'_>, observation: &Observation) {
         for ((topic, partition), mut places) in places {
             let Some(seen) = observation.topics.get(topic) else {
                 continue;
@@ -291,26 +309,19 @@ impl Inquiry {
             let Some(log) = seen.partitions.get(&partition) else {
                 continue;
             };
-            if inquiry.by_time {
-                look_behind_stable(log, criteria.isolation, &mut places);
+            if self.by_time {
+                look_behind_stable(log, self.isolation, &mut places);
             }
             let key = TopicPartition {
                 topic: topic.to_owned(),
                 partition,
             };
-            inquiry.trails.push(Trail::new(
-                key,
-                seen.topic_id,
-                log,
-                places,
-                criteria.isolation,
-            ));
+            let trail = Trail::new(key, seen.topic_id, log, places, self.isolation);
+            self.trails.push(trail);
         }
-        inquiry
-            .trails
+        self.trails
             .sort_by_key(|trail| trail.places.first().map(|place| place.lag));
-        inquiry.trails.truncate(MOST_PARTITIONS);
-        inquiry
+        self.trails.truncate(MOST_PARTITIONS);
     }
 
     /// The lag of a place that need not be looked ahead from: it lags, whatever lies there.

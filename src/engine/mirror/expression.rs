@@ -79,32 +79,7 @@ impl std::str::FromStr for Expression {
     type Err = InvalidExpression;
 
     fn from_str(source: &str) -> Result<Self, InvalidExpression> {
-        let invalid = |message: String, help: &str| InvalidExpression {
-            message,
-            help: help.to_owned(),
-        };
-        if source.len() > LONGEST {
-            return Err(invalid(
-                format!("it has {} characters", source.len()),
-                "4096 are the most",
-            ));
-        }
-        if depth(source) > DEEPEST {
-            return Err(invalid(
-                "its parentheses are nested too deep".into(),
-                "32 levels are the most",
-            ));
-        }
-        let comprehensions: usize = COMPREHENDING
-            .iter()
-            .map(|name| source.matches(name).count())
-            .sum();
-        if comprehensions > COMPREHENSIONS {
-            return Err(invalid(
-                format!("it has {comprehensions} comprehensions (all, exists, map, filter)"),
-                "2 are the most",
-            ));
-        }
+        refuse_large(source)?;
         let example = "for example value.contains('important'), or json(value).amount > 100";
         let compiled = catch_unwind(|| Program::compile(source));
         let program = match compiled {
@@ -140,6 +115,40 @@ impl std::str::FromStr for Expression {
             compiled: Arc::new(Compiled { program, wants }),
         })
     }
+}
+
+fn invalid(message: String, help: &str) -> InvalidExpression {
+    InvalidExpression {
+        message,
+        help: help.to_owned(),
+    }
+}
+
+/// Refuses what could take long to compile or to evaluate.
+fn refuse_large(source: &str) -> Result<(), InvalidExpression> {
+    if source.len() > LONGEST {
+        return Err(invalid(
+            format!("it has {} characters", source.len()),
+            "4096 are the most",
+        ));
+    }
+    if depth(source) > DEEPEST {
+        return Err(invalid(
+            "its parentheses are nested too deep".into(),
+            "32 levels are the most",
+        ));
+    }
+    let comprehensions: usize = COMPREHENDING
+        .iter()
+        .map(|name| source.matches(name).count())
+        .sum();
+    if comprehensions > COMPREHENSIONS {
+        return Err(invalid(
+            format!("it has {comprehensions} comprehensions (all, exists, map, filter)"),
+            "2 are the most",
+        ));
+    }
+    Ok(())
 }
 
 /// What a text or bytes hold, and null does not; anything else is given back.

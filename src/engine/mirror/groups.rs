@@ -91,25 +91,12 @@ pub(super) struct Following<'a> {
 
 /// Sets the offsets of the chosen groups in the target to where their next records are there; none goes back.
 pub(super) async fn follow(following: &Following<'_>) -> Result<Vec<GroupStatus>, EngineError> {
-    let Following {
-        source,
-        target,
-        plan,
-        chosen,
-        positions,
-        ..
-    } = *following;
-    let names: HashMap<&str, &str> = plan
-        .topics
-        .iter()
-        .map(|topic| (topic.topic.as_str(), topic.target_topic.as_str()))
+    let Following { source, target, .. } = *following;
+    let listed = source.list_groups().await?.into_iter();
+    let listed = listed.map(|group| group.group);
+    let groups: Vec<String> = listed
+        .filter(|group| following.chosen.chooses(group))
         .collect();
-    let listed = source
-        .list_groups()
-        .await?
-        .into_iter()
-        .map(|group| group.group);
-    let groups: Vec<String> = listed.filter(|group| chosen.chooses(group)).collect();
     let there = target.committed_offsets(&groups).await?;
     let mut here = source.committed_offsets(&groups).await?;
     here.retain(|group, known| {
@@ -121,8 +108,28 @@ pub(super) async fn follow(following: &Following<'_>) -> Result<Vec<GroupStatus>
     following
         .look_back(committed.map(|(partition, committed)| (partition, committed.offset)))
         .await?;
+    let topics = following.plan.topics.iter();
+    let targets: HashMap<&str, &str> = topics
+        .map(|topic| (topic.topic.as_str(), topic.target_topic.as_str()))
+        .collect();
     let mut statuses = Vec::new();
     for (group, offsets) in here {
+        let known = there.get(&group);
+        statuses.extend(following.lead(group, offsets, known, &targets).await);
+    }
+    Ok(statuses)
+}
+
+impl Following<'_> {
+    /// Moves one group forward in the target, from what it has committed on both sides. `targets` are the plan's topics there, by
+    /// their name in the source. None where the group has committed nothing in the plan's topics.
+    async fn lead(
+        &self,
+        group: String,
+        here: Result<GroupOffsets, KafkaError>,
+        there: Option<&Result<GroupOffsets, KafkaError>>,
+        targets: &HashMap<&str, &str>,
+    ) -> Option<GroupStatus> {
         let mut status = GroupStatus {
             group,
             offsets: 0,
@@ -131,21 +138,40 @@ pub(super) async fn follow(following: &Following<'_>) -> Result<Vec<GroupStatus>
             refused: None,
         };
         // One that cannot be looked at, on either side, keeps no other from following.
-        let known = there.get(&status.group).map(Result::as_ref).transpose();
-        let failed = offsets.as_ref().err().or(known.as_ref().err().copied());
+        let there = there.map(Result::as_ref).transpose();
+        let failed = here.as_ref().err().or(there.as_ref().err().copied());
         status.refused = failed.map(ToString::to_string);
-        let (Ok(GroupOffsets { offsets, .. }), Ok(known)) = (offsets, known) else {
-            statuses.push(status);
-            continue;
+        let (Ok(GroupOffsets { offsets, .. }), Ok(there)) = (here, there) else {
+            return Some(status);
         };
+        let ahead = self.ahead(offsets, there, targets, &mut status);
+        let is_taken = there.is_some_and(|there| there.has_progress(&status.group));
+        if is_taken && !ahead.is_empty() {
+            status.refused = Some(own::TAKEN.to_owned());
+        } else if !ahead.is_empty() {
+            let answers = self.target.commit_offsets(&status.group, &ahead).await;
+            status.refused = refusal(answers);
+        }
+        (status.offsets + status.waiting > 0).then_some(status)
+    }
+
+    /// A group's offsets in the target that lie ahead of those it has committed there. Counts in `status` which of its offsets
+    /// can be translated.
+    fn ahead(
+        &self,
+        offsets: BTreeMap<TopicPartition, CommittedOffset>,
+        there: Option<&GroupOffsets>,
+        targets: &HashMap<&str, &str>,
+        status: &mut GroupStatus,
+    ) -> BTreeMap<TopicPartition, CommittedOffset> {
         let mut ahead = BTreeMap::new();
         for (partition, committed) in offsets {
-            let Some(target_topic) = names.get(partition.topic.as_str()) else {
+            let Some(target_topic) = targets.get(partition.topic.as_str()) else {
                 continue;
             };
-            let Some(offset) = positions.translate(&partition, committed.offset) else {
+            let Some(offset) = self.positions.translate(&partition, committed.offset) else {
                 status.waiting += 1;
-                let why = || positions.waits(&partition, committed.offset);
+                let why = || self.positions.waits(&partition, committed.offset);
                 status.waits.get_or_insert_with(why);
                 continue;
             };
@@ -154,7 +180,7 @@ pub(super) async fn follow(following: &Following<'_>) -> Result<Vec<GroupStatus>
                 topic: (*target_topic).to_owned(),
                 partition: partition.partition,
             };
-            let before = known.and_then(|known| known.offsets.get(&key));
+            let before = there.and_then(|there| there.offsets.get(&key));
             if before.is_none_or(|before| before.offset < offset) {
                 let moved = CommittedOffset {
                     offset,
@@ -164,21 +190,9 @@ pub(super) async fn follow(following: &Following<'_>) -> Result<Vec<GroupStatus>
                 ahead.insert(key, moved);
             }
         }
-        let is_taken = known.is_some_and(|known| known.has_progress(&status.group));
-        if is_taken && !ahead.is_empty() {
-            status.refused = Some(own::TAKEN.to_owned());
-        } else if !ahead.is_empty() {
-            let answers = target.commit_offsets(&status.group, &ahead).await;
-            status.refused = refusal(answers);
-        }
-        if status.offsets + status.waiting > 0 {
-            statuses.push(status);
-        }
+        ahead
     }
-    Ok(statuses)
-}
 
-impl Following<'_> {
     /// Looks for what was copied before the session, where groups stand there.
     async fn look_back(
         &self,

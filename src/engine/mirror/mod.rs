@@ -54,6 +54,7 @@ use super::EngineError;
 use super::watchdog::Watchdog;
 
 use movement::Movement;
+use session::{Ended, Means};
 
 pub use compare::{Compared, Comparison, Likeness, RecordDifference, compare};
 pub use expression::{Expression, InvalidExpression};
@@ -108,31 +109,58 @@ pub async fn mirror(
     let started_at = Utc::now();
     let clock = Instant::now();
     let (memory, watchdog) = (options.memory.run(), Watchdog::new());
-    let means = session::Means {
+    let means = Means {
         source,
         target,
         options,
         memory: &memory,
         watchdog: &watchdog,
     };
+    let (mut warnings, deleted) = run_sessions(&means, state).await?;
+    let partitions = state.partitions();
+    let stands = partitions
+        .iter()
+        .any(|partition| partition.state.is_stopped());
+    warnings.extend(deleted.iter().cloned());
+    let sum = |of: fn(&PartitionStatus) -> u64| partitions.iter().map(of).sum();
+    Ok(MirrorReport {
+        status: Completion::unless(stands || !deleted.is_empty()),
+        source_cluster_id: source.cluster_id().to_owned(),
+        target_cluster_id: target.cluster_id().to_owned(),
+        started_at,
+        duration_ms: u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX),
+        records: sum(|partition| partition.records),
+        bytes: sum(|partition| partition.bytes),
+        partitions,
+        groups: state.groups(),
+        warnings,
+    })
+}
+
+/// Runs sessions until one finishes: its warnings, and what the target has deleted already of what was written.
+async fn run_sessions(
+    means: &Means<'_>,
+    state: &MirrorState,
+) -> Result<(Vec<String>, Vec<String>), EngineError> {
+    let options = means.options;
     let mut bounds = plan::Bounds::default();
     let mut movement = Movement::new(state);
-    let retry = target.retry();
+    let retry = means.target.retry();
     let copied_before = state.copied();
-    let (mut warnings, deleted) = loop {
+    loop {
         let copied = state.copied() - copied_before;
         bounds.left = options.max_messages.map(|most| most.saturating_sub(copied));
-        let session = session::session(&means, &mut bounds, state);
+        let session = session::session(means, &mut bounds, state);
         // All sessions together, as long as nothing moves.
         let left = match options.until.is_bounded() {
             true => movement.left(retry.deadline),
             false => retry.deadline,
         };
-        let ended = watchdog.over(left, &memory, session).await;
+        let ended = means.watchdog.over(left, means.memory, session).await;
         movement.session_ended();
         let error = match ended {
-            Ok(session::Ended::Finished { warnings, deleted }) => break (warnings, deleted),
-            Ok(session::Ended::TopicsChanged) => continue,
+            Ok(Ended::Finished { warnings, deleted }) => return Ok((warnings, deleted)),
+            Ok(Ended::TopicsChanged) => continue,
             Err(error) => error,
         };
         if is_fenced(&error) {
@@ -154,33 +182,11 @@ pub async fn mirror(
             options.name,
             pause.as_millis()
         );
-        if options
-            .stop
-            .run_until_cancelled(tokio::time::sleep(pause))
-            .await
-            .is_none()
-        {
+        let pausing = tokio::time::sleep(pause);
+        if options.stop.run_until_cancelled(pausing).await.is_none() {
             return Err(error);
         }
-    };
-    let partitions = state.partitions();
-    let stands = partitions
-        .iter()
-        .any(|partition| partition.state.is_stopped());
-    warnings.extend(deleted.iter().cloned());
-    let sum = |of: fn(&PartitionStatus) -> u64| partitions.iter().map(of).sum();
-    Ok(MirrorReport {
-        status: Completion::unless(stands || !deleted.is_empty()),
-        source_cluster_id: source.cluster_id().to_owned(),
-        target_cluster_id: target.cluster_id().to_owned(),
-        started_at,
-        duration_ms: u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX),
-        records: sum(|partition| partition.records),
-        bytes: sum(|partition| partition.bytes),
-        partitions,
-        groups: state.groups(),
-        warnings,
-    })
+    }
 }
 
 /// Whether another session, which takes the name again, plans again and writes under a new epoch, may succeed where one failed.

@@ -55,24 +55,7 @@ pub(super) async fn plan_within(
         from: &from,
         bounds,
     };
-    let names: Vec<String> = chosen.iter().map(|topic| topic.name.to_owned()).collect();
-    let mut source_settings = described(source, &names).await?;
-    let there = chosen
-        .iter()
-        .filter(|topic| to.topics.contains_key(&topic.target));
-    let there: Vec<String> = there.map(|topic| topic.target.clone()).collect();
-    let target_settings = described(target, &there).await?;
-    let mut topics = Vec::with_capacity(chosen.len());
-    for topic in &chosen {
-        let mut settings = source_settings.remove(topic.name).unwrap_or_default();
-        settings.extend(options.settings.overrides.clone());
-        let before = bounds.settings.get(topic.name);
-        let there = target_settings.get(&topic.target);
-        let changes = there.map(|there| changes(&settings, before, there));
-        let mut topic = planner.topic(topic, settings, changes)?;
-        heed_existing(&mut topic, options.settings.existing);
-        topics.push(topic);
-    }
+    let topics = plan_topics(source, target, &planner, &chosen).await?;
     let mut warnings: Vec<String> = topics.iter().flat_map(TopicPlan::warnings).collect();
     warnings.extend(tell_hanging(source, &topics).await);
     Ok(MirrorPlan {
@@ -90,6 +73,35 @@ pub(super) async fn plan_within(
         topics,
         warnings,
     })
+}
+
+/// Plans the topics, with what their settings are in both clusters.
+async fn plan_topics(
+    source: &Client,
+    target: &Client,
+    planner: &Planner<'_>,
+    chosen: &[Chosen<'_>],
+) -> Result<Vec<TopicPlan>, EngineError> {
+    let wanted = &planner.options.settings;
+    let names: Vec<String> = chosen.iter().map(|topic| topic.name.to_owned()).collect();
+    let mut source_settings = described(source, &names).await?;
+    let there = chosen
+        .iter()
+        .filter(|topic| planner.to.topics.contains_key(&topic.target));
+    let there: Vec<String> = there.map(|topic| topic.target.clone()).collect();
+    let target_settings = described(target, &there).await?;
+    let mut topics = Vec::with_capacity(chosen.len());
+    for topic in chosen {
+        let mut settings = source_settings.remove(topic.name).unwrap_or_default();
+        settings.extend(wanted.overrides.clone());
+        let before = planner.bounds.settings.get(topic.name);
+        let there = target_settings.get(&topic.target);
+        let changes = there.map(|there| changes(&settings, before, there));
+        let mut topic = planner.topic(topic, settings, changes)?;
+        heed_existing(&mut topic, wanted.existing);
+        topics.push(topic);
+    }
+    Ok(topics)
 }
 
 /// What becomes of the settings of a topic that exists. A topic that was mirrored to before is the mirror's own.

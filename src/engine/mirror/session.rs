@@ -9,17 +9,17 @@ use tokio::sync::mpsc;
 use crate::engine::rate::RateLimiter;
 use crate::engine::watchdog::{Wait, Watchdog};
 use crate::engine::{EngineError, Stop};
-use crate::kafka::{Client, TopicPartition};
+use crate::kafka::{Client, TopicPartition, TransactionalProducer};
 use crate::memory::RunMemory;
-use crate::record::{Offset, TopicId};
+use crate::record::{Offset, ProducerId, TopicId};
 
 use super::MirrorOptions;
 use super::changes::{Changes, remember_settings};
 use super::groups::Positions;
-use super::plan::{Bounds, MirrorPlan, TopicPlan};
+use super::plan::{Bounds, MirrorPlan, TopicPlan, TopicShape};
 use super::planning::plan_within;
 use super::progress;
-use super::read::{Cursor, Part, Source, read_all};
+use super::read::{Cursor, Event, Part, Source, read_all};
 use super::state::{MirrorState, PartitionState};
 use super::target_topics::{TargetTopics, stop_refused};
 use super::transform::Route;
@@ -51,12 +51,94 @@ pub(super) enum Ended {
     TopicsChanged,
 }
 
+/// What a session has found and prepared before it copies.
+struct Ready {
+    plan: MirrorPlan,
+    /// Of the plan when it was made: with another one the session ends.
+    shape: Vec<TopicShape>,
+    /// Topics of the target that it did not take, or not as they are to be.
+    refused: BTreeSet<String>,
+    /// Under which ids others have written into the source what came from the target.
+    returning: BTreeSet<ProducerId>,
+    /// What should be looked at.
+    warnings: Vec<String>,
+}
+
 /// Runs one session.
 pub(super) async fn session(
     means: &Means<'_>,
     bounds: &mut Bounds,
     state: &MirrorState,
 ) -> Result<Ended, EngineError> {
+    let options = means.options;
+    // First: whoever bore the name before can commit no more progress then.
+    let producer = take_name(means).await?;
+    let mut ready = make_ready(means, bounds, state).await?;
+    state.begin(ready.plan.statuses());
+    let copying = Copying::new(means, bounds, &ready);
+    let positions = Positions::default();
+    let mut writer = Writer::new(
+        means.target,
+        producer,
+        options,
+        &ready.plan,
+        state,
+        &positions,
+        bounds.left,
+    )
+    .await?;
+    remember_targets(bounds, &mut ready.plan, writer.topic_ids());
+    remember_beginnings(bounds, writer.beginnings());
+    // Ends the reading alone: what was read is still written.
+    let enough = options.stop.child_token();
+    let mut changes = Changes {
+        source: means.source,
+        target: means.target,
+        options,
+        bounds: bounds.clone(),
+        enough: &enough,
+        state,
+        positions: &positions,
+        returning: &ready.returning,
+        refused: &ready.refused,
+    };
+    let ended = tokio::select! {
+        ended = copying.run(means, &mut writer, &enough) => Some(ended),
+        () = changes.follow(&ready.plan, &ready.shape) => None,
+    };
+    let Some((read, written)) = ended else {
+        bounds.unconfirmed = writer.unconfirmed();
+        writer.abort().await;
+        return Ok(Ended::TopicsChanged);
+    };
+    if written.is_ok() {
+        let following = changes.follow_groups(&ready.plan);
+        let wait = Wait::Target("to take groups' offsets");
+        means.watchdog.step(wait, following).await?;
+    }
+    let written = written.and_then(|written| read.map(|()| written));
+    let is_begun_again = enough.is_cancelled() && !options.stop.is_cancelled();
+    if is_begun_again && matches!(written, Ok(Written::All)) {
+        return Ok(Ended::TopicsChanged);
+    }
+    conclude(means, bounds, &mut writer, written, ready.warnings).await
+}
+
+/// Takes the mirror's name away from whoever bore it before.
+async fn take_name(means: &Means<'_>) -> Result<TransactionalProducer, EngineError> {
+    let id = means.options.id();
+    let target = means.target;
+    let naming = target.transactional_producer(&id, TRANSACTION_TIMEOUT);
+    let wait = Wait::Target("to end what bore this mirror's name");
+    Ok(means.watchdog.step(wait, naming).await?)
+}
+
+/// Plans, and gives the target the topics and settings of the plan.
+async fn make_ready(
+    means: &Means<'_>,
+    bounds: &mut Bounds,
+    state: &MirrorState,
+) -> Result<Ready, EngineError> {
     let Means {
         source,
         target,
@@ -64,11 +146,6 @@ pub(super) async fn session(
         watchdog,
         ..
     } = *means;
-    // First: whoever bore the name before can commit no more progress then.
-    let id = options.id();
-    let naming = target.transactional_producer(&id, TRANSACTION_TIMEOUT);
-    let wait = Wait::Target("to end what bore this mirror's name");
-    let producer = watchdog.step(wait, naming).await?;
     let planning = plan_within(source, target, options, bounds);
     let mut plan = watchdog.step(Wait::Step("the plan"), planning).await?;
     let shape = plan.shape();
@@ -83,7 +160,6 @@ pub(super) async fn session(
     let wait = Wait::Target("to have its topics and settings");
     let refused = watchdog.step(wait, making).await?;
     stop_refused(&mut plan, &refused)?;
-    let refused: BTreeSet<String> = refused.into_keys().collect();
     remember_settings(bounds, &plan);
     let returning = progress::returning(source, &plan.target_cluster_id).await?;
     let mut warnings = bounds.notices.clone();
@@ -92,85 +168,87 @@ pub(super) async fn session(
     if returning.is_none() {
         warnings.push("what another mirror brought from the target cannot be told apart: grant DESCRIBE on the source's groups".to_owned());
     }
-    state.begin(plan.statuses());
-    let (events, incoming) = mpsc::channel(16);
-    let limiter = RateLimiter::new(options.rate_limit);
-    let returning = returning.unwrap_or_default();
-    let partitions = plan.topics.iter();
-    let partitions = partitions.map(|topic| (topic.topic.clone(), topic.target_partitions));
-    let route = options.transform().map(|transform| Route {
-        transform: transform.clone(),
-        source_id: plan.source_cluster_id.clone(),
-        target_id: plan.target_cluster_id.clone(),
-        partitions: partitions.collect(),
-    });
-    let memory = means.memory.clone();
-    let reading = Source::new(limiter, events, returning.clone(), route, memory);
-    let cursors = cursors(&plan, options, bounds);
-    let positions = Positions::default();
-    let mut writer = Writer::new(
-        target,
-        producer,
-        options,
-        &plan,
-        state,
-        &positions,
-        bounds.left,
-    )
-    .await?;
-    remember_targets(bounds, &mut plan, writer.topic_ids());
-    remember_beginnings(bounds, writer.beginnings());
-    // Ends the reading alone: what was read is still written.
-    let enough = options.stop.child_token();
-    // Nobody writes what is read.
-    let written_all = Stop::new();
-    let read = async {
-        let read = read_all(source, &reading, watchdog.clone(), cursors);
-        let read = enough.run_until_cancelled(read);
-        let read = written_all.run_until_cancelled(read).await;
-        drop(reading);
-        read.flatten().unwrap_or(Ok(()))
-    };
-    let write = async {
-        let written = writer.run(incoming, watchdog).await;
-        written_all.cancel();
-        written
-    };
-    let mut changes = Changes {
-        source,
-        target,
-        options,
-        bounds: bounds.clone(),
-        enough: &enough,
-        state,
-        positions: &positions,
-        returning: &returning,
-        refused: &refused,
-    };
-    let ended = tokio::select! {
-        ended = async { tokio::join!(read, write) } => Some(ended),
-        () = changes.follow(&plan, &shape) => None,
-    };
-    let Some((read, written)) = ended else {
-        bounds.unconfirmed = writer.unconfirmed();
-        writer.abort().await;
-        return Ok(Ended::TopicsChanged);
-    };
-    if written.is_ok() {
-        let following = changes.follow_groups(&plan);
-        let wait = Wait::Target("to take groups' offsets");
-        watchdog.step(wait, following).await?;
-    }
-    match written.and_then(|written| read.map(|()| written)) {
-        Ok(Written::All) if enough.is_cancelled() && !options.stop.is_cancelled() => {
-            Ok(Ended::TopicsChanged)
+    Ok(Ready {
+        plan,
+        shape,
+        refused: refused.into_keys().collect(),
+        returning: returning.unwrap_or_default(),
+        warnings,
+    })
+}
+
+/// What is to be read, and the channel on which it comes to the writer.
+struct Copying {
+    source: Source,
+    cursors: Vec<Cursor>,
+    incoming: mpsc::Receiver<Event>,
+}
+
+impl Copying {
+    fn new(means: &Means<'_>, bounds: &Bounds, ready: &Ready) -> Self {
+        let (options, plan) = (means.options, &ready.plan);
+        let (events, incoming) = mpsc::channel(16);
+        let source = Source::new(
+            RateLimiter::new(options.rate_limit),
+            events,
+            ready.returning.clone(),
+            route(plan, options),
+            means.memory.clone(),
+        );
+        Self {
+            source,
+            cursors: cursors(plan, options, bounds),
+            incoming,
         }
+    }
+
+    /// Reads and writes until all is there, or one of the two fails: how reading ended, and how writing. `enough` ends the
+    /// reading alone.
+    async fn run(
+        self,
+        means: &Means<'_>,
+        writer: &mut Writer<'_>,
+        enough: &Stop,
+    ) -> (Result<(), EngineError>, Result<Written, EngineError>) {
+        let Self {
+            source,
+            cursors,
+            incoming,
+        } = self;
+        // Nobody writes what is read.
+        let written_all = Stop::new();
+        let read = async {
+            let read = read_all(means.source, &source, means.watchdog.clone(), cursors);
+            let read = enough.run_until_cancelled(read);
+            let read = written_all.run_until_cancelled(read).await;
+            // The writer ends when nothing more can come.
+            drop(source);
+            read.flatten().unwrap_or(Ok(()))
+        };
+        let write = async {
+            let written = writer.run(incoming, means.watchdog).await;
+            written_all.cancel();
+            written
+        };
+        tokio::join!(read, write)
+    }
+}
+
+/// Ends a session in which nothing more is to be read: proves what was written, or aborts what is open.
+async fn conclude(
+    means: &Means<'_>,
+    bounds: &mut Bounds,
+    writer: &mut Writer<'_>,
+    written: Result<Written, EngineError>,
+    warnings: Vec<String>,
+) -> Result<Ended, EngineError> {
+    match written {
         Ok(Written::All) => {
             let wait = Wait::Target("to show what was written");
-            let proving = writer.prove(target, &bounds.began);
-            let mut deleted = watchdog.step(wait, proving).await?;
+            let proving = writer.prove(means.target, &bounds.began);
+            let mut deleted = means.watchdog.step(wait, proving).await?;
             // What a mirror that goes on wrote long ago may be deleted.
-            deleted.retain(|_| options.until.is_bounded());
+            deleted.retain(|_| means.options.until.is_bounded());
             Ok(Ended::Finished { warnings, deleted })
         }
         Ok(Written::Refused(partition, why)) => {
@@ -255,6 +333,19 @@ fn confirm(bounds: &mut Bounds, plan: &MirrorPlan, state: &MirrorState) {
             bounds.left = bounds.left.map(|left| left.saturating_sub(advance.records));
         }
     }
+}
+
+/// How records change on their way, if they do.
+fn route(plan: &MirrorPlan, options: &MirrorOptions) -> Option<Route> {
+    let transform = options.transform()?;
+    let partitions = plan.topics.iter();
+    let partitions = partitions.map(|topic| (topic.topic.clone(), topic.target_partitions));
+    Some(Route {
+        transform: transform.clone(),
+        source_id: plan.source_cluster_id.clone(),
+        target_id: plan.target_cluster_id.clone(),
+        partitions: partitions.collect(),
+    })
 }
 
 fn cursors(plan: &MirrorPlan, options: &MirrorOptions, bounds: &Bounds) -> Vec<Cursor> {

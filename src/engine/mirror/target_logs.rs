@@ -25,6 +25,7 @@ const LOOKS_AT_ONCE: usize = 8;
 const STABLE_LOOKS: u32 = 6;
 
 /// What the target holds of a mirror's topics.
+#[derive(Default)]
 pub(super) struct TargetLogs {
     /// Progress that counts: of the logs that are there.
     pub progress: BTreeMap<TopicPartition, Progress>,
@@ -70,12 +71,7 @@ impl TargetLogs {
     ) -> Result<Self, EngineError> {
         let committed = progress::read(target, &options.id()).await?;
         let ends = ends(target, to, topics).await?;
-        let mut logs = Self {
-            progress: BTreeMap::new(),
-            gone: BTreeMap::new(),
-            cut_off: BTreeMap::new(),
-            filled: BTreeSet::new(),
-        };
+        let mut logs = Self::default();
         let looking = Looking {
             target,
             scanning: Scanning {
@@ -95,22 +91,7 @@ impl TargetLogs {
                     false => Fate::Gone(CREATED_AGAIN),
                 };
             }
-            match fate {
-                Fate::Same => {}
-                Fate::Gone(why) => {
-                    let gone = Gone {
-                        source_topic_id: progress.note.topic_id,
-                        first: progress.note.first,
-                        why,
-                    };
-                    logs.gone.insert(key, gone);
-                    continue;
-                }
-                Fate::CutOff(end) | Fate::Shorter(end) => {
-                    logs.cut_off.insert(key.clone(), end);
-                }
-            }
-            logs.progress.insert(key, progress);
+            logs.add(key, progress, fate);
         }
         let unknown = ends
             .iter()
@@ -127,6 +108,26 @@ impl TargetLogs {
             .await?;
         logs.filled = filled.into_iter().flatten().collect();
         Ok(logs)
+    }
+
+    /// Adds the progress of a log by what became of that.
+    fn add(&mut self, key: TopicPartition, progress: Progress, fate: Fate) {
+        match fate {
+            Fate::Same => {}
+            Fate::Gone(why) => {
+                let gone = Gone {
+                    source_topic_id: progress.note.topic_id,
+                    first: progress.note.first,
+                    why,
+                };
+                self.gone.insert(key, gone);
+                return;
+            }
+            Fate::CutOff(end) | Fate::Shorter(end) => {
+                self.cut_off.insert(key.clone(), end);
+            }
+        }
+        self.progress.insert(key, progress);
     }
 }
 

@@ -85,14 +85,7 @@ pub(super) async fn remains(
     existing: &TopicMetadata,
     options: &RestoreOptions,
 ) -> Result<Remains, EngineError> {
-    let target = topic.target_topic.clone();
-    let began = format!(
-        "a restore of backup {} into topic {target} began at {} and did not finish",
-        restore.backup_id,
-        restore
-            .started_at
-            .to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
-    );
+    let began = began(restore, &topic.target_topic);
     let way_out = if noted.created {
         "delete the topic, or pass --forget-unfinished to take it as it is"
     } else {
@@ -113,21 +106,12 @@ pub(super) async fn remains(
         )));
     }
     if noted.created {
-        let settings = settings_of(client, &target).await?;
-        if settings.contains_key(TIMESTAMP_BOUND_BEFORE_3_6) {
-            topic.use_old_timestamp_bound();
-        }
-        let TopicAction::Create { configuration, .. } = &topic.action else {
-            return Ok(Remains::Refused(began));
-        };
-        let during = configuration
-            .iter()
-            .all(|(name, value)| settings.get(name) == Some(value));
-        match during {
-            true => {}
+        match is_as_created(client, topic).await? {
+            Some(true) => {}
+            None => return Ok(Remains::Refused(began)),
             // They are changed last of all.
-            false if noted.written => return Ok(Remains::Finished),
-            false => {
+            Some(false) if noted.written => return Ok(Remains::Finished),
+            Some(false) => {
                 return Ok(Remains::Refused(format!(
                     "{began}, but somebody changed the topic's settings since: {way_out}"
                 )));
@@ -143,6 +127,33 @@ pub(super) async fn remains(
         },
         end_offsets: noted.end_offsets.clone(),
     }))
+}
+
+fn began(restore: &UnfinishedRestore, target: &str) -> String {
+    format!(
+        "a restore of backup {} into topic {target} began at {} and did not finish",
+        restore.backup_id,
+        restore
+            .started_at
+            .to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+    )
+}
+
+/// Whether a topic has the settings yet that a restore created it with; none where the plan does not create it.
+async fn is_as_created(
+    client: &Client,
+    topic: &mut TopicRestore,
+) -> Result<Option<bool>, EngineError> {
+    let settings = settings_of(client, &topic.target_topic).await?;
+    if settings.contains_key(TIMESTAMP_BOUND_BEFORE_3_6) {
+        topic.use_old_timestamp_bound();
+    }
+    let TopicAction::Create { configuration, .. } = &topic.action else {
+        return Ok(None);
+    };
+    let mut configuration = configuration.iter();
+    let is_as_created = configuration.all(|(name, value)| settings.get(name) == Some(value));
+    Ok(Some(is_as_created))
 }
 
 /// What is set for a topic itself that a restore created.

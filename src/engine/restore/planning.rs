@@ -10,7 +10,7 @@ use crate::engine::topic_configuration::TopicConfiguration;
 use crate::engine::topics::renamed;
 use crate::kafka::{Client, ErrorCode, KafkaError, Metadata, TopicMetadata, Topics};
 use crate::record::TopicId;
-use crate::repository::{BackupId, Repository, Sha256, TopicEntry};
+use crate::repository::{BackupId, Manifest, Repository, Sha256, TopicEntry};
 
 use super::configuration::{
     TIMESTAMP_BOUNDS, is_compacted, judged_under, notes_on_existing, settings,
@@ -63,17 +63,8 @@ async fn plan_once(
         .iter()
         .map(|topic| renamed(&topic.topic, &options.renames));
     let metadata = look_at(client, targets).await?;
-    let states = chosen.iter().map(|topic| topic.configuration).collect();
-    let (cluster_id, forget) = (metadata.cluster_id.clone(), options.forget_unfinished);
-    let read = in_repository(repository, READING, move |repository| {
-        let configurations = configurations(repository, states)?;
-        let unfinished = match forget {
-            true => Unfinished::none(),
-            false => Unfinished::into(repository, &cluster_id)?,
-        };
-        Ok::<_, EngineError>((configurations, unfinished))
-    });
-    let (configurations, unfinished) = read.await?;
+    let (configurations, unfinished) =
+        recorded(repository, &chosen, &metadata.cluster_id, options).await?;
     let mut planning = Planning {
         client,
         backup_id,
@@ -84,32 +75,14 @@ async fn plan_once(
         refused: Vec::new(),
         target_exists: false,
     };
-    let mut topics = Vec::with_capacity(chosen.len());
-    for (topic, configuration) in chosen.into_iter().zip(configurations) {
-        topics.extend(planning.topic(topic, &configuration).await?);
-    }
-    let Planning {
-        finished,
-        mut refused,
-        target_exists,
-        ..
-    } = planning;
+    let topics = planning.topics(&chosen, &configurations).await?;
+    let mut refused = planning.refused;
     refuse_shared_targets(&topics, &mut refused);
     if options.offsets == Offsets::Exact {
         refused.extend(exact::obstacles(&topics, options));
     }
-    let looking = in_repository(repository, READING, move |repository| {
-        let missing = evidence::missing(repository, &manifest, &topics)?;
-        Ok::<_, EngineError>((missing, manifest, topics))
-    });
-    let (missing, manifest, mut topics) = looking.await?;
-    for missing in missing {
-        let topic = topics.iter_mut().find(|topic| topic.topic == missing.topic);
-        match topic.filter(|_| options.allow_damage && missing.may_be_left_out) {
-            Some(topic) => topic.notes.push(missing.problem),
-            None => refused.push(missing.refusal()),
-        }
-    }
+    let (manifest, topics) =
+        heed_missing(repository, manifest, topics, options, &mut refused).await?;
     let groups = groups::plan(
         client,
         repository,
@@ -125,12 +98,55 @@ async fn plan_once(
         from: options.from,
         until: options.until,
         topics,
-        finished,
+        finished: planning.finished,
         groups,
         offsets: options.offsets,
         refused,
-        target_exists,
+        target_exists: planning.target_exists,
     })
+}
+
+/// What the repository has on record: the topics' configurations, and the unfinished restores into the cluster.
+async fn recorded(
+    repository: &Arc<Repository>,
+    topics: &[&TopicEntry],
+    cluster_id: &str,
+    options: &RestoreOptions,
+) -> Result<(Vec<TopicConfiguration>, Unfinished), EngineError> {
+    let states = topics.iter().map(|topic| topic.configuration).collect();
+    let (cluster_id, forget) = (cluster_id.to_owned(), options.forget_unfinished);
+    let read = in_repository(repository, READING, move |repository| {
+        let configurations = configurations(repository, states)?;
+        let unfinished = match forget {
+            true => Unfinished::none(),
+            false => Unfinished::into(repository, &cluster_id)?,
+        };
+        Ok::<_, EngineError>((configurations, unfinished))
+    });
+    read.await
+}
+
+/// Notes, or refuses, what the repository lacks of what the topics need.
+async fn heed_missing(
+    repository: &Arc<Repository>,
+    manifest: Manifest,
+    topics: Vec<TopicRestore>,
+    options: &RestoreOptions,
+    refused: &mut Vec<String>,
+) -> Result<(Manifest, Vec<TopicRestore>), EngineError> {
+    let looking = in_repository(repository, READING, move |repository| {
+        let missing = evidence::missing(repository, &manifest, &topics)?;
+        Ok::<_, EngineError>((missing, manifest, topics))
+    });
+    let (missing, manifest, mut topics) = looking.await?;
+    for missing in missing {
+        let topic = topics.iter_mut().find(|topic| topic.topic == missing.topic);
+        match topic.filter(|_| options.allow_damage && missing.may_be_left_out) {
+            Some(topic) => topic.notes.push(missing.problem),
+            None => refused.push(missing.refusal()),
+        }
+    }
+    Ok((manifest, topics))
 }
 
 /// The topics' configurations, in this order.
@@ -173,34 +189,25 @@ struct Planning<'a> {
 }
 
 impl Planning<'_> {
+    async fn topics(
+        &mut self,
+        chosen: &[&TopicEntry],
+        configurations: &[TopicConfiguration],
+    ) -> Result<Vec<TopicRestore>, EngineError> {
+        let mut topics = Vec::with_capacity(chosen.len());
+        for (topic, configuration) in chosen.iter().zip(configurations) {
+            topics.extend(self.topic(topic, configuration).await?);
+        }
+        Ok(topics)
+    }
+
     /// Plans one topic; nothing when an interrupted restore had finished it, or when it may not be written to.
     async fn topic(
         &mut self,
         topic: &TopicEntry,
         configuration: &TopicConfiguration,
     ) -> Result<Option<TopicRestore>, EngineError> {
-        let target_topic = renamed(&topic.topic, &self.options.renames);
-        let partitions = partitions(topic, self.options, &mut self.refused);
-        let mut notes = gap_notes(topic, &partitions);
-        notes.extend(left_out_note(topic, &partitions));
-        let mut planned = TopicRestore {
-            topic: topic.topic.clone(),
-            topic_id: topic.topic_id,
-            target_topic,
-            action: TopicAction::Append,
-            interrupted: None,
-            target_partitions: self
-                .options
-                .partition_count
-                .unwrap_or(topic.partition_count),
-            partitioned_by_key: false,
-            partitions,
-            notes,
-            index: topic.index,
-            target_topic_id: TopicId::default(),
-            judged: Judged::default(),
-            apply_afterwards: BTreeMap::new(),
-        };
+        let mut planned = self.wanted(topic);
         let Some(existing) = self.metadata.topics.get(&planned.target_topic) else {
             planned.action = self.create(topic, configuration, &mut planned);
             self.refuse_too_many_replicas(&planned);
@@ -247,6 +254,31 @@ impl Planning<'_> {
             Remains::Refused(why) => self.refused.push(why),
         }
         Ok(Some(planned))
+    }
+
+    /// What of the topic goes where, before anything is known of the target.
+    fn wanted(&mut self, topic: &TopicEntry) -> TopicRestore {
+        let partitions = partitions(topic, self.options, &mut self.refused);
+        let mut notes = gap_notes(topic, &partitions);
+        notes.extend(left_out_note(topic, &partitions));
+        TopicRestore {
+            topic: topic.topic.clone(),
+            topic_id: topic.topic_id,
+            target_topic: renamed(&topic.topic, &self.options.renames),
+            action: TopicAction::Append,
+            interrupted: None,
+            target_partitions: self
+                .options
+                .partition_count
+                .unwrap_or(topic.partition_count),
+            partitioned_by_key: false,
+            partitions,
+            notes,
+            index: topic.index,
+            target_topic_id: TopicId::default(),
+            judged: Judged::default(),
+            apply_afterwards: BTreeMap::new(),
+        }
     }
 
     /// How the topic is created.

@@ -44,41 +44,22 @@ pub(super) async fn produce_all(
     let wait = Wait::Target("to have a leader for every partition");
     let targets = means.watchdog.step(wait, becoming).await?;
     let mut found = find_what_is_there(means, &targets).await?;
-    let stamps = targets.iter().map(|target| ProducerStamp {
-        producer_id: target.producer.producer_id,
-        producer_epoch: target.producer.producer_epoch,
-        base_sequence: 0,
-    });
-    let window = Window {
-        from: options.from.map(timestamp),
-        until: options.until.map(timestamp),
-    };
-    let preparer = Preparer::new(stamps.collect(), window);
-
+    let preparer = preparer(&targets, options);
     let count = WORKERS.min(targets.len()).max(1);
     let limiter = Arc::new(RateLimiter::new(options.rate_limit));
     let (senders, receivers): (Vec<_>, Vec<_>) =
         (0..count).map(|_| mpsc::unbounded_channel()).unzip();
-    let of_target: Vec<usize> = (0..targets.len()).map(|target| target % count).collect();
     let lanes = Lanes {
-        of_target,
+        of_target: (0..targets.len()).map(|target| target % count).collect(),
         senders,
         memory: means.memory.clone(),
         watchdog: means.watchdog.clone(),
     };
-    let first_targets = first_targets(plan);
     let reading = {
         let (repository, plan, progress) =
             (Arc::clone(repository), plan.clone(), Arc::clone(progress));
         blocking("the reading thread", move || {
-            read(
-                &repository,
-                &plan,
-                &first_targets,
-                preparer,
-                lanes,
-                &*progress,
-            )
+            read(&repository, &plan, preparer, lanes, &*progress)
         })
     };
     let running = receivers.into_iter().enumerate().map(|(number, incoming)| {
@@ -95,26 +76,37 @@ pub(super) async fn produce_all(
     });
     let (written, left_out) = tokio::join!(try_join_all(running), reading);
     // A worker's error comes first: the reader only notices that the worker is gone.
-    let written = written?;
-    let LeftOut {
-        skipped,
-        damaged,
-        landmarks,
-    } = left_out?;
-    let mut written: BTreeMap<usize, Written> = written.into_iter().flatten().collect();
-    for (target, landmark) in landmarks {
+    let written = written?.into_iter().flatten().collect();
+    Ok(outcome(targets.len(), written, left_out?))
+}
+
+/// Gives batches the headers that their target partitions' producers need, within the bounds of time that were asked for.
+fn preparer(targets: &[TargetPartition], options: &RestoreOptions) -> Preparer {
+    let stamps = targets.iter().map(|target| ProducerStamp {
+        producer_id: target.producer.producer_id,
+        producer_epoch: target.producer.producer_epoch,
+        base_sequence: 0,
+    });
+    let window = Window {
+        from: options.from.map(timestamp),
+        until: options.until.map(timestamp),
+    };
+    Preparer::new(stamps.collect(), window)
+}
+
+/// What was written to each of the `targets`, in their order, with the groups' offsets that no restored record stands for.
+fn outcome(targets: usize, mut written: BTreeMap<usize, Written>, left_out: LeftOut) -> Outcome {
+    for (target, landmark) in left_out.landmarks {
         if let Some(written) = written.get_mut(&target) {
             written.positions.ended(landmark, written.end());
         }
     }
-    let written = (0..targets.len())
-        .filter_map(|target| written.remove(&target))
-        .collect();
-    Ok(Outcome {
-        written,
-        skipped,
-        damaged,
-    })
+    let written = (0..targets).filter_map(|target| written.remove(&target));
+    Outcome {
+        written: written.collect(),
+        skipped: left_out.skipped,
+        damaged: left_out.damaged,
+    }
 }
 
 fn timestamp(time: chrono::DateTime<chrono::Utc>) -> Timestamp {
@@ -177,14 +169,13 @@ struct LeftOut {
 fn read(
     repository: &Arc<Repository>,
     plan: &RestorePlan,
-    first_targets: &[usize],
     mut preparer: Preparer,
     lanes: Lanes,
     progress: &dyn Progress,
 ) -> Result<LeftOut, EngineError> {
     let mut reader = {
         let _waiting = lanes.waits_for_packs();
-        Reader::open(repository, plan, first_targets)?
+        Reader::open(repository, plan, &first_targets(plan))?
     };
     reader.read_all(&mut preparer, &lanes, progress)?;
     let landmarks = reader.landmarks_left();

@@ -11,10 +11,12 @@ use crate::engine::watchdog::{Wait, Waiting, Watchdog};
 use crate::engine::{EngineError, Progress};
 use crate::memory::RunMemory;
 use crate::record::{Offset, PartitionId, RecordError, TopicId, batches};
-use crate::repository::{Block, Extent, PackId, PackReader, PackRef, Repository, TransactionEvent};
+use crate::repository::{
+    Block, Extent, PackId, PackReader, PackRef, Repository, TopicIndex, TransactionEvent,
+};
 
 use super::landmarks::{Landmark, Landmarks};
-use super::plan::{RestorePlan, TopicRestore};
+use super::plan::{PartitionRestore, RestorePlan, TopicRestore};
 use super::prepare::{Outgoing, Preparer, Routing, SourcePartition};
 use super::report::DamagedPartition;
 
@@ -116,21 +118,7 @@ impl Reader {
         };
         for partition in &topic.partitions {
             let (start, end) = (partition.start_offset, partition.end_offset);
-            let extents = index.iter().flat_map(|index| {
-                let extents = index
-                    .partitions
-                    .get(&partition.partition)
-                    .into_iter()
-                    .flatten();
-                extents
-                    .filter(|extent| extent.last_offset >= start && extent.base_offset < end)
-                    .filter_map(|extent| {
-                        Some((
-                            index.packs.get(extent.pack as usize)?.pack_id,
-                            extent.clone(),
-                        ))
-                    })
-            });
+            let extents = index.as_ref().map(|index| extents(index, partition));
             let routing = if topic.partitioned_by_key {
                 Routing::ByKey {
                     first,
@@ -155,7 +143,7 @@ impl Reader {
                     ),
                     skipped: Default::default(),
                 },
-                extents: extents.collect(),
+                extents: extents.unwrap_or_default(),
                 damage: damage.clone().map(|why| Damage { offset: start, why }),
             });
         }
@@ -179,18 +167,10 @@ impl Reader {
         }
         let mut events: BTreeMap<usize, Vec<TransactionEvent>> = BTreeMap::new();
         for (pack, numbers) in wanted {
-            let reader = match self.open_pack(pack) {
-                Ok(reader) => reader,
-                Err(error) => {
-                    // What was committed there is not known.
-                    let why = damage_in(error)?;
-                    for number in numbers {
-                        if let Some(reading) = self.readings.get_mut(number) {
-                            reading.break_off(reading.source.start, why.clone());
-                        }
-                    }
-                    continue;
-                }
+            // What was committed in a damaged one is not known.
+            let from_the_start = numbers.iter().map(|number| (*number, None));
+            let Some(reader) = self.open_pack(pack, from_the_start)? else {
+                continue;
             };
             for number in numbers {
                 let Some(reading) = self.readings.get(number) else {
@@ -214,12 +194,28 @@ impl Reader {
         Ok(())
     }
 
-    fn open_pack(&self, pack: PackId) -> Result<PackReader, EngineError> {
+    /// Opens a pack. Of a damaged one there is no reader, and the partitions that need it break off: each at an offset, or at its
+    /// start.
+    fn open_pack(
+        &mut self,
+        pack: PackId,
+        needed_by: impl Iterator<Item = (usize, Option<Offset>)>,
+    ) -> Result<Option<PackReader>, EngineError> {
         let pack = self
             .packs
             .get(&pack)
             .ok_or(EngineError::Lost("the table of packs"))?;
-        Ok(self.repository.open_pack(pack)?)
+        let why = match self.repository.open_pack(pack) {
+            Ok(reader) => return Ok(Some(reader)),
+            Err(error) => damage_in(error.into())?,
+        };
+        for (number, offset) in needed_by {
+            if let Some(reading) = self.readings.get_mut(number) {
+                let offset = offset.unwrap_or(reading.source.start);
+                reading.break_off(offset, why.clone());
+            }
+        }
+        Ok(None)
     }
 
     /// Reads everything: always the oldest pack that some partition needs next, and of it all that is due.
@@ -237,22 +233,14 @@ impl Reader {
             .min()
         {
             let due = self.take_due(pack);
+            let from_here = due
+                .values()
+                .map(|(number, first, _)| (*number, Some(*first)));
             let opened = {
                 let _waiting = lanes.waits_for_packs();
-                self.open_pack(pack)
+                self.open_pack(pack, from_here)?
             };
-            let reader = match opened {
-                Ok(reader) => reader,
-                Err(error) => {
-                    let why = damage_in(error)?;
-                    for (number, first, _) in due.into_values() {
-                        if let Some(reading) = self.readings.get_mut(number) {
-                            reading.break_off(first, why.clone());
-                        }
-                    }
-                    continue;
-                }
-            };
+            let Some(reader) = opened else { continue };
             let most = lanes.memory.part_for(READS_AT_ONCE).min(READ_BYTES);
             let stretches = stretches(&reader, &due, &self.readings, most);
             let mut stretches = stretches.into_iter().peekable();
@@ -398,6 +386,19 @@ impl Reader {
         );
         Ok(true)
     }
+}
+
+/// Where the wanted offsets of a partition lie.
+fn extents(index: &TopicIndex, partition: &PartitionRestore) -> VecDeque<(PackId, Extent)> {
+    let extents = index.partitions.get(&partition.partition);
+    let wanted = extents.into_iter().flatten().filter(|extent| {
+        extent.last_offset >= partition.start_offset && extent.base_offset < partition.end_offset
+    });
+    let placed = wanted.filter_map(|extent| {
+        let pack = index.packs.get(extent.pack as usize)?;
+        Some((pack.pack_id, extent.clone()))
+    });
+    placed.collect()
 }
 
 /// A part of a pack that is read at once.
