@@ -1,6 +1,8 @@
 //! What names brokers and partitions.
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
 use crate::record::PartitionId;
 
@@ -21,6 +23,30 @@ pub struct TopicPartition {
     pub topic: String,
     /// The partition's number.
     pub partition: PartitionId,
+}
+
+/// The partitions that a request names; its answer shares their keys.
+#[derive(Debug)]
+pub(super) struct AskedPartitions(BTreeSet<Arc<TopicPartition>>);
+
+impl FromIterator<Arc<TopicPartition>> for AskedPartitions {
+    fn from_iter<I: IntoIterator<Item = Arc<TopicPartition>>>(keys: I) -> Self {
+        Self(keys.into_iter().collect())
+    }
+}
+
+impl AskedPartitions {
+    /// The keys of one topic's partitions by number; none for a partition that was not asked for.
+    pub fn of_topic(&self, topic: String) -> impl FnMut(i32) -> Option<Arc<TopicPartition>> {
+        let mut key = TopicPartition {
+            topic,
+            partition: PartitionId(-1),
+        };
+        move |number| {
+            key.partition = PartitionId(number);
+            self.0.get(&key).cloned()
+        }
+    }
 }
 
 impl fmt::Display for TopicPartition {
