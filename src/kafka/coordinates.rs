@@ -1,8 +1,10 @@
 //! What names brokers and partitions.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
+
+use kafka_protocol::messages::TopicName;
 
 use crate::record::PartitionId;
 
@@ -47,6 +49,26 @@ impl AskedPartitions {
             self.0.get(&key).cloned()
         }
     }
+}
+
+/// What a broker answers, by partition. Of a topic's name and its part of the answer for one partition, `read` makes that
+/// partition's number and the answer for it.
+pub(super) fn by_partition<P, A>(
+    topics: impl Iterator<Item = (TopicName, Vec<P>)>,
+    read: impl Fn(&str, P) -> (i32, A),
+) -> BTreeMap<TopicPartition, A> {
+    let mut answers = BTreeMap::new();
+    for (topic, partitions) in topics {
+        for partition in partitions {
+            let (number, answer) = read(&topic, partition);
+            let key = TopicPartition {
+                topic: topic.to_string(),
+                partition: PartitionId(number),
+            };
+            answers.insert(key, answer);
+        }
+    }
+    answers
 }
 
 impl fmt::Display for TopicPartition {
