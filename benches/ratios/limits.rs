@@ -53,7 +53,7 @@ async fn connect(servers: &str) -> Client {
 /// What is to be read of one partition.
 struct Cursor {
     topic_id: TopicId,
-    partition: PartitionId,
+    key: Arc<TopicPartition>,
     next: Offset,
     end: Offset,
 }
@@ -83,7 +83,7 @@ async fn cursors(client: &Client, topic: &str) -> (BrokerId, VecDeque<Cursor>) {
     let ends = client.list_offsets(&ask(OffsetSpec::Latest)).await.unwrap();
     let cursors = found.partitions.keys().map(|id| Cursor {
         topic_id: found.topic_id,
-        partition: *id,
+        key: Arc::new(key(*id)),
         next: starts[&key(*id)].as_ref().unwrap().offset,
         end: ends[&key(*id)].as_ref().unwrap().offset,
     });
@@ -112,9 +112,8 @@ async fn fetch(servers: &str, topic: &str, directory: Option<&Path>) -> u64 {
             };
             let cursors: Vec<Cursor> = ready.drain(..count).collect();
             let partitions = cursors.iter().map(|cursor| FetchPartition {
-                topic: topic.to_owned(),
+                key: Arc::clone(&cursor.key),
                 topic_id: cursor.topic_id,
-                partition: cursor.partition,
                 offset: cursor.next,
                 leader_epoch: None,
                 last_fetched_epoch: None,
@@ -138,7 +137,7 @@ async fn fetch(servers: &str, topic: &str, directory: Option<&Path>) -> u64 {
         for mut cursor in cursors {
             let fetched = answer
                 .iter()
-                .find(|fetched| fetched.partition == cursor.partition)
+                .find(|fetched| fetched.key == cursor.key)
                 .unwrap();
             let mut walk = batches(&fetched.records);
             for batch in walk.by_ref() {
@@ -149,7 +148,7 @@ async fn fetch(servers: &str, topic: &str, directory: Option<&Path>) -> u64 {
             if let Some(writer) = &mut writer
                 && !records.is_empty()
             {
-                writer.send(cursor.partition, records).await;
+                writer.send(cursor.key.partition, records).await;
             }
             if cursor.next < cursor.end {
                 ready.push_back(cursor);
@@ -214,13 +213,13 @@ async fn consume(servers: &str, topic: &str) -> u64 {
         for cursor in &cursors {
             let start = rdkafka::Offset::Offset(cursor.next.0);
             assignment
-                .add_partition_offset(&topic, cursor.partition.0, start)
+                .add_partition_offset(&topic, cursor.key.partition.0, start)
                 .unwrap();
         }
         consumer.assign(&assignment).unwrap();
         let mut left: BTreeMap<i32, i64> = cursors
             .iter()
-            .map(|cursor| (cursor.partition.0, cursor.end.0))
+            .map(|cursor| (cursor.key.partition.0, cursor.end.0))
             .collect();
         let mut bytes = 0;
         while !left.is_empty() {
@@ -327,8 +326,10 @@ async fn produce_lane(
             let batches = request
                 .into_values()
                 .map(|(partition, header, payload)| ProduceBatch {
-                    topic: topic.clone(),
-                    partition,
+                    key: Arc::new(TopicPartition {
+                        topic: topic.clone(),
+                        partition,
+                    }),
                     header,
                     payload,
                 });

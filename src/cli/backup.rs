@@ -44,8 +44,8 @@ pub struct BackupArgs {
     /// that can be read; with this option, one that cannot be read is an error
     #[arg(long, value_name = "all|none|PATTERN")]
     groups: Vec<GroupPatterns>,
-    /// For batches that the producer did not compress: none, gzip, snappy, lz4 or zstd
-    #[arg(long, value_name = "CODEC", default_value = "gzip")]
+    /// For batches that the producer did not compress
+    #[arg(long, value_enum, value_name = "CODEC", default_value_t = Compression::Gzip)]
     compression: Compression,
     /// Read no faster than this, e.g. 50MiB/s or '10000 records/s'
     #[arg(long, value_name = "RATE")]

@@ -9,8 +9,9 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::engine::mirror::{
-    self, Comparison, Expression, From, IfExists, InvalidExpression, Likeness, MirrorOptions,
-    MirrorPlan, MirrorReport, MirrorState, OnError, PartitionStatus, Transform, Until,
+    self, Comparison, Expression, From, GroupStatus, IfExists, InvalidExpression, Likeness,
+    MirrorOptions, MirrorPlan, MirrorReport, MirrorState, OnError, PartitionStatus, Transform,
+    Until,
 };
 use crate::engine::rate::RateLimit;
 use crate::engine::topics::{NameTemplate, TopicPattern, TopicPatterns};
@@ -398,6 +399,25 @@ fn print_plan(plan: &MirrorPlan) -> Result<(), CliError> {
 }
 
 fn print(report: &MirrorReport) -> Result<(), CliError> {
+    print_topics(&report.partitions)?;
+    for group in &report.groups {
+        print_group(group)?;
+    }
+    for partition in &report.partitions {
+        print_unfinished(partition)?;
+    }
+    warn(&report.warnings)?;
+    output::line(format_args!(
+        "\nmirror {}: {} records, {}, in {}",
+        report.status,
+        output::count(report.records),
+        output::bytes(report.bytes),
+        output::duration(report.duration_ms),
+    ))
+}
+
+/// A row for each topic; partitions of one topic are neighbours.
+fn print_topics(partitions: &[PartitionStatus]) -> Result<(), CliError> {
     let mut table = output::table(
         [
             "topic",
@@ -410,7 +430,7 @@ fn print(report: &MirrorReport) -> Result<(), CliError> {
         &[2, 3, 4, 5],
     );
     let of_topic = |a: &PartitionStatus, b: &PartitionStatus| a.topic == b.topic;
-    for partitions in report.partitions.chunk_by(of_topic) {
+    for partitions in partitions.chunk_by(of_topic) {
         let sum = |of: fn(&PartitionStatus) -> u64| partitions.iter().map(of).sum::<u64>();
         let Some(first) = partitions.first() else {
             continue;
@@ -424,48 +444,44 @@ fn print(report: &MirrorReport) -> Result<(), CliError> {
             output::count(sum(|partition| partition.lag_records)),
         ]);
     }
-    output::line(table.trim_fmt())?;
-    for group in &report.groups {
-        let waits = group.waits.as_ref().map(|waits| format!(": {waits}"));
-        let refused = group
-            .refused
-            .as_ref()
-            .map(|refused| format!("; refused: {refused}"));
+    output::line(table.trim_fmt())
+}
+
+fn print_group(group: &GroupStatus) -> Result<(), CliError> {
+    let waits = group.waits.as_ref().map(|waits| format!(": {waits}"));
+    let refused = group
+        .refused
+        .as_ref()
+        .map(|refused| format!("; refused: {refused}"));
+    output::line(format_args!(
+        "group {}: {} offsets follow, {} wait{}{}",
+        output::plain(&group.group),
+        group.offsets,
+        group.waiting,
+        output::plain(&waits.unwrap_or_default()),
+        output::plain(&refused.unwrap_or_default()),
+    ))
+}
+
+/// What of a partition is not copied, and why.
+fn print_unfinished(partition: &PartitionStatus) -> Result<(), CliError> {
+    if partition.held_back > 0 {
         output::line(format_args!(
-            "group {}: {} offsets follow, {} wait{}{}",
-            output::plain(&group.group),
-            group.offsets,
-            group.waiting,
-            output::plain(&waits.unwrap_or_default()),
-            output::plain(&refused.unwrap_or_default()),
+            "{}-{}: {} offsets lie behind a transaction that is open in the source, and are not copied until it ends",
+            partition.topic,
+            partition.partition,
+            output::count(partition.held_back),
         ))?;
     }
-    for partition in &report.partitions {
-        if partition.held_back > 0 {
-            output::line(format_args!(
-                "{}-{}: {} offsets lie behind a transaction that is open in the source, and are not copied until it ends",
-                partition.topic,
-                partition.partition,
-                output::count(partition.held_back),
-            ))?;
-        }
-        if let Some(problem) = &partition.problem {
-            output::line(format_args!(
-                "{}-{} stands still: {}",
-                partition.topic,
-                partition.partition,
-                output::plain(problem)
-            ))?;
-        }
+    if let Some(problem) = &partition.problem {
+        output::line(format_args!(
+            "{}-{} stands still: {}",
+            partition.topic,
+            partition.partition,
+            output::plain(problem)
+        ))?;
     }
-    warn(&report.warnings)?;
-    output::line(format_args!(
-        "\nmirror {}: {} records, {}, in {}",
-        report.status,
-        output::count(report.records),
-        output::bytes(report.bytes),
-        output::duration(report.duration_ms),
-    ))
+    Ok(())
 }
 
 fn print_comparison(comparison: &Comparison) -> Result<(), CliError> {

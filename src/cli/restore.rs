@@ -5,8 +5,8 @@ use clap::Args;
 
 use crate::engine::rate::RateLimit;
 use crate::engine::restore::{
-    self, IfExists, Offsets, RestoreOptions, RestorePlan, RestoreReport, TopicAction,
-    TopicConfigSource,
+    self, IfExists, Offsets, RestoreOptions, RestorePlan, RestoreReport, RestoredTopic,
+    TopicAction, TopicConfigSource,
 };
 use crate::engine::topics::{Rename, TopicPattern, TopicPatterns};
 use crate::record::PartitionId;
@@ -288,12 +288,12 @@ fn print_finished(topics: &[String]) -> Result<(), CliError> {
     })
 }
 
-fn print_report(report: &RestoreReport) -> Result<(), CliError> {
+fn print_restored(topics: &[RestoredTopic]) -> Result<(), CliError> {
     let mut table = output::table(
         ["topic", "into", "partition", "records", "start", "end"],
         &[2, 3, 4, 5],
     );
-    for topic in &report.topics {
+    for topic in topics {
         for partition in &topic.partitions {
             table.add_row([
                 topic.topic.clone(),
@@ -306,7 +306,7 @@ fn print_report(report: &RestoreReport) -> Result<(), CliError> {
         }
     }
     output::line(table.trim_fmt())?;
-    for topic in &report.topics {
+    for topic in topics {
         let skipped = topic.skipped;
         if skipped != restore::Skipped::default() {
             output::line(format_args!(
@@ -322,6 +322,11 @@ fn print_report(report: &RestoreReport) -> Result<(), CliError> {
             ))?;
         }
     }
+    Ok(())
+}
+
+fn print_report(report: &RestoreReport) -> Result<(), CliError> {
+    print_restored(&report.topics)?;
     for refused in &report.refused_settings {
         output::line(format_args!("{}", output::plain(&refused.to_string())))?;
     }

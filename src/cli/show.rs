@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use crate::engine::groups::GroupsState;
 use crate::engine::topic_configuration::TopicConfiguration;
 use crate::kafka::ConfigSource;
-use crate::repository::{Manifest, Repository, Sha256};
+use crate::repository::{Manifest, Repository, Sha256, TopicEntry};
 
 use super::places::{RepositoryArgs, backup_id};
 use super::{CliError, Exit, Global, output};
@@ -157,7 +157,26 @@ fn print_groups(groups: &GroupsState) -> Result<(), CliError> {
 }
 
 fn print(shown: &Shown) -> Result<(), CliError> {
-    let manifest = &shown.manifest;
+    print_head(&shown.manifest)?;
+    print_partitions(&shown.manifest.topics)?;
+    for (topic, configuration) in &shown.configurations {
+        print_settings(topic, configuration)?;
+    }
+    for topic in &shown.manifest.topics {
+        if let Some(reason) = &topic.chain_restarted {
+            output::line(format_args!("{}: copied anew, since {reason}", topic.topic))?;
+        }
+        for partition in &topic.partitions {
+            for gap in &partition.gaps {
+                output::gap(&topic.topic, partition.partition, gap)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What backup it is, when it was taken, and how much it holds.
+fn print_head(manifest: &Manifest) -> Result<(), CliError> {
     output::line(format_args!(
         "backup      {} ({})",
         manifest.backup_id, manifest.status
@@ -186,6 +205,10 @@ fn print(shown: &Shown) -> Result<(), CliError> {
     if manifest.selection.is_some() {
         output::line("one-off     a part that was asked for; later backups do not build on it")?;
     }
+    Ok(())
+}
+
+fn print_partitions(topics: &[TopicEntry]) -> Result<(), CliError> {
     let header = [
         "topic",
         "partition",
@@ -197,7 +220,7 @@ fn print(shown: &Shown) -> Result<(), CliError> {
         "new",
     ];
     let mut table = output::table(header, &[1, 2, 3, 4, 5, 6, 7]);
-    for topic in &manifest.topics {
+    for topic in topics {
         for partition in &topic.partitions {
             table.add_row([
                 topic.topic.clone(),
@@ -211,21 +234,7 @@ fn print(shown: &Shown) -> Result<(), CliError> {
             ]);
         }
     }
-    output::line(format_args!("\n{}", table.trim_fmt()))?;
-    for (topic, configuration) in &shown.configurations {
-        print_settings(topic, configuration)?;
-    }
-    for topic in &manifest.topics {
-        if let Some(reason) = &topic.chain_restarted {
-            output::line(format_args!("{}: copied anew, since {reason}", topic.topic))?;
-        }
-        for partition in &topic.partitions {
-            for gap in &partition.gaps {
-                output::gap(&topic.topic, partition.partition, gap)?;
-            }
-        }
-    }
-    Ok(())
+    output::line(format_args!("\n{}", table.trim_fmt()))
 }
 
 /// What was set for the topic itself; where brokers' settings applied is in the JSON.

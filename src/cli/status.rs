@@ -178,6 +178,12 @@ fn print(status: &Status) -> Result<(), CliError> {
             "the files read last are wrong ({errors} errors), and not in force: kafkeep check tells what"
         ))?;
     }
+    print_policies(&status.policies)?;
+    print_repositories(&status.repositories)?;
+    print_errors(status)
+}
+
+fn print_policies(policies: &[Policy]) -> Result<(), CliError> {
     let mut table = output::table(
         [
             "policy",
@@ -191,7 +197,7 @@ fn print(status: &Status) -> Result<(), CliError> {
         &[],
     );
     let time = |at: Option<DateTime<Utc>>| at.map_or_else(|| "-".to_owned(), output::time);
-    for policy in &status.policies {
+    for policy in policies {
         let last = policy.last_run.as_ref();
         table.add_row([
             output::plain(&policy.policy),
@@ -207,12 +213,15 @@ fn print(status: &Status) -> Result<(), CliError> {
             time(policy.next_run_at),
         ]);
     }
-    output::line(format_args!("\n{}", table.trim_fmt()))?;
+    output::line(format_args!("\n{}", table.trim_fmt()))
+}
+
+fn print_repositories(repositories: &[Repository]) -> Result<(), CliError> {
     let mut table = output::table(
         ["repository", "location", "backups", "size", "free"],
         &[2, 3, 4],
     );
-    for repository in &status.repositories {
+    for repository in repositories {
         let is_loading = repository.state == Some(RepositoryState::Loading);
         let known = |text: String| if is_loading { "-".to_owned() } else { text };
         table.add_row([
@@ -229,7 +238,11 @@ fn print(status: &Status) -> Result<(), CliError> {
                 .map_or_else(|| "-".to_owned(), output::bytes),
         ]);
     }
-    output::line(format_args!("\n{}", table.trim_fmt()))?;
+    output::line(format_args!("\n{}", table.trim_fmt()))
+}
+
+/// Why last runs failed, and what is wrong with repositories.
+fn print_errors(status: &Status) -> Result<(), CliError> {
     for policy in &status.policies {
         if let Some(error) = policy.last_run.as_ref().and_then(|run| run.error.as_ref()) {
             output::line(format_args!("{}: {}", policy.policy, output::plain(error)))?;

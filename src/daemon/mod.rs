@@ -199,6 +199,17 @@ impl View {
         done?.ok_or_else(gone)
     }
 
+    /// What watches the repositories on `board`, of which `remembered` tells the past.
+    fn watching(&self, board: Board, remembered: &Remembered) -> Watching {
+        Watching {
+            board,
+            configuration: self.configuration.clone(),
+            status: self.status.clone(),
+            requests: self.requests.clone(),
+            remembered: Arc::new(remembered.repositories.clone()),
+        }
+    }
+
     /// The backups that are there now, in all repositories or only in one.
     pub async fn backups(&self, only: Option<&str>) -> Catalogued {
         let configuration = self.configuration.borrow().clone();
@@ -278,13 +289,7 @@ impl Daemon {
             catalogue: Arc::default(),
             requests: requests.clone(),
         };
-        let watching = Watching {
-            board,
-            configuration: configuration.subscribe(),
-            status: view.status.clone(),
-            requests: requests.clone(),
-            remembered: Arc::new(remembered.repositories.clone()),
-        };
+        let watching = view.watching(board, &remembered);
         let state = state.map(|file| (file, remembered));
         Ok(Self {
             directory: directory.to_owned(),

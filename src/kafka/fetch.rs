@@ -1,5 +1,6 @@
 //! Fetch: raw record batches, sessionless, several requests in flight.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,11 +11,12 @@ use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use crate::memory::Reservation;
-use crate::record::{LeaderEpoch, Offset, PartitionId, ProducerId, TopicId};
+use crate::record::{LeaderEpoch, Offset, ProducerId, TopicId};
 use crate::words::words;
 
 use super::connection::PendingAnswer;
-use super::{Connection, ErrorCode, KafkaError};
+use super::coordinates::AskedPartitions;
+use super::{Connection, ErrorCode, KafkaError, TopicPartition};
 
 words! {
     /// How far a fetch may read.
@@ -45,12 +47,10 @@ pub struct FetchRequest {
 /// A partition to fetch from.
 #[derive(Debug, Clone)]
 pub struct FetchPartition {
-    /// The topic's name.
-    pub topic: String,
+    /// Topic and number.
+    pub key: Arc<TopicPartition>,
     /// The topic's id: with one, a recreated topic is not mistaken for this one (KIP-516).
     pub topic_id: TopicId,
-    /// The partition.
-    pub partition: PartitionId,
     /// The first offset wanted.
     pub offset: Offset,
     /// The leader's epoch: a broker with another refuses (KIP-320).
@@ -64,10 +64,8 @@ pub struct FetchPartition {
 /// What a broker answered for one partition.
 #[derive(Debug, Clone)]
 pub struct FetchedPartition {
-    /// The topic's name.
-    pub topic: String,
-    /// The partition.
-    pub partition: PartitionId,
+    /// Topic and number, as they were asked for.
+    pub key: Arc<TopicPartition>,
     /// Why there is nothing.
     pub error: Option<ErrorCode>,
     /// The high watermark now.
@@ -96,6 +94,7 @@ pub struct PendingFetch {
     connection: Connection,
     version: i16,
     names: Vec<(TopicId, String)>,
+    asked: AskedPartitions,
 }
 
 impl Connection {
@@ -111,11 +110,14 @@ impl Connection {
             .all(|partition| !partition.topic_id.is_zero());
         let ceiling = if ids_known { 17 } else { BY_ID - 1 };
         let version = self.version::<messages::FetchRequest>(ceiling)?;
+        let keys = request.partitions.iter();
+        let asked = keys.map(|partition| Arc::clone(&partition.key)).collect();
         let mut names: Vec<(TopicId, String)> = Vec::new();
         let mut topics: Vec<FetchTopic> = Vec::new();
         for partition in request.partitions {
+            let key = partition.key;
             let wire = WirePartition::default()
-                .with_partition(partition.partition.0)
+                .with_partition(key.partition.0)
                 .with_current_leader_epoch(partition.leader_epoch.map_or(-1, |epoch| epoch.0))
                 .with_fetch_offset(partition.offset.0)
                 .with_last_fetched_epoch(partition.last_fetched_epoch.map_or(-1, |epoch| epoch.0))
@@ -123,18 +125,16 @@ impl Connection {
                 .with_partition_max_bytes(partition.max_bytes);
             // Neighbours of one topic share its entry: order is the order of wishes.
             match (topics.last_mut(), names.last()) {
-                (Some(topic), Some((_, name))) if *name == partition.topic => {
-                    topic.partitions.push(wire)
-                }
+                (Some(topic), Some((_, name))) if *name == key.topic => topic.partitions.push(wire),
                 _ => {
                     let mut topic = FetchTopic::default().with_partitions(vec![wire]);
                     if version >= BY_ID {
                         topic.topic_id = Uuid::from_bytes(partition.topic_id.0);
                     } else {
-                        topic.topic = TopicName(StrBytes::from_string(partition.topic.clone()));
+                        topic.topic = TopicName(StrBytes::from_string(key.topic.clone()));
                     }
                     topics.push(topic);
-                    names.push((partition.topic_id, partition.topic));
+                    names.push((partition.topic_id, key.topic.clone()));
                 }
             }
         }
@@ -156,12 +156,13 @@ impl Connection {
             connection: self.clone(),
             version,
             names,
+            asked,
         })
     }
 }
 
 impl PendingFetch {
-    /// Waits for the answer.
+    /// Waits for the answer: what it says of partitions that were asked for.
     pub async fn receive(self) -> Result<Vec<FetchedPartition>, KafkaError> {
         let bytes = self.answer.receive().await?;
         let response: FetchResponse = self.connection.decode("Fetch", bytes, self.version)?;
@@ -181,12 +182,15 @@ impl PendingFetch {
                 Some(topic.topic.to_string())
             };
             let Some(name) = name else { continue };
+            let mut asked = self.asked.of_topic(name);
             for partition in topic.partitions {
+                let Some(key) = asked(partition.partition_index) else {
+                    continue;
+                };
                 let aborted = partition.aborted_transactions.into_iter().flatten();
                 let diverging = &partition.diverging_epoch;
                 fetched.push(FetchedPartition {
-                    topic: name.clone(),
-                    partition: PartitionId(partition.partition_index),
+                    key,
                     error: partition.error_code.err(),
                     high_watermark: Offset(partition.high_watermark),
                     last_stable_offset: Offset(partition.last_stable_offset),

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use crate::record::{LeaderEpoch, Offset, PartitionId};
 
+use super::coordinates::by_partition;
 use super::groups::{REQUESTS_AT_ONCE, coordinator_missing, group_id};
 use super::{BrokerId, Client, Connection, ErrorCode, KafkaError, Retry, TopicPartition};
 
@@ -228,21 +229,15 @@ impl Client {
             .with_generation_id_or_member_epoch(-1)
             .with_topics(topics.collect());
         let response = self.coordinator(group).await?.call(request).await?;
-        let mut answers = CommitAnswers::new();
-        for topic in response.topics {
-            for partition in topic.partitions {
-                let key = TopicPartition {
-                    topic: topic.name.to_string(),
-                    partition: PartitionId(partition.partition_index),
-                };
-                let answer = match partition.error_code.err() {
-                    Some(code) => Err(commit_refused(code, group, &topic.name)),
-                    None => Ok(()),
-                };
-                answers.insert(key, answer);
-            }
-        }
-        Ok(answers)
+        let topics = response.topics.into_iter();
+        let topics = topics.map(|topic| (topic.name, topic.partitions));
+        Ok(by_partition(topics, |topic, partition| {
+            let answer = match partition.error_code.err() {
+                Some(code) => Err(commit_refused(code, group, topic)),
+                None => Ok(()),
+            };
+            (partition.partition_index, answer)
+        }))
     }
 }
 

@@ -8,8 +8,9 @@ use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListO
 use kafka_protocol::messages::{BrokerId as WireBrokerId, ListOffsetsRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
-use crate::record::{LeaderEpoch, Offset, PartitionId, Timestamp};
+use crate::record::{LeaderEpoch, Offset, Timestamp};
 
+use super::coordinates::by_partition;
 use super::retry::settled;
 use super::{BrokerId, Client, KafkaError, Metadata, TopicPartition, Topics};
 
@@ -57,11 +58,9 @@ impl Client {
     ) -> Result<Answers, KafkaError> {
         self.retry()
             .run(|| async {
-                let mut names: Vec<String> = wanted
-                    .iter()
-                    .map(|(partition, _)| partition.topic.clone())
-                    .collect();
-                names.dedup();
+                let mut topics: Vec<&String> = wanted.iter().map(|(key, _)| &key.topic).collect();
+                topics.dedup();
+                let names: Vec<String> = topics.into_iter().cloned().collect();
                 let metadata = self.metadata(Topics::Named(&names)).await?;
                 self.list_offsets_now(&metadata, wanted).await
             })
@@ -145,24 +144,18 @@ impl Client {
             .with_isolation_level(i8::from(stable))
             .with_topics(topics.collect());
         let response = self.shared_connection(leader).await?.call(request).await?;
-        let mut answers = Answers::new();
-        for topic in response.topics {
-            for partition in topic.partitions {
-                let key = TopicPartition {
-                    topic: topic.name.to_string(),
-                    partition: PartitionId(partition.partition_index),
-                };
-                let answer = match partition.error_code.err() {
-                    Some(code) => Err(KafkaError::for_topic(code, "DESCRIBE", &topic.name)),
-                    None => Ok(ListedOffset {
-                        offset: Offset(partition.offset),
-                        timestamp: Timestamp(partition.timestamp),
-                        leader_epoch: LeaderEpoch(partition.leader_epoch),
-                    }),
-                };
-                answers.insert(key, answer);
-            }
-        }
-        Ok(answers)
+        let topics = response.topics.into_iter();
+        let topics = topics.map(|topic| (topic.name, topic.partitions));
+        Ok(by_partition(topics, |topic, partition| {
+            let answer = match partition.error_code.err() {
+                Some(code) => Err(KafkaError::for_topic(code, "DESCRIBE", topic)),
+                None => Ok(ListedOffset {
+                    offset: Offset(partition.offset),
+                    timestamp: Timestamp(partition.timestamp),
+                    leader_epoch: LeaderEpoch(partition.leader_epoch),
+                }),
+            };
+            (partition.partition_index, answer)
+        }))
     }
 }

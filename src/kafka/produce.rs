@@ -1,6 +1,6 @@
 //! Produce: raw record batches, whose payload is written to the socket from where it lies.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -8,10 +8,11 @@ use kafka_protocol::error::ParseResponseErrorCode;
 use kafka_protocol::messages::{self, ProduceResponse};
 use kafka_protocol::protocol::{Encodable, HeaderVersion};
 
-use crate::record::{HEADER_LEN, Offset, PartitionId, Timestamp};
+use crate::record::{HEADER_LEN, Offset, Timestamp};
 
 use super::connection::PendingAnswer;
-use super::{Connection, ErrorCode, KafkaError};
+use super::coordinates::AskedPartitions;
+use super::{Connection, ErrorCode, KafkaError, TopicPartition};
 
 /// Batches to append, at most one a partition.
 #[derive(Debug, Clone)]
@@ -29,10 +30,8 @@ pub struct ProduceRequest {
 /// A batch to append.
 #[derive(Debug, Clone)]
 pub struct ProduceBatch {
-    /// The topic's name.
-    pub topic: String,
-    /// The partition.
-    pub partition: PartitionId,
+    /// Topic and number of its partition.
+    pub key: Arc<TopicPartition>,
     /// The batch's header.
     pub header: [u8; HEADER_LEN],
     /// The rest of the batch.
@@ -42,10 +41,8 @@ pub struct ProduceBatch {
 /// What a broker answered for one partition.
 #[derive(Debug, Clone)]
 pub struct ProducedPartition {
-    /// The topic's name.
-    pub topic: String,
-    /// The partition.
-    pub partition: PartitionId,
+    /// Topic and number, as they were asked for.
+    pub key: Arc<TopicPartition>,
     /// Why the batch was not appended.
     pub error: Option<ErrorCode>,
     /// What the broker says to it.
@@ -69,6 +66,7 @@ pub struct PendingProduce {
     answer: PendingAnswer,
     connection: Connection,
     version: i16,
+    asked: AskedPartitions,
 }
 
 impl Connection {
@@ -86,6 +84,8 @@ impl Connection {
         self.header::<messages::ProduceRequest>(version)
             .encode(&mut head, messages::ProduceRequest::header_version(version))
             .map_err(|error| self.malformed("Produce", error))?;
+        let batches = request.batches.iter();
+        let asked = batches.map(|batch| Arc::clone(&batch.key)).collect();
         let chunks = encode(head, request, version >= FLEXIBLE);
         let answer = self
             .send_chunks::<messages::ProduceRequest>(chunks, None)
@@ -94,16 +94,16 @@ impl Connection {
             answer,
             connection: self.clone(),
             version,
+            asked,
         })
     }
 }
 
 /// The request in chunks, so that payloads are not copied: transactional id, acks, timeout, topics of partitions.
-fn encode(mut head: BytesMut, request: ProduceRequest, flexible: bool) -> Vec<Bytes> {
-    let mut topics: BTreeMap<String, Vec<ProduceBatch>> = BTreeMap::new();
-    for batch in request.batches {
-        topics.entry(batch.topic.clone()).or_default().push(batch);
-    }
+fn encode(mut head: BytesMut, mut request: ProduceRequest, flexible: bool) -> Vec<Bytes> {
+    let by_topic = |a: &ProduceBatch, b: &ProduceBatch| a.key.topic.cmp(&b.key.topic);
+    request.batches.sort_by(by_topic);
+    let topics = || request.batches.chunk_by(|a, b| by_topic(a, b).is_eq());
     let mut chunks = Vec::new();
     match (&request.transactional_id, flexible) {
         (None, true) => head.put_u8(0),
@@ -112,12 +112,13 @@ fn encode(mut head: BytesMut, request: ProduceRequest, flexible: bool) -> Vec<By
     }
     head.put_i16(request.acks);
     head.put_i32(i32::try_from(request.timeout.as_millis()).unwrap_or(i32::MAX));
-    put_count(&mut head, topics.len(), flexible);
-    for (name, batches) in topics {
-        put_string(&mut head, &name, flexible);
+    put_count(&mut head, topics().count(), flexible);
+    for batches in topics() {
+        let name = batches.first().map(|batch| batch.key.topic.as_str());
+        put_string(&mut head, name.unwrap_or_default(), flexible);
         put_count(&mut head, batches.len(), flexible);
         for batch in batches {
-            head.put_i32(batch.partition.0);
+            head.put_i32(batch.key.partition.0);
             let length = HEADER_LEN + batch.payload.len();
             if flexible {
                 put_varint(&mut head, length + 1);
@@ -126,7 +127,7 @@ fn encode(mut head: BytesMut, request: ProduceRequest, flexible: bool) -> Vec<By
             }
             head.put_slice(&batch.header);
             chunks.push(std::mem::take(&mut head).freeze());
-            chunks.push(batch.payload);
+            chunks.push(batch.payload.clone());
             if flexible {
                 head.put_u8(0);
             }
@@ -170,16 +171,19 @@ fn put_varint(out: &mut BytesMut, mut value: usize) {
 }
 
 impl PendingProduce {
-    /// Waits for the acknowledgement.
+    /// Waits for the acknowledgement: what it says of partitions that were asked for.
     pub async fn receive(self) -> Result<Vec<ProducedPartition>, KafkaError> {
         let bytes = self.answer.receive().await?;
         let response: ProduceResponse = self.connection.decode("Produce", bytes, self.version)?;
         let mut produced = Vec::new();
         for topic in response.responses {
+            let mut asked = self.asked.of_topic(topic.name.to_string());
             for partition in topic.partition_responses {
+                let Some(key) = asked(partition.index) else {
+                    continue;
+                };
                 produced.push(ProducedPartition {
-                    topic: topic.name.to_string(),
-                    partition: PartitionId(partition.index),
+                    key,
                     error: partition.error_code.err(),
                     error_message: partition.error_message.map(|message| message.to_string()),
                     base_offset: Offset(partition.base_offset),

@@ -1,6 +1,6 @@
 //! DescribeProducers: which transactions are open in a log, and whose they are (KIP-664).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::try_join_all;
 use kafka_protocol::error::ParseResponseErrorCode;
@@ -8,10 +8,11 @@ use kafka_protocol::messages::describe_producers_request::TopicRequest;
 use kafka_protocol::messages::{DescribeProducersRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
-use crate::record::{Offset, PartitionId, ProducerId, Timestamp};
+use crate::record::{Offset, ProducerId, Timestamp};
 
+use super::coordinates::by_partition;
 use super::retry::settled;
-use super::{BrokerId, Client, ErrorCode, KafkaError, Metadata, TopicPartition, Topics};
+use super::{BrokerId, Client, KafkaError, Metadata, TopicPartition, Topics};
 
 /// A transaction that is open in a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,9 +44,8 @@ impl Client {
         if partitions.is_empty() {
             return Ok(ActiveTransactions::new());
         }
-        let mut topics: Vec<String> = partitions.iter().map(|key| key.topic.clone()).collect();
-        topics.sort();
-        topics.dedup();
+        let topics: BTreeSet<&String> = partitions.iter().map(|key| &key.topic).collect();
+        let topics: Vec<String> = topics.into_iter().cloned().collect();
         let retry = self.retry();
         let asked = retry.run(|| async {
             let metadata = self.metadata(Topics::Named(&topics)).await?;
@@ -95,26 +95,16 @@ impl Client {
         });
         let request = DescribeProducersRequest::default().with_topics(topics.collect());
         let response = self.shared_connection(leader).await?.call(request).await?;
-        let mut answers = Answers::new();
-        for topic in response.topics {
-            for partition in topic.partitions {
-                let key = TopicPartition {
-                    topic: topic.name.to_string(),
-                    partition: PartitionId(partition.partition_index),
-                };
-                let answer = match partition.error_code.err() {
-                    Some(code) => Err(of_partition(code, &key)),
-                    None => Ok(active(&partition.active_producers)),
-                };
-                answers.insert(key, answer);
-            }
-        }
-        Ok(answers)
+        let topics = response.topics.into_iter();
+        let topics = topics.map(|topic| (topic.name, topic.partitions));
+        Ok(by_partition(topics, |topic, partition| {
+            let answer = match partition.error_code.err() {
+                Some(code) => Err(KafkaError::for_topic(code, "READ", topic)),
+                None => Ok(active(&partition.active_producers)),
+            };
+            (partition.partition_index, answer)
+        }))
     }
-}
-
-fn of_partition(code: ErrorCode, key: &TopicPartition) -> KafkaError {
-    KafkaError::for_topic(code, "READ", &key.topic)
 }
 
 fn active(

@@ -232,30 +232,10 @@ impl Kind for MirrorPolicy {
         let from = section.value(&FROM, reader);
         let max_messages = section.get(&MAX_MESSAGES, reader);
         let if_exists = section.value(&IF_EXISTS, reader);
-        let settings = SettingsChoice {
-            overrides: section
-                .value(&CONFIG_OVERRIDE, reader)
-                .unwrap_or_default()
-                .0,
-            unsupported: section
-                .value(&UNSUPPORTED_CONFIG, reader)
-                .unwrap_or(UnsupportedConfig::Skip),
-            existing: section
-                .value(&EXISTING_CONFIG, reader)
-                .unwrap_or(ExistingConfig::Apply),
-        };
+        let settings = settings(&section, reader);
         let allow_empty = section.value(&ALLOW_EMPTY, reader);
         let groups = section.get(&GROUPS, reader);
-        if let (Some(key), Some(groups)) = (&key_transformation, &groups)
-            && groups.value != GroupSelection::None
-        {
-            reader.conflict(
-                groups.place,
-                "groups cannot follow: their records go to other partitions",
-                "leave groups out, or key_transformation",
-                (key.place, "by this"),
-            );
-        }
+        check_groups(groups.as_ref(), key_transformation.as_ref(), reader);
         let rate_limit = section.value(&RATE_LIMIT, reader);
         let mode = mode(&section, reader);
         if let (Some(most), Some(MirrorMode::Continuous)) = (&max_messages, &mode) {
@@ -289,6 +269,38 @@ impl Kind for MirrorPolicy {
             rate_limit,
             mode: mode?,
         })
+    }
+}
+
+fn settings(section: &Section<'_>, reader: &mut Reader) -> SettingsChoice {
+    SettingsChoice {
+        overrides: section
+            .value(&CONFIG_OVERRIDE, reader)
+            .unwrap_or_default()
+            .0,
+        unsupported: section
+            .value(&UNSUPPORTED_CONFIG, reader)
+            .unwrap_or(UnsupportedConfig::Skip),
+        existing: section
+            .value(&EXISTING_CONFIG, reader)
+            .unwrap_or(ExistingConfig::Apply),
+    }
+}
+
+fn check_groups(
+    groups: Option<&At<GroupSelection>>,
+    key_transformation: Option<&At<Expression>>,
+    reader: &mut Reader,
+) {
+    if let (Some(key), Some(groups)) = (key_transformation, groups)
+        && groups.value != GroupSelection::None
+    {
+        reader.conflict(
+            groups.place,
+            "groups cannot follow: their records go to other partitions",
+            "leave groups out, or key_transformation",
+            (key.place, "by this"),
+        );
     }
 }
 

@@ -5,9 +5,9 @@ use crate::words::words;
 words! {
     /// How a batch's payload is compressed (`CompressionType`).
     pub enum Compression {
-        /// Not at all.
+        /// Not compressed.
         None = "none",
-        /// RFC 1952.
+        /// gzip (RFC 1952).
         Gzip = "gzip",
         /// Snappy in xerial's framing.
         Snappy = "snappy",

@@ -140,6 +140,35 @@ struct FooterJson<F, B, T> {
     transactions: T,
 }
 
+/// A footer as it was read.
+type FooterTables = FooterJson<Vec<String>, Vec<BlockRow>, Vec<TransactionRow>>;
+
+fn damaged(detail: &str) -> Unusable {
+    Unusable::Damaged(detail.to_owned())
+}
+
+impl FooterTables {
+    /// Whether it is the footer of this pack, and lists no more than a pack can hold, by its columns and under names that can be.
+    fn check(&self, pack_id: PackId) -> Result<(), Unusable> {
+        if self.pack_id != pack_id {
+            return Err(Unusable::Damaged(format!(
+                "it is the footer of pack {}",
+                self.pack_id
+            )));
+        }
+        if self.block_fields != BLOCK_FIELDS || self.transaction_fields != TRANSACTION_FIELDS {
+            return Err(damaged("its tables have other columns"));
+        }
+        if self.blocks.len() > BLOCKS_LIMIT || self.transactions.len() > TRANSACTIONS_LIMIT {
+            return Err(damaged("it lists more than a pack can hold"));
+        }
+        if !self.topics.iter().all(|topic| is_topic_name(&topic.topic)) {
+            return Err(damaged("it names a topic as Kafka names none"));
+        }
+        Ok(())
+    }
+}
+
 impl Footer {
     /// Where transactions of one partition begin and end.
     pub fn transactions_of(
@@ -199,26 +228,10 @@ impl Footer {
         pack_id: PackId,
         blocks: std::ops::Range<u64>,
     ) -> Result<Self, Unusable> {
-        let damaged = |detail: &str| Unusable::Damaged(detail.to_owned());
         let text = sealed_json::decompress(stored, FOOTER_TEXT_LIMIT)?;
-        let json: FooterJson<Vec<String>, Vec<BlockRow>, Vec<TransactionRow>> =
-            sealed_json::parse(&text)?;
+        let json: FooterTables = sealed_json::parse(&text)?;
         drop(text);
-        if json.pack_id != pack_id {
-            return Err(Unusable::Damaged(format!(
-                "it is the footer of pack {}",
-                json.pack_id
-            )));
-        }
-        if json.block_fields != BLOCK_FIELDS || json.transaction_fields != TRANSACTION_FIELDS {
-            return Err(damaged("its tables have other columns"));
-        }
-        if json.blocks.len() > BLOCKS_LIMIT || json.transactions.len() > TRANSACTIONS_LIMIT {
-            return Err(damaged("it lists more than a pack can hold"));
-        }
-        if !json.topics.iter().all(|topic| is_topic_name(&topic.topic)) {
-            return Err(damaged("it names a topic as Kafka names none"));
-        }
+        json.check(pack_id)?;
         let mut footer = Self {
             topics: json.topics,
             ..Self::default()

@@ -4,12 +4,14 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
-use kafkeep::kafka::{self, FetchPartition, FetchRequest, Isolation, Retry, Topics};
+use kafkeep::kafka::{
+    self, FetchPartition, FetchRequest, Isolation, Retry, TopicPartition, Topics,
+};
 use kafkeep::memory::MemoryBudget;
 use kafkeep::policy::load_cluster;
 use kafkeep::record::{Offset, PartitionId};
@@ -547,15 +549,18 @@ async fn fetch_through_sessions(cluster: kafka::Cluster) {
     let topic = &metadata.topics[TOPIC];
     let leader = topic.partitions[&PartitionId(0)].leader.unwrap();
     let connection = client.connection(leader).await.unwrap();
+    let key = Arc::new(TopicPartition {
+        topic: TOPIC.to_owned(),
+        partition: PartitionId(0),
+    });
     let request = || FetchRequest {
         max_wait: Duration::from_millis(100),
         min_bytes: 1 << 20,
         max_bytes: 1 << 20,
         isolation: Isolation::ReadUncommitted,
         partitions: vec![FetchPartition {
-            topic: TOPIC.to_owned(),
+            key: Arc::clone(&key),
             topic_id: topic.topic_id,
-            partition: PartitionId(0),
             offset: Offset(0),
             leader_epoch: None,
             last_fetched_epoch: None,

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use rdkafka::ClientContext;
 use rdkafka::mocking::MockCluster;
 
 use crate::engine::backup::{BackupOptions, BackupReport, backup};
-use crate::engine::restore::{self, IfExists, RestoreOptions, RestoreReport};
+use crate::engine::restore::{self, IfExists, RestoreOptions};
 use crate::engine::topics::TopicPatterns;
 use crate::engine::verify::{VerifyOptions, VerifyReport, verify};
 use crate::engine::{self, EngineError, NoProgress};
@@ -62,15 +63,8 @@ pub async fn tell(keep_running: bool, global: &Global) -> Result<Exit, CliError>
         }
     };
     let cluster = MockCluster::new(1).map_err(DemoError::from)?;
+    create_topics(&cluster)?;
     let servers = cluster.bootstrap_servers();
-    for shape in SHAPES {
-        cluster
-            .create_topic(shape.topic, shape.partitions, 1)
-            .map_err(DemoError::from)?;
-        cluster
-            .create_topic(&format!("restored.{}", shape.topic), shape.partitions, 1)
-            .map_err(DemoError::from)?;
-    }
     let scratch = Scratch::create()?;
     let path = scratch.0.join("repository");
     say(format!(
@@ -78,62 +72,17 @@ pub async fn tell(keep_running: bool, global: &Global) -> Result<Exit, CliError>
         path.display()
     ))?;
 
-    let produced = traffic(&servers, 0, 80).await?;
-    say(format!(
-        "1. Traffic: {} records by an ordinary producer",
-        output::count(produced)
-    ))?;
-    for shape in SHAPES {
-        say(format!(
-            "     {:<10} {} partition(s): {}",
-            shape.topic, shape.partitions, shape.what
-        ))?;
-    }
-
-    let made = path.clone();
-    let repository = engine::blocking("the thread that makes the repository", move || {
-        Location::from(made.as_path()).open_or_init()
-    });
-    let repository = Arc::new(repository.await?);
-    let client = Client::connect(
-        Cluster::new(servers.split(',').map(str::to_owned).collect()),
-        Retry::default(),
-    )
-    .await?;
-    let first = back_up(&client, &repository).await?;
-    say(format!(
-        "2. Backup {}: {} records, {} of record batches, {} stored, in {}",
-        first.backup_id,
-        output::count(first.total_messages),
-        output::bytes(first.total_size_bytes),
-        output::bytes(first.compressed_size_bytes),
-        output::duration(first.duration_ms)
-    ))?;
-
+    let produced = first_traffic(&servers, &say).await?;
+    let repository = Arc::new(make_repository(&path).await?);
+    let brokers = servers.split(',').map(str::to_owned).collect();
+    let client = Client::connect(Cluster::new(brokers), Retry::default()).await?;
+    full_backup(&client, &repository, &say).await?;
     let more = traffic(&servers, 80, 100).await?;
-    let second = back_up(&client, &repository).await?;
-    say(format!(
-        "3. {} more records, and backup {}: it copied {} and holds all {}; {} were reused",
-        output::count(more),
-        second.backup_id,
-        output::count(second.new_messages),
-        output::count(second.total_messages),
-        output::bytes(second.reused_bytes)
-    ))?;
-
+    let second = incremental_backup(&client, &repository, more, &say).await?;
     let damage_found = show_damage(&repository, &path, &say).await?;
+    restore_renamed(&client, &repository, &second, &say).await?;
+    let compared = compare_all(&servers, &say).await?;
 
-    let report = restore_renamed(&client, &repository, &second).await?;
-    say(format!(
-        "5. Restore into topics restored.*: {} records in {}",
-        output::count(report.messages_restored),
-        output::duration(report.duration_ms)
-    ))?;
-    let compared = compare_all(&servers).await?;
-    say(format!(
-        "6. Proof: an ordinary consumer read source and restored topics: {} records, and every key, value,\n   header, timestamp and offset is equal",
-        output::count(compared)
-    ))?;
     let complete = compared == produced + more && second.total_messages == compared && damage_found;
     let summary = Summary {
         status: if complete { "completed" } else { "failed" },
@@ -150,6 +99,77 @@ pub async fn tell(keep_running: bool, global: &Global) -> Result<Exit, CliError>
         keep(&servers, &path, &say).await?;
     }
     Ok(if complete { Exit::Done } else { Exit::Failed })
+}
+
+/// The topics to back up, and those to restore them into.
+fn create_topics(cluster: &MockCluster<'_, impl ClientContext>) -> Result<(), DemoError> {
+    for shape in SHAPES {
+        let restored = format!("restored.{}", shape.topic);
+        cluster.create_topic(shape.topic, shape.partitions, 1)?;
+        cluster.create_topic(&restored, shape.partitions, 1)?;
+    }
+    Ok(())
+}
+
+async fn first_traffic(
+    servers: &str,
+    say: &impl Fn(String) -> Result<(), CliError>,
+) -> Result<u64, CliError> {
+    let produced = traffic(servers, 0, 80).await?;
+    say(format!(
+        "1. Traffic: {} records by an ordinary producer",
+        output::count(produced)
+    ))?;
+    for shape in SHAPES {
+        say(format!(
+            "     {:<10} {} partition(s): {}",
+            shape.topic, shape.partitions, shape.what
+        ))?;
+    }
+    Ok(produced)
+}
+
+async fn make_repository(path: &Path) -> Result<Repository, CliError> {
+    let location = Location::from(path);
+    let made = engine::blocking("the thread that makes the repository", move || {
+        location.open_or_init()
+    });
+    Ok(made.await?)
+}
+
+async fn full_backup(
+    client: &Client,
+    repository: &Arc<Repository>,
+    say: &impl Fn(String) -> Result<(), CliError>,
+) -> Result<(), CliError> {
+    let report = back_up(client, repository).await?;
+    say(format!(
+        "2. Backup {}: {} records, {} of record batches, {} stored, in {}",
+        report.backup_id,
+        output::count(report.total_messages),
+        output::bytes(report.total_size_bytes),
+        output::bytes(report.compressed_size_bytes),
+        output::duration(report.duration_ms)
+    ))
+}
+
+/// A backup after `more` records.
+async fn incremental_backup(
+    client: &Client,
+    repository: &Arc<Repository>,
+    more: u64,
+    say: &impl Fn(String) -> Result<(), CliError>,
+) -> Result<BackupReport, CliError> {
+    let report = back_up(client, repository).await?;
+    say(format!(
+        "3. {} more records, and backup {}: it copied {} and holds all {}; {} were reused",
+        output::count(more),
+        report.backup_id,
+        output::count(report.new_messages),
+        output::count(report.total_messages),
+        output::bytes(report.reused_bytes)
+    ))?;
+    Ok(report)
 }
 
 fn conclude(
@@ -289,24 +309,33 @@ async fn restore_renamed(
     client: &Client,
     repository: &Arc<Repository>,
     backup: &BackupReport,
-) -> Result<RestoreReport, CliError> {
+    say: &impl Fn(String) -> Result<(), CliError>,
+) -> Result<(), CliError> {
     let options = RestoreOptions {
         renames: vec!["*=restored.{topic}".parse()?],
         if_exists: IfExists::Append,
         ..RestoreOptions::default()
     };
     let plan = restore::plan(client, Arc::clone(repository), &backup.backup_id, &options).await?;
-    Ok(restore::apply(
+    let report = restore::apply(
         client,
         Arc::clone(repository),
         plan,
         &options,
         Arc::new(NoProgress),
     )
-    .await?)
+    .await?;
+    say(format!(
+        "5. Restore into topics restored.*: {} records in {}",
+        output::count(report.messages_restored),
+        output::duration(report.duration_ms)
+    ))
 }
 
-async fn compare_all(servers: &str) -> Result<u64, CliError> {
+async fn compare_all(
+    servers: &str,
+    say: &impl Fn(String) -> Result<(), CliError>,
+) -> Result<u64, CliError> {
     let mut compared = 0;
     for shape in SHAPES {
         let (servers, restored) = (servers.to_owned(), format!("restored.{}", shape.topic));
@@ -315,5 +344,9 @@ async fn compare_all(servers: &str) -> Result<u64, CliError> {
         })
         .await?;
     }
+    say(format!(
+        "6. Proof: an ordinary consumer read source and restored topics: {} records, and every key, value,\n   header, timestamp and offset is equal",
+        output::count(compared)
+    ))?;
     Ok(compared)
 }

@@ -17,10 +17,16 @@ fn batch(base: i64, count: i64) -> Bytes {
     batch.into()
 }
 
-fn answer(records: Bytes) -> FetchedPartition {
-    FetchedPartition {
+fn key() -> TopicPartition {
+    TopicPartition {
         topic: "orders".to_owned(),
         partition: PartitionId(0),
+    }
+}
+
+fn answer(records: Bytes) -> FetchedPartition {
+    FetchedPartition {
+        key: Arc::new(key()),
         error: None,
         high_watermark: Offset(100),
         last_stable_offset: Offset(100),
@@ -42,10 +48,6 @@ fn copying() -> Copying {
 
 /// At `next`, behind what is held up to there.
 fn cursor_at(next: i64) -> Cursor<Part> {
-    let key = TopicPartition {
-        topic: "orders".to_owned(),
-        partition: PartitionId(0),
-    };
     let part = Part {
         slot: 0,
         topic: "orders".into(),
@@ -54,7 +56,7 @@ fn cursor_at(next: i64) -> Cursor<Part> {
         messages_left: None,
         gaps: Vec::new(),
     };
-    Cursor::new(key, Offset(next), part)
+    Cursor::new(key(), Offset(next), part)
 }
 
 #[test]

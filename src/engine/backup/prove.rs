@@ -356,7 +356,7 @@ pub(super) async fn prove(
     let mut answers = Answers::new();
     for cursor in reader::read(&reading, cursors).await? {
         for (holder, answer) in cursor.part.answers {
-            answers.insert((cursor.key.clone(), holder), answer);
+            answers.insert((TopicPartition::clone(&cursor.key), holder), answer);
         }
     }
     Ok(answers)

@@ -88,7 +88,7 @@ impl Taken {
 /// Some of an answer that is to be prepared.
 struct Walked {
     slot: usize,
-    key: TopicPartition,
+    key: Arc<TopicPartition>,
     records: Bytes,
     aborted: Vec<(ProducerId, Offset)>,
     wanted: Range<Offset>,
@@ -367,7 +367,7 @@ fn walk(
     cursor.last_epoch = leader_epoch.or(cursor.last_epoch);
     Ok(Some(Walked {
         slot: cursor.part.slot,
-        key: cursor.key.clone(),
+        key: Arc::clone(&cursor.key),
         records: fetched.records,
         aborted: fetched.aborted,
         wanted: start..next,

@@ -327,7 +327,10 @@ impl<B: Brokers, N> Producer<B, N> {
         let is_answered = answer.is_ok();
         let mut produced = HashMap::new();
         match answer {
-            Ok(answer) => produced.extend(answer.into_iter().map(by_partition)),
+            Ok(answer) => {
+                let answer = answer.into_iter();
+                produced.extend(answer.map(|produced| (Arc::clone(&produced.key), produced)));
+            }
             Err(error) => {
                 if leader.connections == sent.connection {
                     self.connections.remove(&sent.leader);
@@ -418,12 +421,4 @@ fn left_out(key: &TopicPartition) -> KafkaError {
         code: ErrorCode::RequestTimedOut,
         context: format!("the answer to a request says nothing about {key}"),
     }
-}
-
-fn by_partition(mut produced: ProducedPartition) -> (TopicPartition, ProducedPartition) {
-    let key = TopicPartition {
-        topic: std::mem::take(&mut produced.topic),
-        partition: produced.partition,
-    };
-    (key, produced)
 }

@@ -1,6 +1,7 @@
 //! The batches of one target partition: which wait, which are in flight, which are acknowledged.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -66,7 +67,7 @@ pub(super) struct BatchNumber(u64);
 
 pub(super) struct PartitionQueue<N> {
     index: PartitionIndex,
-    pub key: TopicPartition,
+    pub key: Arc<TopicPartition>,
     pub leader: BrokerId,
     leader_epoch: LeaderEpoch,
     /// The stamp of the next batch to be added.
@@ -120,7 +121,7 @@ impl<N> PartitionQueue<N> {
     ) -> Self {
         Self {
             index,
-            key: target.key,
+            key: Arc::new(target.key),
             leader: target.leader,
             leader_epoch: target.leader_epoch,
             stamp: ProducerStamp {
@@ -182,14 +183,13 @@ impl<N> PartitionQueue<N> {
     /// Takes the next batch to be sent, with its number and its count of records.
     pub fn send_next(&mut self) -> Option<(BatchNumber, ProduceBatch, u32)> {
         let number = BatchNumber(self.next);
-        let (topic, partition) = (self.key.topic.clone(), self.key.partition);
+        let key = Arc::clone(&self.key);
         let entry = self.entry_mut(number)?;
         entry.place = Place::InFlight;
         let (header, records) = (entry.batch.header, entry.batch.records);
         let batch = ProduceBatch {
             payload: entry.batch.payload.clone(),
-            topic,
-            partition,
+            key,
             header,
         };
         self.in_flight += 1;
@@ -231,7 +231,7 @@ impl<N> PartitionQueue<N> {
         let expected = batch.expected_offset.unwrap_or(base_offset);
         if expected != base_offset {
             return Some(Err(ProduceError::Diverged {
-                key: self.key.clone(),
+                key: TopicPartition::clone(&self.key),
                 expected,
                 found: base_offset,
             }));

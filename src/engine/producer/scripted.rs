@@ -36,7 +36,7 @@ impl Asked {
     /// Topic, partition and base sequence of each batch.
     pub fn batches(&self) -> Vec<(String, i32)> {
         let batches = self.request.batches.iter();
-        let name = |batch: &ProduceBatch| format!("{}-{}", batch.topic, batch.partition);
+        let name = |batch: &ProduceBatch| batch.key.to_string();
         batches
             .map(|batch| (name(batch), sequence(batch)))
             .collect()
@@ -170,8 +170,7 @@ pub fn disconnected() -> KafkaError {
 
 pub fn produced(batch: &ProduceBatch, answer: Result<Offset, ErrorCode>) -> ProducedPartition {
     ProducedPartition {
-        topic: batch.topic.clone(),
-        partition: batch.partition,
+        key: Arc::clone(&batch.key),
         error: answer.err(),
         error_message: None,
         base_offset: answer.unwrap_or(Offset(-1)),

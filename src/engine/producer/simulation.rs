@@ -94,8 +94,7 @@ impl Cluster {
             self.is_faulty(0.05),
             self.random.random_range(0..self.brokers),
         );
-        let key = key(&batch.topic, batch.partition.0);
-        let log = self.partitions.get_mut(&key).unwrap();
+        let log = self.partitions.get_mut(&*batch.key).unwrap();
         if moves {
             log.leaders.push(BrokerId(next));
         }

@@ -1,6 +1,7 @@
 //! How far the reading of one partition is.
 
 use std::fmt;
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
@@ -10,8 +11,8 @@ use crate::record::{LeaderEpoch, Offset, TopicId};
 /// A partition that is read.
 #[derive(Debug)]
 pub struct Cursor<P> {
-    /// Topic and number.
-    pub key: TopicPartition,
+    /// Topic and number; requests and answers share them.
+    pub key: Arc<TopicPartition>,
     /// The topic's id; zero where it does not matter or is not known.
     pub topic_id: TopicId,
     /// Who leads it, as far as is known.
@@ -32,7 +33,7 @@ impl<P> Cursor<P> {
     /// Begins at `next`, with nobody known to lead it.
     pub fn new(key: TopicPartition, next: Offset, part: P) -> Self {
         Self {
-            key,
+            key: Arc::new(key),
             topic_id: TopicId::default(),
             leader: None,
             leader_epoch: None,
@@ -45,9 +46,8 @@ impl<P> Cursor<P> {
 
     pub(super) fn to_fetch(&self, max_bytes: u64) -> FetchPartition {
         FetchPartition {
-            topic: self.key.topic.clone(),
+            key: Arc::clone(&self.key),
             topic_id: self.topic_id,
-            partition: self.key.partition,
             offset: self.next,
             leader_epoch: self.leader_epoch,
             last_fetched_epoch: self.last_epoch,

@@ -44,7 +44,7 @@ pub(super) async fn search<L: Leaders, S: Sink>(
     };
     let outside = wanted.iter().filter(|homeless| homeless.is_outside);
     let outside: Vec<TopicPartition> = outside
-        .map(|homeless| homeless.cursor.key.clone())
+        .map(|homeless| TopicPartition::clone(&homeless.cursor.key))
         .collect();
     let ranges = match outside.is_empty() {
         true => Ranges::new(),
@@ -117,7 +117,7 @@ impl<L: Leaders, S: Sink> Search<'_, L, S> {
             sink.recreated(&mut cursor, &mut self.taken)?
         } else if !is_outside {
             Step::Nothing
-        } else if let Some(range) = self.ranges.remove(&cursor.key) {
+        } else if let Some(range) = self.ranges.remove(&*cursor.key) {
             sink.outside(&mut cursor, range, &mut self.taken)?
         } else {
             self.found.homeless.push(Homeless::outside(cursor, retry));

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -317,14 +317,9 @@ impl<L: Leaders, S: Sink> Worker<'_, L, S> {
         cursors: Asked<S::Part>,
         answer: Vec<FetchedPartition>,
     ) -> Result<(S::Taken, Came), EngineError> {
-        let keyed = answer.into_iter().map(|fetched| {
-            let key = TopicPartition {
-                topic: fetched.topic.clone(),
-                partition: fetched.partition,
-            };
-            (key, fetched)
-        });
-        let mut answer: BTreeMap<TopicPartition, FetchedPartition> = keyed.collect();
+        let keyed = answer.into_iter();
+        let keyed = keyed.map(|fetched| (Arc::clone(&fetched.key), fetched));
+        let mut answer: BTreeMap<Arc<TopicPartition>, FetchedPartition> = keyed.collect();
         let mut taken = S::Taken::default();
         let mut came = Came::Nothing;
         let mut starved = Vec::new();

@@ -1,4 +1,4 @@
-//! Requests out, answers in: numbered, answered in order, any number in flight.
+//! Requests out, answers in: numbered, answered in order, many in flight.
 
 use std::io;
 use std::sync::Arc;
@@ -84,6 +84,13 @@ fn deliver(answer: AnswerSender, outcome: Result<Bytes, KafkaError>) {
     }
 }
 
+/// How many requests may be unanswered, beside the one whose answer is read now; another is not written before.
+///
+/// The writer then waits for the reader, and the reader waits for the writer only when nothing is owed: so never both. Requests
+/// that hold memory do not come to wait here. On a connection of its own, a reader has two in flight and a producer five; a
+/// shared one has the questions of one client, at most sixteen of a kind at once.
+pub(super) const UNANSWERED: usize = 64;
+
 /// An answer that is owed.
 struct Owed {
     api: &'static str,
@@ -97,7 +104,7 @@ pub(in super::super) struct RequestWriter {
     address: Arc<str>,
     client_id: StrBytes,
     stream: WriteHalf,
-    owed: mpsc::UnboundedSender<Owed>,
+    owed: mpsc::Sender<Owed>,
     correlation_id: i32,
 }
 
@@ -109,7 +116,7 @@ pub(super) fn start(
     client_id: StrBytes,
     patience: Duration,
 ) -> RequestWriter {
-    let (owed, queue) = mpsc::unbounded_channel();
+    let (owed, queue) = mpsc::channel(UNANSWERED);
     let frames = Frames::new(stream.reading);
     tokio::spawn(read_answers(frames, queue, Arc::clone(address), patience));
     RequestWriter {
@@ -168,7 +175,7 @@ impl RequestWriter {
             memory,
             answer,
         };
-        if self.owed.send(owed).is_err() {
+        if self.owed.send(owed).await.is_err() {
             return;
         }
         tokio::select! {
@@ -208,7 +215,7 @@ fn allowance(api: &str) -> Duration {
 /// Reads answers and hands each to the one who waits for it; after an error, nobody gets anything any more.
 async fn read_answers(
     mut frames: Frames,
-    mut queue: mpsc::UnboundedReceiver<Owed>,
+    mut queue: mpsc::Receiver<Owed>,
     address: Arc<str>,
     patience: Duration,
 ) {
@@ -235,7 +242,7 @@ async fn read_answers(
 /// The next answer that is owed. In between, the broker may hang up: then there is none.
 async fn next_owed(
     frames: &mut Frames,
-    queue: &mut mpsc::UnboundedReceiver<Owed>,
+    queue: &mut mpsc::Receiver<Owed>,
 ) -> Option<(Owed, io::Result<()>)> {
     tokio::select! {
         biased;

@@ -94,6 +94,29 @@ async fn pipelined_requests_are_answered_in_order() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_falls_behind_is_asked_no_more_until_it_answers() {
+    let connection = opened(|mut peer| async move {
+        let mut unanswered = Vec::new();
+        let silence = Duration::from_secs(1);
+        while let Ok(Some(asked)) = tokio::time::timeout(silence, peer.asked()).await {
+            unanswered.push(asked);
+        }
+        assert_eq!(unanswered.len(), exchange::UNANSWERED + 1);
+        for asked in &unanswered {
+            peer.answer(asked, &metadata()).await;
+        }
+        while let Some(asked) = peer.asked().await {
+            peer.answer(&asked, &metadata()).await;
+        }
+    })
+    .await;
+    let asking = (0..3 * exchange::UNANSWERED).map(|_| ask(&connection));
+    for answered in futures_util::future::join_all(asking).await {
+        answered.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn an_answer_to_another_request_ends_the_connection() {
     let connection = opened(|mut peer| async move {

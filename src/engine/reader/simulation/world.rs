@@ -152,7 +152,7 @@ impl State {
         let mut is_first = true;
         let (mut total, mut answer) = (0, Vec::new());
         for wanted in &request.partitions {
-            let number = usize::try_from(wanted.partition.0).unwrap();
+            let number = usize::try_from(wanted.key.partition.0).unwrap();
             let log = &self.logs[number];
             let from = usize::try_from(wanted.offset.0).unwrap();
             let mut fetched = Fetched {
@@ -212,9 +212,12 @@ impl Fetched {
             records = memory.share(bytes.into());
         }
         let end = Offset(i64::try_from(self.end).unwrap());
-        FetchedPartition {
+        let key = TopicPartition {
             topic: TOPIC.to_owned(),
             partition: PartitionId(i32::try_from(self.number).unwrap()),
+        };
+        FetchedPartition {
+            key: Arc::new(key),
             error: self.error,
             high_watermark: end,
             last_stable_offset: end,
