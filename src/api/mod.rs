@@ -10,10 +10,10 @@ mod answer;
 mod backups;
 mod body;
 mod bounds;
+mod integers;
 mod order;
 mod problem;
 mod request;
-mod whole;
 
 pub use answer::{
     Answer, BackedUpPartition, BackupAnswer, DrainAnswer, DrainedPartition, MigrationAnswer,

@@ -13,11 +13,11 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Renewed<T> {
     files: Vec<PathBuf>,
-    seen: Mutex<Seen<T>>,
+    seen: Mutex<SeenVersion<T>>,
 }
 
 #[derive(Debug)]
-struct Seen<T> {
+struct SeenVersion<T> {
     looked_at: Instant,
     marks: Vec<Option<Mark>>,
     value: T,
@@ -46,7 +46,7 @@ impl<T: Clone> Renewed<T> {
         let files: Vec<PathBuf> = files.iter().map(|path| path.to_path_buf()).collect();
         // Before they are read: what changes meanwhile is read again.
         let marks = files.iter().map(mark).collect();
-        let seen = Seen {
+        let seen = SeenVersion {
             looked_at: Instant::now(),
             marks,
             value: read()?,

@@ -9,9 +9,9 @@ use crate::engine::topics::{TopicPattern, TopicPatterns};
 use crate::record::{Compression, PartitionId};
 use crate::repository::{Completion, OffsetBound, Selection};
 
+use super::connection_args::{ClusterArgs, RepositoryArgs};
 use super::groups::{GroupPatterns, selection};
 use super::memory::MemoryArgs;
-use super::places::{ClusterArgs, RepositoryArgs};
 use super::{CliError, Exit, Global, output, progress, signals};
 
 /// Make one backup now: copies what is new since the last one, and is complete in itself

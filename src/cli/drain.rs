@@ -16,7 +16,7 @@ use crate::kafka::Isolation;
 use crate::memory::MemoryBudget;
 use crate::record::Timestamp;
 
-use super::places::ClusterArgs;
+use super::connection_args::ClusterArgs;
 use super::{CliError, Exit, Global, output};
 
 /// Tell whether consumer groups have consumed all that there is, and if not, why

@@ -10,7 +10,7 @@ use crate::engine::expire::{self, Decision, ExpireOptions, ExpirePlan, Retention
 use crate::engine::size::Size;
 use crate::repository::BackupId;
 
-use super::places::RepositoryArgs;
+use super::connection_args::RepositoryArgs;
 use super::{CliError, Exit, Global, output};
 
 /// Take away backups that no rule keeps, and what nothing references any more

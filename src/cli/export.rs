@@ -15,8 +15,8 @@ use crate::engine::watchdog::watched;
 use crate::kafka::Retry;
 use crate::record::PartitionId;
 
+use super::connection_args::{RepositoryArgs, find_backup};
 use super::memory::MemoryArgs;
-use super::places::{RepositoryArgs, find_backup};
 use super::{CliError, Exit, Global, output, progress};
 
 /// Take topics out of a backup into files, without Kafka

@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::engine::topics::{Candidate, TopicPattern, TopicPatterns};
 use crate::repository::{BackupId, Completion, Manifest, RepositoryError};
 
-use super::places::RepositoryArgs;
+use super::connection_args::RepositoryArgs;
 use super::{CliError, Exit, Global, output};
 
 /// List the backups of a repository, newest first

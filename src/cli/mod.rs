@@ -4,6 +4,7 @@
 
 mod backup;
 mod check;
+mod connection_args;
 mod demo;
 mod drain;
 mod exit;
@@ -16,7 +17,6 @@ mod log;
 mod memory;
 mod mirror;
 mod output;
-mod places;
 mod progress;
 mod restore;
 mod run;

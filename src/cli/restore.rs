@@ -11,8 +11,8 @@ use crate::engine::restore::{
 use crate::engine::topics::{Rename, TopicPattern, TopicPatterns};
 use crate::record::PartitionId;
 
+use super::connection_args::{ClusterArgs, RepositoryArgs, find_backup};
 use super::memory::MemoryArgs;
-use super::places::{ClusterArgs, RepositoryArgs, find_backup};
 use super::topic_settings::TopicSettingsArgs;
 use super::{CliError, Exit, Global, groups, output, progress};
 use crate::engine::settings::ExistingConfig;

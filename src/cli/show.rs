@@ -11,7 +11,7 @@ use crate::engine::topic_configuration::TopicConfiguration;
 use crate::kafka::ConfigSource;
 use crate::repository::{Manifest, Repository, Sha256, TopicEntry};
 
-use super::places::{RepositoryArgs, backup_id};
+use super::connection_args::{RepositoryArgs, backup_id};
 use super::{CliError, Exit, Global, output};
 
 /// Show what one backup holds: topics, settings, partitions, bounds, gaps, consumer groups

@@ -9,8 +9,8 @@ use crate::kafka::Retry;
 
 use crate::repository::RepositoryError;
 
+use super::connection_args::{RepositoryArgs, find_backups};
 use super::memory::MemoryArgs;
-use super::places::{RepositoryArgs, find_backups};
 use super::{CliError, Exit, Global, output, progress};
 
 /// Check that backups are whole and unchanged, without Kafka; exits with 2 when they are not

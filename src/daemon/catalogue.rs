@@ -30,11 +30,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// What was read already, by repository. Each is read by one thread at a time, so that one that hangs takes no more.
 #[derive(Debug, Default)]
 pub(super) struct Catalogue {
-    known: Mutex<BTreeMap<String, Arc<AsyncMutex<Known>>>>,
+    known: Mutex<BTreeMap<String, Arc<AsyncMutex<KnownBackups>>>>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct KnownBackups {
     /// The place and the id of the repository: another one may come under the same name.
     of: Option<(Location, String)>,
     backups: BTreeMap<BackupId, Arc<BackupSummary>>,
@@ -74,7 +74,7 @@ impl Catalogue {
         all
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<AsyncMutex<Known>>>> {
+    fn known(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<AsyncMutex<KnownBackups>>>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -94,7 +94,7 @@ impl Catalogue {
     }
 }
 
-impl Known {
+impl KnownBackups {
     fn look_at(
         &mut self,
         name: &str,

@@ -17,11 +17,11 @@ const ASK_AGAIN_AFTER: Duration = Duration::from_secs(30);
 /// What is known, by the clusters' names.
 #[derive(Debug, Default)]
 pub struct ClusterIds {
-    known: Mutex<Known>,
+    known: Mutex<KnownId>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct KnownId {
     /// Name, what it was configured as, and its id.
     ids: BTreeMap<String, (Cluster, String)>,
     asked_at: Option<Instant>,

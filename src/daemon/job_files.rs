@@ -16,8 +16,8 @@ use crate::engine::{EngineError, blocking};
 use crate::files;
 
 use super::jobs::{Idempotency, Job, JobList, JobState, JobTopic};
-use super::kept_file;
 use super::progress::RunProgress;
+use super::state_file;
 use super::status::RunId;
 
 const FORMAT: u32 = 1;
@@ -27,7 +27,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// A job in its file.
 #[derive(Serialize, Deserialize)]
-struct Kept {
+struct StoredJob {
     format: u32,
     job_id: RunId,
     kind: OrderKind,
@@ -45,7 +45,7 @@ struct Kept {
     idempotency: Option<Idempotency>,
 }
 
-impl Kept {
+impl StoredJob {
     fn of(job: &Job) -> Self {
         Self {
             format: FORMAT,
@@ -138,7 +138,7 @@ impl JobFiles {
 
     fn write(&self, job: &Job) -> io::Result<()> {
         std::fs::create_dir_all(&self.directory)?;
-        let json = serde_json::to_vec(&Kept::of(job))?;
+        let json = serde_json::to_vec(&StoredJob::of(job))?;
         files::replace(&self.path(job.job_id), &json)
     }
 
@@ -195,8 +195,8 @@ impl JobFiles {
     }
 }
 
-fn read_one(path: &Path) -> io::Result<Kept> {
-    let kept: Kept = kept_file::read(path)?;
+fn read_one(path: &Path) -> io::Result<StoredJob> {
+    let kept: StoredJob = state_file::read(path)?;
     match kept.format {
         FORMAT => Ok(kept),
         other => Err(io::Error::other(format!("it has format {other}"))),

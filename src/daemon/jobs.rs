@@ -287,14 +287,14 @@ impl Jobs {
         &mut self,
         job_id: RunId,
         state: JobState,
-        came_to: Result<Answer, Problem>,
+        outcome: Result<Answer, Problem>,
         now: DateTime<Utc>,
     ) {
         self.change(job_id, |job| {
             job.state = state;
             job.waiting_for = None;
             job.finished_at = Some(now);
-            match came_to.map(|answer| serde_json::value::to_raw_value(&answer)) {
+            match outcome.map(|answer| serde_json::value::to_raw_value(&answer)) {
                 Ok(Ok(result)) => job.result = Some(Arc::from(result)),
                 Ok(Err(error)) => {
                     tracing::error!("the result of job {job_id} cannot be told; this is a bug in kafkeep: {error}");

@@ -14,7 +14,7 @@ use crate::kafka::{Client, Cluster, Retry};
 use crate::memory::MemoryBudget;
 use crate::policy::{DaemonConfiguration, Difference, MirrorMode, MirrorPolicy, PolicyKind};
 use crate::repository::Completion;
-use crate::schedule::{LONGEST_WAIT, Timer, Verdict};
+use crate::schedule::{DueVerdict, LONGEST_WAIT, Timer};
 
 use super::progress::RunProgress;
 use super::status::{
@@ -270,15 +270,15 @@ impl Mirror {
         let mut is_due = false;
         loop {
             match timer.look(wall, Instant::now().into_std()) {
-                Verdict::Wait {
+                DueVerdict::Wait {
                     next,
                     look_again_in,
                 } => {
                     self.next = next;
                     return (is_due, look_again_in);
                 }
-                Verdict::Skip { missed, .. } => self.missed += u64::from(missed),
-                Verdict::Run { missed, .. } => {
+                DueVerdict::Skip { missed, .. } => self.missed += u64::from(missed),
+                DueVerdict::Run { missed, .. } => {
                     self.missed += u64::from(missed);
                     // What a run that goes on has not copied yet, it will.
                     match self.running.is_some() {

@@ -7,7 +7,6 @@
 //!
 //! The supervisor alone owns what runs. Others see snapshots, and send it requests.
 
-mod carry_out;
 mod catalogue;
 mod cluster_ids;
 mod drain_watch;
@@ -15,11 +14,11 @@ mod drains;
 mod durations;
 mod ended_run;
 mod files;
+mod job_executor;
 mod job_files;
 #[cfg(test)]
 mod job_tests;
 mod jobs;
-mod kept_file;
 mod metrics;
 #[cfg(test)]
 mod metrics_tests;
@@ -31,6 +30,7 @@ mod repositories;
 mod run;
 mod runs;
 mod state;
+mod state_file;
 mod status;
 mod supervisor;
 #[cfg(test)]
@@ -66,15 +66,15 @@ pub use status::{
     RunState, RunStatus, Status, Work,
 };
 
-use carry_out::OrderJob;
 use catalogue::Catalogue;
 use files::Files;
+use job_executor::OrderJob;
 use job_files::JobFiles;
 use jobs::Jobs;
 use mirrors::MirrorJob;
 use observe::{Board, Watching};
 use remembered::Remembered;
-use run::{PolicyJob, Tried};
+use run::{PolicyJob, TryResult};
 use state::StateFile;
 use supervisor::{Execute, Request, Supervisor};
 
@@ -91,7 +91,7 @@ pub enum DaemonError {
 
 /// What others may see of a daemon: they share it.
 #[derive(Clone)]
-pub struct View {
+pub struct DaemonHandle {
     /// What it does.
     pub status: watch::Receiver<Arc<Status>>,
     /// The repositories, when they were last looked at.
@@ -108,7 +108,7 @@ pub struct View {
     requests: mpsc::Sender<Request>,
 }
 
-impl View {
+impl DaemonHandle {
     /// Tells a run to seal what it has and to end; whether there is such a run.
     pub async fn cancel(&self, run_id: RunId) -> bool {
         let (answer, answered) = oneshot::channel();
@@ -228,7 +228,7 @@ pub struct Daemon {
     state: Option<(StateFile, Remembered)>,
     job_files: Option<JobFiles>,
     files: Files,
-    view: View,
+    view: DaemonHandle,
 }
 
 /// Runs that really back up.
@@ -237,12 +237,12 @@ struct Backups {
 }
 
 impl Execute for Backups {
-    async fn execute(&self, job: PolicyJob) -> Tried {
+    async fn execute(&self, job: PolicyJob) -> TryResult {
         run::run(job, &self.cluster_ids).await
     }
 
-    async fn carry_out(&self, job: OrderJob) -> Result<Answer, Problem> {
-        carry_out::carry_out(job, &self.cluster_ids).await
+    async fn execute_order(&self, job: OrderJob) -> Result<Answer, Problem> {
+        job_executor::execute_order(job, &self.cluster_ids).await
     }
 
     async fn mirror(&self, job: MirrorJob) -> Result<MirrorReport, EngineError> {
@@ -279,7 +279,7 @@ impl Daemon {
         supervisor.wait_for(configuration.repositories.keys().cloned().collect());
         supervisor.begin(configuration.clone(), &remembered);
         let configuration = watch::Sender::new(Arc::new(configuration));
-        let view = View {
+        let view = DaemonHandle {
             status: seen,
             repositories: board.subscribe(),
             configuration: configuration.subscribe(),
@@ -305,7 +305,7 @@ impl Daemon {
     }
 
     /// What others may see of it.
-    pub fn view(&self) -> View {
+    pub fn view(&self) -> DaemonHandle {
         self.view.clone()
     }
 
@@ -354,7 +354,7 @@ impl Daemon {
 }
 
 /// Lets runs seal what they have for as long as they move, and names those that do not end.
-async fn stop(requests: &mpsc::Sender<Request>, view: &View) {
+async fn stop(requests: &mpsc::Sender<Request>, view: &DaemonHandle) {
     let (stopped, mut wait) = oneshot::channel();
     if requests.send(Request::Stop(stopped)).await.is_err() {
         return;

@@ -6,7 +6,7 @@ use chrono::Utc;
 use tracing::Instrument;
 
 use super::work::PolicyWork;
-use crate::engine::backup::{BackupOptions, BackupReport, Room, backup};
+use crate::engine::backup::{BackupOptions, BackupReport, SpaceLimit, backup};
 use crate::engine::expire::{self, ExpireOptions};
 use crate::engine::size::Size;
 use crate::engine::verify::{Depth, VerifyOptions, verify};
@@ -41,7 +41,7 @@ pub(super) struct PolicyJob {
 
 /// What a try came to.
 #[derive(Debug, Clone)]
-pub(super) enum Tried {
+pub(super) enum TryResult {
     /// There is a backup.
     BackedUp(Outcome),
     /// The retention was applied.
@@ -56,7 +56,7 @@ pub(super) enum Tried {
     Answered(Box<Result<Answer, Problem>>),
 }
 
-impl From<EngineError> for Tried {
+impl From<EngineError> for TryResult {
     fn from(error: EngineError) -> Self {
         match error {
             EngineError::Stopped => Self::Stopped,
@@ -67,15 +67,15 @@ impl From<EngineError> for Tried {
 }
 
 /// Tries once. What it logs carries the policy's name and the run's.
-pub(super) async fn run(job: PolicyJob, cluster_ids: &ClusterIds) -> Tried {
+pub(super) async fn run(job: PolicyJob, cluster_ids: &ClusterIds) -> TryResult {
     let span = tracing::info_span!("run", policy = %job.policy.name, run_id = %job.run_id);
     let tried = async {
         match job.work {
-            PolicyWork::Backup => back_up(&job, cluster_ids).await.map(Tried::BackedUp),
-            PolicyWork::Expire => apply_retention(&job).await.map(Tried::Expired),
+            PolicyWork::Backup => back_up(&job, cluster_ids).await.map(TryResult::BackedUp),
+            PolicyWork::Expire => apply_retention(&job).await.map(TryResult::Expired),
         }
     };
-    tried.instrument(span).await.unwrap_or_else(Tried::from)
+    tried.instrument(span).await.unwrap_or_else(TryResult::from)
 }
 
 async fn back_up(job: &PolicyJob, cluster_ids: &ClusterIds) -> Result<Outcome, EngineError> {
@@ -112,7 +112,7 @@ async fn back_up(job: &PolicyJob, cluster_ids: &ClusterIds) -> Result<Outcome, E
 pub(super) async fn open_with_room(
     location: &RepositoryLocation,
     max_backup_size: Option<Size>,
-) -> Result<(Arc<Repository>, Option<Room>), EngineError> {
+) -> Result<(Arc<Repository>, Option<SpaceLimit>), EngineError> {
     let location = location.clone();
     blocking("the thread that opens the repository", move || {
         let repository = Arc::new(location.at.open_or_init()?);
@@ -127,7 +127,7 @@ fn room(
     max_backup_size: Option<Size>,
     location: &RepositoryLocation,
     repository: &Repository,
-) -> Result<Option<Room>, EngineError> {
+) -> Result<Option<SpaceLimit>, EngineError> {
     let mut rooms = Vec::new();
     if let Some(limit) = max_backup_size {
         rooms.push((limit.0, format!("max_backup_size is {limit}")));
@@ -145,7 +145,7 @@ fn room(
         rooms.push((free.saturating_sub(limit.0), bound));
     }
     let least = rooms.into_iter().min();
-    Ok(least.map(|(bytes, bound)| Room { bytes, bound }))
+    Ok(least.map(|(bytes, bound)| SpaceLimit { bytes, bound }))
 }
 
 /// Verifies what was backed up. The backup is there whatever is found.

@@ -235,7 +235,7 @@ impl Runs {
     /// Of those that may begin, the one whose cluster has the fewest at work; then the oldest. So a cluster with many policies
     /// keeps no other one waiting for longer than one run takes.
     pub fn next(&self, now: Instant, limits: &Limits) -> Option<RunId> {
-        let places = Places::new(self, now, limits);
+        let places = RunSlots::new(self, now, limits);
         let waiting = self
             .iter()
             .filter(|run| run.waits(now) && places.has_one_for(run));
@@ -246,14 +246,14 @@ impl Runs {
 }
 
 /// Who has the places, and who is to have one before others.
-struct Places<'a> {
+struct RunSlots<'a> {
     limits: &'a Limits,
     working: Vec<&'a Run>,
     /// Scheduled expiries that wait, the oldest first.
     expiries: Vec<&'a Run>,
 }
 
-impl<'a> Places<'a> {
+impl<'a> RunSlots<'a> {
     fn new(runs: &'a Runs, now: Instant, limits: &'a Limits) -> Self {
         let expires = |run: &&Run| run.work() == Work::Expire && run.scheduled_at.is_some();
         Self {

@@ -13,9 +13,9 @@ use tokio::sync::watch;
 use crate::engine::{EngineError, blocking};
 use crate::files;
 
-use super::kept_file;
 use super::remembered::{Remembered, RememberedPolicy, RememberedRepository};
 use super::repositories::RepositoryStatus;
+use super::state_file;
 use super::status::{FailedBackups, Status};
 
 const FORMAT: u32 = 1;
@@ -94,7 +94,7 @@ impl StateFile {
     }
 
     fn content(&self) -> io::Result<Content> {
-        let content: Content = kept_file::read(&self.path)?;
+        let content: Content = state_file::read(&self.path)?;
         match content.format {
             FORMAT => Ok(content),
             other => Err(io::Error::other(format!("it has format {other}"))),

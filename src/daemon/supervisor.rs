@@ -16,12 +16,12 @@ use crate::memory::MemoryBudget;
 use crate::policy::{DaemonConfiguration, Diagnostics, Difference, PolicyId, PolicyKind};
 use crate::schedule::{Alarm, LONGEST_WAIT};
 
-use super::carry_out::OrderJob;
 use super::drains::Drains;
+use super::job_executor::OrderJob;
 use super::jobs::{Job, Jobs, Submission};
 use super::mirrors::{MirrorEnded, MirrorJob, Mirrors};
 use super::remembered::Remembered;
-use super::run::{PolicyJob, Tried};
+use super::run::{PolicyJob, TryResult};
 use super::runs::{Runs, Task};
 use super::status::{
     ConfigurationStatus, EndedRun, FailedBackups, Outcome, RunId, RunResult, Status,
@@ -53,10 +53,10 @@ pub enum Request {
 /// Runs jobs; a test's runs are its own.
 pub(super) trait Execute: Send + Sync + 'static {
     /// Tries a job once.
-    fn execute(&self, job: PolicyJob) -> impl Future<Output = Tried> + Send;
+    fn execute(&self, job: PolicyJob) -> impl Future<Output = TryResult> + Send;
 
     /// Carries out what somebody asked for.
-    fn carry_out(&self, job: OrderJob) -> impl Future<Output = Result<Answer, Problem>> + Send;
+    fn execute_order(&self, job: OrderJob) -> impl Future<Output = Result<Answer, Problem>> + Send;
 
     /// Mirrors until it fails, or all is there, or it is told to stop.
     fn mirror(
@@ -86,7 +86,7 @@ pub(super) struct Supervisor<E> {
     jobs: Jobs,
     job_totals: JobTotals,
     failed_backups: FailedBackups,
-    tries: JoinSet<Tried>,
+    tries: JoinSet<TryResult>,
     /// Which run each task of `tries` is for.
     tasks: HashMap<Id, RunId>,
     mirrors: Mirrors,
@@ -294,8 +294,10 @@ impl<E: Execute> Supervisor<E> {
                 self.jobs.began(run_id, (self.wall)());
                 self.tries.spawn(async move {
                     match job {
-                        Some(job) => Tried::Answered(Box::new(executor.carry_out(job).await)),
-                        None => Tried::Stopped,
+                        Some(job) => {
+                            TryResult::Answered(Box::new(executor.execute_order(job).await))
+                        }
+                        None => TryResult::Stopped,
                     }
                 })
             }
@@ -304,7 +306,7 @@ impl<E: Execute> Supervisor<E> {
                 self.tries.spawn(async move {
                     match job {
                         Some(job) => executor.execute(job).await,
-                        None => Tried::Failed(
+                        None => TryResult::Failed(
                             "its cluster or repository is no longer configured".to_owned(),
                         ),
                     }
@@ -331,17 +333,17 @@ impl<E: Execute> Supervisor<E> {
         let is_working = run.is_working();
         self.jobs.stops(run_id);
         if !is_working {
-            self.ended(run_id, Tried::Stopped);
+            self.ended(run_id, TryResult::Stopped);
         }
     }
 
     /// A try ended. A panic in one is that run's failure, and nobody else's.
-    fn tried(&mut self, ended: Result<(Id, Tried), JoinError>) {
+    fn tried(&mut self, ended: Result<(Id, TryResult), JoinError>) {
         let (task, tried) = match ended {
             Ok((task, tried)) => (task, tried),
             Err(error) => {
                 let why = "the run ended in a panic: this is a bug in kafkeep";
-                (error.id(), Tried::Failed(why.to_owned()))
+                (error.id(), TryResult::Failed(why.to_owned()))
             }
         };
         let Some(run_id) = self.tasks.remove(&task) else {
@@ -351,20 +353,22 @@ impl<E: Execute> Supervisor<E> {
             return;
         };
         match tried {
-            Tried::Again(_) if run.stop.is_cancelled() => self.ended(run_id, Tried::Stopped),
-            Tried::Again(error) => match run.again(error.clone()) {
+            TryResult::Again(_) if run.stop.is_cancelled() => {
+                self.ended(run_id, TryResult::Stopped)
+            }
+            TryResult::Again(error) => match run.again(error.clone()) {
                 Some(pause) => {
                     let (whose, seconds) = (run.whose(), pause.as_secs());
                     tracing::warn!(%run_id, "{whose}: trying again in {seconds} s: {error}");
                 }
-                None => self.ended(run_id, Tried::Failed(error)),
+                None => self.ended(run_id, TryResult::Failed(error)),
             },
             tried => self.ended(run_id, tried),
         }
     }
 
     /// A run ended.
-    fn ended(&mut self, run_id: RunId, tried: Tried) {
+    fn ended(&mut self, run_id: RunId, tried: TryResult) {
         let Some(run) = self.runs.remove(run_id) else {
             return;
         };

@@ -32,7 +32,7 @@ struct Pretended {
 }
 
 impl Execute for Pretended {
-    async fn execute(&self, job: PolicyJob) -> Tried {
+    async fn execute(&self, job: PolicyJob) -> TryResult {
         let name = job.policy.name.clone();
         if job.work == PolicyWork::Expire {
             assert_eq!(
@@ -42,12 +42,12 @@ impl Execute for Pretended {
             );
             self.expired.lock().unwrap().push(name.clone());
             return match first_word(&name) {
-                "hoarding" => Tried::Failed("as it is meant to".to_owned()),
-                "moving" => Tried::Expired(Expired {
+                "hoarding" => TryResult::Failed("as it is meant to".to_owned()),
+                "moving" => TryResult::Expired(Expired {
                     removed_backups: 2,
                     ..Expired::default()
                 }),
-                _ => Tried::Expired(Expired::default()),
+                _ => TryResult::Expired(Expired::default()),
             };
         }
         self.started.lock().unwrap().push(name.clone());
@@ -60,16 +60,16 @@ impl Execute for Pretended {
             .await
             .is_none()
         {
-            return Tried::Stopped;
+            return TryResult::Stopped;
         }
         assert!(!name.starts_with("panicking"), "as it is meant to");
         match first_word(&name) {
-            "failing" => Tried::Failed("as it is meant to".to_owned()),
-            "unlucky" => Tried::Again("as it is meant to".to_owned()),
-            "moving" => Tried::BackedUp(moving(RunResult::Success, Some(0))),
-            "incomplete" => Tried::BackedUp(moving(RunResult::Incomplete, Some(3))),
-            "unverified" => Tried::BackedUp(moving(RunResult::Success, None)),
-            _ => Tried::BackedUp(Outcome {
+            "failing" => TryResult::Failed("as it is meant to".to_owned()),
+            "unlucky" => TryResult::Again("as it is meant to".to_owned()),
+            "moving" => TryResult::BackedUp(moving(RunResult::Success, Some(0))),
+            "incomplete" => TryResult::BackedUp(moving(RunResult::Incomplete, Some(3))),
+            "unverified" => TryResult::BackedUp(moving(RunResult::Success, None)),
+            _ => TryResult::BackedUp(Outcome {
                 result: RunResult::Success,
                 backup_id: None,
                 error: None,
@@ -78,7 +78,7 @@ impl Execute for Pretended {
         }
     }
 
-    async fn carry_out(&self, job: OrderJob) -> Result<Answer, Problem> {
+    async fn execute_order(&self, job: OrderJob) -> Result<Answer, Problem> {
         let kind = job.order.kind().name();
         self.started.lock().unwrap().push(kind.to_owned());
         let work = tokio::time::sleep(self.takes);

@@ -21,7 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use crate::auth::CertificateError;
-use crate::daemon::{RepositoryStatus, Status, View};
+use crate::daemon::{DaemonHandle, RepositoryStatus, Status};
 use crate::engine::{EngineError, blocking};
 
 mod api;
@@ -31,7 +31,7 @@ mod page;
 mod response;
 mod tls;
 
-use api::Desk;
+use api::ApiState;
 pub use api::openapi;
 pub use ask::{AskError, Trust, ask};
 use response::{text, typed};
@@ -56,19 +56,19 @@ pub struct Server {
 
 /// What connections share.
 struct Shared {
-    view: View,
+    view: DaemonHandle,
     certificates: Certificates,
-    desk: Desk,
+    desk: ApiState,
 }
 
 impl Server {
     /// Opens the port.
-    pub async fn bind(address: SocketAddr, view: View) -> io::Result<Self> {
+    pub async fn bind(address: SocketAddr, view: DaemonHandle) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let shared = Shared {
             view,
             certificates: Certificates::default(),
-            desk: Desk::default(),
+            desk: ApiState::default(),
         };
         Ok(Self {
             listener,
@@ -234,7 +234,10 @@ async fn answer(request: Request<Incoming>, shared: &Shared) -> Response<Full<By
 /// What is there without asking who asks.
 const PAGES: [&str; 6] = ["/", "/livez", "/health", "/readyz", "/metrics", "/status"];
 
-fn page_answer(request: &Request<Incoming>, view: &View) -> (&'static str, Response<Full<Bytes>>) {
+fn page_answer(
+    request: &Request<Incoming>,
+    view: &DaemonHandle,
+) -> (&'static str, Response<Full<Bytes>>) {
     let path = request.uri().path();
     let Some(route) = PAGES.into_iter().find(|page| *page == path) else {
         return ("none", text(StatusCode::NOT_FOUND, "nothing is here\n"));
@@ -276,7 +279,7 @@ struct StatusReport<'a> {
     repositories: &'a [RepositoryStatus],
 }
 
-fn status(view: &View) -> Response<Full<Bytes>> {
+fn status(view: &DaemonHandle) -> Response<Full<Bytes>> {
     let (status, repositories) = (view.status.borrow(), view.repositories.borrow());
     let report = StatusReport {
         status: &status,

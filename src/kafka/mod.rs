@@ -19,9 +19,9 @@ mod metadata;
 mod offsets;
 mod produce;
 mod producers;
+mod response_guard;
 mod retry;
 mod sasl;
-mod shape;
 #[cfg(test)]
 mod testing;
 mod tls;

@@ -17,7 +17,7 @@ use crate::files;
 
 use super::PolicyError;
 use super::diagnostic::{Diagnostic, Diagnostics, Related, Spot};
-use super::source::{Place, Source, secret_around};
+use super::source::{Place, SourceFile, secret_around};
 
 /// A value of a file, with its place.
 pub(super) type Node<'a> = Spanned<DeValue<'a>>;
@@ -53,7 +53,7 @@ struct Problem {
 /// Reads files, and remembers what is wrong with them.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
-    sources: Vec<Source>,
+    sources: Vec<SourceFile>,
     problems: Vec<Problem>,
     /// The name of the innermost table with a name that is being read, as `orders` in `[backup.orders]`.
     pub entry: String,
@@ -111,7 +111,7 @@ impl Reader {
         let wrong_at = std::str::from_utf8(&bytes).err().map(|e| e.valid_up_to());
         let text: Arc<str> = String::from_utf8_lossy(&bytes).into();
         self.file = self.sources.len();
-        self.sources.push(Source {
+        self.sources.push(SourceFile {
             path: path.to_owned(),
             text: Arc::clone(&text),
             hidden: Vec::new(),

@@ -16,7 +16,7 @@ pub(super) struct Place {
 
 /// One file.
 #[derive(Debug)]
-pub(super) struct Source {
+pub(super) struct SourceFile {
     pub path: PathBuf,
     pub text: Arc<str>,
     /// What is never shown: a secret may stand there.
@@ -27,7 +27,7 @@ pub(super) struct Source {
 const WIDTH: usize = 110;
 const BEFORE: usize = 30;
 
-impl Source {
+impl SourceFile {
     /// The place as people are told it.
     pub fn spot(&self, place: Place) -> Spot {
         let text: &str = &self.text;

@@ -221,7 +221,7 @@ pub fn rebuild(
     let opened = batch.open(limit)?;
     let compression = batch.attributes().compression;
     let mut renumbered = BatchBuilder::new(compression);
-    let mut kept = Kept::new(batch);
+    let mut kept = KeptRecords::new(batch);
     for record in opened.records() {
         let mut record = record?;
         if !options.keeps(&record) {
@@ -245,14 +245,14 @@ pub fn rebuild(
 }
 
 /// A batch that keeps its header's bounds, as the log cleaner would leave it (`DefaultRecordBatch`).
-struct Kept<'a> {
+struct KeptRecords<'a> {
     batch: &'a BatchRef<'a>,
     draft: Draft,
     max_timestamp: Timestamp,
     count: i32,
 }
 
-impl<'a> Kept<'a> {
+impl<'a> KeptRecords<'a> {
     fn new(batch: &'a BatchRef<'a>) -> Self {
         Self {
             batch,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::block_header::BlockHeader;
-use super::seal::Walk;
+use super::seal::BatchWalk;
 use super::{BlockPlace, RepositoryError};
 
 /// A block read back from a pack: its sums hold, and its batches are as long as the header says.
@@ -24,7 +24,7 @@ pub struct Block {
 impl Block {
     /// Walks the batches: each one's CRC32C, and whether together they are what the header says.
     pub fn verify(&self) -> Result<(), RepositoryError> {
-        let walk = Walk::over(&self.raw, self.header.partition, None)?;
+        let walk = BatchWalk::over(&self.raw, self.header.partition, None)?;
         if walk.describes(&self.header) {
             Ok(())
         } else {

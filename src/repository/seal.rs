@@ -63,7 +63,7 @@ impl SealedBlock {
         }
         let mut sum = crc32fast::Hasher::new();
         // Whether it is worth compressing is known only afterwards: sum the bytes only where they surely stay as they are.
-        let walk = Walk::over(
+        let walk = BatchWalk::over(
             &raw,
             source.partition,
             (compression == Compression::None).then_some(&mut sum),
@@ -105,7 +105,7 @@ fn is_worth_it(compressed: usize, raw: usize) -> bool {
 }
 
 /// What one walk over a block's batches found out.
-pub(super) struct Walk {
+pub(super) struct BatchWalk {
     base_offset: Offset,
     last_offset: Offset,
     batches: u32,
@@ -123,7 +123,7 @@ pub(super) struct Walk {
     ends: Option<(BatchEvidence, BatchEvidence)>,
 }
 
-impl Walk {
+impl BatchWalk {
     /// Checks each batch's CRC32C, adds all bytes to `sum`, and demands whole batches in ascending order.
     pub(super) fn over(
         raw: &[u8],

@@ -25,5 +25,5 @@ mod year_tests;
 pub use alarm::Alarm;
 pub use due::{Missed, Schedule};
 pub use error::ScheduleError;
-pub use timer::{LONGEST_WAIT, ON_TIME, Timer, Verdict};
+pub use timer::{DueVerdict, LONGEST_WAIT, ON_TIME, Timer};
 pub use timetable::{Concurrency, Timetable};

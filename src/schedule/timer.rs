@@ -18,7 +18,7 @@ const CORRECTION: TimeDelta = TimeDelta::hours(3);
 
 /// What to do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum DueVerdict {
     /// Nothing is due: look again, after `look_again_in` at the latest.
     Wait {
         /// The next due moment by the clock as it is; none while suspended.
@@ -44,7 +44,7 @@ pub enum Verdict {
 
 /// Tells when the runs of one timetable are due.
 ///
-/// Whoever drives it calls [`look`](Self::look) with both clocks until the answer is [`Verdict::Wait`], sleeps for as long as that
+/// Whoever drives it calls [`look`](Self::look) with both clocks until the answer is [`DueVerdict::Wait`], sleeps for as long as that
 /// says, and looks again; a look too many does no harm. What holds then:
 ///
 /// - Every due moment gets one verdict, in order, as a run of its own or as one of those missed, however long nobody looked.
@@ -93,10 +93,10 @@ impl Timer {
     }
 
     /// What is to be done at `wall`. A monotonic clock that stands still while the machine sleeps is right too.
-    pub fn look(&mut self, wall: DateTime<Utc>, monotonic: Instant) -> Verdict {
+    pub fn look(&mut self, wall: DateTime<Utc>, monotonic: Instant) -> DueVerdict {
         if self.timetable.suspend {
             self.settled = wall;
-            return Verdict::Wait {
+            return DueVerdict::Wait {
                 next: None,
                 look_again_in: LONGEST_WAIT,
             };
@@ -116,7 +116,7 @@ impl Timer {
         }
         match next {
             Some(due) if due <= wall => self.settle(wall),
-            _ => Verdict::Wait {
+            _ => DueVerdict::Wait {
                 next,
                 look_again_in: next
                     .and_then(|due| (due - wall).to_std().ok())
@@ -140,7 +140,7 @@ impl Timer {
     }
 
     /// The verdict on all that is due by now.
-    fn settle(&mut self, wall: DateTime<Utc>) -> Verdict {
+    fn settle(&mut self, wall: DateTime<Utc>) -> DueVerdict {
         let due = self.timetable.schedule.missed(self.settled, wall);
         let last = due.last.unwrap_or(wall);
         self.settled = last;
@@ -153,11 +153,11 @@ impl Timer {
             .start_deadline
             .is_some_and(|deadline| late > deadline);
         match missed_already || too_late {
-            true => Verdict::Skip {
+            true => DueVerdict::Skip {
                 last,
                 missed: due.count,
             },
-            false => Verdict::Run {
+            false => DueVerdict::Run {
                 scheduled: last,
                 missed: due.count.saturating_sub(1),
             },

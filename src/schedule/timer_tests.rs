@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;
 
 use super::due_tests::{at, instants, schedules};
-use super::{Alarm, LONGEST_WAIT, ON_TIME, Schedule, Timer, Timetable, Verdict};
+use super::{Alarm, DueVerdict, LONGEST_WAIT, ON_TIME, Schedule, Timer, Timetable};
 
 const HOUR: TimeDelta = hours(1);
 
@@ -36,16 +36,16 @@ impl Scene {
         }
     }
 
-    fn look(&mut self) -> Verdict {
+    fn look(&mut self) -> DueVerdict {
         self.timer.look(self.wall, self.monotonic)
     }
 
     /// Lets real time pass as a driver does, until the first verdict that is not to wait; none within `limit`.
-    fn drive(&mut self, limit: TimeDelta) -> Option<Verdict> {
+    fn drive(&mut self, limit: TimeDelta) -> Option<DueVerdict> {
         let end = self.monotonic + limit.to_std().unwrap();
         loop {
             match self.look() {
-                Verdict::Wait { look_again_in, .. } => {
+                DueVerdict::Wait { look_again_in, .. } => {
                     assert!(look_again_in > Duration::ZERO && look_again_in <= LONGEST_WAIT);
                     if self.monotonic + look_again_in > end {
                         return None;
@@ -61,7 +61,7 @@ impl Scene {
     /// The moment of the next run, within `limit`, which must be its own.
     fn run(&mut self, limit: TimeDelta) -> String {
         match self.drive(limit) {
-            Some(Verdict::Run {
+            Some(DueVerdict::Run {
                 scheduled,
                 missed: 0,
             }) => {
@@ -82,7 +82,7 @@ fn it_waits_in_bounded_steps_and_runs_at_its_moment() {
     let mut scene = Scene::new("15 2 * * *", "2026-05-01T02:14:00Z");
     assert_eq!(
         scene.look(),
-        Verdict::Wait {
+        DueVerdict::Wait {
             next: Some(at("2026-05-01T02:15:00Z")),
             look_again_in: LONGEST_WAIT
         }
@@ -114,7 +114,7 @@ fn after_downtime_one_run_makes_up_for_all_that_was_missed() {
     let last = at("2026-05-03T02:00:00Z");
     assert_eq!(
         was_down(hourly.clone()),
-        Verdict::Run {
+        DueVerdict::Run {
             scheduled: last,
             missed: 47
         }
@@ -123,14 +123,14 @@ fn after_downtime_one_run_makes_up_for_all_that_was_missed() {
         catch_up: false,
         ..hourly.clone()
     };
-    assert_eq!(was_down(no_catch_up), Verdict::Skip { last, missed: 48 });
+    assert_eq!(was_down(no_catch_up), DueVerdict::Skip { last, missed: 48 });
     let within = Timetable {
         start_deadline: Some(Duration::from_secs(1800)),
         ..hourly.clone()
     };
     assert_eq!(
         was_down(within),
-        Verdict::Run {
+        DueVerdict::Run {
             scheduled: last,
             missed: 47
         }
@@ -139,7 +139,7 @@ fn after_downtime_one_run_makes_up_for_all_that_was_missed() {
         start_deadline: Some(Duration::from_secs(1799)),
         ..hourly
     };
-    assert_eq!(was_down(too_late), Verdict::Skip { last, missed: 48 });
+    assert_eq!(was_down(too_late), DueVerdict::Skip { last, missed: 48 });
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn without_catch_up_a_run_that_is_a_little_late_still_runs() {
         let mut scene = Scene::of(timetable, None, "2026-05-01T02:30:00Z");
         scene.look();
         scene.wall = at("2026-05-01T03:00:00Z") + late;
-        assert_eq!(matches!(scene.look(), Verdict::Run { .. }), runs);
+        assert_eq!(matches!(scene.look(), DueVerdict::Run { .. }), runs);
         // And goes on after it.
         assert_eq!(scene.run(HOUR), "2026-05-01 04:00");
     }
@@ -168,7 +168,7 @@ fn a_machine_that_slept_runs_once_when_it_wakes() {
     let last = at("2026-05-01T10:00:00Z");
     assert_eq!(
         scene.look(),
-        Verdict::Run {
+        DueVerdict::Run {
             scheduled: last,
             missed: 7
         }
@@ -182,7 +182,7 @@ fn a_clock_put_forward_gives_one_run_and_no_storm() {
         let mut scene = Scene::new("@hourly", "2026-05-01T02:30:00Z");
         scene.look();
         scene.wall += jump;
-        let Verdict::Run { scheduled, missed } = scene.look() else {
+        let DueVerdict::Run { scheduled, missed } = scene.look() else {
             panic!()
         };
         assert_eq!(scheduled, scene.wall - HOUR / 2);
@@ -217,7 +217,7 @@ fn a_period_keeps_its_distance_in_real_time_however_far_the_clock_is_put_back() 
             let put_back = scene.monotonic;
             let run = scene.drive(period * 2);
             assert!(
-                matches!(run, Some(Verdict::Run { missed: 0, .. })),
+                matches!(run, Some(DueVerdict::Run { missed: 0, .. })),
                 "{jump}: {run:?}"
             );
             let waited = TimeDelta::from_std(scene.monotonic - put_back).unwrap();
@@ -275,7 +275,7 @@ fn a_wrong_clock_that_is_put_right_again_leaves_no_trace() {
         let mut scene = Scene::new("@hourly", "2026-05-01T02:10:00Z");
         scene.look();
         scene.wall += wrong;
-        assert!(matches!(scene.look(), Verdict::Run { .. }));
+        assert!(matches!(scene.look(), DueVerdict::Run { .. }));
         assert_eq!(scene.drive(HOUR / 3), None);
         scene.wall -= wrong;
         assert_eq!(scene.run(HOUR / 2), "2026-05-01 03:00");
@@ -309,7 +309,7 @@ fn while_suspended_nothing_is_due_and_nothing_is_made_up_for_afterwards() {
     );
     assert_eq!(
         scene.look(),
-        Verdict::Wait {
+        DueVerdict::Wait {
             next: None,
             look_again_in: LONGEST_WAIT
         }
@@ -334,11 +334,11 @@ async fn an_alarm_and_a_timer_keep_every_hour_of_a_day_within_a_millisecond() {
         let wall = start + begun.elapsed();
         looks += 1;
         match timer.look(wall, tokio::time::Instant::now().into_std()) {
-            Verdict::Wait { look_again_in, .. } => {
+            DueVerdict::Wait { look_again_in, .. } => {
                 alarm.set(look_again_in);
                 alarm.rung().await;
             }
-            Verdict::Run {
+            DueVerdict::Run {
                 scheduled,
                 missed: 0,
             } => {
@@ -389,9 +389,9 @@ proptest! {
             monotonic += Duration::from_millis(step);
             let expected = schedule.missed(last, wall);
             let (moment, count) = match timer.look(wall, monotonic) {
-                Verdict::Run { scheduled, missed } => (scheduled, missed + 1),
-                Verdict::Skip { last, missed } => (last, missed),
-                Verdict::Wait { next, .. } => {
+                DueVerdict::Run { scheduled, missed } => (scheduled, missed + 1),
+                DueVerdict::Skip { last, missed } => (last, missed),
+                DueVerdict::Wait { next, .. } => {
                     prop_assert_eq!(expected.count, 0);
                     prop_assert_eq!(next, schedule.next_after(wall));
                     continue;
@@ -400,7 +400,7 @@ proptest! {
             prop_assert_eq!(Some(moment), expected.last);
             accounted += count;
             last = moment;
-            let waits = matches!(timer.look(wall, monotonic), Verdict::Wait { .. });
+            let waits = matches!(timer.look(wall, monotonic), DueVerdict::Wait { .. });
             prop_assert!(waits);
         }
         if accounted < 10_000 {
@@ -420,7 +420,7 @@ proptest! {
         for (minutes, jump) in &jumps {
             let end = scene.monotonic + Duration::from_secs(*minutes as u64 * 60);
             while let Some(verdict) = scene.drive(TimeDelta::from_std(end - scene.monotonic).unwrap()) {
-                let is_run = matches!(verdict, Verdict::Run { .. });
+                let is_run = matches!(verdict, DueVerdict::Run { .. });
                 prop_assert!(is_run, "{verdict:?}");
                 runs += 1;
             }

@@ -1,17 +1,17 @@
 //! A right that is missing is named.
 
-use crate::scene::{Scene, numbered};
+use crate::fixture::{Fixture, numbered};
 use crate::testbed::Compression;
 use crate::testbed::acl::{self, Acl};
 
 /// Lets everybody do only this on these topics.
-fn allow_only(scene: &Scene<'_>, topics: &[&str], operations: &[&str]) {
+fn allow_only(scene: &Fixture<'_>, topics: &[&str], operations: &[&str]) {
     for topic in topics {
         allow(scene, operations, "topic", topic);
     }
 }
 
-fn allow(scene: &Scene<'_>, operations: &[&str], resource: &str, name: &str) {
+fn allow(scene: &Fixture<'_>, operations: &[&str], resource: &str, name: &str) {
     let acls: Vec<Acl> = operations
         .iter()
         .map(|operation| Acl::allow("ANONYMOUS", operation, resource, name))
@@ -21,7 +21,7 @@ fn allow(scene: &Scene<'_>, operations: &[&str], resource: &str, name: &str) {
 
 #[test]
 fn a_backup_names_the_right_that_it_lacks_and_makes_no_backup() {
-    let scene = Scene::elsewhere();
+    let scene = Fixture::elsewhere();
     for topic in ["secret.unseen", "secret.unread", "secret.unconfigured"] {
         scene.client.create_topic(topic, 1, &[]);
         scene
@@ -51,7 +51,7 @@ fn a_backup_names_the_right_that_it_lacks_and_makes_no_backup() {
 
 #[test]
 fn a_topic_that_may_not_even_be_seen_is_told_from_one_that_does_not_exist() {
-    let scene = Scene::elsewhere();
+    let scene = Fixture::elsewhere();
     scene.client.create_topic("veiled", 1, &[]);
     allow_only(&scene, &["veiled"], &["AlterConfigs"]);
     // To alter settings implies to describe them, not the topic.
@@ -65,7 +65,7 @@ fn a_topic_that_may_not_even_be_seen_is_told_from_one_that_does_not_exist() {
 
 #[test]
 fn a_restore_names_the_right_that_it_lacks_and_what_it_leaves_behind() {
-    let scene = Scene::elsewhere();
+    let scene = Fixture::elsewhere();
     scene.client.create_topic("owned", 1, &[]);
     scene
         .client

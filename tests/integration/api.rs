@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::called::{Answer, Called};
-use crate::scene::{Scene, assert_same_records, awkward, numbered};
+use crate::api_client::{Answer, Called};
+use crate::fixture::{Fixture, assert_same_records, awkward, numbered};
 use crate::testbed::group::Group;
 use crate::testbed::{Compression, TransactionEnd};
 
@@ -21,7 +21,7 @@ fn has_fields(body: &Value, fields: &[&str]) {
 
 #[test]
 fn a_topic_is_backed_up_validated_restored_and_compared_by_http_alone() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let called = Called::start(&scene);
     let topic = "api.whole";
     scene
@@ -157,7 +157,7 @@ fn a_topic_is_backed_up_validated_restored_and_compared_by_http_alone() {
 
 #[test]
 fn parts_of_a_topic_are_backed_up_as_all_parameters_say() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let called = Called::start(&scene);
     let topic = "api.parts";
     scene
@@ -219,7 +219,7 @@ fn parts_of_a_topic_are_backed_up_as_all_parameters_say() {
 
 #[test]
 fn a_group_is_waited_for_until_it_has_consumed_what_there_is() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let called = Called::start(&scene);
     let (topic, group) = ("api.drain", "api.drain.g");
     scene.client.create_topic(topic, 1, &[]);
@@ -275,8 +275,8 @@ fn a_group_is_waited_for_until_it_has_consumed_what_there_is() {
 
 #[test]
 fn a_topic_is_migrated_with_a_filter_and_headers_to_another_cluster() {
-    let scene = Scene::shared();
-    let target = Scene::elsewhere();
+    let scene = Fixture::shared();
+    let target = Fixture::elsewhere();
     let other = format!(
         "[clusters.dr]\nbootstrap_servers = ['{}']\n",
         target.broker.address()
@@ -347,7 +347,7 @@ fn a_topic_is_migrated_with_a_filter_and_headers_to_another_cluster() {
 
 #[test]
 fn who_asks_is_let_in_as_far_as_the_token_says() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let called = Called::start(&scene);
     let topic = "api.who";
     scene.client.create_topic(topic, 1, &[]);
@@ -446,8 +446,8 @@ fn who_asks_is_let_in_as_far_as_the_token_says() {
 
 #[test]
 fn without_a_key_there_is_no_api() {
-    let scene = Scene::shared();
-    let daemon = crate::served::Daemon::start_with(&scene, "[api]\nissuer = 'x'\n", "");
+    let scene = Fixture::shared();
+    let daemon = crate::daemon_process::Daemon::start_with(&scene, "[api]\nissuer = 'x'\n", "");
     for path in ["/api/kafka/backups", "/api/openapi.json"] {
         assert_eq!(daemon.get(path).0, 404, "{path}");
     }
@@ -455,7 +455,7 @@ fn without_a_key_there_is_no_api() {
 
 #[test]
 fn what_makes_no_sense_is_refused_in_the_documented_body() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let called = Called::start(&scene);
     let path = "/api/kafka/clusters/prod/backup";
     let post = |body: &str| called.call("POST", path, &[], body);
@@ -506,7 +506,7 @@ fn what_makes_no_sense_is_refused_in_the_documented_body() {
 
 #[test]
 fn a_job_goes_on_without_who_asked_and_is_found_cancelled_and_remembered() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let state = scene.beside("state");
     fs::create_dir(&state).unwrap();
     let called = Called::start_with(&scene, "", "", Some(&state));
@@ -605,7 +605,7 @@ fn a_job_goes_on_without_who_asked_and_is_found_cancelled_and_remembered() {
 
 #[test]
 fn a_cancelled_restore_goes_on_when_it_is_asked_for_again() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let called = Called::start(&scene);
     let topic = "api.cancelled";
     scene.client.create_topic(topic, 1, &[]);
@@ -643,7 +643,7 @@ fn a_cancelled_restore_goes_on_when_it_is_asked_for_again() {
 
 #[test]
 fn whoever_is_turned_away_leaves_a_line_too_with_the_request_that_it_belongs_to() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let called = Called::start_with(&scene, "[limits]\ncalls_per_minute = 2\n", "", None);
     let eve = called.token("--subject eve --scope read");
     let path = "/api/kafka/clusters/prod/backup";
@@ -680,7 +680,7 @@ fn whoever_is_turned_away_leaves_a_line_too_with_the_request_that_it_belongs_to(
 
 #[test]
 fn who_asks_for_too_much_is_told_when_to_ask_again() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let limits =
         "[limits]\ncalls_per_minute = 12\nbackups_per_cluster = 2\nmax_concurrent_backups = 1\n";
     let called = Called::start_with(&scene, limits, "backup_rate_limit = '50 records/s'", None);
@@ -736,7 +736,7 @@ fn who_asks_for_too_much_is_told_when_to_ask_again() {
 
 #[test]
 fn an_uncommitted_transaction_is_no_part_of_what_is_restored_over_http() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let called = Called::start(&scene);
     let topic = "api.txn";
     scene.client.create_topic(topic, 1, &[]);
@@ -765,7 +765,7 @@ fn an_uncommitted_transaction_is_no_part_of_what_is_restored_over_http() {
 
 #[test]
 fn a_damaged_backup_is_found_before_anything_is_created() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let called = Called::start(&scene);
     let topic = "api.damaged";
     scene.client.create_topic(topic, 1, &[]);

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::called::{Answer, Called};
-use crate::scene::{Scene, numbered};
-use crate::served::policy;
+use crate::api_client::{Answer, Called};
+use crate::daemon_process::policy;
+use crate::fixture::{Fixture, numbered};
 use crate::testbed::Compression;
 
 /// What the daemon holds in memory now, in bytes.
@@ -61,7 +61,7 @@ fn pour(port: u16, token: &str) -> String {
 
 #[test]
 fn abuse_costs_neither_memory_nor_backups_nor_answers() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let topic = "abuse";
     scene.client.create_topic(topic, 1, &[]);
     scene

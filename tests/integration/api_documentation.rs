@@ -6,8 +6,8 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::called::Called;
-use crate::scene::{Scene, numbered};
+use crate::api_client::Called;
+use crate::fixture::{Fixture, numbered};
 use crate::testbed::Compression;
 
 /// The commands of the page's session, each with what it shows to be printed.
@@ -58,7 +58,7 @@ fn what_is_left_out_of_a_shown_answer_is_only_what_it_says() {
 
 #[test]
 fn the_session_of_the_page_runs_line_by_line_as_it_is_shown() {
-    let scene = Scene::elsewhere();
+    let scene = Fixture::elsewhere();
     scene.client.create_topic("orders", 1, &[]);
     scene
         .client
@@ -139,7 +139,7 @@ fn a_public_validator_finds_the_document_right() {
 
 #[test]
 fn schemathesis_finds_nothing_that_the_document_does_not_say() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     for topic in ["events", "api.schemathesis"] {
         scene.client.create_topic(topic, 1, &[]);
         scene
@@ -148,7 +148,7 @@ fn schemathesis_finds_nothing_that_the_document_does_not_say() {
     }
     let dr = format!(
         "[clusters.dr]\nbootstrap_servers = ['{}']\n",
-        Scene::elsewhere().broker.address()
+        Fixture::elsewhere().broker.address()
     );
     let limits = "[limits]\ncalls_per_minute = 1000000\nbackups_per_cluster = 1000\n";
     let called = Called::start_with(&scene, &format!("{limits}{dr}"), "", None);

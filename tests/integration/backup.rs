@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
-use crate::scene::{Scene, awkward, entry, numbered, values};
+use crate::fixture::{Fixture, awkward, entry, numbered, values};
 use crate::testbed::{Broker, Client, Compression, Message, Properties, Record, Release};
 
 /// High watermarks of a partition at moments of a run.
@@ -21,7 +21,7 @@ fn watch(client: &Client, topic: &str, stop: &AtomicBool) -> Vec<(DateTime<Utc>,
 
 #[test]
 fn a_backup_ends_at_the_high_watermark_of_its_start_however_busy_the_producers() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let topic = "busy";
     scene.client.create_topic(topic, 1, &[]);
     let payload = || std::iter::repeat_with(|| Message::new("k", "v".repeat(1000))).take(400);
@@ -63,7 +63,7 @@ fn a_backup_ends_at_the_high_watermark_of_its_start_however_busy_the_producers()
 
 #[test]
 fn topics_and_partitions_without_records_belong_to_a_backup() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let (empty, partly) = ("nothing.empty", "nothing.partly");
     scene
         .client
@@ -97,7 +97,7 @@ fn topics_and_partitions_without_records_belong_to_a_backup() {
 
 #[test]
 fn the_settings_of_topics_and_where_they_were_made_belong_to_a_backup() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let settings = [("cleanup.policy", "compact"), ("min.insync.replicas", "1")];
     scene.client.create_topic("configured", 1, &settings);
     scene.backup("--topic configured");
@@ -120,7 +120,7 @@ fn the_settings_of_topics_and_where_they_were_made_belong_to_a_backup() {
 fn a_backup_leaves_no_trace_in_the_source() {
     // Its own broker: others' tests have groups.
     let broker = Broker::start(Release::V4_1, Properties::default());
-    let scene = Scene::on(&broker);
+    let scene = Fixture::on(&broker);
     scene
         .client
         .create_topic("untouched", 2, &[("retention.ms", "-1")]);
@@ -140,7 +140,7 @@ fn a_backup_leaves_no_trace_in_the_source() {
 
 #[test]
 fn hundreds_of_partitions_are_backed_up_and_restored() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene.client.create_topic("wide", 300, &[]);
     let value = |partition: i32| format!("of partition {partition}");
     scene.client.produce_to_each(
@@ -178,7 +178,7 @@ fn hundreds_of_partitions_are_backed_up_and_restored() {
 }
 
 /// Offsets of the records that came back of partition 0, found by their value.
-fn restored_values(scene: &Scene<'_>, topic: &str) -> Vec<Vec<String>> {
+fn restored_values(scene: &Fixture<'_>, topic: &str) -> Vec<Vec<String>> {
     let report = scene.restore(&format!("latest --rename {topic}={topic}.back"));
     assert_eq!(
         report["topics"][0]["skipped"]["cut"], 0,
@@ -194,7 +194,7 @@ fn value_range(range: std::ops::Range<i64>) -> Vec<String> {
 
 #[test]
 fn a_one_off_backup_takes_the_partition_and_offsets_asked_for() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene.client.create_topic("part", 2, &[]);
     for partition in 0..2 {
         scene
@@ -228,7 +228,7 @@ fn a_one_off_backup_takes_the_partition_and_offsets_asked_for() {
 
 #[test]
 fn a_one_off_backup_takes_no_more_messages_than_asked_for() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene.client.create_topic("capped", 2, &[]);
     scene
         .client
@@ -247,7 +247,7 @@ fn a_one_off_backup_takes_no_more_messages_than_asked_for() {
 
 #[test]
 fn keys_and_headers_are_left_out_where_asked_for() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene
         .client
         .create_topic("bare", 1, &[("retention.ms", "-1")]);
@@ -278,7 +278,7 @@ fn keys_and_headers_are_left_out_where_asked_for() {
 
 #[test]
 fn a_rate_limit_is_kept() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene.client.create_topic("slow", 1, &[]);
     let batches = 30;
     for _ in 0..batches {

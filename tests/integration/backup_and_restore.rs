@@ -1,10 +1,10 @@
 //! Topics go into a repository and come back, on the oldest supported Kafka, the newest, and one between.
 
-use crate::scene::{Scene, awkward, numbered, without_offsets};
+use crate::fixture::{Fixture, awkward, numbered, without_offsets};
 use crate::testbed::{Broker, Compression, Properties, Release};
 
 fn backs_up_and_restores(broker: &Broker, prefix: &str) {
-    let scene = Scene::on(broker);
+    let scene = Fixture::on(broker);
     let client = &scene.client;
     for codec in Compression::ALL {
         let topic = format!("{prefix}.{}", codec.name());

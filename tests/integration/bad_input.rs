@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
+use crate::fixture::{Fixture, hex, numbered};
 use crate::kafkeep;
-use crate::scene::{Scene, hex, numbered};
 use crate::testbed::{Compression, Outcome};
 
 /// A backup with these arguments alone.
@@ -16,7 +16,7 @@ fn backup(arguments: &str) -> Outcome {
 
 #[test]
 fn a_cluster_that_cannot_be_reached_is_given_up_within_the_deadline() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
     let mute = free.local_addr().unwrap();
     let closed = {
@@ -55,7 +55,7 @@ fn a_cluster_that_cannot_be_reached_is_given_up_within_the_deadline() {
 
 #[test]
 fn what_is_not_kafka_is_said_to_be_something_else() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -78,7 +78,7 @@ fn what_is_not_kafka_is_said_to_be_something_else() {
 
 #[test]
 fn a_topic_that_does_not_exist_fails_the_run() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene.client.create_topic("existing", 1, &[]);
     scene.run("backup", "--topic existin").refused(
         1,
@@ -107,7 +107,7 @@ fn a_topic_that_does_not_exist_fails_the_run() {
 
 #[test]
 fn a_wrong_command_line_is_a_matter_of_usage_and_shows_the_right_one() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     for (verb, arguments, said) in [
         ("backup", "", "--topic"),
         ("backup", "--topic /(/", "unclosed group"),
@@ -152,7 +152,7 @@ fn a_wrong_command_line_is_a_matter_of_usage_and_shows_the_right_one() {
 
 #[test]
 fn the_configuration_is_named_where_it_is_wrong() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let directory = scene.beside("etc");
     std::fs::create_dir(&directory).unwrap();
     let config = format!("--config {}", directory.display());
@@ -181,7 +181,7 @@ fn the_configuration_is_named_where_it_is_wrong() {
 
 #[test]
 fn a_path_that_is_no_repository_is_refused_and_left_alone() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene.client.create_topic("placed", 1, &[]);
     let at = |verb: &str, path: &std::path::Path, rest: &str| {
         let mut words = vec![
@@ -228,7 +228,7 @@ fn a_path_that_is_no_repository_is_refused_and_left_alone() {
 
 #[test]
 fn a_repository_of_a_newer_format_is_left_to_a_newer_kafkeep() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene.client.create_topic("newer", 1, &[]);
     scene
         .client
@@ -262,15 +262,15 @@ fn a_repository_of_a_newer_format_is_left_to_a_newer_kafkeep() {
 
 #[test]
 fn a_repository_whose_identity_was_exchanged_is_not_written_to() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene.client.create_topic("identity", 1, &[]);
     scene
         .client
         .produce("identity", 0, Compression::None, numbered(0, 3));
     scene.backup("--topic identity");
-    let other = Scene::shared();
+    let other = Fixture::shared();
     other.backup("--topic identity");
-    let identity = |scene: &Scene<'_>| scene.repository().join("kafkeep.json");
+    let identity = |scene: &Fixture<'_>| scene.repository().join("kafkeep.json");
     let own = std::fs::read(identity(&scene)).unwrap();
     std::fs::copy(identity(&other), identity(&scene)).unwrap();
     scene
@@ -306,7 +306,7 @@ fn a_repository_whose_identity_was_exchanged_is_not_written_to() {
 
 #[test]
 fn a_damaged_manifest_leaves_the_other_backups_usable() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene.client.create_topic("manifests", 1, &[]);
     let mut ids = Vec::new();
     for run in 0..3 {
@@ -368,7 +368,7 @@ fn a_damaged_manifest_leaves_the_other_backups_usable() {
 
 #[test]
 fn an_unknown_backup_is_answered_with_the_nearest() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene.client.create_topic("ids", 1, &[]);
     let id = scene.backup("--topic ids")["backup_id"]
         .as_str()
@@ -391,7 +391,7 @@ fn an_unknown_backup_is_answered_with_the_nearest() {
         "the start of an id is enough"
     );
 
-    let empty = Scene::shared();
+    let empty = Fixture::shared();
     empty.backup("--topic ids");
     for manifest in empty.files("backups") {
         std::fs::remove_file(manifest).unwrap();
@@ -403,7 +403,7 @@ fn an_unknown_backup_is_answered_with_the_nearest() {
 
 #[test]
 fn a_batch_that_the_target_would_not_take_is_refused_before_anything_is_written() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene.client.create_topic("toolarge", 1, &[]);
     scene
         .client
@@ -425,7 +425,7 @@ fn a_batch_that_the_target_would_not_take_is_refused_before_anything_is_written(
 
 #[test]
 fn a_repository_given_by_a_bare_name_is_told_from_a_directory() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let directory = scene.beside("");
     std::fs::create_dir(scene.beside("backups")).unwrap();
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_kafkeep"))

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Output;
 
-use crate::scene::{Scene, awkward};
+use crate::fixture::{Fixture, awkward};
 use crate::testbed::{Broker, Compression};
 
 /// A batch behind its header of 61 bytes, and what the header says of content: codec, record count, timestamps.
@@ -59,7 +59,7 @@ fn succeeded(output: Output) {
 
 #[test]
 fn batches_of_librdkafka_come_back_with_the_same_bytes_and_boundaries() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     for codec in Compression::ALL {
         let topic = format!("bytes.{}", codec.name());
         scene
@@ -81,7 +81,7 @@ fn batches_of_librdkafka_come_back_with_the_same_bytes_and_boundaries() {
 
 #[test]
 fn batches_of_the_java_producer_come_back_with_the_same_bytes_and_boundaries() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let address = scene.broker.address();
     for codec in Compression::ALL {
         let topic = format!("java.{}", codec.name());

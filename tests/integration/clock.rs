@@ -4,12 +4,12 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::scene::{Scene, numbered};
-use crate::served::{Daemon, policy};
+use crate::daemon_process::{Daemon, policy};
+use crate::fixture::{Fixture, numbered};
 use crate::testbed::{Compression, Outcome, WrongClock};
 
 /// A backup of `topic` that is new by one record, made while the clock is off by `offset`: its id.
-fn backup_under(scene: &Scene<'_>, topic: &str, offset: &str) -> Value {
+fn backup_under(scene: &Fixture<'_>, topic: &str, offset: &str) -> Value {
     let partition = scene.client.read(topic).remove(0);
     let next = partition.len() as i64;
     scene
@@ -22,7 +22,7 @@ fn backup_under(scene: &Scene<'_>, topic: &str, offset: &str) -> Value {
 }
 
 /// What a command does while the clock is off by `offset`.
-fn under(scene: &Scene<'_>, offset: &str, verb: &str, arguments: &str) -> Outcome {
+fn under(scene: &Fixture<'_>, offset: &str, verb: &str, arguments: &str) -> Outcome {
     let mut command = scene.command(verb, arguments);
     if offset != "0" {
         WrongClock::at(scene.beside("clock"), offset).put_on(&mut command);
@@ -30,7 +30,7 @@ fn under(scene: &Scene<'_>, offset: &str, verb: &str, arguments: &str) -> Outcom
     Outcome::of(command.output().unwrap())
 }
 
-fn listed(scene: &Scene<'_>) -> Vec<Value> {
+fn listed(scene: &Fixture<'_>) -> Vec<Value> {
     let backups = scene.run("list", "--json").done()["backups"].clone();
     let backups = backups.as_array().unwrap().iter();
     backups.map(|backup| backup["backup_id"].clone()).collect()
@@ -40,7 +40,7 @@ fn listed(scene: &Scene<'_>) -> Vec<Value> {
 fn the_backup_made_last_is_the_newest_and_stays_whatever_the_clock_showed() {
     let offsets = ["+1h", "+1d", "+365d", "-1h", "-1d"];
     for (number, offset) in offsets.into_iter().enumerate() {
-        let scene = Scene::shared();
+        let scene = Fixture::shared();
         let topic = format!("clock.order-{number}");
         scene.client.create_topic(&topic, 1, &[]);
         let mut made = Vec::new();
@@ -62,7 +62,7 @@ fn the_backup_made_last_is_the_newest_and_stays_whatever_the_clock_showed() {
 
 #[test]
 fn a_clock_that_runs_ahead_expires_nothing_by_age() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene.client.create_topic("clock.age", 1, &[]);
     let mut made: Vec<Value> = (0..3)
         .map(|_| backup_under(&scene, "clock.age", "0"))
@@ -93,7 +93,7 @@ fn a_clock_that_runs_ahead_expires_nothing_by_age() {
 }
 
 /// The ids of the daemon's backups, newest first, and that of its last success.
-fn made_by(daemon: &Daemon<'_>, scene: &Scene<'_>) -> (Vec<Value>, Value) {
+fn made_by(daemon: &Daemon<'_>, scene: &Fixture<'_>) -> (Vec<Value>, Value) {
     let last = daemon.status()["policies"][0]["last_run"]["backup_id"].clone();
     (listed(scene), last)
 }
@@ -106,7 +106,7 @@ fn successes(daemon: &Daemon<'_>) -> f64 {
 
 #[test]
 fn a_daemon_whose_clock_jumps_goes_on_and_keeps_its_newest_backups() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene.client.create_topic("clock.daemon", 1, &[]);
     scene
         .client

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::scene::{Scene, awkward, entry, numbered, values};
+use crate::fixture::{Fixture, awkward, entry, numbered, values};
 use crate::testbed::{Broker, Cluster, Compression, Message, Outcome, wait_for};
 
 /// Each broker leads two of six partitions.
@@ -21,7 +21,7 @@ const SAFE: [(&str, &str); 2] = [("min.insync.replicas", "2"), ("retention.ms", 
 
 /// A topic on all brokers, and what a run of several seconds makes of it.
 struct Play<'a> {
-    scene: Scene<'a>,
+    scene: Fixture<'a>,
     topic: &'static str,
 }
 
@@ -31,7 +31,7 @@ const SLOWLY: &str = "--rate-limit 3MiB/s";
 
 impl<'a> Play<'a> {
     fn new(cluster: &'a Cluster, topic: &'static str) -> Self {
-        let scene = Scene::across(cluster);
+        let scene = Fixture::across(cluster);
         scene.client.create_on(topic, &EVERYWHERE, &SAFE);
         let play = Self { scene, topic };
         play.produce(0);
@@ -141,7 +141,7 @@ pub fn during(
 #[test]
 fn a_replicated_topic_comes_back_replicated() {
     let cluster = Cluster::taken();
-    let scene = Scene::across(&cluster);
+    let scene = Fixture::across(&cluster);
     let client = &scene.client;
     client.create_on("replicated", &EVERYWHERE, &SAFE);
     for partition in 0..6 {
@@ -320,7 +320,7 @@ fn a_cluster_that_vanishes_for_longer_than_the_deadline_fails_the_run_which_can_
 #[test]
 fn a_log_that_an_unclean_election_rewrote_is_copied_anew_and_older_backups_stay_what_they_were() {
     let cluster = Cluster::taken();
-    let scene = Scene::across(&cluster);
+    let scene = Fixture::across(&cluster);
     let client = &scene.client;
     // The log ends below what was backed up, at the same offset, and beyond it.
     let topics = [
@@ -397,7 +397,7 @@ fn a_log_that_an_unclean_election_rewrote_is_copied_anew_and_older_backups_stay_
 #[test]
 fn what_was_sealed_before_a_fork_was_found_is_not_in_the_way_of_the_backup_that_begins_again() {
     let cluster = Cluster::taken();
-    let scene = Scene::across(&cluster);
+    let scene = Fixture::across(&cluster);
     let client = &scene.client;
     let topic = "forked.beside";
     let settings = [

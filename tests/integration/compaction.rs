@@ -1,11 +1,11 @@
 //! Compacted topics have holes, tombstones and records that today's brokers would refuse.
 
-use crate::scene::{EAGER, Scene, values};
+use crate::fixture::{EAGER, Fixture, values};
 use crate::testbed::{Compression, Message};
 
 #[test]
 fn a_log_with_holes_comes_back_record_by_record() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene.client.create_topic("holes", 1, &EAGER);
     let versions = |round: i64| {
         (0..200)
@@ -78,7 +78,7 @@ fn a_log_with_holes_comes_back_record_by_record() {
 
 #[test]
 fn records_without_keys_come_back_although_the_topic_became_compacted_later() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene.client.create_topic("keyless", 1, &[]);
     let values_only = (0..20).map(|n| Message {
         value: Some(format!("value-{n}").into_bytes()),

@@ -1,12 +1,12 @@
 //! `kafkeep run`: real files, real signals, a real broker.
 
-use crate::scene::{Scene, assert_same_records, entry, numbered};
-use crate::served::{Daemon, policy};
+use crate::daemon_process::{Daemon, policy};
+use crate::fixture::{Fixture, assert_same_records, entry, numbered};
 use crate::testbed::Compression;
 
 #[test]
 fn a_daemon_backs_up_verifies_and_expires_on_schedule_and_tells_of_it() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene.client.create_topic("served", 1, &[]);
     scene
         .client
@@ -62,7 +62,7 @@ fn a_daemon_backs_up_verifies_and_expires_on_schedule_and_tells_of_it() {
 
 #[test]
 fn files_and_a_hangup_reload_and_a_wrong_file_changes_nothing() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     for topic in ["reloaded.one", "reloaded.two"] {
         scene.client.create_topic(topic, 1, &[]);
     }
@@ -103,7 +103,7 @@ fn files_and_a_hangup_reload_and_a_wrong_file_changes_nothing() {
 
 #[test]
 fn a_daemon_does_not_start_with_a_wrong_configuration_or_a_taken_port() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene.client.create_topic("twice", 1, &[]);
     let daemon = Daemon::start(&scene, &policy("twice", "twice", "1h", ""));
     let run = ["run", "--config", daemon.directory.to_str().unwrap()];

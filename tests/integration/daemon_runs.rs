@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::scene::{Random, Scene, entry, numbered};
-use crate::served::{Daemon, policy};
+use crate::daemon_process::{Daemon, policy};
+use crate::fixture::{Fixture, Random, entry, numbered};
 use crate::testbed::{Compression, Message, free_port};
 
 /// Incompressible, and of some size.
@@ -24,7 +24,7 @@ fn noise(seed: u64, records: u64) -> impl Iterator<Item = Message> {
 
 #[test]
 fn a_daemon_that_is_told_to_stop_seals_what_runs_copied_and_the_next_one_goes_on_behind_it() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene.client.create_topic("sealed", 1, &[]);
     scene
         .client
@@ -60,7 +60,7 @@ fn a_daemon_that_is_told_to_stop_seals_what_runs_copied_and_the_next_one_goes_on
 
 #[test]
 fn a_backup_that_would_not_fit_is_refused_before_it_starts_and_one_that_does_not_gives_back() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     for topic in ["fits.not", "fits"] {
         scene.client.create_topic(topic, 1, &[]);
     }
@@ -99,7 +99,7 @@ fn a_backup_that_would_not_fit_is_refused_before_it_starts_and_one_that_does_not
 
 #[test]
 fn status_tells_what_the_daemon_does_and_its_exit_code_whether_all_is_well() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene.client.create_topic("told", 1, &[]);
     scene
         .client
@@ -145,7 +145,7 @@ fn status_tells_what_the_daemon_does_and_its_exit_code_whether_all_is_well() {
 
 #[test]
 fn the_port_moves_with_the_configuration_and_stays_where_the_new_one_is_taken() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene.client.create_topic("moved", 1, &[]);
     let mut daemon = Daemon::start(&scene, &policy("moved", "moved", "1h", ""));
     let file = daemon.directory.join("kafkeep.toml");
@@ -173,7 +173,7 @@ fn the_port_moves_with_the_configuration_and_stays_where_the_new_one_is_taken() 
 
 #[test]
 fn a_repository_that_cannot_be_written_makes_the_daemon_unready() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene.client.create_topic("unready", 1, &[]);
     let daemon = Daemon::start(&scene, &policy("unready", "unready", "1h", ""));
     fs::write(scene.beside("file"), "").unwrap();
@@ -197,7 +197,7 @@ fn a_repository_that_cannot_be_written_makes_the_daemon_unready() {
 
 #[test]
 fn how_a_run_ended_that_made_no_backup_is_remembered_over_a_restart() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let fails = policy("nothing", "remembered.nothing-*", "1s", "");
     let failed = "kafkeep_policy_last_run_status{policy=\"nothing\",status=\"failed\"}";
     let state = scene.beside("state");
@@ -233,7 +233,7 @@ fn how_a_run_ended_that_made_no_backup_is_remembered_over_a_restart() {
 
 #[test]
 fn slow_and_greedy_clients_do_not_reach_the_backups() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene.client.create_topic("greedy", 1, &[]);
     let daemon = Daemon::start(&scene, &policy("greedy", "greedy", "1s", ""));
     let silent: Vec<TcpStream> = (0..200)
@@ -251,7 +251,7 @@ fn slow_and_greedy_clients_do_not_reach_the_backups() {
 
 #[test]
 fn after_a_thousand_edits_the_running_policies_are_those_of_the_files() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let daemon = Daemon::start(&scene, "");
     let policies = daemon.directory.join("policies.d");
     let mut random = Random::seeded();
@@ -322,7 +322,7 @@ fn edit(policies: &std::path::Path, random: &mut Random, edits: u32) {
 
 #[test]
 fn an_idle_daemon_of_500_policies_takes_little() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let policies: String = (0..500)
         .map(|n| {
             let topics: Vec<String> = (0..100).map(|t| format!("'idle-{n}-{t}.*'")).collect();
@@ -361,7 +361,7 @@ fn cpu_ticks(pid: u32) -> u64 {
 
 #[test]
 fn a_systemd_that_reads_nothing_holds_nothing_up() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene.client.create_topic("deaf", 1, &[]);
     let daemon = Daemon::start_unheard(&scene, &policy("deaf", "deaf", "1s", ""));
     // Each run tells twice at least: the socket's queue, of ten by Linux' default, is long full by then.

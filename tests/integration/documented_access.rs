@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::scene::{Scene, numbered};
+use crate::fixture::{Fixture, numbered};
 use crate::testbed::acl::{self, Acl};
 use crate::testbed::group::{Group, transaction};
 use crate::testbed::{Broker, Compression, Outcome, Properties, Release};
@@ -51,13 +51,13 @@ fn nobody() -> String {
 }
 
 /// The command, as this user.
-fn run_as(scene: &Scene<'_>, user: &str, verb: &str, arguments: &str) -> Outcome {
+fn run_as(scene: &Fixture<'_>, user: &str, verb: &str, arguments: &str) -> Outcome {
     let signed_in = sign_in(scene, user);
     scene.run(verb, &format!("{signed_in} {arguments}"))
 }
 
 /// Where the broker is, and who this user is.
-fn sign_in(scene: &Scene<'_>, user: &str) -> String {
+fn sign_in(scene: &Fixture<'_>, user: &str) -> String {
     let address = scene.broker.listener("PLAIN");
     let file = scene.beside(user);
     let text = format!(
@@ -224,7 +224,7 @@ impl Case {
     }
 }
 
-fn fill(scene: &Scene<'_>, topic: &str) {
+fn fill(scene: &Fixture<'_>, topic: &str) {
     scene.client.create_topic(topic, 1, &[]);
     let records = numbered(0, RECORDS);
     scene.client.produce(topic, 0, Compression::None, records);
@@ -236,7 +236,7 @@ fn commit(group: &str, topic: &str) {
 
 fn prove_backup(command: &Command) {
     for case in cases(command) {
-        let scene = Scene::on(guarded());
+        let scene = Fixture::on(guarded());
         fill(&scene, &case.name);
         commit(&case.name, &case.name);
         let arguments = command.arguments.replace("NAME", &case.name);
@@ -259,13 +259,13 @@ fn prove_backup(command: &Command) {
 }
 
 /// Where a target topic ends; none when there is none.
-fn end(scene: &Scene<'_>, topic: &str) -> Option<i64> {
+fn end(scene: &Fixture<'_>, topic: &str) -> Option<i64> {
     let exists = scene.client.topics().iter().any(|found| found == topic);
     exists.then(|| scene.client.watermarks(topic, 0).1)
 }
 
 /// A restore that writes everything and then fails, by one who may not read it back.
-fn interrupt(scene: &Scene<'_>, command: &Command, case: &Case, arguments: &str) {
+fn interrupt(scene: &Fixture<'_>, command: &Command, case: &Case, arguments: &str) {
     let beginner = nobody();
     let operations = match command.has("append") {
         true => vec!["Write", "DescribeConfigs"],
@@ -280,7 +280,7 @@ fn interrupt(scene: &Scene<'_>, command: &Command, case: &Case, arguments: &str)
 }
 
 fn prove_restore(command: &Command) {
-    let scene = Scene::on(guarded());
+    let scene = Fixture::on(guarded());
     let source = command.name();
     fill(&scene, &source);
     let cases = cases(command);
@@ -330,7 +330,7 @@ fn prove_restore(command: &Command) {
 
 fn prove_drain(command: &Command) {
     for case in cases(command) {
-        let scene = Scene::on(guarded());
+        let scene = Fixture::on(guarded());
         scene.client.create_topic(&case.name, 1, &[]);
         let values: Vec<String> = (0..RECORDS).map(|n| n.to_string()).collect();
         let address = scene.broker.address();
@@ -359,9 +359,9 @@ fn prove_drain(command: &Command) {
 
 /// On the side that is not looked at, everything is allowed.
 fn prove_mirror(command: &Command) {
-    let elsewhere = Scene::elsewhere();
+    let elsewhere = Fixture::elsewhere();
     for case in cases(command) {
-        let scene = Scene::on(guarded());
+        let scene = Fixture::on(guarded());
         let signed_in = sign_in(&scene, &case.user);
         let (from, to) = match command.remark.as_str() {
             "source" => {
@@ -417,7 +417,7 @@ fn the_documented_acls_are_enough_and_one_less_is_an_error_that_names_it() {
 
 #[test]
 fn the_pages_example_lets_its_user_back_up() {
-    let scene = Scene::on(guarded());
+    let scene = Fixture::on(guarded());
     for name in ["orders.eu", "others"] {
         fill(&scene, name);
     }

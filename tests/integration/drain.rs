@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::fixture::{EAGER, Fixture, entry, numbered};
 use crate::kafkeep;
-use crate::scene::{EAGER, Scene, entry, numbered};
 use crate::testbed::group::{Group, transaction};
 use crate::testbed::{
     Broker, Client, Cluster, Compression, Message, Outcome, Release, TransactionEnd, ask, wait_for,
@@ -131,7 +131,7 @@ impl Drop for Watching {
 
 #[test]
 fn lag_is_told_partition_by_partition_with_the_fields_of_the_documented_answer() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let (broker, topic, group) = (scene.broker, "drain.numbers", "drain.numbers.g");
     scene.client.create_topic(topic, 3, &[]);
     for (partition, count, offset) in [(0, 10, 10), (1, 20, 5)] {
@@ -196,7 +196,7 @@ fn lag_is_told_partition_by_partition_with_the_fields_of_the_documented_answer()
 
 #[test]
 fn markers_of_transactions_at_the_end_of_a_log_are_no_lag() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let (broker, topic) = (scene.broker, "drain.markers");
     let address = broker.address();
     scene.client.create_topic(topic, 2, &[]);
@@ -231,7 +231,7 @@ fn markers_of_transactions_at_the_end_of_a_log_are_no_lag() {
 
 #[test]
 fn many_markers_and_large_batches_before_the_end_are_read_through() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let (broker, topic) = (scene.broker, "drain.many-markers");
     scene.client.create_topic(topic, 1, &[]);
     let large = Message::new("k", vec![b'x'; 200_000]);
@@ -295,7 +295,7 @@ fn many_markers_and_large_batches_before_the_end_are_read_through() {
 
 #[test]
 fn an_open_transaction_holds_the_verdict_back_unless_the_group_reads_committed_records() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let (broker, topic, group) = (scene.broker, "drain.open", "drain.open.g");
     scene.client.create_topic(topic, 1, &[]);
     scene
@@ -335,7 +335,7 @@ fn an_open_transaction_holds_the_verdict_back_unless_the_group_reads_committed_r
 
 #[test]
 fn what_compaction_left_before_the_last_marker_is_no_lag() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let (broker, topic, group) = (scene.broker, "drain.compacted", "drain.compacted.g");
     let settings: Vec<(&str, &str)> = EAGER
         .into_iter()
@@ -398,7 +398,7 @@ fn what_compaction_left_before_the_last_marker_is_no_lag() {
 
 #[test]
 fn empty_logs_are_consumed_and_deleted_records_are_not() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let (broker, topic) = (scene.broker, "drain.deleted");
     let address = broker.address();
     scene.client.create_topic(topic, 2, &[]);
@@ -441,7 +441,7 @@ fn empty_logs_are_consumed_and_deleted_records_are_not() {
 
 #[test]
 fn partitions_that_were_added_count_from_their_start() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let (broker, topic, group) = (scene.broker, "drain.added", "drain.added.g");
     scene.client.create_topic(topic, 1, &[]);
     scene
@@ -462,7 +462,7 @@ fn partitions_that_were_added_count_from_their_start() {
 
 #[test]
 fn a_recreated_topic_is_another_log_whatever_was_committed() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let (broker, topic, group) = (scene.broker, "drain.recreated", "drain.recreated.g");
     let address = broker.address();
     scene.client.create_topic(topic, 1, &[]);
@@ -505,7 +505,7 @@ fn a_recreated_topic_is_another_log_whatever_was_committed() {
 
 #[test]
 fn a_topic_that_is_recreated_while_it_is_watched_is_told_by_its_id() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let (broker, topic, group) = (scene.broker, "drain.reborn", "drain.reborn.g");
     let address = broker.address();
     let create = || {
@@ -532,7 +532,7 @@ fn a_topic_that_is_recreated_while_it_is_watched_is_told_by_its_id() {
 
 #[test]
 fn a_watch_sees_commits_go_back_and_ends_when_all_is_consumed() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let (broker, topic, group) = (scene.broker, "drain.rewound", "drain.rewound.g");
     scene.client.create_topic(topic, 1, &[]);
     scene
@@ -553,7 +553,7 @@ fn a_watch_sees_commits_go_back_and_ends_when_all_is_consumed() {
 
 #[test]
 fn by_time_what_was_produced_before_a_moment_must_be_consumed() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let (broker, topic, group) = (scene.broker, "drain.time", "drain.time.g");
     let address = broker.address();
     scene
@@ -599,7 +599,7 @@ fn by_time_what_was_produced_before_a_moment_must_be_consumed() {
 
 #[test]
 fn a_group_that_is_not_there_is_told_with_one_that_is_like_it() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let (broker, topic) = (scene.broker, "drain.unknown");
     scene.client.create_topic(topic, 1, &[]);
     commit(broker, "drain.unknown.checkout", topic, 0, 0);
@@ -679,7 +679,7 @@ fn the_command_line_says_what_does_not_fit_together() {
 
 #[test]
 fn waiting_ends_in_time() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let (broker, topic, group) = (scene.broker, "drain.timeout", "drain.timeout.g");
     scene.client.create_topic(topic, 1, &[]);
     scene

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use serde_json::Value;
 
 use crate::drain::{Watching, check, expect};
-use crate::scene::numbered;
+use crate::fixture::numbered;
 use crate::testbed::group::{Group, transaction};
 use crate::testbed::java_member::{JavaMember, Protocol};
 use crate::testbed::{Broker, Client, Compression, Properties, Release, wait_for};

@@ -10,7 +10,7 @@ use kafka_protocol::messages::{GroupId, OffsetCommitRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use serde_json::Value;
 
-use crate::scene::{Scene, numbered};
+use crate::fixture::{Fixture, numbered};
 use crate::testbed::group::Group;
 use crate::testbed::{Outcome, ask};
 
@@ -65,7 +65,7 @@ fn check(address: &str, groups: &str) -> (Value, usize, f64) {
 
 #[test]
 fn a_thousand_groups_take_hardly_more_requests_than_ten() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let address = scene.broker.address();
     scene.client.create_topic(TOPIC, PARTITIONS, &[]);
     scene.client.produce_to_each(

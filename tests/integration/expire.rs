@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use crate::scene::{Scene, assert_same_records, entry, numbered};
+use crate::fixture::{Fixture, assert_same_records, entry, numbered};
 use crate::testbed::Compression;
 
 #[test]
 fn what_no_rule_keeps_goes_with_its_packs_and_the_rest_verifies_and_restores() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let client = &scene.client;
     for topic in ["aging", "passing"] {
         client.create_topic(topic, 1, &[]);
@@ -60,7 +60,7 @@ fn what_no_rule_keeps_goes_with_its_packs_and_the_rest_verifies_and_restores() {
 
 #[test]
 fn nothing_is_removed_while_a_backup_runs_or_when_a_manifest_cannot_be_read() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene.client.create_topic("expire.busy", 1, &[]);
     scene
         .client
@@ -105,7 +105,7 @@ fn nothing_is_removed_while_a_backup_runs_or_when_a_manifest_cannot_be_read() {
 
 #[test]
 fn rules_that_make_no_sense_are_refused() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene.client.create_topic("ruled", 1, &[]);
     scene.backup("--topic ruled");
     scene

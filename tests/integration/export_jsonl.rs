@@ -7,7 +7,7 @@ use base64::Engine;
 use rdkafka::Timestamp;
 use serde_json::{Value, json};
 
-use crate::scene::{Scene, awkward, numbered, values};
+use crate::fixture::{Fixture, awkward, numbered, values};
 use crate::testbed::{Compression, Message, Record, TransactionEnd};
 
 fn bytes(text: &Value) -> Option<Vec<u8>> {
@@ -62,7 +62,7 @@ fn exported(out: &Path, topic: &str, partitions: usize) -> Vec<Vec<Record>> {
 
 #[test]
 fn lines_hold_what_a_consumer_reads_record_for_record() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let topics: Vec<String> = Compression::ALL
         .map(|codec| format!("lines.{}", codec.name()))
         .into();
@@ -109,7 +109,7 @@ fn lines_hold_what_a_consumer_reads_record_for_record() {
 
 #[test]
 fn lines_leave_out_what_was_not_committed_and_count_it() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let topic = "lines-txn";
     scene.client.create_topic(topic, 1, &[]);
     let write = |id: &str, first, end| {
@@ -145,7 +145,7 @@ fn lines_leave_out_what_was_not_committed_and_count_it() {
 
 #[test]
 fn a_damaged_partition_is_named_and_left_out_and_the_others_are_exported() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let topic = "partly.damaged";
     scene.client.create_topic(topic, 1, &[]);
     scene.client.create_topic("partly.sound", 1, &[]);
@@ -200,7 +200,7 @@ fn a_damaged_partition_is_named_and_left_out_and_the_others_are_exported() {
 
 #[test]
 fn an_export_that_cannot_be_is_refused_before_anything_is_written() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let topic = "export-refused";
     scene.client.create_topic(topic, 2, &[]);
     scene.backup(&format!("--topic {topic}"));

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use crate::scene::{EAGER, Scene, awkward, numbered};
+use crate::fixture::{EAGER, Fixture, awkward, numbered};
 use crate::testbed::{
     Broker, Client, Compression, Message, Properties, Record, Release, TransactionEnd,
 };
@@ -75,7 +75,7 @@ fn accepted(broker: &Broker, directory: &Path) {
 
 #[test]
 fn every_codec_is_exported_with_the_brokers_own_bytes() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     for codec in Compression::ALL {
         let topic = format!("segments.{}", codec.name());
         scene
@@ -137,7 +137,7 @@ fn every_codec_is_exported_with_the_brokers_own_bytes() {
 
 #[test]
 fn transactions_are_exported_with_the_brokers_own_index() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let topic = "segments-txn";
     scene.client.create_topic(topic, 1, &[]);
     let write = |id: &str, first, end| {
@@ -189,7 +189,7 @@ fn transactions_are_exported_with_the_brokers_own_index() {
 
 #[test]
 fn a_compacted_log_is_exported_with_its_holes() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let topic = "segments-compacted";
     scene.client.create_topic(topic, 1, &EAGER);
     for (round, codec) in Compression::ALL.into_iter().enumerate() {
@@ -286,7 +286,7 @@ fn fill(broker: &Broker, topic: &str) {
 fn a_broker_serves_exported_segments_as_the_log_of_another_topic() {
     let broker = Broker::start(Release::V4_1, Properties::default());
     fill(&broker, "source");
-    let scene = Scene::on(&broker);
+    let scene = Fixture::on(&broker);
     scene
         .client
         .create_topic("copy", 2, &[("retention.ms", "-1")]);
@@ -369,7 +369,7 @@ fn a_broker_that_lost_its_log_is_given_it_back() {
     });
     let before = served(&broker, "lost");
     let out = {
-        let scene = Scene::on(&broker);
+        let scene = Fixture::on(&broker);
         scene.backup("--topic lost");
         // Beside the repository, which goes with the scene.
         let out = broker

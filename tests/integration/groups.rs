@@ -5,17 +5,17 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::scene::{EAGER, Scene};
+use crate::fixture::{EAGER, Fixture};
 use crate::testbed::acl::{self, Acl};
 use crate::testbed::group::{Group, keep_as_compacted, transaction};
 use crate::testbed::{Broker, Compression, Message, Properties, Release};
 
-fn group(scene: &Scene<'_>, id: &str) -> Group {
+fn group(scene: &Fixture<'_>, id: &str) -> Group {
     Group::new(&scene.broker.address(), id)
 }
 
 /// A topic with values `value-0`, `value-1`, … in each partition, a second apart.
-fn topic(scene: &Scene<'_>, name: &str, partitions: i32, count: i64) {
+fn topic(scene: &Fixture<'_>, name: &str, partitions: i32, count: i64) {
     let settings = [("retention.ms", "-1")];
     scene.client.create_topic(name, partitions, &settings);
     for partition in 0..partitions {
@@ -49,7 +49,7 @@ fn row<'v>(report: &'v Value, group: &str, partition: i64) -> &'v Value {
 }
 
 /// Commits a group at every offset of `topic`, restores into `{topic}.back`, and compares what each reads next.
-fn every_position_is_kept(scene: &Scene<'_>, topic: &str) {
+fn every_position_is_kept(scene: &Fixture<'_>, topic: &str) {
     let (start, end) = scene.client.watermarks(topic, 0);
     let ids: Vec<String> = (start..=end).map(|at| format!("{topic}.at-{at}")).collect();
     for (id, at) in ids.iter().zip(start..) {
@@ -68,7 +68,7 @@ fn every_position_is_kept(scene: &Scene<'_>, topic: &str) {
 
 #[test]
 fn groups_among_aborted_transactions_and_markers_go_on_where_they_were() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let topic = "groups.transactions";
     self::topic(&scene, topic, 1, 5);
     let address = scene.broker.address();
@@ -84,7 +84,7 @@ fn groups_among_aborted_transactions_and_markers_go_on_where_they_were() {
 
 #[test]
 fn groups_in_holes_of_a_compacted_log_go_on_where_they_were() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let topic = "groups.compacted";
     scene.client.create_topic(topic, 1, &EAGER);
     for round in 0..4 {
@@ -115,7 +115,7 @@ fn groups_in_holes_of_a_compacted_log_go_on_where_they_were() {
 
 #[test]
 fn positions_outside_the_backup_are_clamped_and_what_is_not_restored_is_skipped() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     topic(&scene, "groups.edges", 2, 10);
     topic(&scene, "groups.other", 1, 3);
     scene.client.delete_records("groups.edges", 0, 4);
@@ -182,7 +182,7 @@ fn positions_outside_the_backup_are_clamped_and_what_is_not_restored_is_skipped(
 
 #[test]
 fn groups_go_on_behind_a_cut_in_time_and_are_told_so() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     topic(&scene, "groups.window", 1, 10);
     for at in [0, 3, 5, 8] {
         let group = group(&scene, &format!("groups.window.{at}"));
@@ -210,7 +210,7 @@ fn groups_go_on_behind_a_cut_in_time_and_are_told_so() {
 
 #[test]
 fn a_group_with_members_is_refused_by_naming_them_and_the_others_go_on() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     topic(&scene, "groups.live", 1, 6);
     let classic = group(&scene, "groups.live.classic").with("client.id", "till-7");
     let modern = group(&scene, "groups.live.modern")
@@ -264,7 +264,7 @@ fn a_group_with_members_is_refused_by_naming_them_and_the_others_go_on() {
 
 #[test]
 fn groups_of_both_protocols_are_backed_up_and_go_on_in_the_target() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     topic(&scene, "groups.both", 1, 12);
     let classic = group(&scene, "groups.both.classic");
     let modern = group(&scene, "groups.both.modern").with("group.protocol", "consumer");
@@ -319,7 +319,7 @@ fn groups_of_both_protocols_are_backed_up_and_go_on_in_the_target() {
 
 #[test]
 fn no_group_is_touched_or_captured_without_being_asked_for() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     topic(&scene, "groups.quiet", 1, 4);
     let group = group(&scene, "groups.quiet.g");
     group.commit("groups.quiet", 0, 2, "");
@@ -362,7 +362,7 @@ fn no_group_is_touched_or_captured_without_being_asked_for() {
 
 #[test]
 fn an_exact_translation_is_not_pretended_where_records_are_spread_anew() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     topic(&scene, "groups.spread", 2, 5);
     let group = group(&scene, "groups.spread.g");
     group.commit("groups.spread", 0, 2, "");
@@ -386,7 +386,7 @@ fn an_exact_translation_is_not_pretended_where_records_are_spread_anew() {
 
 #[test]
 fn behind_what_is_there_a_group_stands_on_the_appended_records() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     topic(&scene, "groups.append", 1, 8);
     topic(&scene, "groups.append.back", 1, 5);
     let group = group(&scene, "groups.append.g");
@@ -404,7 +404,7 @@ fn behind_what_is_there_a_group_stands_on_the_appended_records() {
 
 #[test]
 fn no_group_is_ahead_of_the_records_that_are_backed_up_with_it() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     topic(&scene, "groups.busy", 1, 1);
     let group = group(&scene, "groups.busy.g");
     group.commit("groups.busy", 0, 0, "");
@@ -441,7 +441,7 @@ fn no_group_is_ahead_of_the_records_that_are_backed_up_with_it() {
 
 #[test]
 fn what_a_transaction_is_about_to_commit_is_not_taken_for_committed() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     topic(&scene, "groups.pending", 1, 8);
     let group = group(&scene, "groups.pending.g");
     group.commit("groups.pending", 0, 2, "");
@@ -459,7 +459,7 @@ fn what_a_transaction_is_about_to_commit_is_not_taken_for_committed() {
 
 #[test]
 fn the_groups_of_a_backup_are_proven_and_readable_by_others() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     topic(&scene, "groups.proof", 1, 3);
     group(&scene, "groups.proof.g").commit("groups.proof", 0, 2, "näher");
     scene.backup("--topic groups.proof --groups groups.proof.g");
@@ -511,7 +511,7 @@ fn the_groups_of_a_backup_are_proven_and_readable_by_others() {
 }
 
 fn goes_on(broker: &Broker) {
-    let scene = Scene::on(broker);
+    let scene = Fixture::on(broker);
     topic(&scene, "groups.versions", 2, 9);
     let kept = group(&scene, "versions");
     kept.commit("groups.versions", 1, 7, "kept");
@@ -555,7 +555,7 @@ fn a_right_to_a_group_that_is_missing_is_named() {
         )
         .set("allow.everyone.if.no.acl.found", "true");
     let broker = Broker::start(Release::V4_1, properties);
-    let scene = Scene::on(&broker);
+    let scene = Fixture::on(&broker);
     topic(&scene, "secured", 1, 5);
     for id in ["open", "hidden", "guarded"] {
         group(&scene, id).commit("secured", 0, 3, "");

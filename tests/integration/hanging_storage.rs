@@ -4,14 +4,14 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use crate::daemon_process::{Daemon, policy};
+use crate::fixture::{Fixture, entry, numbered};
 use crate::kafkeep;
-use crate::scene::{Scene, entry, numbered};
-use crate::served::{Daemon, policy};
 use crate::testbed::Compression;
 
 #[test]
 fn a_repository_that_hangs_keeps_neither_the_daemon_nor_other_policies_waiting() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene.client.create_topic("hangs", 1, &[]);
     scene
         .client

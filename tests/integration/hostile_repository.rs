@@ -10,18 +10,18 @@ use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::scene::{Scene, hex, numbered};
+use crate::fixture::{Fixture, hex, numbered};
 use crate::testbed::{Compression, Outcome};
 
 /// A repository with one backup of one topic, of which every test damages copies.
 struct Hostile {
-    scene: Scene<'static>,
+    scene: Fixture<'static>,
     topic: &'static str,
 }
 
 impl Hostile {
     fn new(topic: &'static str) -> Self {
-        let scene = Scene::shared();
+        let scene = Fixture::shared();
         scene.client.create_topic(topic, 1, &[]);
         scene
             .client

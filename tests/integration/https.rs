@@ -4,13 +4,13 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use crate::daemon_process::Daemon;
+use crate::fixture::Fixture;
 use crate::kafkeep;
-use crate::scene::Scene;
-use crate::served::Daemon;
 use crate::testbed::Authority;
 
 /// A daemon whose certificate lies beside its repository, under a name that stays the same when it is renewed.
-fn encrypted<'a>(scene: &'a Scene<'a>, authority: &Authority) -> Daemon<'a> {
+fn encrypted<'a>(scene: &'a Fixture<'a>, authority: &Authority) -> Daemon<'a> {
     install(scene, authority);
     let http = format!(
         "tls = {{ cert_file = '{}', key_file = '{}' }}",
@@ -21,7 +21,7 @@ fn encrypted<'a>(scene: &'a Scene<'a>, authority: &Authority) -> Daemon<'a> {
 }
 
 /// Puts a new certificate of this authority where the daemon's is, as certbot does: first the one file, then the other.
-fn install(scene: &Scene<'_>, authority: &Authority) {
+fn install(scene: &Fixture<'_>, authority: &Authority) {
     authority.issue("port", &["127.0.0.1"], 2099);
     for file in ["port.pem", "port.key"] {
         let new = scene.beside(&format!("{file}.new"));
@@ -47,7 +47,7 @@ fn curl(daemon: &Daemon<'_>, ca_file: &Path, path: &str) -> Result<String, Strin
 
 #[test]
 fn a_port_with_a_certificate_speaks_tls_alone_and_takes_up_a_new_one() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let (first, second) = (Authority::new(), Authority::new());
     let daemon = encrypted(&scene, &first);
     let ca = first.ca_file();
@@ -86,7 +86,7 @@ fn a_port_with_a_certificate_speaks_tls_alone_and_takes_up_a_new_one() {
 
 #[test]
 fn the_status_is_asked_of_who_shows_the_configured_certificate() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let (authority, other) = (Authority::new(), Authority::new());
     let daemon = encrypted(&scene, &authority);
     let config = daemon.directory.to_str().unwrap();

@@ -1,6 +1,6 @@
 //! A run copies only what is new, and every backup is complete in itself.
 
-use crate::scene::{Scene, numbered, values};
+use crate::fixture::{Fixture, numbered, values};
 use crate::testbed::{Compression, Message, wait_for};
 
 fn texts(range: std::ops::Range<i64>) -> Vec<String> {
@@ -9,7 +9,7 @@ fn texts(range: std::ops::Range<i64>) -> Vec<String> {
 
 #[test]
 fn every_backup_of_a_chain_is_complete_in_itself() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene.client.create_topic("chain", 1, &[]);
     let mut backups = Vec::new();
     for run in 0..5 {
@@ -53,7 +53,7 @@ fn every_backup_of_a_chain_is_complete_in_itself() {
 
 #[test]
 fn added_partitions_join_the_chain() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene.client.create_topic("growing", 1, &[]);
     scene
         .client
@@ -78,7 +78,7 @@ fn added_partitions_join_the_chain() {
 
 #[test]
 fn partitions_that_are_added_during_a_run_are_in_the_next_backup() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let client = &scene.client;
     client.create_topic("growing.meanwhile", 2, &[]);
     let value = "x".repeat(1_000);
@@ -123,7 +123,7 @@ fn partitions_that_are_added_during_a_run_are_in_the_next_backup() {
 
 #[test]
 fn a_topic_that_was_deleted_and_created_anew_is_another_one() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene.client.create_topic("reborn", 1, &[]);
     scene
         .client
@@ -160,7 +160,7 @@ fn a_topic_that_was_deleted_and_created_anew_is_another_one() {
 
 #[test]
 fn records_deleted_before_they_were_backed_up_are_a_gap_and_not_a_clean_success() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene.client.create_topic("gappy", 1, &[]);
     scene
         .client
@@ -211,7 +211,7 @@ fn records_deleted_before_they_were_backed_up_are_a_gap_and_not_a_clean_success(
 
 #[test]
 fn a_log_whose_start_has_moved_is_backed_up_from_there_without_copying_anew() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene.client.create_topic("sliding", 1, &[]);
     scene
         .client
@@ -241,7 +241,7 @@ fn a_log_whose_start_has_moved_is_backed_up_from_there_without_copying_anew() {
 
 #[test]
 fn several_topics_may_be_backed_up_by_turns_into_one_repository() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     for topic in ["turns.a", "turns.b"] {
         scene.client.create_topic(topic, 1, &[]);
         scene

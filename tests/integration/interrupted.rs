@@ -7,18 +7,18 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::scene::{Random, Scene, kills};
+use crate::fixture::{Fixture, Random, kills};
 use crate::testbed::{Compression, Message};
 
 /// A topic that is backed up, its codec and packs such that there is something to interrupt.
 struct Interrupted {
-    scene: Scene<'static>,
+    scene: Fixture<'static>,
     topic: &'static str,
 }
 
 impl Interrupted {
     fn new(topic: &'static str, partitions: i32) -> Self {
-        let scene = Scene::shared();
+        let scene = Fixture::shared();
         scene
             .client
             .create_topic(topic, partitions, &[("retention.ms", "-1")]);
@@ -218,7 +218,7 @@ fn killed_at_any_moment_while_producers_write_a_backup_leaves_earlier_ones_whole
 }
 
 /// Where each partition ends.
-fn ends(scene: &Scene<'_>, topic: &str) -> Vec<usize> {
+fn ends(scene: &Fixture<'_>, topic: &str) -> Vec<usize> {
     let end = |partition| scene.client.watermarks(topic, partition).1;
     (0..3).map(|partition| end(partition) as usize).collect()
 }

@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::scene::{Random, Scene, assert_same_records, awkward, entry, kills, numbered, values};
+use crate::fixture::{
+    Fixture, Random, assert_same_records, awkward, entry, kills, numbered, values,
+};
 use crate::testbed::group::Group;
 use crate::testbed::{Client, Compression, Message, TransactionEnd};
 
 /// A scene with a backup of `topic`, which has something to interrupt in each of its partitions: batches of several codecs,
 /// aborted transactions, and everything that must not get lost.
-fn backed_up(topic: &str, partitions: i32, batches: i64) -> Scene<'static> {
-    let scene = Scene::shared();
+fn backed_up(topic: &str, partitions: i32, batches: i64) -> Fixture<'static> {
+    let scene = Fixture::shared();
     scene
         .client
         .create_topic(topic, partitions, &[("retention.ms", "-1")]);
@@ -43,7 +45,7 @@ fn end(client: &Client, topic: &str, partitions: i32) -> i64 {
 }
 
 /// A restore that is killed when at least `records` of it are in `target`.
-fn interrupt(scene: &Scene<'_>, target: &str, partitions: i32, records: i64, arguments: &str) {
+fn interrupt(scene: &Fixture<'_>, target: &str, partitions: i32, records: i64, arguments: &str) {
     let before = end(&scene.client, target, partitions);
     let mut run = scene.start("restore", &format!("latest {arguments}"));
     while end(&scene.client, target, partitions) - before < records {

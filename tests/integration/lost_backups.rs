@@ -5,12 +5,12 @@ use std::path::Path;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::scene::{Scene, numbered};
-use crate::served::{Daemon, policy};
+use crate::daemon_process::{Daemon, policy};
+use crate::fixture::{Fixture, numbered};
 use crate::testbed::Compression;
 
 /// Backups of a new topic, a record more in each: their ids, oldest first.
-fn backups(scene: &Scene<'_>, topic: &str, count: i64) -> Vec<String> {
+fn backups(scene: &Fixture<'_>, topic: &str, count: i64) -> Vec<String> {
     scene.client.create_topic(topic, 1, &[]);
     let made = (0..count).map(|number| {
         scene
@@ -25,7 +25,7 @@ fn backups(scene: &Scene<'_>, topic: &str, count: i64) -> Vec<String> {
 #[test]
 fn a_backup_does_not_build_on_what_is_gone_or_cut_short() {
     for (number, part) in ["packs", "packs", "index"].into_iter().enumerate() {
-        let scene = Scene::shared();
+        let scene = Fixture::shared();
         let (lost, whole) = (format!("lost.part-{number}"), format!("kept.part-{number}"));
         let back_up_first = |topic: &str| {
             scene.client.create_topic(topic, 1, &[]);
@@ -73,7 +73,7 @@ fn a_backup_does_not_build_on_what_is_gone_or_cut_short() {
 
 #[test]
 fn a_manifest_that_is_gone_is_told_until_somebody_takes_note_of_it_and_one_that_expired_is_not() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let made = backups(&scene, "lost.manifest", 3);
     let lost = &made[1];
     std::fs::remove_file(scene.repository().join(format!("backups/{lost}.json"))).unwrap();
@@ -115,7 +115,7 @@ fn copy(from: &Path, to: &Path) {
 
 #[test]
 fn a_daemon_remembers_what_a_repository_held_that_is_rolled_back() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let mut made = backups(&scene, "lost.rollback", 2);
     let snapshot = scene.beside("snapshot");
     copy(&scene.repository(), &snapshot);

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::fixture::{Fixture, entry};
 use crate::mirror::Mirrored;
-use crate::scene::{Scene, entry};
 use crate::testbed::group::Group;
 use crate::testbed::{Client, Cluster, Message, Outcome, wait_for};
 
@@ -135,7 +135,7 @@ fn record(partition: i32, n: i64) -> Message {
 /// A backlog on eight brokers, and a repository.
 pub struct Stage<'a> {
     pub cluster: &'a Cluster,
-    pub scene: Scene<'a>,
+    pub scene: Fixture<'a>,
     pub backlog: &'a Backlog,
     /// Where restores put it: no two tests use the same topic.
     pub target: String,
@@ -148,7 +148,7 @@ impl<'a> Stage<'a> {
         backlog.ready(cluster);
         Self {
             cluster,
-            scene: Scene::across(cluster).within(LIMIT),
+            scene: Fixture::across(cluster).within(LIMIT),
             backlog,
             target: format!("{}.restored.{number}", backlog.topic),
         }
@@ -199,8 +199,8 @@ impl<'a> Stage<'a> {
 
     pub fn mirrored(&self, name: &'static str) -> Mirrored<'a> {
         Mirrored {
-            source: Scene::across(self.cluster).within(LIMIT),
-            target: Scene::across(self.cluster),
+            source: Fixture::across(self.cluster).within(LIMIT),
+            target: Fixture::across(self.cluster),
             name,
         }
     }

@@ -5,25 +5,25 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::scene::{
-    Random, Scene, assert_same_records, awkward, entry, kills, numbered, without_offsets,
+use crate::daemon_process::Daemon;
+use crate::fixture::{
+    Fixture, Random, assert_same_records, awkward, entry, kills, numbered, without_offsets,
 };
-use crate::served::Daemon;
 use crate::testbed::group::Group;
 use crate::testbed::{Broker, Cluster, Compression, Message, Outcome, TransactionEnd};
 
 /// A mirror from the shared broker to another one.
 pub struct Mirrored<'a> {
-    pub source: Scene<'a>,
-    pub target: Scene<'a>,
+    pub source: Fixture<'a>,
+    pub target: Fixture<'a>,
     pub name: &'static str,
 }
 
 impl Mirrored<'_> {
     pub fn new(name: &'static str) -> Mirrored<'static> {
         Mirrored {
-            source: Scene::shared(),
-            target: Scene::elsewhere(),
+            source: Fixture::shared(),
+            target: Fixture::elsewhere(),
             name,
         }
     }
@@ -213,8 +213,8 @@ fn killed_again_and_again_a_mirror_neither_repeats_nor_drops_a_record() {
 fn two_clusters_that_mirror_each_other_do_not_loop() {
     let there = Mirrored::new("there");
     let back = Mirrored {
-        source: Scene::elsewhere(),
-        target: Scene::shared(),
+        source: Fixture::elsewhere(),
+        target: Fixture::shared(),
         name: "back",
     };
     for client in [&there.source.client, &there.target.client] {
@@ -363,8 +363,8 @@ fn a_daemon_keeps_a_mirror_going_with_topics_that_come_and_tells_how_far_it_is()
 fn brokers_that_restart_on_either_side_cost_no_record_and_repeat_none() {
     let three = Cluster::taken();
     let mirrored = Mirrored {
-        source: Scene::across(&three),
-        target: Scene::on(Broker::shared()),
+        source: Fixture::across(&three),
+        target: Fixture::on(Broker::shared()),
         name: "restarts",
     };
     let client = &mirrored.source.client;
@@ -494,8 +494,8 @@ fn a_comparison_finds_the_first_difference() {
 /// A topic that was mirrored, and is another one now: its record 7 has another value.
 fn mirrored_with_one_other_record() -> Mirrored<'static> {
     let forged = Mirrored {
-        source: Scene::elsewhere(),
-        target: Scene::shared(),
+        source: Fixture::elsewhere(),
+        target: Fixture::shared(),
         name: "forged",
     };
     forged.source.client.create_topic("mirror.forged", 1, &[]);

@@ -2,17 +2,17 @@
 
 use std::time::{Duration, Instant};
 
+use crate::fixture::{Fixture, numbered};
 use crate::mirror::Mirrored;
-use crate::scene::{Scene, numbered};
 use crate::testbed::{Broker, Compression, Fault, FaultProxy, Properties, Release};
 
 /// A mirror whose target is reached through a proxy.
 fn behind<'a>(broker: &'a Broker, proxy: &FaultProxy, name: &'static str) -> Mirrored<'a> {
     proxy.lead_to(&broker.listener("PROXIED"));
-    let mut target = Scene::on(broker);
+    let mut target = Fixture::on(broker);
     target.servers = proxy.address();
     Mirrored {
-        source: Scene::shared(),
+        source: Fixture::shared(),
         target,
         name,
     }

@@ -1,7 +1,7 @@
 //! `kafkeep mirror` from a source whose log is not the one any more that was mirrored.
 
+use crate::fixture::{Fixture, numbered};
 use crate::mirror::Mirrored;
-use crate::scene::{Scene, numbered};
 use crate::testbed::{Broker, Client, Cluster, Compression, wait_for};
 
 /// Records that were mirrored and are lost in the source, and others in their place: as many, more, and none.
@@ -9,8 +9,8 @@ use crate::testbed::{Broker, Client, Cluster, Compression, wait_for};
 fn a_bounded_mirror_notices_a_source_that_was_truncated_or_rewritten_though_nothing_is_new() {
     let three = Cluster::taken();
     let mirrored = Mirrored {
-        source: Scene::across(&three),
-        target: Scene::on(Broker::shared()),
+        source: Fixture::across(&three),
+        target: Fixture::on(Broker::shared()),
         name: "forked",
     };
     let client = &mirrored.source.client;

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::fixture::{Fixture, Random, numbered};
 use crate::mirror::Mirrored;
-use crate::scene::{Random, Scene, numbered};
 use crate::testbed::group::Group;
 use crate::testbed::{Client, Compression, Message, Record};
 
@@ -99,7 +99,7 @@ fn header(record: &Record, name: &str) -> Option<String> {
 }
 
 /// In which partition of a topic Kafka's default partitioner puts these keys, as librdkafka says.
-fn placed(scene: &Scene<'_>, topic: &str, keys: &BTreeSet<String>) -> BTreeMap<String, usize> {
+fn placed(scene: &Fixture<'_>, topic: &str, keys: &BTreeSet<String>) -> BTreeMap<String, usize> {
     scene.client.create_topic(topic, 5, &[]);
     let client = Client::new(&scene.servers).with("partitioner", "murmur2_random");
     // RD_KAFKA_PARTITION_UA

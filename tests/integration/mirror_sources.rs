@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use crate::fixture::{EAGER, Fixture, numbered};
 use crate::mirror::Mirrored;
-use crate::scene::{EAGER, Scene, numbered};
 use crate::testbed::group::{Group, keep_as_compacted};
 use crate::testbed::{
     Broker, Client, Cluster, Compression, Message, Properties, Release, TransactionEnd,
@@ -45,8 +45,8 @@ fn a_mirror_ends_at_so_many_records_and_goes_on_behind_them() {
 fn a_limit_is_kept_though_brokers_of_the_target_are_killed() {
     let three = Cluster::taken();
     let mirrored = Mirrored {
-        source: Scene::shared(),
-        target: Scene::across(&three),
+        source: Fixture::shared(),
+        target: Fixture::across(&three),
         name: "limited.killed",
     };
     let (client, topic) = (&mirrored.source.client, "mirror.limited.killed");
@@ -82,8 +82,8 @@ fn a_limit_is_kept_though_brokers_of_the_target_are_killed() {
 fn a_target_that_is_away_for_longer_than_the_deadline_is_waited_for() {
     let away = Broker::start(Release::V4_1, Properties::default());
     let mirrored = Mirrored {
-        source: Scene::shared(),
-        target: Scene::on(&away),
+        source: Fixture::shared(),
+        target: Fixture::on(&away),
         name: "away",
     };
     let (client, topic) = (&mirrored.source.client, "mirror.away");

@@ -6,9 +6,9 @@ use std::process::Child;
 use serde_json::Value;
 
 use crate::cluster::during;
+use crate::daemon_process::{Daemon, policy};
+use crate::fixture::{Fixture, entry, numbered, values};
 use crate::mirror::Mirrored;
-use crate::scene::{Scene, entry, numbered, values};
-use crate::served::{Daemon, policy};
 use crate::testbed::{
     Broker, Client, Cluster, Compression, Message, Properties, Release, wait_for,
 };
@@ -125,8 +125,8 @@ fn an_idle_mirror_notices_within_half_a_minute_that_its_target_topic_is_gone() {
 fn a_target_cluster_that_was_made_new_under_a_daemon_is_mirrored_again() {
     let target = Broker::start(Release::V4_1, Properties::default());
     let mirrored = Mirrored {
-        source: Scene::shared(),
-        target: Scene::on(&target),
+        source: Fixture::shared(),
+        target: Fixture::on(&target),
         name: "rebuilt",
     };
     let client = &mirrored.source.client;
@@ -155,8 +155,8 @@ fn a_source_cluster_that_was_made_new_under_a_daemon_is_backed_up_anew_and_its_m
 {
     let source = Broker::start(Release::V4_1, Properties::default());
     let mirrored = Mirrored {
-        source: Scene::on(&source),
-        target: Scene::shared(),
+        source: Fixture::on(&source),
+        target: Fixture::shared(),
         name: "reborn",
     };
     let (client, target) = (&mirrored.source.client, &mirrored.target.client);
@@ -248,8 +248,8 @@ fn a_comparison_is_not_equal_where_one_side_alone_has_records() {
 fn a_target_that_lost_what_it_had_stands_still_and_says_so() {
     let three = Cluster::taken();
     let mirrored = Mirrored {
-        source: Scene::shared(),
-        target: Scene::across(&three),
+        source: Fixture::shared(),
+        target: Fixture::across(&three),
         name: "cutoff",
     };
     let (client, target) = (&mirrored.source.client, &mirrored.target.client);

@@ -11,7 +11,7 @@ use rdkafka::message::{DeliveryResult, Header, Headers, Message as _, OwnedHeade
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::{ClientConfig, Timestamp};
 
-use crate::scene::{Random, Scene};
+use crate::fixture::{Fixture, Random};
 use crate::testbed::{Client, Compression, Message, Record, TransactionEnd};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -198,7 +198,7 @@ fn message(random: &mut Random, number: u64) -> Message {
 }
 
 /// A backup's id. It is incomplete when, and only when, something was deleted behind the `ends` of the last one.
-fn back_up(scene: &Scene<'_>, topic: &str, ends: &mut [i64]) -> String {
+fn back_up(scene: &Fixture<'_>, topic: &str, ends: &mut [i64]) -> String {
     let mut lost = false;
     for (partition, end) in (0..).zip(ends) {
         let (low, high) = scene.client.watermarks(topic, partition);
@@ -212,7 +212,7 @@ fn back_up(scene: &Scene<'_>, topic: &str, ends: &mut [i64]) -> String {
 }
 
 fn play(partitions: i32, steps: u32) {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let address = scene.broker.address();
     let topic = format!("model.{partitions}");
     let forever = [

@@ -12,8 +12,8 @@ use regex::Regex;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::scene::{Scene, numbered};
-use crate::served::{Daemon, ask, policy};
+use crate::daemon_process::{Daemon, ask, policy};
+use crate::fixture::{Fixture, numbered};
 use crate::testbed::{Compression, Outcome, free_port};
 
 fn shipped(path: &str) -> PathBuf {
@@ -60,7 +60,7 @@ fn metrics_in(text: &str) -> BTreeSet<String> {
 }
 
 /// A daemon with a policy of each kind, of which the backup has succeeded: it exports all that there is.
-fn watched<'a>(scene: &'a Scene<'a>, topic: &str) -> Daemon<'a> {
+fn watched<'a>(scene: &'a Fixture<'a>, topic: &str) -> Daemon<'a> {
     scene.client.create_topic(topic, 1, &[]);
     scene
         .client
@@ -84,7 +84,7 @@ fn policies(name: &str, pattern: &str, max_age: &str) -> String {
 
 #[test]
 fn metrics_are_as_prometheus_wants_them_and_all_that_alerts_and_dashboard_ask_for() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let daemon = watched(&scene, "watched-names");
     let (code, exposition) = daemon.get("/metrics");
     assert_eq!(code, 200);
@@ -108,7 +108,7 @@ fn metrics_are_as_prometheus_wants_them_and_all_that_alerts_and_dashboard_ask_fo
 
 #[test]
 fn counters_are_there_before_the_first_run_as_nobody_sees_them_rise_else() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let daemon = Daemon::start(&scene, &policy("later", "watched-later", "1h", ""));
     for series in [
         "kafkeep_policy_runs_total{policy=\"later\",result=\"failed\"}",
@@ -164,7 +164,7 @@ struct Prometheus {
 
 impl Prometheus {
     /// Alerts do not wait until they have held `for` a while: a test has no hours.
-    fn start(scene: &Scene<'_>, daemon: &Daemon<'_>) -> Self {
+    fn start(scene: &Fixture<'_>, daemon: &Daemon<'_>) -> Self {
         let directory = scene.beside("prometheus");
         fs::create_dir(&directory).unwrap();
         let patience = Regex::new(r"(?m)^ +for: .*$").unwrap();
@@ -270,7 +270,7 @@ fn panel_queries() -> Vec<String> {
 
 #[test]
 fn prometheus_fires_when_a_policy_is_broken_and_feeds_every_panel_of_the_dashboard() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let topic = "watched-alerts";
     let daemon = watched(&scene, topic);
     let prometheus = Prometheus::start(&scene, &daemon);

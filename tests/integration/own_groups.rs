@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use crate::drain::drain;
+use crate::fixture::numbered;
 use crate::mirror::Mirrored;
-use crate::scene::numbered;
 use crate::testbed::Compression;
 use crate::testbed::group::Group;
 
@@ -79,8 +79,8 @@ fn a_mirror_with_groups_follows_a_user_whose_group_begins_like_its_own() {
     user(&mirrored.source.servers).commit("own.followed", 0, 30, "");
     // Another mirror's progress on the topic, in its source.
     let back = Mirrored {
-        source: crate::scene::Scene::elsewhere(),
-        target: crate::scene::Scene::shared(),
+        source: crate::fixture::Fixture::elsewhere(),
+        target: crate::fixture::Fixture::shared(),
         name: "mg5.back",
     };
     back.source.client.create_topic("own.followed.back", 1, &[]);

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use rdkafka::Timestamp;
 
 use crate::cluster::during;
-use crate::scene::{Scene, awkward, entry, numbered, values, without_offsets};
+use crate::fixture::{Fixture, awkward, entry, numbered, values, without_offsets};
 use crate::testbed::{Client, Compression, Message, Record};
 
 const DAY: i64 = 86_400_000;
@@ -19,7 +19,7 @@ fn now() -> i64 {
 
 #[test]
 fn two_year_old_records_outlive_the_default_retention() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let old = now() - 730 * DAY;
     scene
         .client
@@ -78,7 +78,7 @@ fn two_year_old_records_outlive_the_default_retention() {
 
 #[test]
 fn a_created_topic_gets_the_settings_and_shape_of_the_source() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let settings = [
         ("cleanup.policy", "compact,delete"),
         ("retention.ms", "1234567"),
@@ -124,7 +124,7 @@ fn a_created_topic_gets_the_settings_and_shape_of_the_source() {
 
 #[test]
 fn the_time_of_appending_comes_back_as_the_records_time() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene.client.create_topic(
         "appended",
         1,
@@ -156,7 +156,7 @@ fn the_time_of_appending_comes_back_as_the_records_time() {
 
 #[test]
 fn timestamps_of_the_future_and_of_the_epoch_come_back() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let settings = [
         ("retention.ms", "-1"),
         ("message.timestamp.after.max.ms", "9223372036854775807"),
@@ -174,7 +174,7 @@ fn timestamps_of_the_future_and_of_the_epoch_come_back() {
 
 #[test]
 fn batches_larger_than_the_default_limit_come_back() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let limit = [("max.message.bytes", "6000000")];
     scene.client.create_topic("large", 1, &limit);
     let client = Client::new(&scene.broker.address()).with("message.max.bytes", "6000000");
@@ -202,7 +202,7 @@ fn batches_larger_than_the_default_limit_come_back() {
 
 #[test]
 fn the_topics_and_partitions_asked_for_come_back_under_the_names_asked_for() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     for topic in ["pick.orders", "pick.payments", "pick.tmp"] {
         scene.client.create_topic(topic, 2, &[]);
         for partition in 0..2 {
@@ -238,7 +238,7 @@ fn the_topics_and_partitions_asked_for_come_back_under_the_names_asked_for() {
 
 #[test]
 fn a_point_in_time_leaves_out_what_came_before_and_after() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene
         .client
         .create_topic("moment", 1, &[("retention.ms", "-1")]);
@@ -288,7 +288,7 @@ fn places(topic: Vec<Vec<Record>>) -> BTreeMap<Vec<u8>, usize> {
 
 #[test]
 fn with_another_number_of_partitions_records_go_where_the_java_client_puts_their_keys() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let produce = |topic: &str| {
         let output = scene.broker.tool(
             "org.apache.kafka.tools.VerifiableProducer",
@@ -334,7 +334,7 @@ fn with_another_number_of_partitions_records_go_where_the_java_client_puts_their
 
 #[test]
 fn with_another_number_of_partitions_nothing_of_a_record_is_lost_and_its_key_keeps_its_order() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene
         .client
         .create_topic("spread", 4, &[("retention.ms", "-1")]);
@@ -367,7 +367,7 @@ fn with_another_number_of_partitions_nothing_of_a_record_is_lost_and_its_key_kee
 
 #[test]
 fn appending_writes_behind_what_is_there() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene.client.create_topic("behind", 2, &[]);
     scene
         .client
@@ -394,7 +394,7 @@ fn appending_writes_behind_what_is_there() {
 
 #[test]
 fn a_restore_keeps_its_rate_limit() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene.client.create_topic("gentle", 1, &[]);
     for _ in 0..20 {
         let records = std::iter::repeat_with(|| Message::new("k", "v".repeat(990))).take(10);
@@ -421,7 +421,7 @@ fn a_restore_keeps_its_rate_limit() {
 
 #[test]
 fn a_backup_is_restored_into_another_cluster() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene
         .client
         .create_topic("abroad", 2, &[("retention.ms", "-1")]);
@@ -432,7 +432,7 @@ fn a_backup_is_restored_into_another_cluster() {
         .client
         .produce("abroad", 0, Compression::Zstd, numbered(0, 100));
     scene.backup("--topic abroad");
-    let elsewhere = Scene::elsewhere().broker.address();
+    let elsewhere = Fixture::elsewhere().broker.address();
     let report = scene.restore(&format!("latest --bootstrap-servers {elsewhere}"));
     assert_ne!(
         report["cluster_id"],
@@ -445,7 +445,7 @@ fn a_backup_is_restored_into_another_cluster() {
 
 #[test]
 fn what_the_target_deletes_during_a_restore_is_no_success() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let client = &scene.client;
     client.create_topic("vanishing", 1, &[]);
     for n in 0..20 {
@@ -478,7 +478,7 @@ fn what_the_target_deletes_during_a_restore_is_no_success() {
 
 #[test]
 fn a_partition_that_is_damaged_is_restored_up_to_there_and_the_others_are_restored_whole() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let client = &scene.client;
     client.create_topic("halfgone.damaged", 2, &[]);
     client.create_topic("halfgone.sound", 1, &[]);

@@ -7,12 +7,12 @@ use kafkeep::engine::restore::{self, RestoreOptions};
 use kafkeep::kafka::Retry;
 use kafkeep::repository::{DirectoryStorage, Repository};
 
-use crate::scene::{Scene, entry, numbered};
+use crate::fixture::{Fixture, entry, numbered};
 use crate::testbed::{Compression, TransactionEnd};
 
 #[test]
 fn a_dry_run_tells_the_plan_and_changes_nothing() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene.client.create_topic(
         "plan.a",
         2,
@@ -77,7 +77,7 @@ fn a_dry_run_tells_the_plan_and_changes_nothing() {
 
 #[test]
 fn a_dry_run_tells_everything_that_would_be_refused_at_once() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene.client.create_topic("no.a", 2, &[]);
     scene.client.create_topic("no.b", 2, &[]);
     scene.backup("--topic no.*");
@@ -113,7 +113,7 @@ fn a_dry_run_tells_everything_that_would_be_refused_at_once() {
 
 #[test]
 fn names_that_the_target_cannot_have_are_refused_before_anything_is_created() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene.client.create_topic("clash.one", 1, &[]);
     scene.client.create_topic("clash.two", 1, &[]);
     scene.backup("--topic clash.*");
@@ -150,7 +150,7 @@ fn names_that_the_target_cannot_have_are_refused_before_anything_is_created() {
 
 #[test]
 fn offsets_are_kept_exactly_or_refused_before_anything_is_created() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene.client.create_topic("exact", 2, &[]);
     scene
         .client
@@ -192,7 +192,7 @@ fn offsets_are_kept_exactly_or_refused_before_anything_is_created() {
 
 #[test]
 fn a_backup_that_is_removed_after_the_plan_is_told_before_anything_is_created() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let client = &scene.client;
     client.create_topic("removed.plan", 1, &[]);
     client.produce("removed.plan", 0, Compression::None, numbered(0, 10));

@@ -6,13 +6,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::cluster::during;
+use crate::fixture::{EAGER, Fixture, entry, numbered, values};
 use crate::hostile_repository::forge;
-use crate::scene::{EAGER, Scene, entry, numbered, values};
 use crate::testbed::{Broker, Cluster, Compression, Message, Properties, Release, wait_for};
 
 /// Topics of a cluster that gives them no ids, made again between two backups.
 struct Recreated<'a> {
-    scene: Scene<'a>,
+    scene: Fixture<'a>,
 }
 
 impl Recreated<'_> {
@@ -45,7 +45,7 @@ impl Recreated<'_> {
 
 /// The newest backup gives back what the source holds now, and its evidence is what another reader of the format finds.
 #[track_caller]
-fn comes_back(scene: &Scene<'_>, topics: &[&str]) {
+fn comes_back(scene: &Fixture<'_>, topics: &[&str]) {
     scene.verify();
     let reader = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/format/reader.py");
     let read = std::process::Command::new("python3")
@@ -72,7 +72,7 @@ fn a_topic_that_was_made_again_is_copied_from_its_start_where_the_cluster_gives_
     let properties = Properties::default().set("inter.broker.protocol.version", "2.7");
     let broker = Broker::start(Release::V2_8, properties);
     let play = Recreated {
-        scene: Scene::on(&broker),
+        scene: Fixture::on(&broker),
     };
     // What the first topic held, what the one in its place holds, and how many partitions each has.
     let equal = "again.equal";
@@ -129,7 +129,7 @@ fn a_topic_that_was_made_again_is_copied_from_its_start_where_the_cluster_gives_
 }
 
 /// New versions of the keys of `topic`, until the cleaner has taken the oldest ones away.
-fn clean(scene: &Scene<'_>, topic: &str, keys: i64) {
+fn clean(scene: &Fixture<'_>, topic: &str, keys: i64) {
     for _ in 0..2 {
         scene
             .client
@@ -146,7 +146,7 @@ fn clean(scene: &Scene<'_>, topic: &str, keys: i64) {
 
 #[test]
 fn a_compacted_topic_goes_on_though_the_cleaner_has_rewritten_the_end_of_the_chain() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let topic = "seams.compacted";
     scene.client.create_topic(topic, 1, &EAGER);
     let kept = (0..3).map(|n| Message::new(format!("kept-{n}"), format!("value-{n}")));
@@ -167,7 +167,7 @@ fn a_compacted_topic_without_an_id_goes_on_as_long_as_records_of_the_chain_are_l
     let properties = Properties::default().set("inter.broker.protocol.version", "2.7");
     let broker = Broker::start(Release::V2_8, properties);
     let play = Recreated {
-        scene: Scene::on(&broker),
+        scene: Fixture::on(&broker),
     };
     let (same, another) = ("compacted.same", "compacted.another");
     for topic in [same, another] {
@@ -205,7 +205,7 @@ fn chains_of_earlier_versions_are_proven_by_their_packs_and_go_on() {
     let properties = Properties::default().set("inter.broker.protocol.version", "2.7");
     let broker = Broker::start(Release::V2_8, properties);
     let play = Recreated {
-        scene: Scene::on(&broker),
+        scene: Fixture::on(&broker),
     };
     let (same, another) = ("earlier.same", "earlier.another");
     for topic in [same, another] {
@@ -232,7 +232,7 @@ fn chains_of_earlier_versions_are_proven_by_their_packs_and_go_on() {
 
 /// A log that gets another history while backups of it are killed.
 struct Histories<'a> {
-    scene: Scene<'a>,
+    scene: Fixture<'a>,
     topic: &'static str,
 }
 
@@ -242,7 +242,7 @@ const RECORD: usize = 2_000;
 impl<'a> Histories<'a> {
     /// On two brokers, of which the second can be without what the first has written since it stopped.
     fn across(cluster: &'a Cluster, topic: &'static str) -> Self {
-        let scene = Scene::across(cluster);
+        let scene = Fixture::across(cluster);
         let settings = [
             ("unclean.leader.election.enable", "true"),
             ("min.insync.replicas", "1"),
@@ -331,7 +331,7 @@ fn what_a_killed_backup_copied_of_a_topic_without_an_id_is_dropped_when_the_topi
     let properties = Properties::default().set("inter.broker.protocol.version", "2.7");
     let broker = Broker::start(Release::V2_8, properties);
     let log = Histories {
-        scene: Scene::on(&broker),
+        scene: Fixture::on(&broker),
         topic: "killed.again",
     };
     let settings = [("retention.ms", "-1")];
@@ -409,7 +409,7 @@ fn a_log_that_is_torn_under_a_run_which_has_sealed_packs_is_read_again_from_wher
 /// The log's start is moved into a batch that a running backup has not read yet.
 #[test]
 fn a_gap_names_only_what_is_not_held_of_the_batch_at_its_end() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let topic = "seams.gap";
     scene
         .client

@@ -1,11 +1,11 @@
 //! What a repository tells of its backups.
 
-use crate::scene::{Scene, numbered};
+use crate::fixture::{Fixture, numbered};
 use crate::testbed::Compression;
 
 #[test]
 fn backups_are_listed_newest_first_by_cluster_and_by_topic() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     for topic in ["listed.a", "listed.b"] {
         scene.client.create_topic(topic, 2, &[]);
         scene
@@ -54,7 +54,7 @@ fn backups_are_listed_newest_first_by_cluster_and_by_topic() {
 
 #[test]
 fn a_backup_is_shown_with_its_bounds() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene
         .client
         .create_topic("shown", 2, &[("cleanup.policy", "compact")]);
@@ -87,7 +87,7 @@ fn a_backup_is_shown_with_its_bounds() {
 
 #[test]
 fn the_report_of_a_backup_has_what_scripts_rely_on() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene.client.create_topic("reported", 1, &[]);
     scene
         .client
@@ -150,7 +150,7 @@ fn the_report_of_a_backup_has_what_scripts_rely_on() {
 
 #[test]
 fn a_backup_is_shown_though_some_of_its_states_are_damaged() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     for (topic, retention) in [("stated.a", "1000000"), ("stated.b", "2000000")] {
         let settings = [("retention.ms", retention)];
         scene.client.create_topic(topic, 1, &settings);

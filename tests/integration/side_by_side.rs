@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::scene::{Random, Scene};
+use crate::fixture::{Fixture, Random};
 use crate::testbed::{Compression, Message, Outcome, Record};
 
 const TOPIC: &str = "side.by.side";
@@ -56,7 +56,7 @@ struct Made {
 }
 
 struct Stage {
-    scene: Scene<'static>,
+    scene: Fixture<'static>,
     made: Mutex<Vec<Made>>,
     over: AtomicBool,
 }
@@ -166,7 +166,7 @@ impl Stage {
 
 #[test]
 fn backups_expiries_verifications_and_restores_at_once_never_harm_what_is_kept() {
-    let scene = Scene::shared().within(LIMIT);
+    let scene = Fixture::shared().within(LIMIT);
     scene.client.create_topic(TOPIC, PARTITIONS, &[]);
     scene.backup(&format!("--topic {TOPIC}"));
     let stage = Stage {

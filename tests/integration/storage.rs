@@ -2,11 +2,11 @@
 
 use std::process::Command;
 
-use crate::scene::{Scene, numbered, values};
+use crate::fixture::{Fixture, numbered, values};
 use crate::testbed::{Compression, Message, Outcome};
 
 /// Runs a shell script in a mount namespace of its own, with `$KAFKEEP`, `$BROKER`, and `$PLACE` to mount on.
-fn with_mounts(scene: &Scene<'_>, script: &str) -> Outcome {
+fn with_mounts(scene: &Fixture<'_>, script: &str) -> Outcome {
     let root = std::fs::metadata("/proc/self").is_ok_and(|process| {
         use std::os::unix::fs::MetadataExt;
         process.uid() == 0
@@ -28,7 +28,7 @@ fn with_mounts(scene: &Scene<'_>, script: &str) -> Outcome {
 
 #[test]
 fn a_full_disk_is_said_and_the_next_run_works_when_there_is_space() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene.client.create_topic("full", 1, &[]);
     scene
         .client
@@ -101,7 +101,7 @@ fn a_full_disk_is_said_and_the_next_run_works_when_there_is_space() {
 
 #[test]
 fn a_read_only_repository_is_read_and_not_written_to() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene.client.create_topic("readonly", 1, &[]);
     scene
         .client
@@ -143,7 +143,7 @@ fn a_read_only_repository_is_read_and_not_written_to() {
 }
 
 /// Runs the command where it may have only so many files open.
-fn with_descriptors(scene: &Scene<'_>, limit: u32, arguments: &str) -> Outcome {
+fn with_descriptors(scene: &Fixture<'_>, limit: u32, arguments: &str) -> Outcome {
     let script = format!("ulimit -n {limit} && exec \"$KAFKEEP\" {arguments}");
     let output = Command::new("sh")
         .args(["-c", &script])
@@ -160,7 +160,7 @@ const DESCRIPTORS_USED_UP: [&str; 2] = ["Too many open files", "raise the limit 
 
 #[test]
 fn too_few_descriptors_are_said_and_a_few_are_enough_for_any_number_of_partitions() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene.client.create_topic("descriptors", 100, &[]);
     let to_each = (0..100).map(|partition| (partition, Message::new("k", "v")));
     scene.client.produce_to_each("descriptors", to_each);

@@ -16,7 +16,7 @@ use kafkeep::record;
 use kafkeep::repository::{Manifest, Repository};
 use tokio::runtime::Runtime;
 
-use crate::scene::Scene;
+use crate::fixture::Fixture;
 use crate::testbed::faulty_storage::{EIO, EMFILE, ENOSPC, Fault, FaultyStorage};
 use crate::testbed::{Compression, Message};
 
@@ -38,7 +38,7 @@ type Batches = BTreeMap<(String, i32), Vec<(i64, Vec<u8>)>>;
 
 /// Topics that grow, and backups of them into storages of the test's making.
 struct Faults {
-    scene: Scene<'static>,
+    scene: Fixture<'static>,
     prefix: &'static str,
     client: Client,
     runtime: Runtime,
@@ -49,7 +49,7 @@ struct Faults {
 
 impl Faults {
     fn new(prefix: &'static str) -> Self {
-        let scene = Scene::shared();
+        let scene = Fixture::shared();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()

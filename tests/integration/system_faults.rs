@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::scene::{Random, Scene};
+use crate::fixture::{Fixture, Random};
 use crate::testbed::system_calls::{Call, Failure, Watched, watched};
 use crate::testbed::{Compression, Message, Record};
 
@@ -46,7 +46,7 @@ type Log = BTreeMap<String, Vec<Vec<Record>>>;
 
 /// A repository that each run finds as it was, and what its backups must hold.
 struct Faults {
-    scene: Scene<'static>,
+    scene: Fixture<'static>,
     /// Each backup's log, the oldest first.
     backups: Vec<(String, Log)>,
     /// How many restores there were: each has topics of its own.
@@ -55,7 +55,7 @@ struct Faults {
 
 impl Faults {
     fn new(topics: &[&str]) -> Self {
-        let scene = Scene::shared();
+        let scene = Fixture::shared();
         for topic in topics {
             scene.client.create_topic(topic, 2, &[]);
         }

@@ -6,9 +6,9 @@ use std::os::unix::fs::PermissionsExt;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::called::Called;
+use crate::api_client::Called;
+use crate::fixture::Fixture;
 use crate::kafkeep;
-use crate::scene::Scene;
 use crate::testbed::Outcome;
 
 /// A configuration with these keys for tokens, and what they name.
@@ -128,7 +128,7 @@ fn no_token_is_made_that_would_be_refused_or_by_a_key_that_cannot() {
 
 #[test]
 fn the_log_tells_who_changed_something_and_by_which_key() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let called = Called::start(&scene);
     let carol = called.token("--subject carol --scope admin");
     let job = "/api/kafka/jobs/00000000-0000-7000-8000-000000000000";

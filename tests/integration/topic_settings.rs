@@ -2,14 +2,14 @@
 
 use serde_json::Value;
 
+use crate::fixture::{Fixture, numbered, values};
 use crate::mirror::Mirrored;
-use crate::scene::{Scene, numbered, values};
 use crate::testbed::{Broker, Compression, Outcome, Properties, Release};
 
 /// A backup from a broker that knows settings of which the shared one has not heard any more.
 struct FromAnOldBroker {
     source: Broker,
-    target: Scene<'static>,
+    target: Fixture<'static>,
 }
 
 const TOPIC: &str = "settings.old";
@@ -23,14 +23,14 @@ impl FromAnOldBroker {
     fn new() -> Self {
         let source = Broker::start(Release::V2_8, Properties::default());
         {
-            let scene = Scene::on(&source);
+            let scene = Fixture::on(&source);
             scene.client.create_topic(TOPIC, 1, &SETTINGS);
             let client = &scene.client;
             client.produce(TOPIC, 0, Compression::None, numbered(0, 20));
         }
         Self {
             source,
-            target: Scene::shared(),
+            target: Fixture::shared(),
         }
     }
 
@@ -93,7 +93,7 @@ fn a_topic_is_mirrored_without_the_settings_that_the_target_does_not_take() {
 
 #[test]
 fn what_the_operator_sets_counts_more_than_the_source_and_must_be_taken() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let settings = [
         ("segment.bytes", "2097152"),
         ("max.message.bytes", "2000000"),
@@ -115,7 +115,7 @@ fn what_the_operator_sets_counts_more_than_the_source_and_must_be_taken() {
 
 #[test]
 fn settings_of_a_topic_that_exists_stay_unless_the_operator_says_otherwise() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let client = &scene.client;
     client.create_topic("settings.source", 1, &[("segment.bytes", "2097152")]);
     client.produce("settings.source", 0, Compression::None, numbered(0, 5));

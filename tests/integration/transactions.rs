@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::scene::{Scene, numbered, values};
+use crate::fixture::{Fixture, numbered, values};
 use crate::testbed::{Client, Compression, TransactionEnd};
 
 fn texts(range: std::ops::Range<i64>) -> Vec<String> {
@@ -11,7 +11,7 @@ fn texts(range: std::ops::Range<i64>) -> Vec<String> {
 
 #[test]
 fn committed_records_come_back_and_those_of_aborted_and_open_transactions_do_not() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene.client.create_topic("txn", 1, &[]);
     let write = |id: &str, first, end| {
         let id = format!("txn-{id}");
@@ -79,7 +79,7 @@ fn committed_records_come_back_and_those_of_aborted_and_open_transactions_do_not
 
 #[test]
 fn a_transaction_over_several_runs_that_is_aborted_stays_out() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene.client.create_topic("txn.long", 1, &[]);
     scene
         .client
@@ -114,7 +114,7 @@ fn a_transaction_over_several_runs_that_is_aborted_stays_out() {
 
 #[test]
 fn internal_topics_are_taken_only_when_named() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene.client.create_topic("txn.inner", 1, &[]);
     scene
         .client
@@ -128,7 +128,7 @@ fn internal_topics_are_taken_only_when_named() {
 /// The age of a transaction is told by the timestamp of its last batch, as Kafka's own tool does.
 #[test]
 fn a_transaction_that_may_hang_is_named_with_its_producer_and_how_to_find_out() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     let (client, topic) = (&scene.client, "txn.hangs");
     client.create_topic(topic, 2, &[]);
     client.produce(topic, 0, Compression::None, numbered(0, 5));
@@ -150,7 +150,7 @@ fn a_transaction_that_may_hang_is_named_with_its_producer_and_how_to_find_out() 
 
 #[test]
 fn without_transactions_a_log_is_stable_to_its_end_however_busy_its_producer_is() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene.client.create_topic("txn.busy", 1, &[]);
     let is_done = AtomicBool::new(false);
     std::thread::scope(|scope| {

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::scene::{Scene, hex, numbered};
+use crate::fixture::{Fixture, hex, numbered};
 use crate::testbed::{Compression, Outcome};
 
 /// Two topics in packs of their own, and a backup of each and of both: the damage to one must not touch the other.
 struct Damaged {
-    scene: Scene<'static>,
+    scene: Fixture<'static>,
     prefix: &'static str,
     /// Of the first topic, of the second, of both.
     backups: [String; 3],
@@ -21,7 +21,7 @@ struct Damaged {
 
 impl Damaged {
     fn prepare(prefix: &'static str) -> Self {
-        let scene = Scene::shared();
+        let scene = Fixture::shared();
         let mut packs = Vec::new();
         let mut backups = Vec::new();
         for (number, name) in ["a", "b"].into_iter().enumerate() {
@@ -228,7 +228,7 @@ fn a_truncated_a_missing_and_a_swapped_pack_are_found_at_a_glance() {
 #[test]
 fn a_pack_of_another_repository_is_foreign() {
     let damaged = Damaged::prepare("foreign");
-    let other = Scene::shared();
+    let other = Fixture::shared();
     other.backup("--topic foreign.a");
     fs::copy(&other.files("packs")[0], &damaged.packs[0]).unwrap();
     let findings = damaged.first_pack_is_named("");
@@ -241,7 +241,7 @@ fn a_pack_of_another_repository_is_foreign() {
 
 /// Takes the second newest index layer out of the chain of layers, and seals everything anew. Returns the first and last
 /// offset that are lost by it.
-fn lose_a_layer(scene: &Scene<'_>) -> (i64, i64) {
+fn lose_a_layer(scene: &Fixture<'_>) -> (i64, i64) {
     let manifest = scene.files("backups").pop().unwrap();
     let text = fs::read_to_string(&manifest).unwrap();
     let (start, end) = (text.find(": {").unwrap() + 2, text.rfind(",\n").unwrap());
@@ -274,7 +274,7 @@ fn lose_a_layer(scene: &Scene<'_>) -> (i64, i64) {
 
 #[test]
 fn offsets_that_no_extent_accounts_for_are_found_and_not_restored() {
-    let scene = Scene::shared();
+    let scene = Fixture::shared();
     scene.client.create_topic("missing", 1, &[]);
     for run in 0..4 {
         scene

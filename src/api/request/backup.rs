@@ -4,7 +4,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use crate::api::bounds::{rate, topic, within};
-use crate::api::{BackupOrder, Problem, whole};
+use crate::api::{BackupOrder, Problem, integers};
 use crate::engine::backup::BackupOptions;
 use crate::engine::rate::RateLimit;
 use crate::engine::topics::TopicPatterns;
@@ -26,14 +26,14 @@ pub struct BackupRequest {
     pub compression: Option<Compression>,
     /// At most so many records, shared evenly among the partitions; by default all.
     #[schema(minimum = 1)]
-    #[serde(default, deserialize_with = "whole::optional")]
+    #[serde(default, deserialize_with = "integers::optional")]
     pub max_messages: Option<u64>,
     /// Where to start; by default earliest.
     pub start_offset: Option<RequestedOffset>,
     /// Where to end, exclusive: latest or an offset; by default latest.
     pub end_offset: Option<RequestedOffset>,
     /// Only these partitions; by default all.
-    #[serde(default, deserialize_with = "whole::list")]
+    #[serde(default, deserialize_with = "integers::list")]
     #[schema(value_type = Option<Vec<PartitionNumber>>, min_items = 1, max_items = 10000)]
     pub partitions: Option<Vec<i32>>,
     /// Whether headers are kept.
@@ -46,7 +46,7 @@ pub struct BackupRequest {
     pub include_keys: bool,
     /// Records a second; by default what the configuration says, 10000 where it says nothing.
     #[schema(minimum = 1)]
-    #[serde(default, deserialize_with = "whole::optional")]
+    #[serde(default, deserialize_with = "integers::optional")]
     pub rate_limit_per_second: Option<u64>,
     /// Addition: the repository's name in the configuration; may be left out where there is one, or a default is configured.
     pub repository: Option<String>,

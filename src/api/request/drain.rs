@@ -6,7 +6,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use crate::api::bounds::{name, topic, within};
-use crate::api::{DrainOrder, Problem, whole};
+use crate::api::{DrainOrder, Problem, integers};
 use crate::engine::drain::{Criteria, DrainOptions, Patience, Strategy, StrategyKind, TimeBound};
 use crate::engine::topics::{TopicPattern, TopicPatterns};
 use crate::kafka::Isolation;
@@ -25,15 +25,15 @@ pub struct DrainRequest {
     #[schema(value_type = Vec<TopicName>, min_items = 1, max_items = 1000)]
     pub topics: Vec<String>,
     /// How many records may be left, over all partitions; for lag_based.
-    #[serde(default, deserialize_with = "whole::one")]
+    #[serde(default, deserialize_with = "integers::one")]
     #[schema(default = 0)]
     pub max_lag: u64,
     /// When to stop waiting.
-    #[serde(default = "five_minutes", deserialize_with = "whole::one")]
+    #[serde(default = "five_minutes", deserialize_with = "integers::one")]
     #[schema(default = 300, maximum = 86400)]
     pub timeout_seconds: u64,
     /// From the beginning of one check to that of the next.
-    #[serde(default = "five_seconds", deserialize_with = "whole::one")]
+    #[serde(default = "five_seconds", deserialize_with = "integers::one")]
     #[schema(default = 5000, minimum = 100, maximum = 3600000)]
     pub check_interval_ms: u64,
     /// What is compared.
@@ -44,7 +44,7 @@ pub struct DrainRequest {
     pub produced_before: Option<DateTime<Utc>>,
     /// Addition, for time_based instead of produced_before: what is older must be consumed.
     #[schema(minimum = 1)]
-    #[serde(default, deserialize_with = "whole::optional")]
+    #[serde(default, deserialize_with = "integers::optional")]
     pub max_age_seconds: Option<u64>,
     /// Addition: whether records of open and aborted transactions count as left.
     #[serde(default)]

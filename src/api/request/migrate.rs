@@ -2,7 +2,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use crate::api::bounds::{rate, topic, within};
-use crate::api::{MigrateOrder, Problem, whole};
+use crate::api::{MigrateOrder, Problem, integers};
 use crate::engine::mirror::{InvalidExpression, MirrorOptions, Transform};
 use crate::engine::topics::{NameTemplate, TopicPatterns};
 
@@ -26,13 +26,13 @@ pub struct MigrateRequest {
     pub target_topic: String,
     /// At most so many records; by default all that are there when it begins.
     #[schema(minimum = 1)]
-    #[serde(default, deserialize_with = "whole::optional")]
+    #[serde(default, deserialize_with = "integers::optional")]
     pub max_messages: Option<u64>,
     /// How records change on their way.
     pub transformation: Option<MessageTransformation>,
     /// Records a second; by default without a limit.
     #[schema(minimum = 1)]
-    #[serde(default, deserialize_with = "whole::optional")]
+    #[serde(default, deserialize_with = "integers::optional")]
     pub rate_limit_per_second: Option<u64>,
 }
 

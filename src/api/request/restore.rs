@@ -2,7 +2,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use crate::api::bounds::{rate, topic, within};
-use crate::api::{Problem, ProblemKind, RestoreOrder, whole};
+use crate::api::{Problem, ProblemKind, RestoreOrder, integers};
 use crate::engine::rate::RateLimit;
 use crate::engine::restore::{Offsets, RestoreOptions};
 use crate::engine::topics::{Rename, TopicPatterns};
@@ -23,11 +23,11 @@ pub struct RestoreRequest {
     pub target_topic: String,
     /// How many partitions it gets; by default as many as the source had. With another number records go where their key's hash puts them.
     #[schema(minimum = 1, maximum = 100000)]
-    #[serde(default, deserialize_with = "whole::optional")]
+    #[serde(default, deserialize_with = "integers::optional")]
     pub target_partitions: Option<u32>,
     /// Its replication factor; by default that of the source.
     #[schema(minimum = 1, maximum = 100)]
-    #[serde(default, deserialize_with = "whole::optional")]
+    #[serde(default, deserialize_with = "integers::optional")]
     pub replication_factor: Option<i16>,
     /// Whether every record gets the offset that it had. Where that cannot be, the restore is refused before anything is created.
     #[serde(default)]
@@ -35,7 +35,7 @@ pub struct RestoreRequest {
     pub preserve_offsets: bool,
     /// Records a second; by default what the configuration says, 5000 where it says nothing.
     #[schema(minimum = 1)]
-    #[serde(default, deserialize_with = "whole::optional")]
+    #[serde(default, deserialize_with = "integers::optional")]
     pub rate_limit_per_second: Option<u64>,
     /// Whether the whole backup is verified before anything is created. What is read is verified in any case.
     #[serde(default = "yes")]

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use crate::api::{Order, Problem, ProblemKind};
 
 use super::{Execute, Supervisor};
-use crate::daemon::carry_out::OrderJob;
+use crate::daemon::job_executor::OrderJob;
 use crate::daemon::jobs::{Job, JobState, Submission};
-use crate::daemon::run::Tried;
+use crate::daemon::run::TryResult;
 use crate::daemon::runs::{Run, Task};
 use crate::daemon::status::{RunId, RunResult, Work};
 
@@ -74,20 +74,21 @@ impl<E: Execute> Supervisor<E> {
     }
 
     /// What somebody asked for is done, or not.
-    pub(super) fn order_ended(&mut self, run: &Run, tried: Tried) {
+    pub(super) fn order_ended(&mut self, run: &Run, tried: TryResult) {
         let job_id = run.run_id;
         let cancelled = run.stop.is_cancelled();
-        let came_to = match tried {
-            Tried::Answered(came_to) => *came_to,
-            Tried::Stopped => {
+        let outcome = match tried {
+            TryResult::Answered(outcome) => *outcome,
+            TryResult::Stopped => {
                 let message = "the job was cancelled before it began";
                 Err(Problem::new(ProblemKind::Conflict, message))
             }
-            Tried::Again(_) | Tried::Failed(_) | Tried::BackedUp(_) | Tried::Expired(_) => {
-                Err(Problem::internal())
-            }
+            TryResult::Again(_)
+            | TryResult::Failed(_)
+            | TryResult::BackedUp(_)
+            | TryResult::Expired(_) => Err(Problem::internal()),
         };
-        let (state, result) = match &came_to {
+        let (state, result) = match &outcome {
             // Whatever was done until then.
             _ if cancelled => (JobState::Cancelled, RunResult::Cancelled),
             Ok(answer) if answer.is_incomplete() => (JobState::Completed, RunResult::Incomplete),
@@ -96,7 +97,7 @@ impl<E: Execute> Supervisor<E> {
         };
         let now = (self.wall)();
         let (work, result) = (run.work().name(), result.name());
-        match &came_to {
+        match &outcome {
             Err(problem) if state == JobState::Failed => {
                 tracing::error!(%job_id, result, "job {job_id}: {work} failed: {}", problem.message);
             }
@@ -112,7 +113,7 @@ impl<E: Execute> Supervisor<E> {
             return;
         };
         self.job_totals
-            .ended(order.kind(), state, came_to.as_ref().ok());
-        self.jobs.ended(job_id, state, came_to, now);
+            .ended(order.kind(), state, outcome.as_ref().ok());
+        self.jobs.ended(job_id, state, outcome, now);
     }
 }

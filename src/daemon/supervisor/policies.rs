@@ -7,13 +7,13 @@ use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
 use crate::policy::{BackupPolicy, PolicyKind, WhenRemoved};
-use crate::schedule::{Concurrency, LONGEST_WAIT, Timer, Verdict};
+use crate::schedule::{Concurrency, DueVerdict, LONGEST_WAIT, Timer};
 
 use super::scheduled::{Due, Loading, Scheduled};
 use super::success::Success;
 use super::{Execute, Supervisor, tell};
 use crate::daemon::remembered::{Remembered, RememberedPolicy};
-use crate::daemon::run::{PolicyJob, Tried};
+use crate::daemon::run::{PolicyJob, TryResult};
 use crate::daemon::runs::{Run, Task};
 use crate::daemon::status::{EndedRun, Expired, Outcome, PolicyStatus, RunId, RunResult, Work};
 use crate::daemon::totals::PolicyTotals;
@@ -114,7 +114,7 @@ impl<E: Execute> Supervisor<E> {
             }
             match (due.timer.look(now, monotonic.into_std()), work) {
                 (
-                    Verdict::Wait {
+                    DueVerdict::Wait {
                         next,
                         look_again_in,
                     },
@@ -124,16 +124,16 @@ impl<E: Execute> Supervisor<E> {
                     due.look_again_at = monotonic + look_again_in;
                     return look_again_in;
                 }
-                (Verdict::Skip { last, missed }, PolicyWork::Backup) => {
+                (DueVerdict::Skip { last, missed }, PolicyWork::Backup) => {
                     tracing::warn!(policy = %name, "policy {name}: {missed} due moments until {last} were missed, and are not made up for");
                     self.missed(name, missed);
                 }
-                (Verdict::Run { scheduled, missed }, PolicyWork::Backup) => {
+                (DueVerdict::Run { scheduled, missed }, PolicyWork::Backup) => {
                     self.missed(name, missed);
                     self.backup_is_due(name, scheduled);
                 }
-                (Verdict::Skip { .. }, PolicyWork::Expire) => {}
-                (Verdict::Run { scheduled, .. }, PolicyWork::Expire) => {
+                (DueVerdict::Skip { .. }, PolicyWork::Expire) => {}
+                (DueVerdict::Run { scheduled, .. }, PolicyWork::Expire) => {
                     self.expire_is_due(name, Some(scheduled));
                 }
             }
@@ -227,7 +227,7 @@ impl<E: Execute> Supervisor<E> {
         })
     }
 
-    pub(super) fn backup_ended(&mut self, run: &Run, policy: &BackupPolicy, tried: Tried) {
+    pub(super) fn backup_ended(&mut self, run: &Run, policy: &BackupPolicy, tried: TryResult) {
         let ended = EndedRun {
             run_id: run.run_id,
             scheduled_at: run.scheduled_at,
@@ -255,7 +255,7 @@ impl<E: Execute> Supervisor<E> {
         }
     }
 
-    pub(super) fn expire_ended(&mut self, run: &Run, policy: &BackupPolicy, tried: Tried) {
+    pub(super) fn expire_ended(&mut self, run: &Run, policy: &BackupPolicy, tried: TryResult) {
         let expired = expired(tried, (self.wall)());
         let (policy, run_id) = (&policy.name, run.run_id);
         match &expired.error {
@@ -300,24 +300,24 @@ impl<E: Execute> Supervisor<E> {
     }
 }
 
-fn outcome(tried: Tried) -> Outcome {
+fn outcome(tried: TryResult) -> Outcome {
     match tried {
-        Tried::BackedUp(outcome) => outcome,
-        Tried::Again(error) | Tried::Failed(error) => {
+        TryResult::BackedUp(outcome) => outcome,
+        TryResult::Again(error) | TryResult::Failed(error) => {
             Outcome::without_backup(RunResult::Failed, error)
         }
-        Tried::Stopped | Tried::Expired(_) | Tried::Answered(_) => {
+        TryResult::Stopped | TryResult::Expired(_) | TryResult::Answered(_) => {
             let why = "stopped; the next run goes on behind what was sealed";
             Outcome::without_backup(RunResult::Cancelled, why)
         }
     }
 }
 
-fn expired(tried: Tried, now: DateTime<Utc>) -> Expired {
+fn expired(tried: TryResult, now: DateTime<Utc>) -> Expired {
     let error = match tried {
-        Tried::Expired(expired) => return expired,
-        Tried::Again(error) | Tried::Failed(error) => error,
-        Tried::Stopped | Tried::BackedUp(_) | Tried::Answered(_) => {
+        TryResult::Expired(expired) => return expired,
+        TryResult::Again(error) | TryResult::Failed(error) => error,
+        TryResult::Stopped | TryResult::BackedUp(_) | TryResult::Answered(_) => {
             "it was told to stop".to_owned()
         }
     };

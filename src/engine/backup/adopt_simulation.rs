@@ -4,7 +4,7 @@
 use chrono::Utc;
 
 use super::*;
-use crate::engine::backup::seams::{Verdict, compare};
+use crate::engine::backup::seams::{SeamVerdict, compare};
 use crate::record::{LeaderEpoch, Timestamp};
 use crate::repository::Sha256;
 
@@ -151,7 +151,9 @@ fn adopted(log: &Log, killed: &[Killed], proves: bool) -> Vec<SealedExtent> {
     let sealed: Vec<SealedRun> = killed.iter().filter_map(Killed::sealed).collect();
     let proven: BTreeSet<BackupId> = sealed
         .iter()
-        .filter(|run| compare(&run.last_batch, log.at(run.last_batch.last_offset)) == Verdict::Same)
+        .filter(|run| {
+            compare(&run.last_batch, log.at(run.last_batch.last_offset)) == SeamVerdict::Same
+        })
         .map(|run| run.run_id)
         .collect();
     let adoptable = Adoptable {

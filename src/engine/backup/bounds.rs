@@ -7,13 +7,13 @@ use crate::kafka::{Client, OffsetSpec, TopicPartition};
 use crate::record::Offset;
 
 /// Where the logs start and end, as the leaders say.
-pub(super) struct Bounds {
+pub(super) struct LogBounds {
     log_start: BTreeMap<TopicPartition, Offset>,
     high_watermark: BTreeMap<TopicPartition, Offset>,
     last_stable: BTreeMap<TopicPartition, Offset>,
 }
 
-impl Bounds {
+impl LogBounds {
     /// The last stable offsets are read after the high watermarks: where one is lower, a transaction was open.
     pub async fn read(client: &Client, partitions: &[TopicPartition]) -> Result<Self, EngineError> {
         Ok(Self {

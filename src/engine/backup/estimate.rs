@@ -6,10 +6,10 @@ use crate::engine::EngineError;
 use crate::kafka::{Client, KafkaError, TopicPartition};
 use crate::repository::PartitionEntry;
 
-use super::Room;
+use super::SpaceLimit;
 use super::plan::{PartitionPlan, TopicPlan, span};
 
-impl Room {
+impl SpaceLimit {
     /// Refuses a run that is going to add more. It is an estimate: the share of the logs that is new, at the ratio at which
     /// the partition was stored before.
     pub(super) async fn refuse_too_large(

@@ -24,10 +24,10 @@ mod planning;
 mod proof;
 mod prove;
 mod report;
-mod room;
 mod seal;
 mod seams;
 mod share;
+mod space_limit;
 mod store;
 mod walk;
 
@@ -43,7 +43,7 @@ use crate::repository::{BackupId, Place, Repository};
 pub use options::BackupOptions;
 pub use plan::{BackupPlan, PartitionPlan, TopicPlan};
 pub use report::{BackupReport, GroupReport, PartitionReport, TopicReport};
-pub use room::Room;
+pub use space_limit::SpaceLimit;
 
 use means::Means;
 

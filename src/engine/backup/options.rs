@@ -8,7 +8,7 @@ use crate::memory::MemoryBudget;
 use crate::record::Compression;
 use crate::repository::{PACK_TARGET, Selection};
 
-use super::room::Room;
+use super::space_limit::SpaceLimit;
 
 /// What to back up, and how.
 #[derive(Debug, Clone)]
@@ -32,7 +32,7 @@ pub struct BackupOptions {
     /// The memory for fetched batches, which all runs share.
     pub memory: MemoryBudget,
     /// What it may add to the repository.
-    pub room: Option<Room>,
+    pub room: Option<SpaceLimit>,
     /// Ends the run early: what was copied is sealed first, for the next run to go on behind.
     pub stop: Stop,
 }

@@ -15,7 +15,7 @@ use crate::record::{LeaderEpoch, Offset, PartitionId};
 use crate::repository::{OffsetBound, PartitionEntry, Repository, Selection};
 
 use super::adopt::Adoptable;
-use super::bounds::Bounds;
+use super::bounds::LogBounds;
 use super::held_batch::last_held;
 use super::means::Means;
 use super::plan::{BackupPlan, PartitionPlan, TopicPlan, gap, span};
@@ -39,7 +39,7 @@ pub(super) async fn plan(
     let groups = groups::capture(client, &options.groups, &partitions, &mut warnings).await?;
     // A coordinator that is away may have been waited for until the deadline.
     means.watchdog.moved();
-    let bounds = Bounds::read(client, &partitions).await?;
+    let bounds = LogBounds::read(client, &partitions).await?;
     warnings.extend(bounds.tell_hanging(client).await);
     let configurations = configurations(client, &chosen, &mut warnings).await?;
     let planning = Planning {
@@ -232,7 +232,7 @@ fn chosen_partitions(
 struct Planning<'a> {
     cluster_id: &'a str,
     chosen: BTreeMap<&'a str, &'a TopicMetadata>,
-    bounds: Bounds,
+    bounds: LogBounds,
     options: &'a BackupOptions,
     forked: &'a BTreeMap<Generation, u32>,
 }

@@ -17,7 +17,7 @@ use super::held_batch::{evidence, front, held_at};
 use super::means::Means;
 use super::plan::{PartitionPlan, TopicPlan, gap};
 use super::prove::{Answer, Answers, Holder, Inquiry, Question, prove};
-use super::seams::{Survivors, Verdict, compare, survivors};
+use super::seams::{SeamVerdict, Survivors, compare, survivors};
 
 /// Proves chains, and what interrupted runs had sealed, at the leaders; begins new chains where the log is another one, and
 /// adopts what is a part of it. `forked` tells how often logs were found to be rewritten while this run read them.
@@ -46,7 +46,9 @@ pub(super) async fn go_on(
     let refuted = answers
         .iter()
         .filter_map(|((key, holder), answer)| match holder {
-            Holder::Run(run) if matches!(answer.verdict, Verdict::Another(_)) => Some((key, *run)),
+            Holder::Run(run) if matches!(answer.verdict, SeamVerdict::Another(_)) => {
+                Some((key, *run))
+            }
             _ => None,
         });
     let refuted: Vec<(&TopicPartition, BackupId)> = refuted.collect();
@@ -179,11 +181,11 @@ fn broken_chains(
 }
 
 /// Whether what an interrupted run had sealed is a part of the log.
-fn is_adoptable(topic: &TopicPlan, verdict: &Verdict) -> bool {
+fn is_adoptable(topic: &TopicPlan, verdict: &SeamVerdict) -> bool {
     match verdict {
-        Verdict::Same => true,
-        Verdict::Rewritten(_) => topic.configuration.may_clean() && !topic.topic_id.is_zero(),
-        Verdict::Unseen | Verdict::Gone | Verdict::Another(_) => false,
+        SeamVerdict::Same => true,
+        SeamVerdict::Rewritten(_) => topic.configuration.may_clean() && !topic.topic_id.is_zero(),
+        SeamVerdict::Unseen | SeamVerdict::Gone | SeamVerdict::Another(_) => false,
     }
 }
 
@@ -195,14 +197,14 @@ fn why_broken(
 ) -> Result<Option<String>, EngineError> {
     let has_id = !topic.topic_id.is_zero();
     Ok(match &answer.verdict {
-        Verdict::Another(why) => Some(why.clone()),
-        Verdict::Same if has_id => None,
-        Verdict::Same => begins_otherwise(repository, topic, entry, answer)?,
-        Verdict::Gone if has_id => None,
-        Verdict::Gone => Some("it starts behind all that the chain holds".to_owned()),
+        SeamVerdict::Another(why) => Some(why.clone()),
+        SeamVerdict::Same if has_id => None,
+        SeamVerdict::Same => begins_otherwise(repository, topic, entry, answer)?,
+        SeamVerdict::Gone if has_id => None,
+        SeamVerdict::Gone => Some("it starts behind all that the chain holds".to_owned()),
         // For want of evidence alone no chain starts again.
-        Verdict::Unseen => None,
-        Verdict::Rewritten(why) => {
+        SeamVerdict::Unseen => None,
+        SeamVerdict::Rewritten(why) => {
             if !topic.may_have_been_cleaned(repository)? {
                 Some(why.clone())
             } else if has_id || survive(repository, topic, entry, answer)? {
@@ -228,8 +230,8 @@ fn begins_otherwise(
         return Ok(None);
     }
     Ok(match compare(&held, Some(&found)) {
-        Verdict::Another(why) => Some(why),
-        Verdict::Rewritten(why) if !topic.may_have_been_cleaned(repository)? => Some(why),
+        SeamVerdict::Another(why) => Some(why),
+        SeamVerdict::Rewritten(why) if !topic.may_have_been_cleaned(repository)? => Some(why),
         _ => None,
     })
 }
@@ -261,8 +263,8 @@ fn survive(
         return Ok(false);
     };
     Ok(match compare(&(&held).into(), Some(&found)) {
-        Verdict::Same => true,
-        Verdict::Rewritten(_) => survivors(&start, &held)? == Survivors::Same,
+        SeamVerdict::Same => true,
+        SeamVerdict::Rewritten(_) => survivors(&start, &held)? == Survivors::Same,
         _ => false,
     })
 }

@@ -21,7 +21,7 @@ use crate::record::{BatchRef, LeaderEpoch, Offset, RecordError, batches};
 use crate::repository::{BackupId, BatchEvidence};
 
 use super::means::Means;
-use super::seams::{Verdict, compare};
+use super::seams::{SeamVerdict, compare};
 
 /// How often in a row a leader may answer with nothing where a cleaned log need not have anything any more. An answer is
 /// empty, too, when others of the same request filled it.
@@ -55,7 +55,7 @@ pub(super) struct Question {
 /// What came of a question.
 #[derive(Debug)]
 pub(super) struct Answer {
-    pub verdict: Verdict,
+    pub verdict: SeamVerdict,
     /// The first batch of the log, where that was wanted and there is one.
     pub start: Option<Bytes>,
 }
@@ -68,7 +68,7 @@ pub(super) struct Inquiry {
     questions: VecDeque<Question>,
     stage: Stage,
     /// What the stages before said about the first of the questions.
-    verdict: Option<Verdict>,
+    verdict: Option<SeamVerdict>,
     log_start: Offset,
     may_be_cleaned: bool,
     empty_answers: u32,
@@ -105,9 +105,9 @@ impl Inquiry {
                 .batch
                 .is_some_and(|batch| batch.last_offset < self.log_start);
             match (self.stage, question.batch, question.epoch) {
-                (Stage::Batch, Some(_), _) if behind_start => self.settle(Verdict::Gone, None),
+                (Stage::Batch, Some(_), _) if behind_start => self.settle(SeamVerdict::Gone, None),
                 (Stage::Batch, None, _) => {
-                    self.verdict = Some(Verdict::Unseen);
+                    self.verdict = Some(SeamVerdict::Unseen);
                     self.stage = Stage::Lineage;
                 }
                 (Stage::Lineage, _, None) => self.after_lineage(),
@@ -116,7 +116,7 @@ impl Inquiry {
         }
     }
 
-    fn settle(&mut self, verdict: Verdict, start: Option<Bytes>) {
+    fn settle(&mut self, verdict: SeamVerdict, start: Option<Bytes>) {
         if let Some(question) = self.questions.pop_front() {
             self.answers
                 .push((question.holder, Answer { verdict, start }));
@@ -125,18 +125,18 @@ impl Inquiry {
     }
 
     /// Takes in what comparing the batch at the seam has come to.
-    fn compared(&mut self, verdict: Verdict) {
+    fn compared(&mut self, verdict: SeamVerdict) {
         let reaches_end = self.questions.front().is_some_and(|question| {
             question.batch.map(|batch| batch.end_offset()) == Some(question.end)
         });
         self.empty_answers = 0;
         match verdict {
-            Verdict::Another(_) | Verdict::Gone => self.settle(verdict, None),
-            Verdict::Same if reaches_end => {
+            SeamVerdict::Another(_) | SeamVerdict::Gone => self.settle(verdict, None),
+            SeamVerdict::Same if reaches_end => {
                 self.verdict = Some(verdict);
                 self.after_lineage();
             }
-            Verdict::Same | Verdict::Unseen | Verdict::Rewritten(_) => {
+            SeamVerdict::Same | SeamVerdict::Unseen | SeamVerdict::Rewritten(_) => {
                 self.verdict = Some(verdict);
                 self.stage = Stage::Lineage;
             }
@@ -178,7 +178,7 @@ impl Proving {
     }
 
     fn another(&self, cursor: &mut Cursor<Inquiry>, why: String) -> Step {
-        cursor.part.settle(Verdict::Another(why), None);
+        cursor.part.settle(SeamVerdict::Another(why), None);
         self.step(cursor)
     }
 }
@@ -300,7 +300,7 @@ impl Sink for Proving {
         if log.start > cursor.next {
             cursor.part.log_start = log.start;
             match cursor.part.stage {
-                Stage::Batch => cursor.part.settle(Verdict::Gone, None),
+                Stage::Batch => cursor.part.settle(SeamVerdict::Gone, None),
                 Stage::Lineage => cursor.part.after_lineage(),
                 Stage::Start => {}
             }

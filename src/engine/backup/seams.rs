@@ -8,7 +8,7 @@ use crate::repository::{BatchEvidence, RepositoryError};
 
 /// What the log says about something that is held.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum SeamVerdict {
     /// It holds the same batch: all that is held before it is a part of this log.
     Same,
     /// The log holds another batch, in words, where only the cleaner could have changed it; and the leaders' epochs agree.
@@ -22,31 +22,34 @@ pub(super) enum Verdict {
 }
 
 /// Compares a batch that is held with the first in the log that ends at its last offset or behind it.
-pub(super) fn compare(held: &BatchEvidence, found: Option<&BatchEvidence>) -> Verdict {
+pub(super) fn compare(held: &BatchEvidence, found: Option<&BatchEvidence>) -> SeamVerdict {
     let bounds =
         |batch: &BatchEvidence| format!("offsets {} to {}", batch.base_offset, batch.last_offset);
     let Some(found) = found.filter(|found| found.base_offset <= held.last_offset) else {
-        return Verdict::Rewritten(format!("the log has no batch at {} any more", bounds(held)));
+        return SeamVerdict::Rewritten(format!(
+            "the log has no batch at {} any more",
+            bounds(held)
+        ));
     };
     if found == held {
-        return Verdict::Same;
+        return SeamVerdict::Same;
     }
     if (found.base_offset, found.last_offset) != (held.base_offset, held.last_offset) {
-        return Verdict::Another(format!(
+        return SeamVerdict::Another(format!(
             "the log has a batch at {} where the backup has one at {}",
             bounds(found),
             bounds(held)
         ));
     }
     if found.leader_epoch != held.leader_epoch {
-        return Verdict::Another(format!(
+        return SeamVerdict::Another(format!(
             "the batch at {} was written under leader epoch {}, and the one that the backup has under epoch {}",
             bounds(held),
             found.leader_epoch,
             held.leader_epoch
         ));
     }
-    Verdict::Rewritten(format!(
+    SeamVerdict::Rewritten(format!(
         "the log has another batch at {} than the backup",
         bounds(held)
     ))
@@ -109,16 +112,16 @@ mod tests {
     };
 
     fn is_rewritten(found: Option<&BatchEvidence>) -> bool {
-        matches!(compare(&HELD, found), Verdict::Rewritten(_))
+        matches!(compare(&HELD, found), SeamVerdict::Rewritten(_))
     }
 
     fn is_another(found: BatchEvidence) -> bool {
-        matches!(compare(&HELD, Some(&found)), Verdict::Another(_))
+        matches!(compare(&HELD, Some(&found)), SeamVerdict::Another(_))
     }
 
     #[test]
     fn the_same_batch_proves_all_before_it() {
-        assert_eq!(compare(&HELD, Some(&HELD)), Verdict::Same);
+        assert_eq!(compare(&HELD, Some(&HELD)), SeamVerdict::Same);
     }
 
     #[test]

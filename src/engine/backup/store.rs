@@ -13,7 +13,7 @@ use crate::repository::{BackupId, BatchEvidence, Extent, Layer, PackRef, PackWri
 
 use super::plan::BackupPlan;
 use super::seal::SealedChunk;
-use super::{BackupOptions, Room};
+use super::{BackupOptions, SpaceLimit};
 
 /// What a run stored of one partition.
 #[derive(Debug, Default)]
@@ -90,7 +90,7 @@ pub(super) struct Store {
     added: u64,
     pack_size: u64,
     record: Option<Record>,
-    room: Option<Room>,
+    room: Option<SpaceLimit>,
     stop: Stop,
 }
 

@@ -7,8 +7,8 @@
 
 mod ages;
 mod lost;
-mod one;
-mod preview;
+mod remove_backup;
+mod retention_preview;
 mod rules;
 #[cfg(test)]
 mod rules_tests;
@@ -28,8 +28,8 @@ use super::EngineError;
 use super::unreferenced::{manifests, remove_all, unknowable, unreferenced};
 
 pub use lost::forget_lost;
-pub use one::remove_one;
-pub use preview::{Foreseen, Preview};
+pub use remove_backup::remove_one;
+pub use retention_preview::{Foreseen, Preview};
 pub use rules::{Candidate, Decision, InvalidRetention, Reason, Retention, Times, decide};
 
 /// What an interrupted run or restore left is given up when nothing came of it for so long.

@@ -57,7 +57,7 @@ impl From<EngineError> for Stopped {
 }
 
 /// A partition, and where it lies.
-pub(super) struct Source<'a> {
+pub(super) struct PartitionSource<'a> {
     pub repository: &'a Repository,
     pub topic: &'a TopicExport,
     pub partition: &'a PartitionExport,
@@ -70,7 +70,7 @@ const READ_BYTES: u64 = 4 << 20;
 /// How many partitions at most read at once, with what is read ahead for each.
 const READS_AT_ONCE: u64 = 16;
 
-impl<'a> Source<'a> {
+impl<'a> PartitionSource<'a> {
     /// Hands every batch to `sink`.
     pub fn read(&self, sink: &mut impl Sink, progress: &dyn Progress) -> Result<(), Stopped> {
         self.check_coverage()?;

@@ -14,7 +14,7 @@ use super::checkpoint::{LOG_START, LogStarts};
 use super::directory::Directory;
 use super::jsonl::LineWriter;
 use super::plan::{ExportPlan, PartitionExport, TopicExport};
-use super::read::{Source, Stopped, problem_of};
+use super::read::{PartitionSource, Stopped, problem_of};
 use super::report::{Damage, ExportReport, ExportedPartition, ExportedTopic, Written};
 use super::segments::LogWriter;
 
@@ -143,7 +143,7 @@ impl Run<'_> {
                 first_offset: partition.start_offset,
                 last_offset: Offset(partition.end_offset.0 - 1),
             }))),
-            Ok(index) => self.write(&Source {
+            Ok(index) => self.write(&PartitionSource {
                 repository: self.repository,
                 topic,
                 partition,
@@ -167,7 +167,7 @@ impl Run<'_> {
         })
     }
 
-    fn write(&self, source: &Source<'_>) -> Result<(PathBuf, Written), Stopped> {
+    fn write(&self, source: &PartitionSource<'_>) -> Result<(PathBuf, Written), Stopped> {
         let PartitionExport {
             partition,
             ref name,

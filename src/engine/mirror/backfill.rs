@@ -38,11 +38,11 @@ pub(super) struct Before<'a> {
 type Seen = (u128, Offset);
 
 /// Records of the source with their places in the target, both ascending.
-pub(super) type Places = Vec<(Offset, Offset)>;
+pub(super) type OffsetPairs = Vec<(Offset, Offset)>;
 
 impl Before<'_> {
     /// Where all records of the source lie that are wanted; or why that is not known.
-    pub async fn places(&self) -> Result<Result<Places, &'static str>, EngineError> {
+    pub async fn places(&self) -> Result<Result<OffsetPairs, &'static str>, EngineError> {
         let (key, id) = (self.source_key.clone(), self.source_id);
         let whose = Whose::NotBy(self.returning.clone());
         let scan = Scan::new(
@@ -87,11 +87,11 @@ impl Before<'_> {
     }
 }
 
-fn paired(copied: &[Seen], there: Option<&[Seen]>) -> Result<Places, &'static str> {
+fn paired(copied: &[Seen], there: Option<&[Seen]>) -> Result<OffsetPairs, &'static str> {
     let pairs = copied.iter().zip(there.unwrap_or_default());
     let places = pairs
         .map(|((record, source), (other, target))| (record == other).then_some((*source, *target)));
-    let places: Option<Places> = places.collect();
+    let places: Option<OffsetPairs> = places.collect();
     places.ok_or("the target has other records there than the source")
 }
 

@@ -10,8 +10,8 @@ use crate::kafka::Client;
 use crate::record::ProducerId;
 
 use super::MirrorOptions;
-use super::groups::{self, Following, Positions};
-use super::plan::{Bounds, MirrorPlan, TopicShape};
+use super::groups::{self, Following, GroupPositions};
+use super::plan::{MirrorBounds, MirrorPlan, TopicShape};
 use super::planning::plan_within;
 use super::scan::Scanning;
 use super::state::MirrorState;
@@ -27,11 +27,11 @@ pub(super) struct Changes<'a> {
     pub source: &'a Client,
     pub target: &'a Client,
     pub options: &'a MirrorOptions,
-    pub bounds: Bounds,
+    pub bounds: MirrorBounds,
     /// Ends the session's reading; what was read is still written.
     pub enough: &'a Stop,
     pub state: &'a MirrorState,
-    pub positions: &'a Positions,
+    pub positions: &'a GroupPositions,
     pub returning: &'a BTreeSet<ProducerId>,
     /// Topics of the target that it did not take, or not as they are to be, when the session began.
     pub refused: &'a BTreeSet<String>,
@@ -134,7 +134,7 @@ impl Changes<'_> {
 }
 
 /// Notes the source's settings, so that only what changes is changed in the target.
-pub(super) fn remember_settings(bounds: &mut Bounds, plan: &MirrorPlan) {
+pub(super) fn remember_settings(bounds: &mut MirrorBounds, plan: &MirrorPlan) {
     let settings = plan.topics.iter();
     let settings = settings.map(|topic| (topic.topic.clone(), topic.source_settings.clone()));
     bounds.settings = settings.collect();

@@ -17,7 +17,7 @@ use crate::words::words;
 use super::MirrorOptions;
 use super::fingerprint::{Fingerprint, fingerprints};
 use super::offsets::{listed, offset};
-use super::plan::{Bounds, MirrorPlan, PartitionPlan, TopicPlan};
+use super::plan::{MirrorBounds, MirrorPlan, PartitionPlan, TopicPlan};
 use super::planning::plan_within;
 use super::progress;
 use super::scan::{Scan, Scanned, Scanning, Whose};
@@ -97,7 +97,7 @@ async fn compare_watched(
     options: &MirrorOptions,
     scanning: &Scanning,
 ) -> Result<Comparison, EngineError> {
-    let plan = plan_within(source, target, options, &Bounds::default()).await?;
+    let plan = plan_within(source, target, options, &MirrorBounds::default()).await?;
     let returning = progress::returning(source, &plan.target_cluster_id).await?;
     let returning = returning.unwrap_or_default();
     let both = Both {

@@ -12,8 +12,8 @@ use crate::kafka::{
 };
 use crate::record::{LeaderEpoch, Offset, ProducerId};
 
-use super::backfill::{Before, FARTHEST, Places};
-use super::landmarks::Landmarks;
+use super::backfill::{Before, FARTHEST, OffsetPairs};
+use super::offset_map::OffsetMap;
 use super::offsets::offset;
 use super::plan::MirrorPlan;
 use super::scan::Scanning;
@@ -21,21 +21,21 @@ use super::state::GroupStatus;
 
 /// Where records went, of all partitions of a session: the writer tells, and groups ask.
 #[derive(Debug, Default)]
-pub(super) struct Positions {
-    landmarks: Mutex<HashMap<TopicPartition, Landmarks>>,
+pub(super) struct GroupPositions {
+    offset_map: Mutex<HashMap<TopicPartition, OffsetMap>>,
     /// Why nothing is known of what was copied before the session, where that was looked for.
     unknown: Mutex<HashMap<TopicPartition, &'static str>>,
 }
 
-impl Positions {
-    pub fn begin(&self, partition: TopicPartition, landmarks: Landmarks) {
-        self.lock().insert(partition, landmarks);
+impl GroupPositions {
+    pub fn begin(&self, partition: TopicPartition, offset_map: OffsetMap) {
+        self.lock().insert(partition, offset_map);
     }
 
     /// Something of a partition of the source was committed.
-    pub fn committed(&self, partition: &TopicPartition, change: impl FnOnce(&mut Landmarks)) {
-        if let Some(landmarks) = self.lock().get_mut(partition) {
-            change(landmarks);
+    pub fn committed(&self, partition: &TopicPartition, change: impl FnOnce(&mut OffsetMap)) {
+        if let Some(offset_map) = self.lock().get_mut(partition) {
+            change(offset_map);
         }
     }
 
@@ -51,7 +51,7 @@ impl Positions {
 
     /// Why an offset cannot be translated.
     fn waits(&self, partition: &TopicPartition, offset: Offset) -> String {
-        let end = self.lock().get(partition).and_then(Landmarks::end);
+        let end = self.lock().get(partition).and_then(OffsetMap::end);
         let why = self.lock_unknown().get(partition).copied();
         match end {
             None => format!("{partition} stands still"),
@@ -63,8 +63,8 @@ impl Positions {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TopicPartition, Landmarks>> {
-        self.landmarks
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TopicPartition, OffsetMap>> {
+        self.offset_map
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
@@ -80,7 +80,7 @@ pub(super) struct Following<'a> {
     pub target: &'a Client,
     pub plan: &'a MirrorPlan,
     pub chosen: &'a GroupSelection,
-    pub positions: &'a Positions,
+    pub positions: &'a GroupPositions,
     /// Under which ids others have written into the source what came from the target.
     pub returning: &'a BTreeSet<ProducerId>,
     /// How records before the session's beginning are read.
@@ -218,8 +218,8 @@ impl Following<'_> {
                 false => self.places(partition, lowest..start, target_end).await?,
             };
             match found {
-                Ok(places) => self.positions.committed(partition, |landmarks| {
-                    landmarks.lay_before(lowest, &places);
+                Ok(places) => self.positions.committed(partition, |offset_map| {
+                    offset_map.lay_before(lowest, &places);
                 }),
                 Err(why) => drop(self.positions.lock_unknown().insert(partition.clone(), why)),
             }
@@ -232,7 +232,7 @@ impl Following<'_> {
         partition: &TopicPartition,
         wanted: Range<Offset>,
         target_end: Offset,
-    ) -> Result<Result<Places, &'static str>, EngineError> {
+    ) -> Result<Result<OffsetPairs, &'static str>, EngineError> {
         let found = self.plan.partitions().find(|(topic, planned)| {
             topic.topic == partition.topic && planned.partition == partition.partition
         });

@@ -18,8 +18,8 @@ mod configuration;
 mod expression;
 mod fingerprint;
 mod groups;
-mod landmarks;
 mod movement;
+mod offset_map;
 mod offsets;
 mod options;
 mod plan;
@@ -143,7 +143,7 @@ async fn run_sessions(
     state: &MirrorState,
 ) -> Result<(Vec<String>, Vec<String>), EngineError> {
     let options = means.options;
-    let mut bounds = plan::Bounds::default();
+    let mut bounds = plan::MirrorBounds::default();
     let mut movement = Movement::new(state);
     let retry = means.target.retry();
     let copied_before = state.copied();

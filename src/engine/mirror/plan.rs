@@ -99,7 +99,7 @@ pub struct PartitionPlan {
 
 /// What outlasts sessions.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Bounds {
+pub(super) struct MirrorBounds {
     /// Where a bounded mirror ends, fixed when it first sees a partition.
     pub ends: BTreeMap<TopicPartition, Offset>,
     /// The source's settings when they were last looked at.

@@ -7,7 +7,7 @@ use crate::record::{LeaderEpoch, Offset, PartitionId, TopicId};
 
 use super::configuration::SettingChanges;
 use super::offsets::Offsets;
-use super::plan::{Bounds, PartitionPlan, TopicPlan};
+use super::plan::{MirrorBounds, PartitionPlan, TopicPlan};
 use super::progress::{Note, Progress};
 use super::state::PartitionState;
 use super::target_logs::{self, TargetLogs};
@@ -35,7 +35,7 @@ pub(super) struct Planner<'a> {
     pub to: &'a Metadata,
     pub offsets: Offsets,
     pub logs: TargetLogs,
-    pub bounds: &'a Bounds,
+    pub bounds: &'a MirrorBounds,
 }
 
 impl Planner<'_> {

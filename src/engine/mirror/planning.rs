@@ -10,7 +10,7 @@ use crate::kafka::{Client, Metadata, TopicPartition, Topics};
 
 use super::configuration::{changes, followed};
 use super::offsets::Offsets;
-use super::plan::{Bounds, MirrorPlan, TopicPlan};
+use super::plan::{MirrorBounds, MirrorPlan, TopicPlan};
 use super::planner::{Chosen, Planner, key};
 use super::target_logs::TargetLogs;
 use super::{MirrorOptions, OnError};
@@ -20,7 +20,7 @@ pub(super) async fn plan(
     target: &Client,
     options: &MirrorOptions,
 ) -> Result<MirrorPlan, EngineError> {
-    plan_within(source, target, options, &Bounds::default()).await
+    plan_within(source, target, options, &MirrorBounds::default()).await
 }
 
 /// Plans a session.
@@ -28,7 +28,7 @@ pub(super) async fn plan_within(
     source: &Client,
     target: &Client,
     options: &MirrorOptions,
-    bounds: &Bounds,
+    bounds: &MirrorBounds,
 ) -> Result<MirrorPlan, EngineError> {
     let from = source.metadata(Topics::All).await?;
     let to = target.metadata(Topics::All).await?;

@@ -98,7 +98,7 @@ struct Walked {
 }
 
 /// A mirror, as the reader sees it.
-pub(super) struct Source {
+pub(super) struct SourceReader {
     limiter: RateLimiter,
     events: mpsc::Sender<Event>,
     /// Who wrote what came from the target.
@@ -114,7 +114,7 @@ pub(super) struct Source {
 /// Reads until every cursor is at its end, or the writer is gone.
 pub(super) async fn read_all(
     client: &Client,
-    source: &Source,
+    source: &SourceReader,
     watchdog: Watchdog,
     cursors: Vec<Cursor>,
 ) -> Result<(), EngineError> {
@@ -133,7 +133,7 @@ pub(super) async fn read_all(
     reader::read(&reading, cursors).await.map(drop)
 }
 
-impl Source {
+impl SourceReader {
     pub fn new(
         limiter: RateLimiter,
         events: mpsc::Sender<Event>,
@@ -202,7 +202,7 @@ impl Source {
     }
 }
 
-impl Sink for Source {
+impl Sink for SourceReader {
     type Part = Part;
     type Taken = Taken;
 

@@ -15,11 +15,11 @@ use crate::record::{Offset, ProducerId, TopicId};
 
 use super::MirrorOptions;
 use super::changes::{Changes, remember_settings};
-use super::groups::Positions;
-use super::plan::{Bounds, MirrorPlan, TopicPlan, TopicShape};
+use super::groups::GroupPositions;
+use super::plan::{MirrorBounds, MirrorPlan, TopicPlan, TopicShape};
 use super::planning::plan_within;
 use super::progress;
-use super::read::{Cursor, Event, Part, Source, read_all};
+use super::read::{Cursor, Event, Part, SourceReader, read_all};
 use super::state::{MirrorState, PartitionState};
 use super::target_topics::{TargetTopics, stop_refused};
 use super::transform::Route;
@@ -67,7 +67,7 @@ struct Ready {
 /// Runs one session.
 pub(super) async fn session(
     means: &Means<'_>,
-    bounds: &mut Bounds,
+    bounds: &mut MirrorBounds,
     state: &MirrorState,
 ) -> Result<Ended, EngineError> {
     let options = means.options;
@@ -76,7 +76,7 @@ pub(super) async fn session(
     let mut ready = make_ready(means, bounds, state).await?;
     state.begin(ready.plan.statuses());
     let copying = Copying::new(means, bounds, &ready);
-    let positions = Positions::default();
+    let positions = GroupPositions::default();
     let mut writer = Writer::new(
         means.target,
         producer,
@@ -136,7 +136,7 @@ async fn take_name(means: &Means<'_>) -> Result<TransactionalProducer, EngineErr
 /// Plans, and gives the target the topics and settings of the plan.
 async fn make_ready(
     means: &Means<'_>,
-    bounds: &mut Bounds,
+    bounds: &mut MirrorBounds,
     state: &MirrorState,
 ) -> Result<Ready, EngineError> {
     let Means {
@@ -179,16 +179,16 @@ async fn make_ready(
 
 /// What is to be read, and the channel on which it comes to the writer.
 struct Copying {
-    source: Source,
+    source: SourceReader,
     cursors: Vec<Cursor>,
     incoming: mpsc::Receiver<Event>,
 }
 
 impl Copying {
-    fn new(means: &Means<'_>, bounds: &Bounds, ready: &Ready) -> Self {
+    fn new(means: &Means<'_>, bounds: &MirrorBounds, ready: &Ready) -> Self {
         let (options, plan) = (means.options, &ready.plan);
         let (events, incoming) = mpsc::channel(16);
-        let source = Source::new(
+        let source = SourceReader::new(
             RateLimiter::new(options.rate_limit),
             events,
             ready.returning.clone(),
@@ -237,7 +237,7 @@ impl Copying {
 /// Ends a session in which nothing more is to be read: proves what was written, or aborts what is open.
 async fn conclude(
     means: &Means<'_>,
-    bounds: &mut Bounds,
+    bounds: &mut MirrorBounds,
     writer: &mut Writer<'_>,
     written: Result<Written, EngineError>,
     warnings: Vec<String>,
@@ -265,7 +265,7 @@ async fn conclude(
 }
 
 /// A bounded mirror ends where it first saw partitions end, and those that are refused stay so.
-fn keep_bounds(bounds: &mut Bounds, plan: &mut MirrorPlan) {
+fn keep_bounds(bounds: &mut MirrorBounds, plan: &mut MirrorPlan) {
     for topic in &mut plan.topics {
         for partition in &mut topic.partitions {
             let key = TopicPartition {
@@ -288,7 +288,7 @@ fn keep_bounds(bounds: &mut Bounds, plan: &mut MirrorPlan) {
 
 /// The topics that were created have an id now. What is written from now on is written to these.
 fn remember_targets(
-    bounds: &mut Bounds,
+    bounds: &mut MirrorBounds,
     plan: &mut MirrorPlan,
     topic_ids: &BTreeMap<String, TopicId>,
 ) {
@@ -304,7 +304,7 @@ fn remember_targets(
 
 /// Where this run began to write. A topic that was created again begins anew.
 fn remember_beginnings(
-    bounds: &mut Bounds,
+    bounds: &mut MirrorBounds,
     beginnings: impl Iterator<Item = (TopicPartition, TopicId, Offset)>,
 ) {
     for (key, topic_id, end) in beginnings {
@@ -316,7 +316,7 @@ fn remember_beginnings(
 }
 
 /// Counts what the transaction held with which the session before broke off, when the target has it.
-fn confirm(bounds: &mut Bounds, plan: &MirrorPlan, state: &MirrorState) {
+fn confirm(bounds: &mut MirrorBounds, plan: &MirrorPlan, state: &MirrorState) {
     let unconfirmed = std::mem::take(&mut bounds.unconfirmed);
     let is_there = plan.partitions().any(|(topic, partition)| {
         let held = unconfirmed.get(&TopicPartition {
@@ -348,7 +348,7 @@ fn route(plan: &MirrorPlan, options: &MirrorOptions) -> Option<Route> {
     })
 }
 
-fn cursors(plan: &MirrorPlan, options: &MirrorOptions, bounds: &Bounds) -> Vec<Cursor> {
+fn cursors(plan: &MirrorPlan, options: &MirrorOptions, bounds: &MirrorBounds) -> Vec<Cursor> {
     let partitions = plan.partitions().enumerate();
     let goes_on =
         partitions.filter(|(_, (_, partition))| partition.state == PartitionState::Mirroring);

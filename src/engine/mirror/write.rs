@@ -16,8 +16,8 @@ use crate::record::{
 };
 
 use super::MirrorOptions;
-use super::groups::Positions;
-use super::landmarks::Landmarks;
+use super::groups::GroupPositions;
+use super::offset_map::OffsetMap;
 use super::plan::MirrorPlan;
 use super::progress::{Note as ProgressNote, Progress};
 use super::read::{Event, Piece};
@@ -59,7 +59,7 @@ pub(super) struct Writer<'a> {
     producer: Producer<Client, Note>,
     group: String,
     state: &'a MirrorState,
-    positions: &'a Positions,
+    positions: &'a GroupPositions,
     targets: Targets,
     ends: TargetEnds,
     /// Partitions of the target that belong to the transaction, and those that are to be added to it.
@@ -83,7 +83,7 @@ impl<'a> Writer<'a> {
         options: &MirrorOptions,
         plan: &MirrorPlan,
         state: &'a MirrorState,
-        positions: &'a Positions,
+        positions: &'a GroupPositions,
         left: Option<u64>,
     ) -> Result<Self, EngineError> {
         let identity = transaction.identity();
@@ -128,8 +128,8 @@ impl<'a> Writer<'a> {
             }
             // With new keys a partition's records go everywhere: no offset stands for another one.
             if let (Some(end), Some(advance), false) = (end, &origin.advance, plan.changes_keys) {
-                let landmarks = Landmarks::begin(advance.next, end);
-                self.positions.begin(origin.source.clone(), landmarks);
+                let offset_map = OffsetMap::begin(advance.next, end);
+                self.positions.begin(origin.source.clone(), offset_map);
             }
         }
         Ok(())
@@ -396,12 +396,12 @@ impl<'a> Writer<'a> {
         self.added.clear();
         for origin in self.targets.origins.iter_mut().flatten() {
             let acknowledged = std::mem::take(&mut origin.acknowledged);
-            self.positions.committed(&origin.source, |landmarks| {
+            self.positions.committed(&origin.source, |offset_map| {
                 for (source, at, count) in acknowledged {
-                    landmarks.add(source, at, count.into());
+                    offset_map.add(source, at, count.into());
                 }
                 if let Some(advance) = &origin.advance {
-                    landmarks.reached(advance.next);
+                    offset_map.reached(advance.next);
                 }
             });
             if let Some(advance) = origin.advance.take() {

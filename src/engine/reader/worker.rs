@@ -84,7 +84,7 @@ pub(super) enum Ended {
 /// The partitions of a request, and what is wanted of each.
 type Asked<P> = Vec<(Cursor<P>, Wish)>;
 
-struct Flight<P, F> {
+struct InFlightFetch<P, F> {
     cursors: Asked<P>,
     pending: F,
 }
@@ -98,7 +98,7 @@ struct Worker<'a, L: Leaders, S: Sink> {
     link: LinkOf<L>,
     inbox: &'a Inbox<S::Part>,
     ready: VecDeque<Cursor<S::Part>>,
-    flights: VecDeque<Flight<S::Part, PendingOf<L>>>,
+    flights: VecDeque<InFlightFetch<S::Part, PendingOf<L>>>,
     /// Whether the last answer brought something: requests are large and two at a time then.
     is_flowing: bool,
     /// For how long the leader was waited for in vain.
@@ -242,7 +242,7 @@ impl<L: Leaders, S: Sink> Worker<'_, L, S> {
                 continue;
             }
             match self.link.ask(request, reservation).await {
-                Ok(pending) => self.flights.push_back(Flight { cursors, pending }),
+                Ok(pending) => self.flights.push_back(InFlightFetch { cursors, pending }),
                 Err(error) => {
                     self.ready
                         .extend(cursors.into_iter().map(|(cursor, _)| cursor));

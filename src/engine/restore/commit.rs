@@ -10,8 +10,8 @@ use crate::kafka::{Client, CommittedOffset, ErrorCode, GroupOffsets, KafkaError,
 use crate::record::LeaderEpoch;
 
 use super::groups::live;
-use super::landmarks::Positions;
 use super::means::Means;
+use super::offset_map::PositionMap;
 use super::outcome::Outcome;
 use super::plan::{GroupRestore, OffsetAction, OffsetRestore, RestorePlan};
 use super::report::{OffsetOutcome, RestoredGroup, RestoredOffset};
@@ -25,7 +25,7 @@ pub(super) async fn commit(
     plan: &RestorePlan,
     outcome: &Outcome,
 ) -> Vec<RestoredGroup> {
-    let positions: BTreeMap<&TopicPartition, &Positions> = outcome
+    let positions: BTreeMap<&TopicPartition, &PositionMap> = outcome
         .written
         .iter()
         .map(|written| (&written.target.key, &written.positions))
@@ -48,7 +48,7 @@ pub(super) async fn commit(
 
 fn translate(
     group: &GroupRestore,
-    positions: &BTreeMap<&TopicPartition, &Positions>,
+    positions: &BTreeMap<&TopicPartition, &PositionMap>,
 ) -> RestoredGroup {
     RestoredGroup {
         group: group.group.clone(),
@@ -65,7 +65,7 @@ fn translate(
 
 fn translate_offset(
     offset: &OffsetRestore,
-    positions: &BTreeMap<&TopicPartition, &Positions>,
+    positions: &BTreeMap<&TopicPartition, &PositionMap>,
 ) -> RestoredOffset {
     let mut restored = RestoredOffset {
         topic: offset.topic.clone(),

@@ -17,15 +17,15 @@ use super::plan::{GroupRestore, OffsetAction, OffsetRestore, RestorePlan, TopicR
 
 impl RestorePlan {
     /// The source offsets to follow through the restore, by the backup's topic and partition.
-    pub(super) fn landmarks(&self) -> BTreeMap<(String, PartitionId), BTreeSet<Offset>> {
-        let mut landmarks: BTreeMap<_, BTreeSet<Offset>> = BTreeMap::new();
+    pub(super) fn offset_map(&self) -> BTreeMap<(String, PartitionId), BTreeSet<Offset>> {
+        let mut offset_map: BTreeMap<_, BTreeSet<Offset>> = BTreeMap::new();
         for offset in self.groups.iter().flat_map(|group| &group.offsets) {
             if let OffsetAction::Translate { landmark, .. } = offset.action {
                 let key = (offset.topic.clone(), offset.partition);
-                landmarks.entry(key).or_default().insert(landmark);
+                offset_map.entry(key).or_default().insert(landmark);
             }
         }
-        landmarks
+        offset_map
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::engine::restore::landmarks::Positions;
+use crate::engine::restore::offset_map::PositionMap;
 use crate::record::{Compression, ProducerId, crc32c};
 use crate::repository::{TransactionEvent, TransactionEventKind};
 
@@ -93,27 +93,27 @@ fn source(start: i64, end: i64, log_end: i64, log: &[Logged]) -> SourcePartition
         }
         offset += logged.timestamps.len() as i64;
     }
-    let landmarks: BTreeSet<Offset> = (start..=end).map(Offset).collect();
+    let offset_map: BTreeSet<Offset> = (start..=end).map(Offset).collect();
     SourcePartition {
         partition: PartitionId(0),
         start: Offset(start),
         end: Offset(end),
         uncommitted: UncommittedRanges::below(Offset(log_end + 1), &events),
         routing: Routing::Same(0),
-        landmarks: Landmarks::at(&landmarks),
+        offset_map: OffsetMap::at(&offset_map),
         skipped: Skipped::default(),
     }
 }
 
 /// Restores the log as a producer would, each batch acknowledged behind the one before.
-fn restore(source: &mut SourcePartition, log: &[Logged], window: Window) -> Positions {
+fn restore(source: &mut SourcePartition, log: &[Logged], window: Window) -> PositionMap {
     let stamp = ProducerStamp {
         producer_id: ProducerId(1),
         producer_epoch: 0,
         base_sequence: 0,
     };
     let mut preparer = Preparer::new(vec![stamp], window);
-    let mut positions = Positions::default();
+    let mut positions = PositionMap::default();
     let (mut offset, mut target) = (0, TARGET_BASE);
     for logged in log {
         let bytes = logged.bytes(offset);
@@ -122,11 +122,11 @@ fn restore(source: &mut SourcePartition, log: &[Logged], window: Window) -> Posi
             continue;
         };
         for sent in preparer.prepare(source, &view, bytes.clone()).unwrap() {
-            positions.acknowledged(&sent.landmarks, Offset(target));
+            positions.acknowledged(&sent.offset_map, Offset(target));
             target += i64::from(sent.records);
         }
     }
-    for landmark in source.landmarks.left() {
+    for landmark in source.offset_map.left() {
         positions.ended(landmark, Offset(target));
     }
     positions
@@ -191,12 +191,12 @@ fn a_log_without_a_record_behind_a_group_leaves_it_at_the_end() {
 
 #[test]
 fn batches_that_are_acknowledged_out_of_turn_place_their_own_landmarks() {
-    let mut landmarks = Landmarks::at(&BTreeSet::from([Offset(1), Offset(4)]));
+    let mut offset_map = OffsetMap::at(&BTreeSet::from([Offset(1), Offset(4)]));
     let (first, second) = (
-        landmarks.place_dense(Offset(0), 3),
-        landmarks.place_dense(Offset(3), 3),
+        offset_map.place_dense(Offset(0), 3),
+        offset_map.place_dense(Offset(3), 3),
     );
-    let mut positions = Positions::default();
+    let mut positions = PositionMap::default();
     positions.acknowledged(&second, Offset(13));
     positions.acknowledged(&first, Offset(10));
     assert_eq!(positions.get(Offset(1)).unwrap().target, Offset(11));

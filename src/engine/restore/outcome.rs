@@ -3,7 +3,7 @@
 use crate::record::Offset;
 
 use super::content::Content;
-use super::landmarks::Positions;
+use super::offset_map::PositionMap;
 use super::report::{DamagedPartition, Skipped};
 use super::target::TargetPartition;
 
@@ -32,7 +32,7 @@ pub(super) struct Written {
     /// Of all of it, where it is to be compared.
     pub content: Option<Content>,
     /// Where groups' offsets lie in it.
-    pub positions: Positions,
+    pub positions: PositionMap,
 }
 
 impl Written {

@@ -6,7 +6,7 @@ use crate::record::{HEADER_LEN, Offset};
 use crate::repository::Sha256;
 
 use super::content::Content;
-use super::landmarks::{Placed, Positions};
+use super::offset_map::{Placed, PositionMap};
 use super::outcome::Written;
 use super::prepare::Outgoing;
 use super::read_back::Found;
@@ -23,7 +23,7 @@ pub(super) struct PartitionState {
     bytes: u64,
     offsets: Option<(Offset, Offset)>,
     /// Where groups' offsets lie in it.
-    positions: Positions,
+    positions: PositionMap,
     /// Whether offsets were taken that no batch of this restore got.
     has_other_producer: bool,
 }
@@ -49,7 +49,7 @@ impl PartitionState {
             found_records: 0,
             bytes: 0,
             offsets: None,
-            positions: Positions::default(),
+            positions: PositionMap::default(),
             has_other_producer: false,
             target,
         }
@@ -79,7 +79,7 @@ impl PartitionState {
     fn pass_over(&mut self, batch: &Outgoing) -> Result<(), EngineError> {
         let records = u64::from(batch.records);
         let bytes = (HEADER_LEN + batch.payload.len()) as u64;
-        self.add(&batch.landmarks, self.end(), batch.records, bytes);
+        self.add(&batch.offset_map, self.end(), batch.records, bytes);
         self.found_records += records;
         let Some(there) = &mut self.already_there else {
             return Ok(());
@@ -123,11 +123,11 @@ impl PartitionState {
     }
 
     /// Counts a batch that lies at `base_offset` in the target.
-    fn add(&mut self, landmarks: &[Placed], base_offset: Offset, records: u32, bytes: u64) {
+    fn add(&mut self, offset_map: &[Placed], base_offset: Offset, records: u32, bytes: u64) {
         let end = Offset(base_offset.0 + i64::from(records));
         let (first, last) = self.offsets.unwrap_or((base_offset, base_offset));
         self.offsets = Some((first, end.max(last)));
-        self.positions.acknowledged(landmarks, base_offset);
+        self.positions.acknowledged(offset_map, base_offset);
         self.records += u64::from(records);
         self.bytes += bytes;
     }

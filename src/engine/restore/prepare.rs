@@ -11,7 +11,7 @@ use crate::record::{
     RecordError, Timestamp, TimestampType, next_sequence, partition_for_key, rebuild, restamp,
 };
 
-use super::landmarks::{Landmarks, Placed};
+use super::offset_map::{OffsetMap, Placed};
 use super::report::Skipped;
 
 /// A batch under construction is sent when it holds about this much.
@@ -29,7 +29,7 @@ pub(super) struct Outgoing {
     /// How many offsets it takes in the target.
     pub records: u32,
     /// Where groups stand on its records.
-    pub landmarks: Vec<Placed>,
+    pub offset_map: Vec<Placed>,
     /// Whether its payload is not a part of what was read.
     pub is_made: bool,
 }
@@ -48,7 +48,7 @@ pub(super) struct SourcePartition {
     /// Where its batches go.
     pub routing: Routing,
     /// Where groups stand, and no restored record has come to yet.
-    pub landmarks: Landmarks,
+    pub offset_map: OffsetMap,
     /// What was left out of it.
     pub skipped: Skipped,
 }
@@ -128,7 +128,7 @@ impl Preparer {
             Some(Uncommitted::Open) => source.skipped.open += count,
             None if count == 0 => {}
             // A landmark in it is followed record by record.
-            None if self.is_too_old(batch) && !source.landmarks.are_due(batch.last_offset()) => {
+            None if self.is_too_old(batch) && !source.offset_map.are_due(batch.last_offset()) => {
                 source.skipped.cut += count;
             }
             None => return self.prepare_wanted(source, batch, bytes, count),
@@ -168,8 +168,8 @@ impl Preparer {
         };
         if !self.must_open(source, batch) {
             let mut outgoing = self.stamped(target, batch, &bytes)?;
-            outgoing.landmarks = source
-                .landmarks
+            outgoing.offset_map = source
+                .offset_map
                 .place_dense(batch.base_offset(), outgoing.records);
             return Ok(vec![outgoing]);
         }
@@ -179,7 +179,7 @@ impl Preparer {
             numbering: Numbering::Renumber,
             ..Rebuild::default()
         };
-        let landmarks = place_on_kept(source, batch, &options)?;
+        let offset_map = place_on_kept(source, batch, &options)?;
         let Some(rebuilt) = rebuild(batch, &options, OPEN_LIMIT)? else {
             source.skipped.cut += belonging;
             return Ok(Vec::new());
@@ -188,7 +188,7 @@ impl Preparer {
         source.skipped.cut += belonging.saturating_sub(view.record_count().into());
         let stamped = self.stamped(target, &view, &rebuilt)?;
         Ok(vec![Outgoing {
-            landmarks,
+            offset_map,
             is_made: true,
             ..stamped
         }])
@@ -225,7 +225,7 @@ impl Preparer {
             header,
             payload: bytes.slice(HEADER_LEN..),
             records,
-            landmarks: Vec::new(),
+            offset_map: Vec::new(),
             is_made: false,
         })
     }
@@ -297,7 +297,7 @@ fn place_on_kept(
     batch: &BatchRef<'_>,
     options: &Rebuild,
 ) -> Result<Vec<Placed>, RecordError> {
-    if !source.landmarks.are_due(batch.last_offset()) {
+    if !source.offset_map.are_due(batch.last_offset()) {
         return Ok(Vec::new());
     }
     batch.verify_crc()?;
@@ -307,10 +307,10 @@ fn place_on_kept(
     for record in opened.records() {
         let record = record?;
         if options.keeps(&record) {
-            placed.extend(source.landmarks.place(record.offset, index));
+            placed.extend(source.offset_map.place(record.offset, index));
             index += 1;
         } else if record.offset < source.end {
-            source.landmarks.cut(record.offset);
+            source.offset_map.cut(record.offset);
         }
     }
     Ok(placed)

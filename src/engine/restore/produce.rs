@@ -15,8 +15,8 @@ use crate::record::{ProducerStamp, Timestamp};
 use crate::repository::Repository;
 
 use super::RestoreOptions;
-use super::landmarks::Landmark;
 use super::means::Means;
+use super::offset_map::Landmark;
 use super::outcome::{Outcome, Written};
 use super::partition_state::PartitionState;
 use super::plan::RestorePlan;
@@ -96,7 +96,7 @@ fn preparer(targets: &[TargetPartition], options: &RestoreOptions) -> Preparer {
 
 /// What was written to each of the `targets`, in their order, with the groups' offsets that no restored record stands for.
 fn outcome(targets: usize, mut written: BTreeMap<usize, Written>, left_out: LeftOut) -> Outcome {
-    for (target, landmark) in left_out.landmarks {
+    for (target, landmark) in left_out.offset_map {
         if let Some(written) = written.get_mut(&target) {
             written.positions.ended(landmark, written.end());
         }
@@ -163,7 +163,7 @@ struct LeftOut {
     /// What could not be read.
     damaged: Vec<DamagedPartition>,
     /// Groups' offsets that no restored record stands for, each with its target partition.
-    landmarks: Vec<(usize, Landmark)>,
+    offset_map: Vec<(usize, Landmark)>,
 }
 
 fn read(
@@ -178,7 +178,7 @@ fn read(
         Reader::open(repository, plan, &first_targets(plan))?
     };
     reader.read_all(&mut preparer, &lanes, progress)?;
-    let landmarks = reader.landmarks_left();
+    let offset_map = reader.landmarks_left();
     let damaged = reader.readings.iter().filter_map(Reading::damaged);
     let damaged = damaged.collect();
     let mut readings = reader.readings.iter();
@@ -199,6 +199,6 @@ fn read(
     Ok(LeftOut {
         skipped: by_topic.collect(),
         damaged,
-        landmarks,
+        offset_map,
     })
 }

@@ -11,7 +11,7 @@ use crate::engine::rate::RateLimiter;
 use crate::engine::watchdog::{Wait, Watchdog};
 use crate::kafka::Client;
 
-use super::landmarks::Placed;
+use super::offset_map::Placed;
 use super::outcome::Written;
 use super::partition_state::PartitionState;
 use super::prepare::Outgoing;
@@ -93,7 +93,7 @@ impl ProducerWorker {
             payload: batch.payload,
             records: batch.records,
             expected_offset: None,
-            note: batch.landmarks,
+            note: batch.offset_map,
         };
         self.producer.enqueue(place, batch)
     }

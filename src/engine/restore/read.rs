@@ -15,7 +15,7 @@ use crate::repository::{
     Block, Extent, PackId, PackReader, PackRef, Repository, TopicIndex, TransactionEvent,
 };
 
-use super::landmarks::{Landmark, Landmarks};
+use super::offset_map::{Landmark, OffsetMap};
 use super::plan::{PartitionRestore, RestorePlan, TopicRestore};
 use super::prepare::{Outgoing, Preparer, Routing, SourcePartition};
 use super::report::DamagedPartition;
@@ -94,9 +94,9 @@ impl Reader {
             packs: BTreeMap::new(),
             readings: Vec::new(),
         };
-        let mut landmarks = plan.landmarks();
+        let mut offset_map = plan.offset_map();
         for (topic, first) in plan.topics.iter().zip(first_target) {
-            reader.add(topic, *first, &mut landmarks)?;
+            reader.add(topic, *first, &mut offset_map)?;
         }
         reader.find_uncommitted()?;
         Ok(reader)
@@ -106,7 +106,7 @@ impl Reader {
         &mut self,
         topic: &TopicRestore,
         first: usize,
-        landmarks: &mut BTreeMap<(String, PartitionId), BTreeSet<Offset>>,
+        offset_map: &mut BTreeMap<(String, PartitionId), BTreeSet<Offset>>,
     ) -> Result<(), EngineError> {
         let index = topic
             .index
@@ -136,8 +136,8 @@ impl Reader {
                     end,
                     uncommitted: UncommittedRanges::default(),
                     routing,
-                    landmarks: Landmarks::at(
-                        &landmarks
+                    offset_map: OffsetMap::at(
+                        &offset_map
                             .remove(&(topic.topic.clone(), partition.partition))
                             .unwrap_or_default(),
                     ),
@@ -309,7 +309,7 @@ impl Reader {
     pub fn landmarks_left(&self) -> Vec<(usize, Landmark)> {
         let of = |reading: &Reading| match reading.source.routing {
             Routing::Same(target) => {
-                let left = reading.source.landmarks.left();
+                let left = reading.source.offset_map.left();
                 left.map(|landmark| (target, landmark)).collect()
             }
             Routing::ByKey { .. } => Vec::new(),

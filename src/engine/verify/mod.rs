@@ -119,7 +119,7 @@ fn verify_locked(
         options.backups.clone()
     };
     let mut lineage = Lineage::of(repository)?;
-    let mut walk = Walk {
+    let mut walk = BackupWalk {
         repository,
         packs: BTreeMap::new(),
         indexes: BTreeMap::new(),
@@ -137,7 +137,7 @@ fn verify_locked(
             .map(|need| need.extent.records)
             .fold(0, u64::saturating_add),
     );
-    let Walk {
+    let BackupWalk {
         packs,
         mut findings,
         ..
@@ -161,7 +161,7 @@ fn verify_locked(
 }
 
 /// The walk from manifests down to the extents that they need.
-struct Walk<'a> {
+struct BackupWalk<'a> {
     repository: &'a Repository,
     packs: BTreeMap<PackId, PackNeeds>,
     indexes: BTreeMap<Sha256, Option<Arc<TopicIndex>>>,
@@ -177,7 +177,7 @@ fn finding_of(error: RepositoryError) -> Result<String, EngineError> {
     }
 }
 
-impl Walk<'_> {
+impl BackupWalk<'_> {
     fn found(&mut self, backup: &BackupId, topic: Option<&str>, problem: String) {
         self.findings.push(Finding {
             topic: topic.map(str::to_owned),

@@ -10,7 +10,7 @@ use hyper::Method;
 use crate::api::{Problem, ProblemKind};
 use crate::auth::Caller;
 
-use super::Answered;
+use super::ApiResponse;
 
 /// Lines a minute about calls that cost nothing to make, because they are turned away at the door: no more, or whoever floods the
 /// port floods the journal, which then drops what matters (`RateLimitBurst=` of journald.conf(5)).
@@ -54,7 +54,7 @@ impl Audit {
         who: Option<&Who>,
         method: &Method,
         path: &str,
-        answered: &Result<Answered, Problem>,
+        answered: &Result<ApiResponse, Problem>,
     ) {
         if method.is_safe() {
             return;

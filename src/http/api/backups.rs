@@ -7,7 +7,7 @@ use crate::repository::BackupId;
 
 use super::documented::Failures;
 use super::query::{Query, page};
-use super::{Answered, Call};
+use super::{ApiResponse, Call};
 
 const PARAMETERS: &[&str] = &[
     "cluster",
@@ -33,7 +33,7 @@ const PARAMETERS: &[&str] = &[
     ),
     responses((status = 200, description = "A page of them.", body = BackupPage), Failures),
 )]
-pub(super) async fn list(call: Call<'_>) -> Result<Answered, Problem> {
+pub(super) async fn list(call: Call<'_>) -> Result<ApiResponse, Problem> {
     call.needs(Scope::Read)?;
     let query = Query::read(call.request.uri().query(), PARAMETERS)?;
     let limit = query.limit()?;
@@ -63,7 +63,7 @@ pub(super) async fn list(call: Call<'_>) -> Result<Answered, Problem> {
     });
     let (page, has_more) = page(wanted.map(|backup| backup.shown()), limit);
     let last = page.last().map(|backup| backup.backup_id.to_string());
-    Answered::ok(&BackupPage {
+    ApiResponse::ok(&BackupPage {
         backups: page,
         next: last.filter(|_| has_more),
         damaged: damaged.iter().map(BackupId::to_string).collect(),
@@ -76,10 +76,10 @@ pub(super) async fn list(call: Call<'_>) -> Result<Answered, Problem> {
     params(("backup_id" = String, Path, description = "the backup")),
     responses((status = 200, description = "The backup.", body = BackupDetails), Failures),
 )]
-pub(super) async fn show(call: Call<'_>, id: &str) -> Result<Answered, Problem> {
+pub(super) async fn show(call: Call<'_>, id: &str) -> Result<ApiResponse, Problem> {
     let backup = call.backup(id, Scope::Read).await?;
     let manifest = call.view.manifest(&backup.summary).await?;
-    Answered::ok(&BackupDetails::new(backup.shown(), &manifest))
+    ApiResponse::ok(&BackupDetails::new(backup.shown(), &manifest))
 }
 
 /// Takes a backup away, unless fewer than `min_backups` would be left.
@@ -88,10 +88,10 @@ pub(super) async fn show(call: Call<'_>, id: &str) -> Result<Answered, Problem> 
     params(("backup_id" = String, Path, description = "the backup")),
     responses((status = 200, description = "It is gone.", body = DeletedBackup), Failures),
 )]
-pub(super) async fn delete(call: Call<'_>, id: &str) -> Result<Answered, Problem> {
+pub(super) async fn delete(call: Call<'_>, id: &str) -> Result<ApiResponse, Problem> {
     let backup = call.backup(id, Scope::Admin).await?;
     let freed_bytes = call.view.delete_backup(&backup.summary).await?;
-    Answered::ok(&DeletedBackup {
+    ApiResponse::ok(&DeletedBackup {
         backup_id: backup.summary.backup_id,
         status: "deleted",
         freed_bytes,

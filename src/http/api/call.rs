@@ -9,11 +9,11 @@ use serde::Serialize;
 
 use crate::api::{Problem, ProblemKind};
 use crate::auth::{Caller, Scope};
-use crate::daemon::{RunId, View};
+use crate::daemon::{DaemonHandle, RunId};
 use crate::policy::{Api as Configured, DaemonConfiguration};
 
 /// What a call came to.
-pub(super) struct Answered {
+pub(super) struct ApiResponse {
     pub code: StatusCode,
     pub body: Vec<u8>,
     pub headers: Vec<(HeaderName, String)>,
@@ -21,7 +21,7 @@ pub(super) struct Answered {
     pub job_id: Option<RunId>,
 }
 
-impl Answered {
+impl ApiResponse {
     pub fn json(code: StatusCode, body: &impl Serialize) -> Result<Self, Problem> {
         let body = serde_json::to_vec(body).map_err(|error| {
             tracing::error!("an answer cannot be written; this is a bug in kafkeep: {error}");
@@ -56,7 +56,7 @@ impl Answered {
 
 /// A call whose caller is known.
 pub(super) struct Call<'a> {
-    pub view: &'a View,
+    pub view: &'a DaemonHandle,
     pub configuration: Arc<DaemonConfiguration>,
     pub api: &'a Configured,
     pub caller: Caller,

@@ -7,14 +7,14 @@ use crate::auth::Scope;
 use crate::daemon::{JobState, RunState, Work};
 
 use super::documented::Failures;
-use super::{Answered, Call};
+use super::{ApiResponse, Call};
 
 /// Figures of the backups.
 #[utoipa::path(
     get, path = "/api/kafka/metrics", operation_id = "metrics", tag = "backups",
     responses((status = 200, description = "The figures.", body = BackupMetrics), Failures),
 )]
-pub(super) async fn answer(call: Call<'_>) -> Result<Answered, Problem> {
+pub(super) async fn answer(call: Call<'_>) -> Result<ApiResponse, Problem> {
     call.needs(Scope::Read)?;
     let now = Utc::now();
     let (backups, _) = call.backups(Scope::Read, None).await?;
@@ -35,7 +35,7 @@ pub(super) async fn answer(call: Call<'_>) -> Result<Answered, Problem> {
         .sum();
     let summaries = backups.iter().map(|backup| backup.summary.as_ref());
     let failed_today = status.failed_backups.today(now);
-    Answered::ok(&BackupMetrics::new(
+    ApiResponse::ok(&BackupMetrics::new(
         summaries,
         size,
         active as u64,

@@ -12,7 +12,7 @@ use crate::daemon::{Job, JobState, JobTopic, RunId};
 
 use super::documented::Failures;
 use super::query::{Query, page};
-use super::{Answered, Call, forbidden};
+use super::{ApiResponse, Call, forbidden};
 
 /// A job, as it is shown.
 #[derive(Debug, Serialize, ToSchema)]
@@ -154,7 +154,7 @@ const PARAMETERS: &[&str] = &["kind", "state", "cluster", "limit", "after"];
     ),
     responses((status = 200, description = "A page of them.", body = JobPage), Failures),
 )]
-pub(super) fn list(call: &Call<'_>) -> Result<Answered, Problem> {
+pub(super) fn list(call: &Call<'_>) -> Result<ApiResponse, Problem> {
     call.needs(Scope::Read)?;
     let query = Query::read(call.request.uri().query(), PARAMETERS)?;
     let limit = query.limit()?;
@@ -182,7 +182,7 @@ pub(super) fn list(call: &Call<'_>) -> Result<Answered, Problem> {
     });
     let (page, has_more) = page(wanted, limit);
     let next = page.last().map(|job| job.job_id).filter(|_| has_more);
-    Answered::ok(&JobPage {
+    ApiResponse::ok(&JobPage {
         jobs: page
             .into_iter()
             .map(|job| ShownJob::new(job, false))
@@ -204,12 +204,12 @@ fn find(call: &Call<'_>, id: &str) -> Result<std::sync::Arc<Job>, Problem> {
     params(("job_id" = String, Path, description = "the job")),
     responses((status = 200, description = "The job.", body = ShownJob), Failures),
 )]
-pub(super) fn show(call: &Call<'_>, id: &str) -> Result<Answered, Problem> {
+pub(super) fn show(call: &Call<'_>, id: &str) -> Result<ApiResponse, Problem> {
     let job = find(call, id)?;
     if job.subject != call.caller.subject {
         call.needs(Scope::Read)?;
     }
-    Answered::ok(&ShownJob::new(&job, true))
+    ApiResponse::ok(&ShownJob::new(&job, true))
 }
 
 /// Tells a job to seal what it has and to end.
@@ -218,7 +218,7 @@ pub(super) fn show(call: &Call<'_>, id: &str) -> Result<Answered, Problem> {
     params(("job_id" = String, Path, description = "the job")),
     responses((status = 202, description = "It is told.", body = ShownJob), Failures),
 )]
-pub(super) async fn cancel(call: Call<'_>, id: &str) -> Result<Answered, Problem> {
+pub(super) async fn cancel(call: Call<'_>, id: &str) -> Result<ApiResponse, Problem> {
     let job = find(&call, id)?;
     let scope = scope(job.kind);
     let mut topics = job.topics.iter();
@@ -241,6 +241,6 @@ pub(super) async fn cancel(call: Call<'_>, id: &str) -> Result<Answered, Problem
         .get(&job.job_id)
         .cloned()
         .unwrap_or(job);
-    let answered = Answered::json(StatusCode::ACCEPTED, &ShownJob::new(&now, true))?;
+    let answered = ApiResponse::json(StatusCode::ACCEPTED, &ShownJob::new(&now, true))?;
     Ok(answered.of_job(now.job_id))
 }

@@ -33,11 +33,11 @@ use uuid::Uuid;
 
 use crate::api::{Problem, ProblemKind};
 use crate::auth::Caller;
-use crate::daemon::View;
+use crate::daemon::DaemonHandle;
 use crate::policy::Api as Configured;
 
 use audit::{Audit, Who};
-use call::{Answered, Call, forbidden};
+use call::{ApiResponse, Call, forbidden};
 use calls::Calls;
 pub use openapi::openapi;
 use route::Resource;
@@ -48,7 +48,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What calls have in common: how often each user called, and what was written of it.
 #[derive(Default)]
-pub(super) struct Desk {
+pub(super) struct ApiState {
     calls: Calls,
     audit: Audit,
 }
@@ -64,8 +64,8 @@ struct Known {
 /// Answers a call, and names its route for the metrics.
 pub(super) async fn answer(
     request: Request<Incoming>,
-    view: &View,
-    desk: &Desk,
+    view: &DaemonHandle,
+    desk: &ApiState,
 ) -> (&'static str, Response<Full<Bytes>>) {
     let request_id = Uuid::now_v7();
     let span = tracing::info_span!("request", %request_id);
@@ -95,10 +95,10 @@ pub(super) async fn answer(
 
 async fn judged(
     request: Request<Incoming>,
-    view: &View,
+    view: &DaemonHandle,
     calls: &Calls,
     known: &mut Known,
-) -> Result<Answered, Problem> {
+) -> Result<ApiResponse, Problem> {
     let configuration = Arc::clone(&view.configuration.borrow());
     let Some(api) = &configuration.api else {
         let off = "the API is off: no key is configured under [api.keys]";
@@ -182,7 +182,7 @@ fn refuse_method(method: &Method, resource: &Resource, known: &mut Known) -> Res
     Err(Problem::new(ProblemKind::MethodNotAllowed, message))
 }
 
-async fn resource_answer(call: Call<'_>, resource: Resource) -> Result<Answered, Problem> {
+async fn resource_answer(call: Call<'_>, resource: Resource) -> Result<ApiResponse, Problem> {
     match resource {
         Resource::Document => Ok(openapi::answer()),
         Resource::Backup(cluster) => orders::backup(call, &cluster).await,
@@ -204,7 +204,7 @@ async fn resource_answer(call: Call<'_>, resource: Resource) -> Result<Answered,
     }
 }
 
-fn succeeded(answered: Answered) -> Response<Full<Bytes>> {
+fn succeeded(answered: ApiResponse) -> Response<Full<Bytes>> {
     let mut response = typed(answered.code, "application/json", answered.body);
     for (name, value) in answered.headers {
         set(response.headers_mut(), name, &value);

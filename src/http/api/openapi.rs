@@ -6,7 +6,7 @@ use hyper::StatusCode;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{Answered, backups, figures, jobs, orders};
+use super::{ApiResponse, backups, figures, jobs, orders};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -47,6 +47,6 @@ pub fn openapi() -> String {
 
 static TEXT: LazyLock<Vec<u8>> = LazyLock::new(|| openapi().into_bytes());
 
-pub(super) fn answer() -> Answered {
-    Answered::written(StatusCode::OK, TEXT.clone())
+pub(super) fn answer() -> ApiResponse {
+    ApiResponse::written(StatusCode::OK, TEXT.clone())
 }

@@ -16,7 +16,7 @@ use crate::daemon::{Idempotency, Job, JobState, Submission};
 
 use super::documented::{Failures, JobHeaders};
 use super::jobs::ShownJob;
-use super::{Answered, Call, body};
+use super::{ApiResponse, Call, body};
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
@@ -34,7 +34,7 @@ const KEY_LIMIT: usize = 255;
     request_body = BackupRequest,
     responses((status = 200, description = "Done.", body = BackupAnswer), (status = 202, description = "Accepted, as a job.", body = ShownJob), Failures),
 )]
-pub(super) async fn backup(mut call: Call<'_>, cluster: &str) -> Result<Answered, Problem> {
+pub(super) async fn backup(mut call: Call<'_>, cluster: &str) -> Result<ApiResponse, Problem> {
     let cluster = call.cluster("cluster_id", cluster, Scope::Backup).await?;
     let (request, body) = call.read::<BackupRequest>().await?;
     let repository = call.repository(request.repository.as_deref())?;
@@ -53,7 +53,7 @@ pub(super) async fn backup(mut call: Call<'_>, cluster: &str) -> Result<Answered
     request_body = RestoreRequest,
     responses((status = 200, description = "Done.", body = RestoreAnswer), (status = 202, description = "Accepted, as a job.", body = ShownJob), Failures),
 )]
-pub(super) async fn restore(mut call: Call<'_>, cluster: &str) -> Result<Answered, Problem> {
+pub(super) async fn restore(mut call: Call<'_>, cluster: &str) -> Result<ApiResponse, Problem> {
     let cluster = call.cluster("cluster_id", cluster, Scope::Restore).await?;
     let (request, body) = call.read::<RestoreRequest>().await?;
     let id = request.backup()?.to_string();
@@ -73,7 +73,7 @@ pub(super) async fn restore(mut call: Call<'_>, cluster: &str) -> Result<Answere
     request_body = MigrateRequest,
     responses((status = 200, description = "Done.", body = MigrationAnswer), (status = 202, description = "Accepted, as a job.", body = ShownJob), Failures),
 )]
-pub(super) async fn migrate(mut call: Call<'_>) -> Result<Answered, Problem> {
+pub(super) async fn migrate(mut call: Call<'_>) -> Result<ApiResponse, Problem> {
     call.needs(Scope::Migrate)?;
     let (request, body) = call.read::<MigrateRequest>().await?;
     let scope = Scope::Migrate;
@@ -99,7 +99,7 @@ pub(super) async fn migrate(mut call: Call<'_>) -> Result<Answered, Problem> {
     request_body = DrainRequest,
     responses((status = 200, description = "Done.", body = DrainAnswer), (status = 202, description = "Accepted, as a job.", body = ShownJob), Failures),
 )]
-pub(super) async fn drain(mut call: Call<'_>, cluster: &str) -> Result<Answered, Problem> {
+pub(super) async fn drain(mut call: Call<'_>, cluster: &str) -> Result<ApiResponse, Problem> {
     let cluster = call.cluster("cluster_id", cluster, Scope::Drain).await?;
     let (request, body) = call.read::<DrainRequest>().await?;
     let order = request.order(&cluster, chrono::Utc::now())?;
@@ -119,7 +119,7 @@ pub(super) async fn drain(mut call: Call<'_>, cluster: &str) -> Result<Answered,
     request_body = Option<ValidateRequest>,
     responses((status = 200, description = "Done.", body = ValidationAnswer), (status = 202, description = "Accepted, as a job.", body = ShownJob), Failures),
 )]
-pub(super) async fn validate(mut call: Call<'_>, id: &str) -> Result<Answered, Problem> {
+pub(super) async fn validate(mut call: Call<'_>, id: &str) -> Result<ApiResponse, Problem> {
     let backup = call.backup(id, Scope::Backup).await?;
     let (request, body) = call.read::<ValidateRequest>().await?;
     let summary = &backup.summary;
@@ -148,7 +148,7 @@ impl Call<'_> {
     }
 
     /// Has it done: the job that does it is waited for, unless the caller prefers not to.
-    async fn submit(&self, order: Order, body: &[u8]) -> Result<Answered, Problem> {
+    async fn submit(&self, order: Order, body: &[u8]) -> Result<ApiResponse, Problem> {
         let submission = Submission {
             order,
             subject: self.caller.subject.clone(),
@@ -157,7 +157,7 @@ impl Call<'_> {
         let job = self.view.submit(submission).await?;
         let location = format!("/api/kafka/jobs/{}", job.job_id);
         if self.prefers_not_to_wait() {
-            let answered = Answered::json(StatusCode::ACCEPTED, &ShownJob::new(&job, true))?;
+            let answered = ApiResponse::json(StatusCode::ACCEPTED, &ShownJob::new(&job, true))?;
             let answered = answered
                 .with(LOCATION, location)
                 .with(PREFERENCE_APPLIED, "respond-async");
@@ -210,9 +210,9 @@ impl Call<'_> {
 }
 
 /// What a job that has ended answers.
-fn came_to(job: &Arc<Job>) -> Result<Answered, Problem> {
+fn came_to(job: &Arc<Job>) -> Result<ApiResponse, Problem> {
     match (&job.result, &job.error, job.state) {
-        (Some(result), _, JobState::Completed) => Answered::ok(result),
+        (Some(result), _, JobState::Completed) => ApiResponse::ok(result),
         (_, Some(problem), JobState::Failed) => Err(problem.clone()),
         (_, _, JobState::Cancelled) => {
             let message = format!("job {} was cancelled", job.job_id);

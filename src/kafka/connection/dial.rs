@@ -9,7 +9,7 @@ use super::super::{Address, KafkaError, Tls, tls};
 use super::frame::{ReadHalf, WriteHalf};
 
 /// Both directions of a connection.
-pub(super) struct Stream {
+pub(super) struct BrokerStream {
     pub reading: ReadHalf,
     pub writing: WriteHalf,
 }
@@ -19,11 +19,11 @@ pub(super) async fn dial(
     address: &Address,
     tls: Option<&Tls>,
     patience: Duration,
-) -> Result<Stream, KafkaError> {
+) -> Result<BrokerStream, KafkaError> {
     let stream = connect(address, patience).await?;
     let Some(tls) = tls else {
         let (reading, writing) = stream.into_split();
-        return Ok(Stream {
+        return Ok(BrokerStream {
             reading: Box::new(reading),
             writing: Box::new(writing),
         });
@@ -35,7 +35,7 @@ pub(super) async fn dial(
         .await
         .unwrap_or_else(|_| Err(timed_out(address, patience)))?;
     let (reading, writing) = tokio::io::split(stream);
-    Ok(Stream {
+    Ok(BrokerStream {
         reading: Box::new(reading),
         writing: Box::new(writing),
     })

@@ -12,9 +12,9 @@ use tokio::sync::{mpsc, oneshot};
 use crate::memory::Reservation;
 
 use super::super::KafkaError;
-use super::super::shape::Shaped;
+use super::super::response_guard::GuardedResponse;
 use super::super::tls;
-use super::dial::Stream;
+use super::dial::BrokerStream;
 use super::frame::{FrameError, Frames, WriteHalf, write_frame};
 use super::message::{api_name, decode, encode, malformed};
 
@@ -111,7 +111,7 @@ pub(in super::super) struct RequestWriter {
 /// Starts the exchange on a connection: answers are read by a task that lives until the writer is gone, or the
 /// connection. `patience` is how long the broker may be silent while it owes an answer.
 pub(super) fn start(
-    stream: Stream,
+    stream: BrokerStream,
     address: &Arc<str>,
     client_id: StrBytes,
     patience: Duration,
@@ -135,7 +135,7 @@ impl RequestWriter {
     }
 
     /// Asks, and waits for the answer.
-    pub async fn ask<R: Request<Response: Shaped>>(
+    pub async fn ask<R: Request<Response: GuardedResponse>>(
         &mut self,
         request: &R,
         version: i16,

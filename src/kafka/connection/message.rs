@@ -5,7 +5,7 @@ use kafka_protocol::messages::{RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, Request, StrBytes};
 
 use super::super::KafkaError;
-use super::super::shape::Shaped;
+use super::super::response_guard::GuardedResponse;
 
 /// Kafka's name of an API, from its request type's.
 pub(super) fn api_name<R>() -> &'static str {
@@ -38,8 +38,8 @@ pub(super) fn encode<R: Request>(
     Ok(bytes.freeze())
 }
 
-/// An answer, from its correlation id on. Its counts are checked first: see [`Shaped`].
-pub(super) fn decode<T: Shaped>(
+/// An answer, from its correlation id on. Its counts are checked first: see [`GuardedResponse`].
+pub(super) fn decode<T: GuardedResponse>(
     address: &str,
     api: &'static str,
     mut bytes: Bytes,

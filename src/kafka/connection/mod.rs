@@ -19,10 +19,10 @@ use tokio::sync::mpsc;
 
 use crate::memory::Reservation;
 
+use super::response_guard::GuardedResponse;
 use super::sasl::{Authenticator, Session};
-use super::shape::Shaped;
 use super::{Address, BrokerId, Cluster, KafkaError, Tls, tls};
-use dial::Stream;
+use dial::BrokerStream;
 use exchange::Outbound;
 use message::api_name;
 
@@ -133,7 +133,7 @@ impl Connection {
         access: &Arc<Access>,
         broker: BrokerId,
         name: Arc<str>,
-        stream: Stream,
+        stream: BrokerStream,
     ) -> Result<Self, KafkaError> {
         let mut writer = exchange::start(stream, &name, access.client_id.clone(), access.patience);
         let versions = Versions::ask(&mut writer).await;
@@ -181,7 +181,7 @@ impl Connection {
     }
 
     /// Asks, and waits for the answer, in the newest common version.
-    pub(super) async fn call<R: Request<Response: Shaped>>(
+    pub(super) async fn call<R: Request<Response: GuardedResponse>>(
         &self,
         request: R,
     ) -> Result<R::Response, KafkaError> {
@@ -189,7 +189,7 @@ impl Connection {
     }
 
     /// The same in a version that is not newer than `ceiling`.
-    pub(super) async fn call_at_most<R: Request<Response: Shaped>>(
+    pub(super) async fn call_at_most<R: Request<Response: GuardedResponse>>(
         &self,
         request: R,
         ceiling: i16,
@@ -242,7 +242,7 @@ impl Connection {
     }
 
     /// Decodes an answer.
-    pub(super) fn decode<T: Shaped>(
+    pub(super) fn decode<T: GuardedResponse>(
         &self,
         api: &'static str,
         bytes: Bytes,

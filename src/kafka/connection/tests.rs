@@ -17,10 +17,10 @@ use super::*;
 const NAME: &str = "broker-1:9092";
 
 /// Both ends of a connection in memory, where time can be wound on.
-fn connected() -> (Stream, Peer<DuplexStream>) {
+fn connected() -> (BrokerStream, Peer<DuplexStream>) {
     let (ours, theirs) = tokio::io::duplex(1 << 10);
     let (reading, writing) = tokio::io::split(ours);
-    let stream = Stream {
+    let stream = BrokerStream {
         reading: Box::new(reading),
         writing: Box::new(writing),
     };
@@ -33,7 +33,7 @@ fn access(sasl: Option<Sasl>) -> Arc<Access> {
     Arc::new(Access::new(&cluster, Retry::default().patience()))
 }
 
-async fn begin(stream: Stream, sasl: Option<Sasl>) -> Result<Connection, KafkaError> {
+async fn begin(stream: BrokerStream, sasl: Option<Sasl>) -> Result<Connection, KafkaError> {
     Connection::begin(&access(sasl), BrokerId(1), NAME.into(), stream).await
 }
 

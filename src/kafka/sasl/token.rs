@@ -12,9 +12,9 @@ use super::token_endpoint::{self, Issued};
 
 /// The token of a token endpoint, for all connections of a client.
 #[derive(Default)]
-pub(super) struct Tokens(Mutex<Option<Kept>>);
+pub(super) struct Tokens(Mutex<Option<CachedToken>>);
 
-struct Kept {
+struct CachedToken {
     token: Secret,
     renew_at: Instant,
 }
@@ -39,7 +39,7 @@ impl Tokens {
         let Issued { token, lifetime } = token_endpoint::ask(&client).await?;
         // Earlier than any session that rests upon it is renewed: see `Session`.
         let renew_at = lifetime.and_then(|lifetime| asked.checked_add(lifetime.mul_f64(0.8)));
-        *kept = renew_at.map(|renew_at| Kept {
+        *kept = renew_at.map(|renew_at| CachedToken {
             token: token.clone(),
             renew_at,
         });

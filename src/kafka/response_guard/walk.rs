@@ -8,7 +8,7 @@ const MOST_UNKNOWN_FIELDS: usize = 1 << 17;
 
 /// Walks over an answer; returns what is behind it.
 pub(super) fn check<'a>(shape: &Shape, bytes: &'a [u8], version: i16) -> Result<&'a [u8], String> {
-    let mut walk = Walk {
+    let mut walk = ResponseWalk {
         rest: bytes,
         version,
         flexible: version >= shape.flexible,
@@ -18,14 +18,14 @@ pub(super) fn check<'a>(shape: &Shape, bytes: &'a [u8], version: i16) -> Result<
     Ok(walk.rest)
 }
 
-struct Walk<'a> {
+struct ResponseWalk<'a> {
     rest: &'a [u8],
     version: i16,
     flexible: bool,
     unknown_fields: usize,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> ResponseWalk<'a> {
     fn fields(&mut self, fields: &'static [Field]) -> Result<(), String> {
         for field in fields {
             if field.tag.is_none() && field.is_in(self.version) {

@@ -19,7 +19,7 @@ use kafka_protocol::protocol::{Decodable, HeaderVersion};
 use definition::Shape;
 
 /// An answer whose shape is known.
-pub(super) trait Shaped: Decodable + HeaderVersion {
+pub(super) trait GuardedResponse: Decodable + HeaderVersion {
     /// Its shape, in all versions.
     const SHAPE: Shape;
 

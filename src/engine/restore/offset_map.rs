@@ -12,7 +12,7 @@ use crate::record::Offset;
 
 /// The landmarks of one source partition that no restored record has passed yet.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Landmarks(VecDeque<Landmark>);
+pub(super) struct OffsetMap(VecDeque<Landmark>);
 
 /// An offset of the source that some group stands at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,14 +32,14 @@ pub(super) struct Placed {
     pub index: u32,
 }
 
-impl Landmarks {
+impl OffsetMap {
     /// At these offsets.
     pub fn at(offsets: &BTreeSet<Offset>) -> Self {
-        let landmarks = offsets.iter().map(|offset| Landmark {
+        let offset_map = offsets.iter().map(|offset| Landmark {
             offset: *offset,
             is_cut: false,
         });
-        Self(landmarks.collect())
+        Self(offset_map.collect())
     }
 
     /// Whether one lies at or below `offset`.
@@ -81,7 +81,7 @@ impl Landmarks {
 
 /// Where landmarks of a source partition lie in its target partition.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Positions(BTreeMap<Offset, Position>);
+pub(super) struct PositionMap(BTreeMap<Offset, Position>);
 
 /// An offset of the target that a group is to go on from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +92,7 @@ pub(super) struct Position {
     pub is_cut: bool,
 }
 
-impl Positions {
+impl PositionMap {
     /// Takes in what stands on a batch whose first record is at `base` in the target.
     pub fn acknowledged(&mut self, placed: &[Placed], base: Offset) {
         for Placed { landmark, index } in placed {

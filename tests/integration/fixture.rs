@@ -12,7 +12,7 @@ use crate::testbed::{Broker, Client, Cluster, Message, Outcome, Properties, Reco
 use crate::{kafkeep, kafkeep_within};
 
 /// A repository of its own, and the cluster that commands are given.
-pub struct Scene<'a> {
+pub struct Fixture<'a> {
     pub broker: &'a Broker,
     pub client: Client,
     pub servers: String,
@@ -21,7 +21,7 @@ pub struct Scene<'a> {
     limit: Option<Duration>,
 }
 
-impl<'a> Scene<'a> {
+impl<'a> Fixture<'a> {
     /// On `broker`, with a repository that does not exist yet.
     pub fn on(broker: &'a Broker) -> Self {
         Self {
@@ -34,8 +34,8 @@ impl<'a> Scene<'a> {
     }
 
     /// On the broker that tests share.
-    pub fn shared() -> Scene<'static> {
-        Scene::on(Broker::shared())
+    pub fn shared() -> Fixture<'static> {
+        Fixture::on(Broker::shared())
     }
 
     /// On a cluster of several brokers.
@@ -50,9 +50,9 @@ impl<'a> Scene<'a> {
     }
 
     /// On another broker, which has an authorizer: what no ACL speaks of is for everybody.
-    pub fn elsewhere() -> Scene<'static> {
+    pub fn elsewhere() -> Fixture<'static> {
         static ELSEWHERE: OnceLock<Broker> = OnceLock::new();
-        Scene::on(ELSEWHERE.get_or_init(|| {
+        Fixture::on(ELSEWHERE.get_or_init(|| {
             let properties = Properties::default()
                 .set(
                     "authorizer.class.name",

@@ -5,14 +5,14 @@ use crate::engine::size::Size;
 
 /// What a backup may add.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Room {
+pub struct SpaceLimit {
     /// Bytes of packs.
     pub bytes: u64,
     /// What bounds it, as an operator would say it.
     pub bound: String,
 }
 
-impl Room {
+impl SpaceLimit {
     /// Refuses to go on when more was added than there was room for.
     pub(super) fn refuse(&self, bytes: u64, adds: &str) -> Result<(), EngineError> {
         if bytes <= self.bytes {

@@ -44,7 +44,7 @@ pub(super) struct OrderJob {
 }
 
 /// An order that is being carried out.
-struct Carrying<'a> {
+struct Execution<'a> {
     job: &'a OrderJob,
     /// What is learned of clusters on the way.
     cluster_ids: &'a ClusterIds,
@@ -54,22 +54,25 @@ struct Carrying<'a> {
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Carries it out. A failure's cause is logged where the caller is not told it in full.
-pub(super) async fn carry_out(job: OrderJob, cluster_ids: &ClusterIds) -> Result<Answer, Problem> {
-    let on = Carrying {
+pub(super) async fn execute_order(
+    job: OrderJob,
+    cluster_ids: &ClusterIds,
+) -> Result<Answer, Problem> {
+    let on = Execution {
         job: &job,
         cluster_ids,
     };
     let kind = job.order.kind().name();
     let span = tracing::info_span!("job", job_id = %job.job_id, kind);
     let carried_out = async {
-        let came_to = match job.order.as_ref() {
+        let outcome = match job.order.as_ref() {
             Order::Backup(order) => on.back_up(order).await.map(Answer::Backup),
             Order::Restore(order) => on.restore(order).await.map(Answer::Restore),
             Order::Migrate(order) => on.migrate(order).await.map(Answer::Migrate),
             Order::Drain(order) => on.watch(order).await.map(Answer::Drain),
             Order::Validate(order) => on.validate(order).await.map(Answer::Validate),
         };
-        came_to.map_err(|failure| {
+        outcome.map_err(|failure| {
             let problem = failure.problem();
             let cause = failure.to_string();
             // The end of the job is logged with what its caller is told.
@@ -140,7 +143,7 @@ fn tell_progress(progress: &RunProgress, state: &MirrorState) {
     progress.stands_at(done + ahead, done, sum(|partition| partition.bytes));
 }
 
-impl Carrying<'_> {
+impl Execution<'_> {
     async fn client(&self, name: &str, cluster: &Option<Cluster>) -> Result<Client, Failure> {
         let Some(cluster) = cluster else {
             return Err(gone("cluster"));

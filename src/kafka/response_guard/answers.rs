@@ -10,7 +10,7 @@ use kafka_protocol::messages::{
     ProduceResponse, SaslAuthenticateResponse, SaslHandshakeResponse, TxnOffsetCommitResponse,
 };
 
-use super::Shaped;
+use super::GuardedResponse;
 use super::definition::{Field, Kind, Shape};
 
 /// For messages that have none.
@@ -18,7 +18,7 @@ const NEVER: i16 = i16::MAX;
 
 macro_rules! shaped {
     ($answer:ty, flexible: $flexible:expr, [$($field:expr),* $(,)?]) => {
-        impl Shaped for $answer {
+        impl GuardedResponse for $answer {
             const SHAPE: Shape = Shape {
                 flexible: $flexible,
                 fields: &[$($field),*],

@@ -144,7 +144,7 @@ impl Writer {
 }
 
 /// What the shape describes, the decoder reads to its end: neither knows a field that the other does not.
-fn assert_shape_is_the_decoders<T: Shaped + Message>(seed: u64) {
+fn assert_shape_is_the_decoders<T: GuardedResponse + Message>(seed: u64) {
     for version in versions::<T>() {
         let bytes = Writer::write(&T::SHAPE, version, seed);
         let name = std::any::type_name::<T>();
@@ -158,7 +158,7 @@ fn assert_shape_is_the_decoders<T: Shaped + Message>(seed: u64) {
 }
 
 /// What the encoder writes has the shape.
-fn assert_shape_is_the_encoders<T: Shaped + Message + Encodable + Default>() {
+fn assert_shape_is_the_encoders<T: GuardedResponse + Message + Encodable + Default>() {
     for version in versions::<T>() {
         let mut bytes = BytesMut::new();
         T::default().encode(&mut bytes, version).unwrap();
@@ -173,7 +173,7 @@ const MULTIPLE: u64 = 32;
 const ERRORS: u64 = 16 << 10;
 
 /// Decodes as a connection does; whatever the bytes are, this does not panic, and takes little memory.
-fn assert_harmless<T: Shaped + Message>(bytes: &Bytes) {
+fn assert_harmless<T: GuardedResponse + Message>(bytes: &Bytes) {
     for version in versions::<T>() {
         let mut copy = bytes.clone();
         let taken = allocation_counter::measure(|| {
@@ -195,7 +195,7 @@ fn assert_harmless<T: Shaped + Message>(bytes: &Bytes) {
 }
 
 /// The same for an answer, some of whose bytes are changed.
-fn assert_damaged_is_harmless<T: Shaped + Message>(seed: u64, changes: &[(usize, u8)]) {
+fn assert_damaged_is_harmless<T: GuardedResponse + Message>(seed: u64, changes: &[(usize, u8)]) {
     let version = T::VERSIONS.min + (seed % (versions::<T>().count() as u64)) as i16;
     let mut bytes = Writer::write(&T::SHAPE, version, seed);
     for (place, byte) in changes {

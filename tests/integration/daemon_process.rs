@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::scene::Scene;
+use crate::fixture::Fixture;
 use crate::testbed::{WrongClock, free_port};
 
 /// A daemon at work, with a configuration directory of its own; killed when the test ends.
 pub struct Daemon<'a> {
-    scene: &'a Scene<'a>,
+    scene: &'a Fixture<'a>,
     pub directory: PathBuf,
     pub port: u16,
     pub process: Child,
@@ -54,12 +54,12 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 impl<'a> Daemon<'a> {
     /// Started with these policies.
-    pub fn start(scene: &'a Scene<'a>, policies: &str) -> Self {
+    pub fn start(scene: &'a Fixture<'a>, policies: &str) -> Self {
         Self::start_with(scene, "", policies)
     }
 
     /// The same with more in `kafkeep.toml`.
-    pub fn start_with(scene: &'a Scene<'a>, more: &str, policies: &str) -> Self {
+    pub fn start_with(scene: &'a Fixture<'a>, more: &str, policies: &str) -> Self {
         let launch = Launch {
             more,
             policies,
@@ -69,13 +69,13 @@ impl<'a> Daemon<'a> {
     }
 
     /// The same with a directory for its state.
-    pub fn start_remembering(scene: &'a Scene<'a>, policies: &str, state: &Path) -> Self {
+    pub fn start_remembering(scene: &'a Fixture<'a>, policies: &str, state: &Path) -> Self {
         Self::start_remembering_with(scene, "", policies, state)
     }
 
     /// The same with more in `kafkeep.toml`.
     pub fn start_remembering_with(
-        scene: &'a Scene<'a>,
+        scene: &'a Fixture<'a>,
         more: &str,
         policies: &str,
         state: &Path,
@@ -90,7 +90,7 @@ impl<'a> Daemon<'a> {
     }
 
     /// The same under a systemd that reads nothing of what it is told.
-    pub fn start_unheard(scene: &'a Scene<'a>, policies: &str) -> Self {
+    pub fn start_unheard(scene: &'a Fixture<'a>, policies: &str) -> Self {
         let launch = Launch {
             policies,
             is_unheard: true,
@@ -100,7 +100,7 @@ impl<'a> Daemon<'a> {
     }
 
     /// The same with more in `[http]` and in the rest of `kafkeep.toml`; its port speaks TLS alone.
-    pub fn start_encrypted(scene: &'a Scene<'a>, http: &str, more: &str) -> Self {
+    pub fn start_encrypted(scene: &'a Fixture<'a>, http: &str, more: &str) -> Self {
         let launch = Launch {
             http,
             more,
@@ -113,7 +113,7 @@ impl<'a> Daemon<'a> {
     /// The same with more in `kafkeep.toml`, and a directory in which every call hangs for this daemon; it is ready, but not
     /// all of it is loaded.
     pub fn start_with_a_hang(
-        scene: &'a Scene<'a>,
+        scene: &'a Fixture<'a>,
         more: &str,
         policies: &str,
         hangs: &Path,
@@ -129,7 +129,7 @@ impl<'a> Daemon<'a> {
 
     /// The same with a directory for its state, and a wall clock of its own.
     pub fn start_with_clock(
-        scene: &'a Scene<'a>,
+        scene: &'a Fixture<'a>,
         policies: &str,
         state: &Path,
         clock: &WrongClock,
@@ -143,7 +143,7 @@ impl<'a> Daemon<'a> {
         Self::launch(scene, &launch)
     }
 
-    fn launch(scene: &'a Scene<'a>, launch: &Launch<'_>) -> Self {
+    fn launch(scene: &'a Fixture<'a>, launch: &Launch<'_>) -> Self {
         let directory = scene.beside("etc");
         fs::create_dir_all(directory.join("policies.d")).unwrap();
         let port = free_port();

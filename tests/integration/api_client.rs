@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::daemon_process::Daemon;
+use crate::fixture::Fixture;
 use crate::kafkeep;
-use crate::scene::Scene;
-use crate::served::Daemon;
 
 /// A daemon with a key for tokens, and what a `read admin` or other token of it gets.
 pub struct Called<'a> {
@@ -20,7 +20,7 @@ pub struct Called<'a> {
 }
 
 /// `[api]`, and a key in a file.
-fn api(scene: &Scene<'_>, more: &str) -> String {
+fn api(scene: &Fixture<'_>, more: &str) -> String {
     let secret = scene.beside("api.key");
     fs::write(&secret, "0123456789abcdef0123456789abcdef\n").unwrap();
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
@@ -32,13 +32,13 @@ fn api(scene: &Scene<'_>, more: &str) -> String {
 }
 
 impl<'a> Called<'a> {
-    pub fn start(scene: &'a Scene<'a>) -> Self {
+    pub fn start(scene: &'a Fixture<'a>) -> Self {
         Self::start_with(scene, "[limits]\ncalls_per_minute = 10000\n", "", None)
     }
 
     /// With more in `kafkeep.toml`, and in its `[api]`; and a directory for its state.
     pub fn start_with(
-        scene: &'a Scene<'a>,
+        scene: &'a Fixture<'a>,
         more: &str,
         more_of_api: &str,
         state: Option<&Path>,

@@ -10,7 +10,7 @@ const REMEMBERED: usize = 4096;
 
 /// What is known of one partition.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Landmarks {
+pub(super) struct OffsetMap {
     runs: VecDeque<Run>,
     known: Option<Known>,
     /// Where the session began: in the source, and where the target ended then.
@@ -36,7 +36,7 @@ struct Run {
     count: i64,
 }
 
-impl Landmarks {
+impl OffsetMap {
     /// Nothing was copied yet of this session: what comes next of the source, from `source` on, comes behind the target's end.
     pub fn begin(source: Offset, target_end: Offset) -> Self {
         Self {
@@ -140,21 +140,21 @@ impl Run {
 mod tests {
     use super::*;
 
-    fn translated(landmarks: &Landmarks, source: i64) -> Option<i64> {
-        landmarks.translate(Offset(source)).map(|target| target.0)
+    fn translated(offset_map: &OffsetMap, source: i64) -> Option<i64> {
+        offset_map.translate(Offset(source)).map(|target| target.0)
     }
 
     #[test]
     fn offsets_are_where_their_records_went() {
-        let mut landmarks = Landmarks::begin(Offset(100), Offset(40));
-        assert_eq!(translated(&landmarks, 100), Some(40));
-        assert_eq!(translated(&landmarks, 99), None, "copied before");
-        assert_eq!(translated(&landmarks, 101), None, "not copied yet");
-        landmarks.add(Offset(100), Offset(41), 10);
-        landmarks.add(Offset(110), Offset(51), 5);
+        let mut offset_map = OffsetMap::begin(Offset(100), Offset(40));
+        assert_eq!(translated(&offset_map, 100), Some(40));
+        assert_eq!(translated(&offset_map, 99), None, "copied before");
+        assert_eq!(translated(&offset_map, 101), None, "not copied yet");
+        offset_map.add(Offset(100), Offset(41), 10);
+        offset_map.add(Offset(110), Offset(51), 5);
         // A marker in the target, aborted records and a marker in the source.
-        landmarks.add(Offset(120), Offset(57), 5);
-        landmarks.reached(Offset(126));
+        offset_map.add(Offset(120), Offset(57), 5);
+        offset_map.reached(Offset(126));
         for (source, target) in [
             (100, 41),
             (114, 55),
@@ -165,20 +165,20 @@ mod tests {
             (125, 62),
             (126, 62),
         ] {
-            assert_eq!(translated(&landmarks, source), Some(target), "{source}");
+            assert_eq!(translated(&offset_map, source), Some(target), "{source}");
         }
-        assert_eq!(translated(&landmarks, 127), None);
-        assert_eq!(landmarks.runs.len(), 2);
+        assert_eq!(translated(&offset_map, 127), None);
+        assert_eq!(offset_map.runs.len(), 2);
     }
 
     #[test]
     fn what_was_found_of_before_the_session_is_known_too() {
-        let mut landmarks = Landmarks::begin(Offset(100), Offset(40));
-        landmarks.add(Offset(100), Offset(41), 10);
-        landmarks.reached(Offset(110));
-        assert_eq!(landmarks.began(), Some((Offset(100), Offset(40))));
+        let mut offset_map = OffsetMap::begin(Offset(100), Offset(40));
+        offset_map.add(Offset(100), Offset(41), 10);
+        offset_map.reached(Offset(110));
+        assert_eq!(offset_map.began(), Some((Offset(100), Offset(40))));
         let places = [(92, 30), (93, 31), (98, 37)].map(|(a, b)| (Offset(a), Offset(b)));
-        landmarks.lay_before(Offset(91), &places);
+        offset_map.lay_before(Offset(91), &places);
         for (source, target) in [
             (91, 30),
             (92, 30),
@@ -188,9 +188,9 @@ mod tests {
             (105, 46),
             (110, 51),
         ] {
-            assert_eq!(translated(&landmarks, source), Some(target), "{source}");
+            assert_eq!(translated(&offset_map, source), Some(target), "{source}");
         }
-        assert_eq!(translated(&landmarks, 90), None);
-        assert_eq!(landmarks.began(), None, "once is enough");
+        assert_eq!(translated(&offset_map, 90), None);
+        assert_eq!(offset_map.began(), None, "once is enough");
     }
 }
