@@ -123,15 +123,17 @@ impl Retry {
             };
             left.retain(|key| answers.get(key).is_none_or(passes));
             let pause = self.backoff(attempts);
-            let is_over = started.elapsed() + pause > self.deadline;
-            match failed {
-                Some(error) if is_over && answers.is_empty() => {
-                    return Err(self.given_up(Some(error)));
+            if failed.is_none() && left.is_empty() {
+                break;
+            }
+            if started.elapsed() + pause > self.deadline {
+                match failed {
+                    Some(error) if answers.is_empty() => return Err(self.given_up(Some(error))),
+                    _ => break,
                 }
-                Some(_) if is_over => break,
-                Some(error) => tracing::debug!(%error, "trying again"),
-                None if left.is_empty() || is_over => break,
-                None => {}
+            }
+            if let Some(error) = failed {
+                tracing::debug!(%error, "trying again");
             }
             tokio::time::sleep(pause).await;
             attempts += 1;
