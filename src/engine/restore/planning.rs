@@ -525,7 +525,7 @@ async fn ask_the_target(
     if new.is_empty() {
         return Ok(false);
     }
-    let answers = client.create_topics(&new, true).await?;
+    let mut answers = client.create_topics(&new, true).await?;
     let old_names = answers.values().any(
         |answer| matches!(answer, Err(error) if error.to_string().contains(TIMESTAMP_BOUNDS[0])),
     );
@@ -533,8 +533,9 @@ async fn ask_the_target(
         plan.topics
             .iter_mut()
             .for_each(TopicRestore::use_old_timestamp_bound);
+        answers = client.create_topics(&plan.new_topics(), true).await?;
     }
-    unsupported::leave_out(client, plan, &options.settings).await?;
+    unsupported::leave_out(client, plan, answers, &options.settings).await?;
     let answers = client.create_topics(&plan.new_topics(), true).await?;
     let mut just_created = false;
     for (topic, answer) in answers {

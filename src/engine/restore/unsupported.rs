@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::engine::EngineError;
 use crate::engine::settings::{SettingsChoice, UnsupportedConfig, is_about_settings};
-use crate::kafka::{Client, KafkaError, NewTopic};
+use crate::kafka::{Client, KafkaError, NewTopic, TopicAnswers};
 
 use super::configuration::is_essential;
 use super::plan::{RestorePlan, TopicAction, TopicRestore};
@@ -61,13 +61,14 @@ impl TopicRestore {
 }
 
 /// Tries the plan's settings in the target, and leaves out of the plan those that it does not take. What it refuses besides
-/// remains the answer to creating the topic.
+/// remains the answer to creating the topic. `answers` are the target's to the new topics of the plan, as they are.
 pub(super) async fn leave_out(
     client: &Client,
     plan: &mut RestorePlan,
+    answers: TopicAnswers,
     choice: &SettingsChoice,
 ) -> Result<(), EngineError> {
-    let mut doubtful = doubtful(client, plan).await?;
+    let mut doubtful = doubtful(client, plan, answers).await?;
     if doubtful.is_empty() {
         return Ok(());
     }
@@ -109,22 +110,22 @@ fn topic_of<'a>(plan: &'a mut RestorePlan, target: &str) -> Option<&'a mut Topic
 async fn doubtful(
     client: &Client,
     plan: &RestorePlan,
+    answers: TopicAnswers,
 ) -> Result<BTreeMap<String, BTreeSet<Setting>>, EngineError> {
-    let mut doubtful = BTreeMap::new();
     let topics = plan.topics.iter();
-    let at_the_end = topics.filter_map(TopicRestore::at_the_end).collect();
-    for all in [plan.new_topics(), at_the_end] {
-        for (target, answer) in client.create_topics(&all, true).await? {
-            if !answer.is_err_and(|error| is_about_settings(&error)) {
-                continue;
-            }
-            let topic = plan
-                .topics
-                .iter()
-                .find(|topic| topic.target_topic == target);
-            let settings = topic.map(TopicRestore::settings_to_try);
-            doubtful.insert(target, settings.unwrap_or_default());
+    let at_the_end: Vec<NewTopic> = topics.filter_map(TopicRestore::at_the_end).collect();
+    let at_the_end = client.create_topics(&at_the_end, true).await?;
+    let mut doubtful = BTreeMap::new();
+    for (target, answer) in answers.into_iter().chain(at_the_end) {
+        if !answer.is_err_and(|error| is_about_settings(&error)) {
+            continue;
         }
+        let topic = plan
+            .topics
+            .iter()
+            .find(|topic| topic.target_topic == target);
+        let settings = topic.map(TopicRestore::settings_to_try);
+        doubtful.insert(target, settings.unwrap_or_default());
     }
     Ok(doubtful)
 }
