@@ -105,7 +105,7 @@ impl Storage for Memory {
             });
             Ok(Page {
                 objects: infos.collect::<Result<_, RepositoryError>>()?,
-                has_more: false,
+                next: None,
             })
         })
     }

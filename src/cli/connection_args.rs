@@ -48,7 +48,7 @@ impl ClusterArgs {
 /// The repository.
 #[derive(Debug, Args)]
 pub struct RepositoryArgs {
-    /// A directory, or a repository of kafkeep.toml by its name
+    /// A directory, as a path or a file:// URL, or a repository of kafkeep.toml by its name
     #[arg(long, value_name = "NAME|PATH")]
     repository: String,
 }

@@ -53,10 +53,10 @@ pub struct DrainArgs {
     /// What must be consumed: all but --max-lag records, or all that is old enough
     #[arg(long, value_enum, default_value_t = StrategyKind::LagBased)]
     strategy: StrategyKind,
-    /// With --strategy time: what is older than this must be consumed, e.g. 5m
+    /// With --strategy time_based: what is older than this must be consumed, e.g. 5m
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, conflicts_with = "before")]
     max_age: Option<Duration>,
-    /// With --strategy time: what is of before this moment must be consumed (RFC 3339); by default, of before now
+    /// With --strategy time_based: what is of before this moment must be consumed (RFC 3339); by default, of before now
     #[arg(long, value_name = "TIME")]
     before: Option<DateTime<Utc>>,
     /// How the groups read: with read_committed, open and aborted transactions do not count

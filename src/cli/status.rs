@@ -1,5 +1,6 @@
 //! `kafkeep status`
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -46,6 +47,29 @@ struct Status {
     repositories: Vec<Repository>,
 }
 
+/// A word of the daemon, which may be of a later version and have more of them.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Said<W> {
+    Known(W),
+    Other(String),
+}
+
+impl<W: PartialEq> Said<W> {
+    fn is(&self, word: W) -> bool {
+        matches!(self, Self::Known(known) if *known == word)
+    }
+}
+
+impl<W: fmt::Display> fmt::Display for Said<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Known(word) => word.fmt(f),
+            Self::Other(word) => f.write_str(word),
+        }
+    }
+}
+
 #[derive(Deserialize)]
 struct Configuration {
     last_reload_success: bool,
@@ -55,7 +79,7 @@ struct Configuration {
 #[derive(Deserialize)]
 struct Policy {
     policy: String,
-    kind: PolicyKind,
+    kind: Said<PolicyKind>,
     runs: bool,
     #[serde(default)]
     loading: bool,
@@ -67,8 +91,8 @@ struct Policy {
 
 #[derive(Deserialize)]
 struct Run {
-    work: Work,
-    state: RunState,
+    work: Said<Work>,
+    state: Said<RunState>,
     error: Option<String>,
     progress: Progress,
 }
@@ -83,7 +107,7 @@ struct Progress {
 #[derive(Deserialize)]
 struct Ended {
     finished_at: DateTime<Utc>,
-    result: RunResult,
+    result: Said<RunResult>,
     error: Option<String>,
 }
 
@@ -92,7 +116,7 @@ struct Repository {
     repository: String,
     location: String,
     #[serde(default)]
-    state: Option<RepositoryState>,
+    state: Option<Said<RepositoryState>>,
     writable: bool,
     error: Option<String>,
     size_bytes: u64,
@@ -106,7 +130,7 @@ impl Status {
             policy
                 .last_run
                 .as_ref()
-                .is_some_and(|run| run.result != RunResult::Success)
+                .is_some_and(|run| !run.result.is(RunResult::Success))
         };
         self.configuration.last_reload_success
             && self
@@ -201,14 +225,17 @@ fn print_policies(policies: &[Policy]) -> Result<(), CliError> {
         let last = policy.last_run.as_ref();
         table.add_row([
             output::plain(&policy.policy),
-            policy.kind.to_string(),
+            output::plain(&policy.kind.to_string()),
             if policy.runs {
                 now(policy)
             } else {
                 "not run yet".to_owned()
             },
             time(last.map(|run| run.finished_at)),
-            last.map_or_else(|| "-".to_owned(), |run| run.result.to_string()),
+            last.map_or_else(
+                || "-".to_owned(),
+                |run| output::plain(&run.result.to_string()),
+            ),
             time(policy.last_success_at),
             time(policy.next_run_at),
         ]);
@@ -222,7 +249,10 @@ fn print_repositories(repositories: &[Repository]) -> Result<(), CliError> {
         &[2, 3, 4],
     );
     for repository in repositories {
-        let is_loading = repository.state == Some(RepositoryState::Loading);
+        let is_loading = repository
+            .state
+            .as_ref()
+            .is_some_and(|state| state.is(RepositoryState::Loading));
         let known = |text: String| if is_loading { "-".to_owned() } else { text };
         table.add_row([
             output::plain(&repository.repository),
@@ -268,14 +298,14 @@ fn now(policy: &Policy) -> String {
             planned_offsets,
             done_offsets,
         } = &run.progress;
-        let work = match run.work {
-            Work::Backup => phase.as_str(),
-            work => work.name(),
+        let work = match run.work.is(Work::Backup) {
+            true => phase.clone(),
+            false => run.work.to_string(),
         };
-        let far = match (run.state, &run.error) {
-            (RunState::Waiting, Some(_)) => "to be tried again".to_owned(),
-            (RunState::Waiting, None) => "waiting".to_owned(),
-            (state, _) if *planned_offsets == 0 => state.to_string(),
+        let far = match (run.state.is(RunState::Waiting), &run.error) {
+            (true, Some(_)) => "to be tried again".to_owned(),
+            (true, None) => "waiting".to_owned(),
+            (false, _) if *planned_offsets == 0 => run.state.to_string(),
             (_, _) => format!("{} %", done_offsets.saturating_mul(100) / planned_offsets),
         };
         output::plain(&format!("{work} {far}"))

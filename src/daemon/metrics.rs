@@ -64,11 +64,7 @@ impl Metrics {
 
     /// All metrics in Prometheus' text format; mirrors and drains as they are at this moment.
     pub fn render(&self, status: &Status, repositories: &[RepositoryStatus]) -> Vec<u8> {
-        let observed = Observed {
-            status,
-            repositories,
-            requests: self.requests.counted(),
-        };
+        let observed = Observed::new(status, repositories, self.requests.counted());
         let metrics = METRICS.into_iter().flatten();
         let mut families: Vec<_> = metrics.map(|metric| metric.family(&observed)).collect();
         families.extend(self.process.collect());

@@ -276,6 +276,7 @@ mod tests {
 
     use crate::repository::Location;
 
+    use super::super::metrics::Metrics;
     use super::*;
 
     fn configuration(names: &[&str], directory: &Path) -> Arc<DaemonConfiguration> {
@@ -343,6 +344,10 @@ mod tests {
         configured.send_replace(configuration(&["new"], directory.path()));
         changes(&mut shown).await;
         assert_eq!(shown.borrow().len(), 1);
+        let metrics = Metrics::default().render(&Status::starting(Utc::now()), &shown.borrow());
+        let metrics = String::from_utf8(metrics).unwrap();
+        assert!(metrics.contains(r#"kafkeep_repository_backups{repository="new"} 0"#));
+        assert!(!metrics.contains(r#"repository="main""#), "{metrics}");
         watching.abort();
     }
 }

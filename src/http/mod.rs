@@ -255,12 +255,19 @@ fn page_answer(
             let verbose = request.uri().query() == Some("verbose");
             health::readiness(&view.status.borrow(), &view.repositories.borrow(), verbose)
         }
-        "/metrics" => typed(
-            StatusCode::OK,
-            "text/plain; version=0.0.4; charset=utf-8",
-            view.metrics
-                .render(&view.status.borrow(), &view.repositories.borrow()),
-        ),
+        "/metrics" => {
+            // Not borrowed while it renders: nothing new could be published meanwhile.
+            let (status, repositories) = (
+                view.status.borrow().clone(),
+                view.repositories.borrow().clone(),
+            );
+            let text = view.metrics.render(&status, &repositories);
+            typed(
+                StatusCode::OK,
+                "text/plain; version=0.0.4; charset=utf-8",
+                text,
+            )
+        }
         "/status" => status(view),
         _ => typed(
             StatusCode::OK,

@@ -341,7 +341,7 @@ pub(super) struct RepositoryFile {
     pub min_free: Option<Size>,
 }
 
-const PATH: Key<Location> = Key::optional("path", "a directory");
+const PATH: Key<Location> = Key::optional("path", "a directory, as a path or a file:// URL");
 const URL: Key<Text> = Key::optional("url", "not built yet");
 const MAX_SIZE: Key<Size> = Key::optional("max_size", "what all backups in it may take together");
 const MIN_FREE: Key<Size> = Key::optional(

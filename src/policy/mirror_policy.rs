@@ -48,7 +48,7 @@ pub struct MirrorPolicy {
     pub from: From,
     /// How many records one run copies at most.
     pub max_messages: Option<u64>,
-    /// Whether partitions of the target that hold records, of which nothing is known, are appended to.
+    /// What is done where the target holds records, and no progress is known.
     pub if_exists: IfExists,
     /// What is wanted of topics' settings.
     pub settings: SettingsChoice,

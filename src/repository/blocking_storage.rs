@@ -1,6 +1,7 @@
 //! The one bridge from the repository's code, which blocks, to storages, which are asynchronous.
 
 use std::future::Future;
+use std::io;
 use std::ops::Range;
 use std::pin::pin;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::storage::{ObjectInfo, ObjectWriter, Put, Storage};
+use super::storage::{ObjectInfo, ObjectWriter, Page, Put, Storage};
 use super::{ObjectName, RepositoryError};
 
 /// A storage whose calls block. Clones are the same storage.
@@ -37,6 +38,30 @@ fn wait<T>(future: impl Future<Output = T>) -> T {
             // Returns at once when it was woken since.
             Poll::Pending => thread::park(),
         }
+    }
+}
+
+/// All objects of a listing of `place`, whose pages `list` gives from behind a name on.
+fn all_pages(
+    place: &str,
+    mut list: impl FnMut(Option<&ObjectName>) -> Result<Page, RepositoryError>,
+) -> Result<Vec<ObjectInfo>, RepositoryError> {
+    let mut objects = Vec::new();
+    let mut after: Option<ObjectName> = None;
+    loop {
+        let page = list(after.as_ref())?;
+        objects.extend(page.objects);
+        if page.next.is_none() {
+            return Ok(objects);
+        }
+        if page.next <= after {
+            return Err(RepositoryError::Io {
+                action: "list",
+                path: place.to_owned(),
+                source: io::Error::other("the listing does not go on"),
+            });
+        }
+        after = page.next;
     }
 }
 
@@ -107,16 +132,8 @@ impl BlockingStorage {
 
     /// All pages of [`Storage::list`].
     pub fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, RepositoryError> {
-        let mut objects: Vec<ObjectInfo> = Vec::new();
-        loop {
-            let after = objects.last().map(|object| object.name.clone());
-            let page = wait(self.0.list(prefix, after.as_ref()))?;
-            let is_last = !page.has_more || page.objects.is_empty();
-            objects.extend(page.objects);
-            if is_last {
-                return Ok(objects);
-            }
-        }
+        let place = format!("{}/{prefix}", self.location());
+        all_pages(&place, |after| wait(self.0.list(prefix, after)))
     }
 
     /// See [`Storage::free_bytes`].
@@ -168,6 +185,40 @@ impl BlockingWriter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn name(text: &str) -> ObjectName {
+        ObjectName::new(text).unwrap()
+    }
+
+    fn page(names: &[&str], next: Option<&str>) -> Page {
+        let object = |text: &&str| ObjectInfo {
+            name: name(text),
+            size: 1,
+        };
+        Page {
+            objects: names.iter().map(object).collect(),
+            next: next.map(name),
+        }
+    }
+
+    fn listed(pages: Vec<Page>) -> Result<usize, RepositoryError> {
+        let mut pages = pages.into_iter();
+        all_pages("here", |_| Ok(pages.next().unwrap())).map(|objects| objects.len())
+    }
+
+    #[test]
+    fn a_listing_ends_with_its_last_page_and_not_with_an_empty_one() {
+        let empty = page(&[], Some("b"));
+        let pages = vec![page(&["a"], Some("a")), empty, page(&["c"], None)];
+        assert_eq!(listed(pages).unwrap(), 2);
+    }
+
+    #[test]
+    fn a_listing_that_does_not_go_on_is_an_error() {
+        let again = page(&["a"], Some("a"));
+        let error = listed(vec![again.clone(), again]).unwrap_err();
+        assert!(error.to_string().contains("does not go on"), "{error}");
+    }
 
     #[test]
     fn a_future_that_is_woken_by_another_thread_is_waited_for() {

@@ -279,7 +279,7 @@ impl Storage for DirectoryStorage {
             objects.retain(|object| after.is_none_or(|after| object.name > *after));
             Ok(Page {
                 objects,
-                has_more: false,
+                next: None,
             })
         })
     }

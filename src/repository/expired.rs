@@ -143,7 +143,7 @@ impl Repository {
         self.storage().put_new(&name, sealed)?;
         // Only now: one that looks meanwhile finds the old ones or the new one.
         for name in merged {
-            self.delete_if_there(&name)?;
+            self.storage().delete(&name)?;
         }
         Ok(())
     }

@@ -105,7 +105,13 @@ impl FromStr for Location {
             return Err(InvalidLocation::Nul);
         }
         let Some((scheme, rest)) = text.split_once("://") else {
-            return Ok(Self::Directory(text.into()));
+            let is_url = text
+                .get(..5)
+                .is_some_and(|begin| begin.eq_ignore_ascii_case("file:"));
+            return match is_url {
+                true => Err(InvalidLocation::NoDirectory(text.to_owned())),
+                false => Ok(Self::Directory(text.into())),
+            };
         };
         if !scheme.eq_ignore_ascii_case("file") {
             let scheme = scheme.chars().take(20).collect();
@@ -147,6 +153,7 @@ mod tests {
             ("", "it is empty"),
             ("a\0b", "NUL"),
             ("file://host/path", "file:///a/directory"),
+            ("file:/path", "file:///a/directory"),
             ("file:///a%00", "file:///a/directory"),
             ("s3://bucket/prefix", "no s3 storage"),
         ] {

@@ -252,13 +252,13 @@ impl Shared {
         let mut left_behind = std::mem::take(&mut self.state().left_behind);
         left_behind.retain(|lock| !self.is_removed(*lock));
         self.state().left_behind = left_behind;
+        let is_there = self.is_there(old_lock);
         // Broken while the new one was written: the word of the operator stands.
-        if !self.is_there(old_lock)? {
+        if matches!(is_there, Ok(false)) {
             self.state().lost = true;
             return self.storage.delete(&new);
         }
-        self.storage.delete(&old).inspect_err(|_| {
-            self.state().left_behind.push(old_lock);
-        })
+        let removed = is_there.and_then(|_| self.storage.delete(&old));
+        removed.inspect_err(|_| self.state().left_behind.push(old_lock))
     }
 }

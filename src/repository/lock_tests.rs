@@ -286,6 +286,21 @@ fn a_lock_whose_removal_fails_now_and_then_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_lock_whose_old_name_cannot_be_looked_at_leaves_nothing_behind() {
+    let scratch = Scratch::new();
+    let unreliable = Arc::new(HangingStorage::new(scratch.directory.path()));
+    let repository = Repository::open(Arc::clone(&unreliable) as Arc<dyn Storage>).unwrap();
+    let every = Duration::from_millis(100);
+    let guard = repository.lock(LockKind::Shared, "backup", every).unwrap();
+    let first = guard.holder().lock_id;
+    // A refresh looks at the old name before and behind the new one.
+    unreliable.fail_look(2);
+    wait_until("it is refreshed", || guard.holder().lock_id != first);
+    guard.release();
+    assert!(lock_files(&scratch).is_empty());
+}
+
+#[test]
 fn a_lock_holds_while_it_is_refreshed_under_other_names() {
     let scratch = Scratch::new();
     let every = Duration::from_millis(1);

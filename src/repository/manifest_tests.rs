@@ -364,6 +364,12 @@ fn a_manifest_that_cannot_be_is_neither_published_nor_believed() {
     repository.manifest(&sound).unwrap();
 }
 
+fn bound() -> impl Strategy<Value = Option<OffsetBound>> {
+    let at = (0..i64::MAX).prop_map(|offset| OffsetBound::At(Offset(offset)));
+    let bound = prop_oneof![Just(OffsetBound::Earliest), Just(OffsetBound::Latest), at];
+    proptest::option::of(bound)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
     #[test]
@@ -372,6 +378,7 @@ proptest! {
         numbers in proptest::collection::vec((0..i64::MAX, 0..1_u64 << 60, any::<u32>()), 0..6),
         nanos in 0..1_000_000_000_u32,
         selected in any::<bool>(),
+        bounds in [bound(), bound()],
     ) {
         let scratch = Scratch::new();
         let mut manifest = manifest(&scratch.repository, BackupId::new(second(1_795_000_000)));
@@ -379,7 +386,7 @@ proptest! {
         manifest.cluster_id = texts[0].clone();
         manifest.started_at = DateTime::from_timestamp(1_795_000_000, nanos).unwrap();
         manifest.status = Completion::Incomplete;
-        manifest.selection = selected.then(|| Selection { start_offset: Some(crate::repository::OffsetBound::At(Offset(7))), ..Selection::default() });
+        manifest.selection = selected.then(|| Selection { start_offset: bounds[0], end_offset: bounds[1], ..Selection::default() });
         manifest.groups = selected.then(|| Sha256::of(texts[2].as_bytes()));
         let topic = &mut manifest.topics[0];
         topic.chain_restarted = Some(texts[2].clone());

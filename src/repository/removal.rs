@@ -128,7 +128,7 @@ impl Repository {
     ) -> Result<(), RepositoryError> {
         lock.check()?;
         let name = ObjectName::new(format!("backups/{}.json", manifest.backup_id))?;
-        self.delete_if_there(&name)
+        self.storage().delete(&name)
     }
 
     /// Removes an object that [`Self::unreferenced`] found under this lock.
@@ -138,7 +138,7 @@ impl Repository {
         object: &ObjectInfo,
     ) -> Result<(), RepositoryError> {
         lock.check()?;
-        self.delete_if_there(&object.name)
+        self.storage().delete(&object.name)
     }
 
     /// Removes what crashed writers left half-written and did not touch for `age`; returns how many things that were.
@@ -149,11 +149,6 @@ impl Repository {
     ) -> Result<usize, RepositoryError> {
         lock.check()?;
         self.storage().remove_leftovers(age)
-    }
-
-    /// Removes an object, unless somebody was a moment faster.
-    pub(super) fn delete_if_there(&self, name: &ObjectName) -> Result<(), RepositoryError> {
-        self.storage().delete(name)
     }
 }
 

@@ -122,7 +122,7 @@ impl Repository {
 
     /// Removes a restore's record: all that it wanted is done, or noted down elsewhere.
     pub fn forget_restore(&self, id: RestoreId) -> Result<(), RepositoryError> {
-        self.delete_if_there(&name(id)?)
+        self.storage().delete(&name(id)?)
     }
 }
 

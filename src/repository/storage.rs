@@ -133,10 +133,10 @@ impl Put {
 /// A part of a listing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Page {
-    /// Objects in the order of their names.
+    /// Objects in the order of their names; there may be none, though more follow.
     pub objects: Vec<ObjectInfo>,
-    /// Whether more follow behind the last of them.
-    pub has_more: bool,
+    /// The name behind which the listing goes on; none at its end.
+    pub next: Option<ObjectName>,
 }
 
 /// An object as a listing shows it.

@@ -57,6 +57,8 @@ pub(super) struct HangingStorage {
     directory: Arc<DirectoryStorage>,
     /// So many removals fail.
     failing_removals: AtomicUsize,
+    /// When so many objects were looked at, the look fails; never with 0.
+    failing_look: AtomicUsize,
     /// Whether it hangs, and how many calls do.
     state: Mutex<(bool, usize)>,
     changed: Condvar,
@@ -67,6 +69,7 @@ impl HangingStorage {
         Self {
             directory: storage(path),
             failing_removals: AtomicUsize::new(0),
+            failing_look: AtomicUsize::new(0),
             state: Mutex::new((false, 0)),
             changed: Condvar::new(),
         }
@@ -80,6 +83,11 @@ impl HangingStorage {
     /// The next so many removals fail.
     pub(super) fn fail_removals(&self, count: usize) {
         self.failing_removals.store(count, Ordering::SeqCst);
+    }
+
+    /// Of the next looks at an object, the one of this number fails, counted from 1.
+    pub(super) fn fail_look(&self, number: usize) {
+        self.failing_look.store(number, Ordering::SeqCst);
     }
 
     /// How many calls hang.
@@ -109,6 +117,14 @@ impl StorageLayer for HangingStorage {
                 if struck.is_ok() {
                     let name = name.to_string();
                     return Err(RepositoryError::system("remove", &name, Errno::IO));
+                }
+            }
+            if let Call::Size(name) = call {
+                let left = |left: usize| left.checked_sub(1);
+                let look = &self.failing_look;
+                if look.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left) == Ok(1) {
+                    let name = name.to_string();
+                    return Err(RepositoryError::system("examine", &name, Errno::MFILE));
                 }
             }
             self.wait();

@@ -116,7 +116,7 @@ impl Repository {
             if run_of(&object.name).is_none_or(|run_id| !runs.contains(&run_id)) {
                 continue;
             }
-            self.delete_if_there(&object.name)?;
+            self.storage().delete(&object.name)?;
         }
         Ok(())
     }

@@ -329,10 +329,11 @@ impl Storage for FaultyStorage {
                     name: name.clone(),
                     size: object.content.len() as u64,
                 };
-                let mut below = below.map(info);
-                let objects = below.by_ref().take(3).collect();
-                let has_more = below.next().is_some();
-                Ok(Page { objects, has_more })
+                let mut below = below.map(info).peekable();
+                let objects: Vec<ObjectInfo> = below.by_ref().take(3).collect();
+                let next = below.peek().and(objects.last());
+                let next = next.map(|object| object.name.clone());
+                Ok(Page { objects, next })
             })
         })
     }

@@ -10,7 +10,7 @@ pub(super) const METRICS: &[Metric] = &[
         "Offsets of the source that the mirror has not copied: an upper bound of the records.",
         |observed| {
             observed.policies(|policy| {
-                let partitions = policy.mirror.as_ref()?.partitions();
+                let partitions = policy.partitions.as_ref()?;
                 let lag = partitions.iter().map(|partition| partition.lag_records);
                 Some(lag.sum::<u64>() as f64)
             })
@@ -21,7 +21,7 @@ pub(super) const METRICS: &[Metric] = &[
         "How old the last record copied is of the partition that is furthest behind; 0 when nothing is to be copied.",
         |observed| {
             observed.policies(|policy| {
-                let partitions = policy.mirror.as_ref()?.partitions();
+                let partitions = policy.partitions.as_ref()?;
                 let lag = partitions.iter().map(|partition| partition.lag_seconds);
                 Some(lag.fold(0.0, f64::max))
             })
@@ -43,8 +43,7 @@ pub(super) const METRICS: &[Metric] = &[
         "Partitions of the mirror, by whether they are copied or stand still for good.",
         |observed| {
             observed.policies_by("state", |policy| {
-                let mirror = policy.mirror.as_ref();
-                let counts = mirror.map(|mirror| by_state(&mirror.partitions()));
+                let counts = policy.partitions.as_deref().map(by_state);
                 counts.into_iter().flatten()
             })
         },

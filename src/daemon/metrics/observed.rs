@@ -1,7 +1,11 @@
 //! What can be seen of the daemon at one moment: all samples come from it.
 
+use std::ops::Deref;
+
 use crate::daemon::repositories::RepositoryStatus;
 use crate::daemon::status::{PolicyStatus, Status};
+use crate::engine::drain::GroupReport;
+use crate::engine::mirror::PartitionStatus;
 
 use super::requests::CountedRequests;
 use super::sample::Sample;
@@ -11,12 +15,49 @@ pub(super) struct Observed<'a> {
     pub status: &'a Status,
     pub repositories: &'a [RepositoryStatus],
     pub requests: CountedRequests,
+    policies: Vec<ObservedPolicy<'a>>,
 }
 
-impl Observed<'_> {
+/// A policy, with what moves on while it is looked at, as it was at one moment.
+pub(super) struct ObservedPolicy<'a> {
+    status: &'a PolicyStatus,
+    /// The partitions of a mirror; none of any other policy.
+    pub partitions: Option<Vec<PartitionStatus>>,
+    /// The group of a drain policy; none where it cannot be looked at.
+    pub group: Option<GroupReport>,
+}
+
+impl Deref for ObservedPolicy<'_> {
+    type Target = PolicyStatus;
+
+    fn deref(&self) -> &PolicyStatus {
+        self.status
+    }
+}
+
+impl<'a> Observed<'a> {
+    /// As it is now.
+    pub fn new(
+        status: &'a Status,
+        repositories: &'a [RepositoryStatus],
+        requests: CountedRequests,
+    ) -> Self {
+        let policies = status.policies.iter().map(|status| ObservedPolicy {
+            status,
+            partitions: status.mirror.as_ref().map(|mirror| mirror.partitions()),
+            group: status.drain.as_ref().and_then(|drain| drain.group()),
+        });
+        Self {
+            policies: policies.collect(),
+            status,
+            repositories,
+            requests,
+        }
+    }
+
     /// A sample for each policy that has a value.
-    pub fn policies<V>(&self, value: impl Fn(&PolicyStatus) -> Option<V>) -> Vec<Sample<V>> {
-        let policies = self.status.policies.iter();
+    pub fn policies<V>(&self, value: impl Fn(&ObservedPolicy<'_>) -> Option<V>) -> Vec<Sample<V>> {
+        let policies = self.policies.iter();
         let samples = policies.filter_map(|policy| {
             let labels = [("policy", policy.policy.as_str())];
             value(policy).map(|value| Sample::new(&labels, value))
@@ -28,12 +69,12 @@ impl Observed<'_> {
     pub fn policies_by<I>(
         &self,
         label: &'static str,
-        values: impl Fn(&PolicyStatus) -> I,
+        values: impl Fn(&ObservedPolicy<'_>) -> I,
     ) -> Vec<Sample<f64>>
     where
         I: IntoIterator<Item = (&'static str, f64)>,
     {
-        let policies = self.status.policies.iter();
+        let policies = self.policies.iter();
         let samples = policies.flat_map(|policy| {
             let name = policy.policy.as_str();
             let values = values(policy).into_iter();

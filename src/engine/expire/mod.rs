@@ -262,8 +262,8 @@ fn take_away(
     unreferenced: &[ObjectInfo],
     (why, now): (WhyGone, DateTime<Utc>),
 ) -> Result<u64, EngineError> {
-    let leave_word = || {
-        let gone = doomed.iter().map(|manifest| ExpiredBackup {
+    let leave_word = |gone: &[&Manifest]| {
+        let gone = gone.iter().map(|manifest| ExpiredBackup {
             backup_id: manifest.backup_id,
             sequence: manifest.sequence,
             expired_at: now,
@@ -271,8 +271,9 @@ fn take_away(
         });
         repository.record_expired(lock, gone)
     };
+    let all: Vec<&Manifest> = doomed.iter().collect();
     let has_room = doomed.is_empty()
-        || match leave_word() {
+        || match leave_word(&all) {
             Ok(()) => true,
             Err(RepositoryError::NoSpace { .. }) => false,
             Err(error) => return Err(error.into()),
@@ -280,12 +281,29 @@ fn take_away(
     let removed = remove_backups(repository, lock, doomed)
         .and_then(|()| remove_all(repository, lock, unreferenced));
     // Also after a failure: it may have come behind the first manifest.
-    if !has_room && let Err(error) = leave_word() {
+    let gone = match has_room {
+        true => Vec::new(),
+        false => without_those_that_are_there(repository, all),
+    };
+    if !gone.is_empty()
+        && let Err(error) = leave_word(&gone)
+    {
         tracing::warn!(
             "no record says that backups were expired, so they will be told as lost: {error}"
         );
     }
     removed
+}
+
+/// Those of the backups that are gone; all where that cannot be known.
+fn without_those_that_are_there<'a>(
+    repository: &Repository,
+    mut backups: Vec<&'a Manifest>,
+) -> Vec<&'a Manifest> {
+    if let Ok(there) = repository.backup_ids() {
+        backups.retain(|manifest| !there.contains(&manifest.backup_id));
+    }
+    backups
 }
 
 fn remove_backups(

@@ -37,7 +37,7 @@ words! {
 words! {
     /// How offsets of the source relate to those of the target.
     pub enum Offsets {
-        /// Records get new offsets, dense from 0.
+        /// Records get new offsets, dense, behind what is there.
         Mapped = "mapped",
         /// Records keep their offsets; refused where that cannot be.
         Exact = "exact",
