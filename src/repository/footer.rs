@@ -148,7 +148,7 @@ fn damaged(detail: &str) -> Unusable {
 }
 
 impl FooterTables {
-    /// Whether it is the footer of this pack, and lists no more than a pack can hold, by its columns and under names that can be.
+    /// Refuses the footer of another pack, other columns, more than a pack can hold, and topic names that Kafka would not allow.
     fn check(&self, pack_id: PackId) -> Result<(), Unusable> {
         if self.pack_id != pack_id {
             return Err(Unusable::Damaged(format!(
