@@ -10,7 +10,7 @@ words! {
         Read = "read",
         /// Make and validate backups.
         Backup = "backup",
-        /// Restore them.
+        /// Restore backups.
         Restore = "restore",
         /// Copy topics between clusters.
         Migrate = "migrate",

@@ -30,8 +30,8 @@ pub struct TokenArgs {
     /// Whom the token is for: audit lines and limits go by it
     #[arg(long, value_name = "NAME")]
     subject: String,
-    /// What it allows: read, backup, restore, migrate, drain or admin; may be repeated
-    #[arg(long = "scope", value_name = "SCOPE", required = true, value_parser = scope)]
+    /// What it allows; may be repeated
+    #[arg(long = "scope", value_enum, value_name = "SCOPE", required = true)]
     scopes: Vec<Scope>,
     /// Only with these clusters; may be repeated
     #[arg(long = "cluster", value_name = "PATTERN")]
@@ -48,11 +48,6 @@ pub struct TokenArgs {
 struct Report {
     token: String,
     expires_at: DateTime<Utc>,
-}
-
-fn scope(text: &str) -> Result<Scope, String> {
-    let known = Scope::ALL.into_iter().find(|scope| scope.name() == text);
-    known.ok_or_else(|| "write read, backup, restore, migrate, drain or admin".to_owned())
 }
 
 pub fn run(args: &TokenArgs, global: &Global) -> Result<Exit, CliError> {

@@ -103,7 +103,7 @@ fn no_token_is_made_that_would_be_refused_or_by_a_key_that_cannot() {
         ),
         (
             "--key ops --subject a --scope everything".to_owned(),
-            "read, backup, restore, migrate, drain or admin",
+            "read, backup, restore, migrate, drain, admin",
         ),
         (
             "--key ops --subject a --scope read --topic /(/".to_owned(),

@@ -21,7 +21,7 @@ pub struct BackupRequest {
     /// The topic.
     #[schema(value_type = TopicName, example = "events")]
     pub topic: String,
-    /// For batches that the producer did not compress: none, gzip, snappy, lz4 or zstd.
+    /// For batches that the producer did not compress.
     #[schema(default = "gzip")]
     pub compression: Option<Compression>,
     /// At most so many records, shared evenly among the partitions; by default all.
