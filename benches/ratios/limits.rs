@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kafkeep::kafka::{
-    BrokerId, Client, Cluster, FetchPartition, FetchRequest, Isolation, OffsetSpec, PendingFetch,
-    ProduceBatch, ProduceRequest, Retry, TopicPartition, Topics,
+    BrokerId, Client, Cluster, FetchPartition, FetchRequest, IsolationLevel, OffsetSpec,
+    PendingFetch, ProduceBatch, ProduceRequest, Retry, TopicPartition, Topics,
 };
 use kafkeep::memory::MemoryBudget;
 use kafkeep::record::{HEADER_LEN, Offset, PartitionId, TopicId, batches};
@@ -123,7 +123,7 @@ async fn fetch(servers: &str, topic: &str, directory: Option<&Path>) -> u64 {
                 max_wait: Duration::from_millis(500),
                 min_bytes: 1,
                 max_bytes: 8 << 20,
-                isolation: Isolation::ReadUncommitted,
+                isolation: IsolationLevel::ReadUncommitted,
                 partitions: partitions.collect(),
             };
             let memory = memory.reserve(9 << 20).await;

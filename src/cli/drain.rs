@@ -8,11 +8,11 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::engine::drain::{
-    Criteria, DrainOptions, DrainReport, GroupReport, Patience, Strategy, StrategyKind, TimeBound,
+    Criteria, DrainOptions, DrainReport, DrainStrategy, GroupReport, Patience, Strategy, TimeBound,
     drain,
 };
 use crate::engine::topics::{TopicPattern, TopicPatterns};
-use crate::kafka::Isolation;
+use crate::kafka::IsolationLevel;
 use crate::memory::MemoryBudget;
 use crate::record::Timestamp;
 
@@ -51,8 +51,8 @@ pub struct DrainArgs {
     #[arg(long, value_name = "N", default_value_t = 0)]
     max_lag: u64,
     /// What must be consumed: all but --max-lag records, or all that is old enough
-    #[arg(long, value_enum, default_value_t = StrategyKind::LagBased)]
-    strategy: StrategyKind,
+    #[arg(long, value_enum, default_value_t = DrainStrategy::LagBased)]
+    strategy: DrainStrategy,
     /// With --strategy time_based: what is older than this must be consumed, e.g. 5m
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, conflicts_with = "before")]
     max_age: Option<Duration>,
@@ -60,8 +60,8 @@ pub struct DrainArgs {
     #[arg(long, value_name = "TIME")]
     before: Option<DateTime<Utc>>,
     /// How the groups read: with read_committed, open and aborted transactions do not count
-    #[arg(long, value_enum, default_value_t = Isolation::ReadUncommitted)]
-    isolation: Isolation,
+    #[arg(long, value_enum, default_value_t = IsolationLevel::ReadUncommitted)]
+    isolation: IsolationLevel,
     /// So many checks in a row must agree that a group is drained
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     stable_checks: u32,
@@ -99,16 +99,16 @@ impl DrainArgs {
     fn strategy(&self) -> Result<Strategy, CliError> {
         let refused = |why: &str| Err(CliError::Usage(why.to_owned()));
         match self.strategy {
-            StrategyKind::LagBased if self.max_age.is_some() || self.before.is_some() => {
+            DrainStrategy::LagBased if self.max_age.is_some() || self.before.is_some() => {
                 refused("--max-age and --before belong to --strategy time_based")
             }
-            StrategyKind::TimeBased if self.max_lag > 0 => {
+            DrainStrategy::TimeBased if self.max_lag > 0 => {
                 refused("--max-lag belongs to --strategy lag_based")
             }
-            StrategyKind::LagBased => Ok(Strategy::Lag {
+            DrainStrategy::LagBased => Ok(Strategy::Lag {
                 max_lag: self.max_lag,
             }),
-            StrategyKind::TimeBased => Ok(Strategy::Time(match self.max_age {
+            DrainStrategy::TimeBased => Ok(Strategy::Time(match self.max_age {
                 Some(age) => TimeBound::YoungerThan(age),
                 None => {
                     let moment = self.before.unwrap_or_else(Utc::now);

@@ -20,7 +20,7 @@ use super::{Connection, ErrorCode, KafkaError, TopicPartition};
 
 words! {
     /// How far a fetch may read.
-    pub enum Isolation {
+    pub enum IsolationLevel {
         /// Kafka's default: to the high watermark.
         ReadUncommitted = "read_uncommitted",
         /// Only what was committed: to the last stable offset.
@@ -39,7 +39,7 @@ pub struct FetchRequest {
     /// Bytes in all; a first batch that is larger comes nevertheless.
     pub max_bytes: i32,
     /// How far to read.
-    pub isolation: Isolation,
+    pub isolation: IsolationLevel,
     /// From where, in the order of wishes.
     pub partitions: Vec<FetchPartition>,
 }
@@ -77,7 +77,7 @@ pub struct FetchedPartition {
     /// Where the leader's log leaves the one held: epoch and end offset.
     pub diverging_epoch: Option<(LeaderEpoch, Offset)>,
     /// Transactions that were aborted, as far as they have batches here: producer and first offset. Only under
-    /// [`Isolation::ReadCommitted`].
+    /// [`IsolationLevel::ReadCommitted`].
     pub aborted: Vec<(ProducerId, Offset)>,
     /// Record batches, the last one perhaps cut off. A part of the receive buffer, which holds its memory until the last part
     /// of it is dropped.
@@ -142,7 +142,7 @@ impl Connection {
             .with_max_wait_ms(i32::try_from(request.max_wait.as_millis()).unwrap_or(i32::MAX))
             .with_min_bytes(request.min_bytes)
             .with_max_bytes(request.max_bytes)
-            .with_isolation_level(if request.isolation == Isolation::ReadCommitted {
+            .with_isolation_level(if request.isolation == IsolationLevel::ReadCommitted {
                 1
             } else {
                 0

@@ -35,7 +35,7 @@ pub use cluster::{ClientCredentials, Cluster, Sasl, Secret, Tls, TokenSource};
 pub use connection::Connection;
 pub use coordinates::{BrokerId, TopicPartition};
 pub use error::{ErrorCode, KafkaError};
-pub use fetch::{FetchPartition, FetchRequest, FetchedPartition, Isolation, PendingFetch};
+pub use fetch::{FetchPartition, FetchRequest, FetchedPartition, IsolationLevel, PendingFetch};
 pub use group_description::{GroupDescription, GroupMember};
 pub use group_offsets::{CommitAnswers, CommittedOffset, GroupOffsets};
 pub use groups::{GroupType, ListedGroup};

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::engine::drain::{Criteria, DrainOptions, Strategy, StrategyKind, TimeBound};
+use crate::engine::drain::{Criteria, DrainOptions, DrainStrategy, Strategy, TimeBound};
 use crate::engine::topics::TopicPatterns;
-use crate::kafka::Isolation;
+use crate::kafka::IsolationLevel;
 
 use super::key::{Key, Keys, Kind, Node};
 use super::kinds::{Count, Text};
@@ -31,11 +31,11 @@ pub struct DrainPolicy {
     /// The time from one look to the next.
     pub every: Duration,
     /// What its progress is judged by.
-    pub strategy: StrategyKind,
+    pub strategy: DrainStrategy,
     /// How old the first record may be that is not consumed, and the group still be drained; where time counts.
     pub max_age: Duration,
     /// How the group reads.
-    pub isolation: Isolation,
+    pub isolation: IsolationLevel,
     /// So many looks in a row must agree that it is drained.
     pub stable_checks: u32,
     /// With members and without progress for so long, it is stalled.
@@ -50,10 +50,12 @@ impl DrainPolicy {
             topics: Some(self.topics.clone()),
             criteria: Criteria {
                 strategy: match self.strategy {
-                    StrategyKind::LagBased => Strategy::Lag {
+                    DrainStrategy::LagBased => Strategy::Lag {
                         max_lag: self.max_lag,
                     },
-                    StrategyKind::TimeBased => Strategy::Time(TimeBound::YoungerThan(self.max_age)),
+                    DrainStrategy::TimeBased => {
+                        Strategy::Time(TimeBound::YoungerThan(self.max_age))
+                    }
                 },
                 isolation: self.isolation,
                 stable_checks: self.stable_checks,
@@ -77,13 +79,13 @@ const EVERY: Key<Interval> = Key::optional(
     "every",
     "the time from one look to the next; 30s by default",
 );
-const STRATEGY: Key<StrategyKind> =
+const STRATEGY: Key<DrainStrategy> =
     Key::optional("strategy", "lag_based (the default) or time_based");
 const MAX_AGE: Key<Duration> = Key::optional(
     "max_age",
     "with time_based, how old the first record may be that is not consumed; 1m by default",
 );
-const ISOLATION: Key<Isolation> = Key::optional(
+const ISOLATION: Key<IsolationLevel> = Key::optional(
     "isolation",
     "how the group reads: read_uncommitted (the default), or read_committed, with which open transactions do not count",
 );
@@ -140,9 +142,9 @@ impl Kind for DrainPolicy {
             topics: topics?,
             max_lag: max_lag.map_or(0, |Lag(lag)| lag),
             every: every.map_or(DEFAULT_INTERVAL, |Interval(every)| every),
-            strategy: strategy.unwrap_or(StrategyKind::LagBased),
+            strategy: strategy.unwrap_or(DrainStrategy::LagBased),
             max_age: max_age.unwrap_or(DEFAULT_MAX_AGE),
-            isolation: isolation.unwrap_or(Isolation::ReadUncommitted),
+            isolation: isolation.unwrap_or(IsolationLevel::ReadUncommitted),
             stable_checks: stable_checks.map_or(DEFAULT_STABLE_CHECKS, |Count(count)| count),
             stall_after: stall_after.unwrap_or(DEFAULT_STALL_AFTER),
         })

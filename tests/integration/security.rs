@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use kafkeep::kafka::{
-    self, FetchPartition, FetchRequest, Isolation, Retry, TopicPartition, Topics,
+    self, FetchPartition, FetchRequest, IsolationLevel, Retry, TopicPartition, Topics,
 };
 use kafkeep::memory::MemoryBudget;
 use kafkeep::policy::load_cluster;
@@ -557,7 +557,7 @@ async fn fetch_through_sessions(cluster: kafka::Cluster) {
         max_wait: Duration::from_millis(100),
         min_bytes: 1 << 20,
         max_bytes: 1 << 20,
-        isolation: Isolation::ReadUncommitted,
+        isolation: IsolationLevel::ReadUncommitted,
         partitions: vec![FetchPartition {
             key: Arc::clone(&key),
             topic_id: topic.topic_id,

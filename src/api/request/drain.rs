@@ -7,9 +7,9 @@ use utoipa::ToSchema;
 
 use crate::api::bounds::{name, topic, within};
 use crate::api::{DrainOrder, Problem, integers};
-use crate::engine::drain::{Criteria, DrainOptions, Patience, Strategy, StrategyKind, TimeBound};
+use crate::engine::drain::{Criteria, DrainOptions, DrainStrategy, Patience, Strategy, TimeBound};
 use crate::engine::topics::{TopicPattern, TopicPatterns};
-use crate::kafka::Isolation;
+use crate::kafka::IsolationLevel;
 use crate::record::Timestamp;
 
 use super::schema::TopicName;
@@ -39,7 +39,7 @@ pub struct DrainRequest {
     /// What is compared.
     #[serde(default)]
     #[schema(default = "lag_based")]
-    pub strategy: StrategyKind,
+    pub strategy: DrainStrategy,
     /// Addition, for time_based: what was produced before this moment must be consumed; by default the moment of the call.
     pub produced_before: Option<DateTime<Utc>>,
     /// Addition, for time_based instead of produced_before: what is older must be consumed.
@@ -48,7 +48,7 @@ pub struct DrainRequest {
     pub max_age_seconds: Option<u64>,
     /// Addition: whether records of open and aborted transactions count as left.
     #[serde(default)]
-    pub isolation_level: Isolation,
+    pub isolation_level: IsolationLevel,
 }
 
 fn five_minutes() -> u64 {
@@ -105,28 +105,28 @@ impl DrainRequest {
 
     fn strategy(&self, now: DateTime<Utc>) -> Result<Strategy, Problem> {
         match (self.strategy, self.produced_before, self.max_age_seconds) {
-            (StrategyKind::LagBased, None, None) => Ok(Strategy::Lag {
+            (DrainStrategy::LagBased, None, None) => Ok(Strategy::Lag {
                 max_lag: self.max_lag,
             }),
-            (StrategyKind::LagBased, Some(moment), _) => {
+            (DrainStrategy::LagBased, Some(moment), _) => {
                 let message = "produced_before goes with strategy time_based";
                 Err(Problem::invalid("produced_before", moment, message))
             }
-            (StrategyKind::LagBased, None, Some(age)) => {
+            (DrainStrategy::LagBased, None, Some(age)) => {
                 let message = "max_age_seconds goes with strategy time_based";
                 Err(Problem::invalid("max_age_seconds", age, message))
             }
-            (StrategyKind::TimeBased, Some(_), Some(age)) => {
+            (DrainStrategy::TimeBased, Some(_), Some(age)) => {
                 let message = "give produced_before or max_age_seconds, not both";
                 Err(Problem::invalid("max_age_seconds", age, message))
             }
-            (StrategyKind::TimeBased, None, Some(age)) => {
+            (DrainStrategy::TimeBased, None, Some(age)) => {
                 let age = within("max_age_seconds", age, 1..=315_360_000)?;
                 Ok(Strategy::Time(TimeBound::YoungerThan(Duration::from_secs(
                     age,
                 ))))
             }
-            (StrategyKind::TimeBased, moment, None) => {
+            (DrainStrategy::TimeBased, moment, None) => {
                 let moment = moment.unwrap_or(now).timestamp_millis();
                 Ok(Strategy::Time(TimeBound::ProducedBefore(Timestamp(moment))))
             }

@@ -14,7 +14,7 @@ use crate::engine::reader::{
     self, Cursor, Expects, Flow, PARTITION_BYTES, Reading, Sink, Step, Wish,
 };
 use crate::engine::watchdog::Wait;
-use crate::kafka::{ErrorCode, FetchedPartition, Isolation, KafkaError};
+use crate::kafka::{ErrorCode, FetchedPartition, IsolationLevel, KafkaError};
 use crate::record::{Offset, RecordError, batches};
 use crate::repository::{BackupId, Gap};
 
@@ -129,8 +129,8 @@ impl Sink for Copying {
     type Part = Part;
     type Taken = Taken;
 
-    fn isolation(&self) -> Isolation {
-        Isolation::ReadUncommitted
+    fn isolation(&self) -> IsolationLevel {
+        IsolationLevel::ReadUncommitted
     }
 
     fn limiter(&self) -> &RateLimiter {

@@ -16,7 +16,7 @@ use crate::engine::rate::RateLimiter;
 use crate::engine::reader::{
     self, Cursor, Expects, Flow, PARTITION_BYTES, Reading, Sink, Step, Wish,
 };
-use crate::kafka::{ErrorCode, FetchedPartition, Isolation, KafkaError, TopicPartition};
+use crate::kafka::{ErrorCode, FetchedPartition, IsolationLevel, KafkaError, TopicPartition};
 use crate::record::{BatchRef, LeaderEpoch, Offset, RecordError, batches};
 use crate::repository::{BackupId, BatchEvidence};
 
@@ -202,8 +202,8 @@ impl Sink for Proving {
     /// Bytes that came.
     type Taken = u64;
 
-    fn isolation(&self) -> Isolation {
-        Isolation::ReadUncommitted
+    fn isolation(&self) -> IsolationLevel {
+        IsolationLevel::ReadUncommitted
     }
 
     fn limiter(&self) -> &RateLimiter {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::kafka::{GroupDescription, GroupMember, Isolation};
+use crate::kafka::{GroupDescription, GroupMember, IsolationLevel};
 use crate::record::PartitionId;
 
 use super::criteria::{Criteria, Strategy};
@@ -284,8 +284,8 @@ impl<'a> Case<'a> {
     }
 
     /// Whether an open transaction may be what holds a row's reader back.
-    pub fn is_held_back(row: &Row<'_>, isolation: Isolation) -> bool {
-        isolation == Isolation::ReadUncommitted
+    pub fn is_held_back(row: &Row<'_>, isolation: IsolationLevel) -> bool {
+        isolation == IsolationLevel::ReadUncommitted
             && row.log.last_stable < row.log.high_watermark
             && row
                 .commit

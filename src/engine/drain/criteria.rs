@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::engine::topics::TopicPatterns;
-use crate::kafka::Isolation;
+use crate::kafka::IsolationLevel;
 use crate::record::Timestamp;
 use crate::words::words;
 
@@ -26,7 +26,7 @@ pub struct Criteria {
     /// What is compared.
     pub strategy: Strategy,
     /// How the groups read: what ends a log for them.
-    pub isolation: Isolation,
+    pub isolation: IsolationLevel,
     /// So many checks in a row must agree that a group is drained; a rebalance in between starts the count anew.
     pub stable_checks: u32,
     /// A group with members that has not moved for so long is stalled.
@@ -37,7 +37,7 @@ impl Default for Criteria {
     fn default() -> Self {
         Self {
             strategy: Strategy::Lag { max_lag: 0 },
-            isolation: Isolation::ReadUncommitted,
+            isolation: IsolationLevel::ReadUncommitted,
             stable_checks: 2,
             stall_after: Duration::from_secs(30),
         }
@@ -46,7 +46,7 @@ impl Default for Criteria {
 
 words! {
     /// What a drain compares.
-    pub enum StrategyKind {
+    pub enum DrainStrategy {
         /// How many records are left.
         LagBased = "lag_based" | "lag",
         /// How old they are.

@@ -12,7 +12,7 @@ use super::judge::judge;
 use super::observation::{Ahead, Commit, Observation, SeenGroup, SeenLog, SeenTopic};
 use super::report::{GroupReport, PartitionReport, PartitionState};
 use super::{DrainState, Verdict};
-use crate::kafka::{BrokerId, GroupDescription, GroupMember, GroupType, Isolation};
+use crate::kafka::{BrokerId, GroupDescription, GroupMember, GroupType, IsolationLevel};
 use crate::record::{LeaderEpoch, Offset, PartitionId, Timestamp, TopicId};
 
 const GROUP: &str = "g";
@@ -712,7 +712,7 @@ fn an_open_transaction_counts_unless_the_group_reads_committed_records() {
         why.contains("a transaction that is open from there on"),
         "{why}"
     );
-    story.criteria.isolation = Isolation::ReadCommitted;
+    story.criteria.isolation = IsolationLevel::ReadCommitted;
     story.past = None;
     story.expect(Verdict::Drained, DrainState::Drained);
     assert_eq!(story.partitions[0].latest_offset, Offset(80));
@@ -870,7 +870,7 @@ proptest! {
         story.criteria.strategy = Consumed::Lag { max_lag };
         story.criteria.stable_checks = stable_checks;
         if committed {
-            story.criteria.isolation = Isolation::ReadCommitted;
+            story.criteria.isolation = IsolationLevel::ReadCommitted;
         }
         for (number, (partitions, members, state, seconds)) in checks.into_iter().enumerate() {
             story.topic().partitions.clear();

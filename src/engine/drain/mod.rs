@@ -28,7 +28,7 @@ mod judge_tests;
 #[cfg(test)]
 mod walk_tests;
 
-pub use criteria::{Criteria, DrainOptions, Strategy, StrategyKind, TimeBound};
+pub use criteria::{Criteria, DrainOptions, DrainStrategy, Strategy, TimeBound};
 pub use report::{DecidingPartition, DrainReport, GroupReport, PartitionReport, PartitionState};
 pub use until::{Patience, drain};
 pub use verdict::{DrainState, Verdict};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 
-use crate::kafka::{ActiveTransaction, BrokerId, GroupDescription, Isolation};
+use crate::kafka::{ActiveTransaction, BrokerId, GroupDescription, IsolationLevel};
 use crate::record::{LeaderEpoch, Offset, PartitionId, Timestamp, TopicId};
 
 /// What one check saw. Of all that is here, commits were read first, and the ends of the logs afterwards.
@@ -74,10 +74,10 @@ pub(super) struct SeenLog {
 
 impl SeenLog {
     /// Where it ends for a reader of this isolation.
-    pub fn end(&self, isolation: Isolation) -> Offset {
+    pub fn end(&self, isolation: IsolationLevel) -> Offset {
         match isolation {
-            Isolation::ReadUncommitted => self.high_watermark,
-            Isolation::ReadCommitted => self.last_stable,
+            IsolationLevel::ReadUncommitted => self.high_watermark,
+            IsolationLevel::ReadCommitted => self.last_stable,
         }
     }
 }

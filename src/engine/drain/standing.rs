@@ -1,6 +1,6 @@
 //! Where a group stands in a log.
 
-use crate::kafka::Isolation;
+use crate::kafka::IsolationLevel;
 use crate::record::{LeaderEpoch, Offset, TopicId};
 
 use super::history::PartitionPast;
@@ -39,7 +39,7 @@ impl Standing {
         topic_id: TopicId,
         log: &SeenLog,
         past: Option<&PartitionPast>,
-        isolation: Isolation,
+        isolation: IsolationLevel,
     ) -> Self {
         let end = log.end(isolation);
         let unmoved = past.filter(|past| past.committed == commit.map(|commit| commit.offset));
@@ -84,7 +84,7 @@ impl Standing {
     }
 
     /// How many offsets it has to consume, those included that it never can; none where nothing is ahead.
-    pub fn lag(self, log: &SeenLog, isolation: Isolation) -> u64 {
+    pub fn lag(self, log: &SeenLog, isolation: IsolationLevel) -> u64 {
         let end = log.end(isolation);
         let from = |from: Offset| u64::try_from(end.0.saturating_sub(from.0)).unwrap_or(0);
         match self {

@@ -19,7 +19,7 @@ use crate::engine::rate::RateLimiter;
 use crate::engine::reader::{self, Expects, Flow, Questions, Reading, Sink, Step, Wish};
 use crate::engine::watchdog::Watchdog;
 use crate::kafka::{
-    BrokerId, Client, ErrorCode, FetchedPartition, Isolation, KafkaError, TopicPartition,
+    BrokerId, Client, ErrorCode, FetchedPartition, IsolationLevel, KafkaError, TopicPartition,
 };
 use crate::memory::MemoryBudget;
 use crate::record::{Offset, PartitionId, TopicId};
@@ -50,7 +50,10 @@ pub(super) async fn look_ahead(
     memory: &MemoryBudget,
 ) -> Result<(), EngineError> {
     let mut inquiry = Inquiry::new(criteria, history, observation);
-    for isolation in [Isolation::ReadUncommitted, Isolation::ReadCommitted] {
+    for isolation in [
+        IsolationLevel::ReadUncommitted,
+        IsolationLevel::ReadCommitted,
+    ] {
         inquiry = read(client, inquiry, isolation, memory).await?;
     }
     for (key, ahead) in inquiry.into_answers() {
@@ -66,7 +69,7 @@ pub(super) async fn look_ahead(
 async fn read(
     client: &Client,
     mut inquiry: Inquiry,
-    isolation: Isolation,
+    isolation: IsolationLevel,
     memory: &MemoryBudget,
 ) -> Result<Inquiry, EngineError> {
     let cursors = inquiry.cursors(isolation);
@@ -89,7 +92,7 @@ async fn read(
 
 /// Looking ahead, as the reader sees it. A partition's own are the place of its trail, and how many requests were made.
 struct Tails {
-    isolation: Isolation,
+    isolation: IsolationLevel,
     inquiry: Mutex<Inquiry>,
     limiter: RateLimiter,
 }
@@ -113,7 +116,7 @@ impl Sink for Tails {
     type Part = (usize, usize);
     type Taken = ();
 
-    fn isolation(&self) -> Isolation {
+    fn isolation(&self) -> IsolationLevel {
         self.isolation
     }
 
@@ -236,7 +239,7 @@ type Places<'a> = BTreeMap<(&'a str, PartitionId), BTreeMap<Offset, Vec<usize>>>
 
 #[derive(Debug)]
 struct Inquiry {
-    isolation: Isolation,
+    isolation: IsolationLevel,
     by_time: bool,
     parties: Vec<Party>,
     trails: Vec<Trail>,
@@ -336,7 +339,7 @@ impl Inquiry {
     }
 
     /// A cursor for each trail of which something is wanted with this isolation.
-    fn cursors(&mut self, isolation: Isolation) -> Vec<Cursor> {
+    fn cursors(&mut self, isolation: IsolationLevel) -> Vec<Cursor> {
         let mut cursors = Vec::new();
         for index in 0..self.trails.len() {
             if let Some((_, at)) = self.wanted(index, isolation)
@@ -354,7 +357,7 @@ impl Inquiry {
 
     /// How much of a trail is wanted next, and from where; none when it makes no difference any more, or is not read with this
     /// isolation.
-    fn wanted(&mut self, index: usize, isolation: Isolation) -> Option<(u64, Offset)> {
+    fn wanted(&mut self, index: usize, isolation: IsolationLevel) -> Option<(u64, Offset)> {
         let trail = self.trails.get_mut(index)?;
         let goes_on = trail.goes_on(&self.parties) && trail.isolation() == isolation;
         goes_on.then_some((trail.max_bytes, trail.at))
@@ -428,7 +431,7 @@ impl Inquiry {
 /// Where time counts, it matters of when the first record of the first open transaction is for all that stand before it.
 fn look_behind_stable(
     log: &SeenLog,
-    isolation: Isolation,
+    isolation: IsolationLevel,
     places: &mut BTreeMap<Offset, Vec<usize>>,
 ) {
     let stable = log.last_stable;
@@ -445,7 +448,7 @@ impl Trail {
         topic_id: TopicId,
         log: &SeenLog,
         places: BTreeMap<Offset, Vec<usize>>,
-        isolation: Isolation,
+        isolation: IsolationLevel,
     ) -> Self {
         let end = log.end(isolation);
         let places = places.into_iter().rev().map(|(offset, parties)| Place {
@@ -470,18 +473,18 @@ impl Trail {
     }
 
     /// How its current place is read.
-    fn isolation(&self) -> Isolation {
+    fn isolation(&self) -> IsolationLevel {
         match self.places.get(self.current) {
-            Some(place) if place.offset < self.stable => Isolation::ReadCommitted,
-            _ => Isolation::ReadUncommitted,
+            Some(place) if place.offset < self.stable => IsolationLevel::ReadCommitted,
+            _ => IsolationLevel::ReadUncommitted,
         }
     }
 
     /// Up to where its current place is to be looked ahead from.
     fn goal(&self) -> Offset {
         match self.isolation() {
-            Isolation::ReadCommitted => self.clear_from.min(self.stable),
-            Isolation::ReadUncommitted => self.clear_from,
+            IsolationLevel::ReadCommitted => self.clear_from.min(self.stable),
+            IsolationLevel::ReadUncommitted => self.clear_from,
         }
     }
 

@@ -12,7 +12,9 @@ use crate::engine::blocking::blocking;
 use crate::engine::rate::RateLimiter;
 use crate::engine::reader::{self, Expects, Flow, PARTITION_BYTES, Reading, Sink, Step, Wish};
 use crate::engine::watchdog::Watchdog;
-use crate::kafka::{Client, ErrorCode, FetchedPartition, Isolation, KafkaError, TopicPartition};
+use crate::kafka::{
+    Client, ErrorCode, FetchedPartition, IsolationLevel, KafkaError, TopicPartition,
+};
 use crate::memory::RunMemory;
 use crate::record::{LeaderEpoch, Offset, ProducerId, RecordError, batches};
 
@@ -206,8 +208,8 @@ impl Sink for SourceReader {
     type Part = Part;
     type Taken = Taken;
 
-    fn isolation(&self) -> Isolation {
-        Isolation::ReadCommitted
+    fn isolation(&self) -> IsolationLevel {
+        IsolationLevel::ReadCommitted
     }
 
     fn limiter(&self) -> &RateLimiter {

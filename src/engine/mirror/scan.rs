@@ -13,7 +13,9 @@ use crate::engine::EngineError;
 use crate::engine::rate::RateLimiter;
 use crate::engine::reader::{Cursor, Expects, Flow, Questions, Reading, Sink, Step, Wish, read};
 use crate::engine::watchdog::Watchdog;
-use crate::kafka::{Client, ErrorCode, FetchedPartition, Isolation, KafkaError, TopicPartition};
+use crate::kafka::{
+    Client, ErrorCode, FetchedPartition, IsolationLevel, KafkaError, TopicPartition,
+};
 use crate::memory::RunMemory;
 use crate::record::{BatchRef, Offset, ProducerId, TopicId, batches};
 
@@ -147,8 +149,8 @@ impl Sink for Scanner {
     type Part = ();
     type Taken = Option<Scanned>;
 
-    fn isolation(&self) -> Isolation {
-        Isolation::ReadCommitted
+    fn isolation(&self) -> IsolationLevel {
+        IsolationLevel::ReadCommitted
     }
 
     fn limiter(&self) -> &RateLimiter {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::engine::EngineError;
 use crate::engine::rate::RateLimiter;
-use crate::kafka::{FetchedPartition, Isolation, KafkaError};
+use crate::kafka::{FetchedPartition, IsolationLevel, KafkaError};
 use crate::record::Offset;
 
 use super::Cursor;
@@ -69,7 +69,7 @@ pub trait Sink: Sync {
     type Taken: Default + Send;
 
     /// How far it reads.
-    fn isolation(&self) -> Isolation;
+    fn isolation(&self) -> IsolationLevel;
 
     /// How fast.
     fn limiter(&self) -> &RateLimiter;

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::engine::EngineError;
 use crate::engine::watchdog::Wait;
 use crate::kafka::{
-    BrokerId, ErrorCode, FetchRequest, FetchedPartition, Isolation, KafkaError, TopicPartition,
+    BrokerId, ErrorCode, FetchRequest, FetchedPartition, IsolationLevel, KafkaError, TopicPartition,
 };
 use crate::memory::SMALLEST_REQUEST;
 
@@ -370,8 +370,8 @@ impl<L: Leaders, S: Sink> Worker<'_, L, S> {
     /// Where the log ends for this reader.
     fn end(&self, fetched: &FetchedPartition) -> crate::record::Offset {
         match self.shared.reading.sink.isolation() {
-            Isolation::ReadCommitted => fetched.last_stable_offset,
-            Isolation::ReadUncommitted => fetched.high_watermark,
+            IsolationLevel::ReadCommitted => fetched.last_stable_offset,
+            IsolationLevel::ReadUncommitted => fetched.high_watermark,
         }
     }
 

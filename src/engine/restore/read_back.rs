@@ -6,7 +6,8 @@ use crate::engine::EngineError;
 use crate::engine::rate::RateLimiter;
 use crate::engine::reader::{self, Expects, Flow, PARTITION_BYTES, Reading, Sink, Step, Wish};
 use crate::kafka::{
-    BrokerId, ErrorCode, FetchedPartition, Isolation, KafkaError, ProducerIdentity, TopicPartition,
+    BrokerId, ErrorCode, FetchedPartition, IsolationLevel, KafkaError, ProducerIdentity,
+    TopicPartition,
 };
 use crate::record::{BatchRef, Offset, RecordError, batches};
 
@@ -126,8 +127,8 @@ impl Sink for Digesting {
     /// Bytes that were digested.
     type Taken = u64;
 
-    fn isolation(&self) -> Isolation {
-        Isolation::ReadUncommitted
+    fn isolation(&self) -> IsolationLevel {
+        IsolationLevel::ReadUncommitted
     }
 
     fn limiter(&self) -> &RateLimiter {

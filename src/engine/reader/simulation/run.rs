@@ -14,7 +14,7 @@ use super::world::{Faults, TOPIC, TOPIC_ID, World};
 use crate::engine::EngineError;
 use crate::engine::rate::RateLimiter;
 use crate::engine::watchdog::Watchdog;
-use crate::kafka::{FetchedPartition, Isolation, TopicPartition};
+use crate::kafka::{FetchedPartition, IsolationLevel, TopicPartition};
 use crate::memory::{MemoryBudget, SMALLEST_REQUEST};
 use crate::record::{LeaderEpoch, Offset, PartitionId};
 
@@ -102,6 +102,11 @@ impl Run {
             seed,
             may_skip: faults.deleted > 0,
         }
+    }
+
+    /// What it reads from.
+    pub fn world(&self) -> World {
+        self.world.clone()
     }
 
     /// Plays it to its end, and checks what it passed on.
@@ -204,8 +209,8 @@ impl Sink for ScriptedSink {
     type Part = Part;
     type Taken = Taken;
 
-    fn isolation(&self) -> Isolation {
-        Isolation::ReadUncommitted
+    fn isolation(&self) -> IsolationLevel {
+        IsolationLevel::ReadUncommitted
     }
 
     fn limiter(&self) -> &RateLimiter {

@@ -48,6 +48,8 @@ struct State {
     leaders: i32,
     /// How often each was connected to.
     connections: BTreeMap<BrokerId, u32>,
+    /// Batches that were answered.
+    batches: usize,
 }
 
 /// A cluster; clones are the same.
@@ -83,6 +85,7 @@ impl World {
                 faults,
                 leaders,
                 connections: BTreeMap::new(),
+                batches: 0,
             })),
             budget: budget.clone(),
             slowest,
@@ -91,6 +94,11 @@ impl World {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
+    }
+
+    /// Batches that leaders have answered so far.
+    pub fn batches(&self) -> usize {
+        self.state().batches
     }
 
     pub fn leader(&self, log: usize) -> BrokerId {
@@ -185,6 +193,7 @@ impl State {
                 left = left.saturating_sub(bytes);
                 total += bytes;
             }
+            self.batches += fetched.batches.len();
             answer.push(fetched);
         }
         (total, answer)
