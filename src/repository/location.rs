@@ -86,7 +86,7 @@ pub enum InvalidLocation {
     #[error("`{0}` names no directory: write file:///a/directory")]
     NoDirectory(String),
     /// A URL of another scheme.
-    #[error("this kafkeep has no {scheme} storage: give a path")]
+    #[error("{scheme} is not built yet: this kafkeep knows directories only; give a path")]
     UnknownScheme {
         /// What stands before `://`.
         scheme: String,
@@ -155,7 +155,7 @@ mod tests {
             ("file://host/path", "file:///a/directory"),
             ("file:/path", "file:///a/directory"),
             ("file:///a%00", "file:///a/directory"),
-            ("s3://bucket/prefix", "no s3 storage"),
+            ("s3://bucket/prefix", "directories only"),
         ] {
             let error = text.parse::<Location>().unwrap_err().to_string();
             assert!(error.contains(said), "{text:?}: {error}");

@@ -69,6 +69,7 @@ async fn scene(leaders: &[usize], seed: u64) {
     let is_stuck = |run: &Run| matches!(run.fate, Fate::Stuck);
     let (stuck, free): (Vec<Run>, Vec<Run>) = runs.into_iter().partition(is_stuck);
     let worlds: Vec<_> = free.iter().map(Run::world).collect();
+    let fates: Vec<Fate> = free.iter().chain(&stuck).map(|run| run.fate).collect();
     let free = futures_util::future::join_all(free.into_iter().map(Run::play));
     let stuck = futures_util::future::join_all(stuck.into_iter().map(Run::play));
     let mut stuck = Box::pin(stuck);
@@ -89,7 +90,12 @@ async fn scene(leaders: &[usize], seed: u64) {
         .is_err()
     {
         let batches = worlds.iter().map(|world| world.batches()).sum();
-        assert!(batches > before, "nothing moves after {batches} batches");
+        let held = budget.held();
+        assert!(
+            batches > before,
+            "nothing moves after {batches} batches: {held} of {} bytes are held by {fates:?}",
+            budget.bytes()
+        );
         before = batches;
     }
     drop(ends);
