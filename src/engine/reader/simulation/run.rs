@@ -69,9 +69,10 @@ impl Run {
         };
         let most = if leaders > 8 { 3 } else { 40 };
         let partitions = leaders * random.random_range(1..=if leaders > 8 { 1 } else { 4 });
-        // There is one slot for oversize batches: who is stuck in it keeps it until the watchdog ends that run.
+        // There is one slot for oversize answers, which a batch of the smallest request and what is around it may be: who is
+        // stuck in it keeps it until the watchdog ends that run.
         let largest = match fate {
-            Fate::Stuck => SMALLEST_REQUEST,
+            Fate::Stuck => SMALLEST_REQUEST / 2,
             _ => budget.bytes() + budget.bytes() / 2,
         };
         let logs: Vec<Vec<u64>> = (0..partitions)
