@@ -25,7 +25,7 @@ use crate::daemon::{DaemonHandle, RepositoryStatus, Status};
 use crate::engine::{EngineError, blocking};
 
 mod api;
-mod ask;
+mod client;
 mod health;
 mod page;
 mod response;
@@ -33,7 +33,7 @@ mod tls;
 
 use api::ApiState;
 pub use api::openapi;
-pub use ask::{AskError, Trust, ask};
+pub use client::{AskError, Trust, ask};
 use response::{text, typed};
 use tls::Certificates;
 
