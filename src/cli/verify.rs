@@ -40,10 +40,7 @@ pub async fn run(args: &VerifyArgs, global: &Global) -> Result<Exit, CliError> {
     let backups = find_backups(&repository, &args.backups).await?;
     let options = VerifyOptions {
         backups,
-        depth: match args.quick {
-            true => Depth::Quick,
-            false => Depth::Full,
-        },
+        depth: Depth::new(args.quick),
         memory: memory.clone(),
         ..VerifyOptions::default()
     };

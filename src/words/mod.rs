@@ -63,7 +63,7 @@ pub(crate) fn schema<W: Words>(description: &str) -> RefOr<Schema> {
         .into()
 }
 
-/// A doc comment as clap and utoipa show it: one paragraph without the leading space.
+/// A doc comment as clap shows a meaning: without the leading space and the full stop.
 pub(crate) fn sentence(doc: &str) -> &str {
     let doc = doc.trim();
     doc.strip_suffix('.').unwrap_or(doc)

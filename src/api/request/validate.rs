@@ -29,10 +29,7 @@ impl ValidateRequest {
             repository: repository.to_owned(),
             backup_id,
             topics: topics.to_vec(),
-            depth: match self.quick {
-                true => Depth::Quick,
-                false => Depth::Full,
-            },
+            depth: Depth::new(self.quick),
         }
     }
 }

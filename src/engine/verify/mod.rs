@@ -37,6 +37,16 @@ words! {
     default Full
 }
 
+impl Depth {
+    /// As callers ask for it: quick, or else full.
+    pub fn new(quick: bool) -> Self {
+        match quick {
+            true => Self::Quick,
+            false => Self::Full,
+        }
+    }
+}
+
 words! {
     /// What a verification found, in a word.
     pub enum Soundness {
