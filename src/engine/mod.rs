@@ -6,6 +6,7 @@
 pub mod backup;
 mod blocking;
 pub mod chain;
+mod claims;
 pub mod drain;
 mod error;
 pub mod expire;

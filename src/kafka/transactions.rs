@@ -32,6 +32,9 @@ const ADD_PARTITIONS: i16 = 3;
 const ADD_OFFSETS: i16 = 3;
 const OFFSET_COMMIT: i16 = 4;
 const END: i16 = 4;
+/// From here on a producer that bears a name already says so when it asks for it (KIP-360, Kafka 2.5).
+const RENEWAL: i16 = 3;
+
 /// From here on one request asks for many coordinators (KIP-699).
 const MANY_COORDINATORS: i16 = 4;
 
@@ -43,6 +46,7 @@ const MARKERS_WITHIN: Duration = Duration::from_millis(3);
 pub struct TransactionalProducer {
     client: Client,
     transactional_id: String,
+    timeout: Duration,
     identity: ProducerIdentity,
 }
 
@@ -54,26 +58,38 @@ impl Client {
         transactional_id: &str,
         timeout: Duration,
     ) -> Result<TransactionalProducer, KafkaError> {
-        let request = InitProducerIdRequest::default()
-            .with_transactional_id(Some(name(transactional_id)))
-            .with_transaction_timeout_ms(i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX))
-            .with_producer_id(WireProducerId(-1))
-            .with_producer_epoch(-1);
-        let ask = || async {
-            let connection = self.transaction_coordinator(transactional_id).await?;
-            let response = connection.call(request.clone()).await?;
-            refuse(response.error_code, transactional_id)?;
-            Ok(response)
-        };
-        let response = self.retry().run(ask).await?;
+        let identity = self.take_name(transactional_id, timeout, None).await?;
         Ok(TransactionalProducer {
             client: self.clone(),
             transactional_id: transactional_id.to_owned(),
-            identity: ProducerIdentity {
+            timeout,
+            identity,
+        })
+    }
+
+    /// Takes a name: from whoever bears it, or as the one that bears it already.
+    async fn take_name(
+        &self,
+        transactional_id: &str,
+        timeout: Duration,
+        bearer: Option<ProducerIdentity>,
+    ) -> Result<ProducerIdentity, KafkaError> {
+        let ask = || async {
+            let connection = self.transaction_coordinator(transactional_id).await?;
+            let version = connection.version::<InitProducerIdRequest>(i16::MAX)?;
+            if let Some(bearer) = bearer.filter(|_| version < RENEWAL) {
+                return Ok(bearer);
+            }
+            let response = connection
+                .call(init_request(transactional_id, timeout, bearer))
+                .await?;
+            refuse(response.error_code, transactional_id)?;
+            Ok(ProducerIdentity {
                 producer_id: ProducerId(response.producer_id.0),
                 producer_epoch: response.producer_epoch,
-            },
-        })
+            })
+        };
+        self.retry().run(ask).await
     }
 
     async fn transaction_coordinator(
@@ -106,6 +122,20 @@ impl TransactionalProducer {
     /// Its name.
     pub fn transactional_id(&self) -> &str {
         &self.transactional_id
+    }
+
+    /// Asks whether the name is still its own. The cluster counts that as a use of the name, and gives it the next epoch. Brokers
+    /// before Kafka 2.5 cannot tell, and are not asked.
+    ///
+    /// # Errors
+    ///
+    /// One that [`KafkaError::is_fenced`] when another producer has taken the name.
+    pub async fn renew(&mut self) -> Result<(), KafkaError> {
+        let (client, bearer) = (&self.client, Some(self.identity));
+        self.identity = client
+            .take_name(&self.transactional_id, self.timeout, bearer)
+            .await?;
+        Ok(())
     }
 
     /// Adds partitions to the transaction, which this begins if need be: before the first batch for each.
@@ -245,6 +275,22 @@ impl KafkaError {
         let fenced = [ErrorCode::ProducerFenced, ErrorCode::InvalidProducerEpoch];
         matches!(self, Self::Broker { code, .. } if fenced.contains(code))
     }
+}
+
+fn init_request(
+    transactional_id: &str,
+    timeout: Duration,
+    bearer: Option<ProducerIdentity>,
+) -> InitProducerIdRequest {
+    let (producer_id, producer_epoch) = match bearer {
+        Some(bearer) => (bearer.producer_id.0, bearer.producer_epoch),
+        None => (-1, -1),
+    };
+    InitProducerIdRequest::default()
+        .with_transactional_id(Some(name(transactional_id)))
+        .with_transaction_timeout_ms(i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX))
+        .with_producer_id(WireProducerId(producer_id))
+        .with_producer_epoch(producer_epoch)
 }
 
 fn refuse(code: i16, name: &str) -> Result<(), KafkaError> {

@@ -334,3 +334,22 @@ fn what_is_read_back_is_compared() {
         )
         .refused(1, &["is compacted", "leave --check out"]);
 }
+
+#[test]
+fn of_two_restores_into_one_topic_the_older_ends_with_the_reason_and_the_newer_finishes() {
+    let scene = backed_up("claimed", 3, 20);
+    let options = "--rename claimed=claimed.back";
+    let mut older = scene.start("restore", &format!("latest {options} --rate-limit 10KiB/s"));
+    while end(&scene.client, "claimed.back", 3) < 50 {
+        assert!(
+            older.try_wait().unwrap().is_none(),
+            "the older one ended before the newer began"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let report = scene.restore(&format!("latest --check {options}"));
+    assert!(found(&report) >= 50, "{report}");
+    assert_equal(&scene.client, "claimed", "claimed.back");
+    assert_eq!(older.wait().unwrap().code(), Some(1));
+    assert!(scene.files("restores").is_empty());
+}

@@ -4,6 +4,7 @@
 //! plan     what to create, to go on with, what is refused        -> RestorePlan
 //! note     what is about to be written, for the case of an interruption
 //! create   topics under settings that keep old records alive
+//! claim    the topics, so that whoever else writes to them ends
 //! find     what an interrupted restore wrote already, to be compared and not written again
 //! read     one thread: packs in order, whole batches, what belongs to nothing committed left out
 //! prepare  a new header for each batch; opened only where it must be
@@ -55,6 +56,7 @@ pub use report::{
 use means::Means;
 
 use super::blocking::{in_repository, release};
+use super::claims::Claims;
 use super::watchdog::{Wait, Watchdog, WatchedProgress};
 use super::{EngineError, Progress};
 
@@ -177,20 +179,40 @@ async fn apply_locked(
         watchdog
             .step(Wait::Target("to create topics"), creating)
             .await?;
+        // Who fails to create a topic claims none: the claims are of the one that did.
+        let claims = claim(means, &plan).await;
         begun.writing = true;
-        let outcome =
-            produce::produce_all(means, repository, &plan, options, producer, &progress).await?;
-        let report = settle::settle(means, repository, &plan, outcome, options, clock).await?;
-        if !report.is_unfinished {
-            let wait = Wait::Repository("to note that the restore is finished");
-            let finishing = interrupted::finish(repository, &plan);
-            watchdog.step(wait, finishing).await?;
-        }
-        Ok(report)
+        let writing = async {
+            let outcome =
+                produce::produce_all(means, repository, &plan, options, producer, &progress)
+                    .await?;
+            let report = settle::settle(means, repository, &plan, outcome, options, clock).await?;
+            if !report.is_unfinished {
+                let wait = Wait::Repository("to note that the restore is finished");
+                let finishing = interrupted::finish(repository, &plan);
+                watchdog.step(wait, finishing).await?;
+            }
+            Ok(report)
+        };
+        claims.hold(writing).await
     };
     restoring
         .await
         .map_err(|error| begun.unfinished(error, &plan))
+}
+
+/// Claims the plan's topics. Whoever was writing to one has stopped when this returns, so that what lies there can be read back.
+async fn claim(means: &Means<'_>, plan: &RestorePlan) -> Claims {
+    let topics = plan.topics.iter();
+    let topics: Vec<&str> = topics.map(|topic| topic.target_topic.as_str()).collect();
+    let taking = Claims::take(means.client, &topics);
+    let wait = Wait::Target("to let its topics be claimed");
+    let claims = means.watchdog.step(wait, taking).await;
+    if plan.topics.iter().any(|topic| topic.interrupted.is_some()) {
+        let handover = tokio::time::sleep(Claims::handover(topics.len()));
+        means.watchdog.step(Wait::Bounded, handover).await;
+    }
+    claims
 }
 
 /// How far a restore has come, to tell what it leaves behind when it fails.

@@ -55,14 +55,21 @@ pub(super) async fn create(
         return Ok(());
     }
     let mut refused = Vec::new();
+    // Since the plan was made, somebody else may have created one.
+    let mut is_there = false;
     for (topic, answer) in client.create_topics(&new, false).await? {
         match answer {
             Ok(()) => created.push(topic),
-            Err(error) => refused.push(format!("topic {topic} cannot be created: {error}")),
+            Err(error) => {
+                is_there |= error.is_topic_there();
+                refused.push(format!("topic {topic} cannot be created: {error}"));
+            }
         }
     }
-    if !refused.is_empty() {
-        return Err(EngineError::Refused(refused.join("; ")));
+    match (refused.is_empty(), is_there) {
+        (true, _) => {}
+        (false, true) => return Err(EngineError::Conflict(refused.join("; "))),
+        (false, false) => return Err(EngineError::Refused(refused.join("; "))),
     }
     // Settings that wait for the end are asked for now: a right that is missing shows before the records are written.
     let answers = client
