@@ -7,7 +7,7 @@ use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 
-use super::caller::{Caller, Patterns, Scope};
+use super::caller::{Caller, Identity, Patterns, Scope};
 use super::crypto;
 use super::error::{AuthError, KeyError};
 use super::key::{Key, Material};
@@ -227,8 +227,10 @@ fn caller(key: &Key, claims: &Claims) -> Result<Caller, AuthError> {
     let words = claims.scope.iter().chain(claims.scopes.iter());
     let scopes = words.filter_map(|word| Scope::ALL.into_iter().find(|scope| scope.name() == word));
     Ok(Caller {
-        subject: subject.to_owned(),
-        key: key.name.clone(),
+        identity: Identity {
+            key: key.name.clone(),
+            subject: subject.to_owned(),
+        },
         scopes: scopes.collect(),
         clusters: patterns(&claims.clusters)?,
         topics: patterns(&claims.topics)?,

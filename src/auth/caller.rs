@@ -21,13 +21,21 @@ words! {
     }
 }
 
+/// Who a token speaks for. Whoever signs by a key may say any subject, so the same subject under another key is somebody else.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Identity {
+    /// The key, as it is called in the configuration, that vouches for the subject. The keys of a key set share its name, so a
+    /// rotation changes nobody's identity. Empty in jobs that were stored without it.
+    pub key: String,
+    /// The subject.
+    pub subject: String,
+}
+
 /// The bearer of a token.
 #[derive(Debug, Clone)]
 pub struct Caller {
     /// Who.
-    pub subject: String,
-    /// The key, as it is called in the configuration, that vouches for it: whoever signs by it may say any subject.
-    pub key: String,
+    pub identity: Identity,
     /// What that one may do.
     pub(super) scopes: Vec<Scope>,
     /// Where; everywhere when none is said.
@@ -98,8 +106,10 @@ mod tests {
             Patterns::of(&texts).unwrap()
         };
         Caller {
-            subject: "alice".to_owned(),
-            key: "ops".to_owned(),
+            identity: Identity {
+                key: "ops".to_owned(),
+                subject: "alice".to_owned(),
+            },
             scopes: scopes.to_vec(),
             clusters: clusters.map(patterns),
             topics: topics.map(patterns),

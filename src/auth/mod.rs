@@ -17,7 +17,7 @@ mod tests;
 
 pub use algorithm::KeyAlgorithm;
 pub use authority::{Authority, Grant};
-pub use caller::{Caller, Scope};
+pub use caller::{Caller, Identity, Scope};
 pub use certificate::{CertificateError, server_config};
 pub use error::{AuthError, KeyError};
 pub use key::Key;

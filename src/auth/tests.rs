@@ -56,10 +56,13 @@ fn tokens_of_another_maker_are_taken_or_refused_each_for_its_reason() {
     for (name, (token, expected)) in tokens {
         match (bearing(&token), expected.as_str()) {
             (Ok(caller), "ok") => {
-                assert_eq!(caller.subject, "alice", "{name}");
-                let of_set = caller.key.strip_prefix("sets-");
-                let kid = of_set.map_or(caller.key.clone(), |key| format!("set-{key}"));
-                assert!(kid == name || caller.key == "hs", "{name} by {kid}");
+                assert_eq!(caller.identity.subject, "alice", "{name}");
+                let of_set = caller.identity.key.strip_prefix("sets-");
+                let kid = of_set.map_or(caller.identity.key.clone(), |key| format!("set-{key}"));
+                assert!(
+                    kid == name || caller.identity.key == "hs",
+                    "{name} by {kid}"
+                );
                 assert!(
                     caller.has(Scope::Read) && caller.has(Scope::Backup),
                     "{name}"
@@ -249,7 +252,7 @@ fn a_key_set_may_hold_keys_that_are_not_known_here() {
     let mut authority = authority();
     authority.keys = vec![Key::set("sso", KeyAlgorithm::Rs256, &path).unwrap()];
     let bearing = |name: &str| authority.verify(Some(&format!("Bearer {}", tokens()[name].0)));
-    assert_eq!(bearing("set-rsa").unwrap().key, "sso");
+    assert_eq!(bearing("set-rsa").unwrap().identity.key, "sso");
     for other in ["set-ec", "set-ed", "hs", "rsa"] {
         assert!(bearing(other).is_err(), "{other}");
     }

@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use tokio::sync::watch;
 
 use crate::api::{OrderKind, Problem, ProblemKind};
+use crate::auth::Identity;
 use crate::engine::{EngineError, blocking};
 use crate::files;
 
@@ -33,6 +34,9 @@ struct StoredJob {
     kind: OrderKind,
     state: JobState,
     subject: String,
+    /// Missing in files of before keys were part of identities: then the job is nobody's who calls.
+    #[serde(default)]
+    key: String,
     cluster: String,
     topics: Vec<JobTopic>,
     created_at: DateTime<Utc>,
@@ -52,7 +56,8 @@ impl StoredJob {
             job_id: job.job_id,
             kind: job.kind,
             state: job.state,
-            subject: job.subject.clone(),
+            subject: job.identity.subject.clone(),
+            key: job.identity.key.clone(),
             cluster: job.cluster.clone(),
             topics: job.topics.clone(),
             created_at: job.created_at,
@@ -75,7 +80,10 @@ impl StoredJob {
             kind: self.kind,
             state: self.state,
             waiting_for: None,
-            subject: self.subject,
+            identity: Identity {
+                key: self.key,
+                subject: self.subject,
+            },
             cluster: self.cluster,
             topics: self.topics,
             created_at: self.created_at,

@@ -8,6 +8,7 @@ use super::supervisor_tests::Play;
 use super::*;
 
 use crate::api::{BackupOrder, DrainRequest, Order};
+use crate::auth::Identity;
 use crate::engine::backup::BackupOptions;
 use crate::engine::topics::TopicPatterns;
 use crate::policy::Limits;
@@ -29,6 +30,17 @@ pub(super) fn drain() -> Order {
     Order::Drain(request.order("prod", chrono::Utc::now()).unwrap())
 }
 
+pub(super) fn somebody(key: &str, subject: &str) -> Identity {
+    Identity {
+        key: key.to_owned(),
+        subject: subject.to_owned(),
+    }
+}
+
+fn alice() -> Identity {
+    somebody("ops", "alice")
+}
+
 fn play(limits: Limits) -> Play {
     let configuration = DaemonConfiguration {
         limits,
@@ -46,7 +58,7 @@ impl Play {
         let (answer, answered) = oneshot::channel();
         let submission = Submission {
             order,
-            subject: "alice".to_owned(),
+            identity: alice(),
             idempotency: key.map(|(key, digest)| Idempotency {
                 key: key.to_owned(),
                 digest: digest.to_owned(),
@@ -159,7 +171,7 @@ fn jobs_are_found_again_after_a_restart_and_those_that_ran_have_failed() {
     let mut jobs = Jobs::new(Vec::new(), told);
     let submission = |key: &str| Submission {
         order: drain(),
-        subject: "alice".to_owned(),
+        identity: alice(),
         idempotency: Some(Idempotency {
             key: key.to_owned(),
             digest: "1".to_owned(),
@@ -203,7 +215,36 @@ fn jobs_are_found_again_after_a_restart_and_those_that_ran_have_failed() {
             .contains("the daemon ended")
     );
     assert_eq!(jobs.same(&submission("a")).unwrap().unwrap().job_id, done);
+    let of_another_key = Submission {
+        identity: somebody("sso", "alice"),
+        ..submission("a")
+    };
+    assert!(jobs.same(&of_another_key).unwrap().is_none());
     // One that is forgotten leaves no file.
     files.update(&before, &empty).unwrap();
     assert!(files.read(now).is_empty());
+}
+
+#[test]
+fn a_job_that_was_stored_without_its_key_is_given_to_no_key() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = JobFiles::below(directory.path());
+    let mut jobs = Jobs::new(Vec::new(), watch::Sender::default());
+    let submission = Submission {
+        order: drain(),
+        identity: alice(),
+        idempotency: None,
+    };
+    let progress = Arc::new(RunProgress::of(Work::Drain));
+    let job = jobs.accept(RunId::now(), &submission, progress, Utc::now());
+    let list: JobList = Arc::new([(job.job_id, Arc::clone(&job))].into());
+    files.update(&JobList::default(), &list).unwrap();
+    let path = directory.path().join(format!("jobs/{}.json", job.job_id));
+    let written = std::fs::read_to_string(&path).unwrap();
+    let without_key = written.replace(r#""key":"ops","#, "");
+    assert_ne!(without_key, written);
+    std::fs::write(&path, without_key).unwrap();
+    let read = files.read(Utc::now());
+    assert_eq!(read[0].identity, somebody("", "alice"));
+    assert_ne!(read[0].identity, alice());
 }

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use tokio::sync::watch;
 
 use crate::api::{Answer, Order, OrderKind, Problem, ProblemKind};
+use crate::auth::Identity;
 use crate::policy::Limits;
 use crate::words::words;
 
@@ -58,7 +59,7 @@ pub struct Job {
     /// For what it waits.
     pub waiting_for: Option<String>,
     /// Who asked for it.
-    pub subject: String,
+    pub identity: Identity,
     /// The cluster that it is about: of a migration the target.
     pub cluster: String,
     /// The topics that it touches, with their clusters.
@@ -98,10 +99,10 @@ pub struct Idempotency {
 }
 
 impl Job {
-    /// The key by which it is found again: of its subject alone.
-    fn known_as(&self) -> Option<(String, String)> {
+    /// The key by which the one who asked for it finds it again.
+    fn known_as(&self) -> Option<(Identity, String)> {
         let idempotency = self.idempotency.as_ref()?;
-        Some((self.subject.clone(), idempotency.key.clone()))
+        Some((self.identity.clone(), idempotency.key.clone()))
     }
 }
 
@@ -111,7 +112,7 @@ pub struct Submission {
     /// What is to be done.
     pub order: Order,
     /// Who asks.
-    pub subject: String,
+    pub identity: Identity,
     /// The key that the client chose.
     pub idempotency: Option<Idempotency>,
 }
@@ -122,7 +123,7 @@ pub type JobList = Arc<BTreeMap<RunId, Arc<Job>>>;
 /// The jobs that run, and those that are remembered.
 pub(super) struct Jobs {
     all: BTreeMap<RunId, Arc<Job>>,
-    keys: HashMap<(String, String), RunId>,
+    keys: HashMap<(Identity, String), RunId>,
     told: watch::Sender<JobList>,
 }
 
@@ -151,7 +152,7 @@ impl Jobs {
         let Some(idempotency) = &submission.idempotency else {
             return Ok(None);
         };
-        let key = (submission.subject.clone(), idempotency.key.clone());
+        let key = (submission.identity.clone(), idempotency.key.clone());
         let job = self.keys.get(&key).and_then(|id| self.all.get(id));
         match job {
             Some(job) if job.idempotency.as_ref() == Some(idempotency) => Ok(Some(Arc::clone(job))),
@@ -227,7 +228,7 @@ impl Jobs {
             kind: order.kind(),
             state: JobState::Waiting,
             waiting_for: None,
-            subject: submission.subject.clone(),
+            identity: submission.identity.clone(),
             cluster: order.cluster().to_owned(),
             topics: topics.collect(),
             created_at: now,

@@ -8,7 +8,7 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use hyper::Method;
 
 use crate::api::{Problem, ProblemKind};
-use crate::auth::Caller;
+use crate::auth::Identity;
 
 use super::ApiResponse;
 
@@ -20,22 +20,6 @@ const TURNED_AWAY: NonZeroU32 = NonZeroU32::new(60).unwrap();
 pub(in crate::http) struct Audit {
     turned_away: DefaultDirectRateLimiter,
     unwritten: AtomicU64,
-}
-
-/// Who calls: the subject of the token, and the key that it is signed by.
-#[derive(Debug, Clone)]
-pub(super) struct Who {
-    subject: String,
-    key: String,
-}
-
-impl From<&Caller> for Who {
-    fn from(caller: &Caller) -> Self {
-        Self {
-            subject: caller.subject.clone(),
-            key: caller.key.clone(),
-        }
-    }
 }
 
 impl Default for Audit {
@@ -51,7 +35,7 @@ impl Audit {
     /// A line for a call that changes something, or was to.
     pub fn write(
         &self,
-        who: Option<&Who>,
+        who: Option<&Identity>,
         method: &Method,
         path: &str,
         answered: &Result<ApiResponse, Problem>,
@@ -70,7 +54,7 @@ impl Audit {
         let job_id = job_id.map(|id| id.to_string()).unwrap_or_default();
         // Debug: neither a subject nor a path breaks the line.
         match who {
-            Some(Who { subject, key }) => {
+            Some(Identity { subject, key }) => {
                 tracing::info!(target: "kafkeep::audit", ?subject, %key, %method, ?path, code, job_id, why, "{subject:?} called {method} {path:?} by key {key}: {code}");
             }
             None => {

@@ -10,14 +10,19 @@ use governor::{Quota, RateLimiter};
 use hyper::HeaderMap;
 use hyper::header::HeaderName;
 
+use crate::auth::Identity;
 use crate::http::response::set;
 
 const LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
 const RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
 
-type Limiter =
-    RateLimiter<String, DefaultKeyedStateStore<String>, DefaultClock, StateInformationMiddleware>;
+type Limiter = RateLimiter<
+    Identity,
+    DefaultKeyedStateStore<Identity>,
+    DefaultClock,
+    StateInformationMiddleware,
+>;
 
 /// Users beyond this number are forgotten as soon as they have their full share again.
 const USERS: usize = 1000;
@@ -38,12 +43,12 @@ pub(super) struct Share {
 
 impl Calls {
     /// Takes one call of a user's share; the share that is left, or how long to wait.
-    pub(super) fn take(&self, user: &str, per_minute: u32) -> Result<Share, Share> {
+    pub(super) fn take(&self, user: &Identity, per_minute: u32) -> Result<Share, Share> {
         let limiter = self.limiter(per_minute);
         if limiter.len() > USERS {
             limiter.retain_recent();
         }
-        match limiter.check_key(&user.to_owned()) {
+        match limiter.check_key(user) {
             Ok(left) => Ok(Share {
                 limit: per_minute,
                 remaining: left.remaining_burst_capacity(),
@@ -95,16 +100,22 @@ mod tests {
 
     #[test]
     fn each_user_has_a_share_of_its_own() {
-        let calls = Calls::default();
+        let user = |key: &str, subject: &str| Identity {
+            key: key.to_owned(),
+            subject: subject.to_owned(),
+        };
+        let (calls, alice) = (Calls::default(), user("ops", "alice"));
         for left in (0..3).rev() {
-            assert_eq!(calls.take("alice", 3).ok().unwrap().remaining, left);
+            assert_eq!(calls.take(&alice, 3).ok().unwrap().remaining, left);
         }
-        let refused = calls.take("alice", 3).err().unwrap();
+        let refused = calls.take(&alice, 3).err().unwrap();
         assert!(
             (1..=21).contains(&refused.again_after),
             "{}",
             refused.again_after
         );
-        assert!(calls.take("bob", 3).is_ok());
+        for (key, subject) in [("ops", "bob"), ("sso", "alice")] {
+            assert!(calls.take(&user(key, subject), 3).is_ok());
+        }
     }
 }

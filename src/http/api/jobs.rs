@@ -83,7 +83,7 @@ impl<'a> ShownJob<'a> {
             kind: job.kind,
             state: job.state,
             waiting_for: job.waiting_for.as_deref(),
-            subject: &job.subject,
+            subject: &job.identity.subject,
             cluster_id: &job.cluster,
             topics: &job.topics,
             created_at: job.created_at,
@@ -138,7 +138,7 @@ fn may_see(caller: &Caller, job: &Job) -> bool {
             .iter()
             .all(|of| caller.may(Scope::Read, Some(&of.cluster), &of.topic))
     };
-    job.subject == caller.subject || others()
+    job.identity == caller.identity || others()
 }
 
 const PARAMETERS: &[&str] = &["kind", "state", "cluster", "limit", "after"];
@@ -206,7 +206,7 @@ fn find(call: &Call<'_>, id: &str) -> Result<std::sync::Arc<Job>, Problem> {
 )]
 pub(super) fn show(call: &Call<'_>, id: &str) -> Result<ApiResponse, Problem> {
     let job = find(call, id)?;
-    if job.subject != call.caller.subject {
+    if job.identity != call.caller.identity {
         call.needs(Scope::Read)?;
     }
     ApiResponse::ok(&ShownJob::new(&job, true))

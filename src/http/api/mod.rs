@@ -32,11 +32,11 @@ use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use uuid::Uuid;
 
 use crate::api::{Problem, ProblemKind};
-use crate::auth::Caller;
+use crate::auth::{Caller, Identity};
 use crate::daemon::DaemonHandle;
 use crate::policy::Api as Configured;
 
-use audit::{Audit, Who};
+use audit::Audit;
 use call::{ApiResponse, Call, forbidden};
 use calls::Calls;
 pub use openapi::openapi;
@@ -57,7 +57,7 @@ pub(super) struct ApiState {
 struct Known {
     /// For the metrics.
     route: &'static str,
-    who: Option<Who>,
+    who: Option<Identity>,
     headers: HeaderMap,
 }
 
@@ -112,7 +112,7 @@ async fn judged(
     }
     let caller = known_caller(request.headers(), api, known)?;
     let per_minute = configuration.limits.calls_per_minute;
-    take_share(calls, &caller.subject, per_minute, known)?;
+    take_share(calls, &caller.identity, per_minute, known)?;
     let nothing = || Problem::new(ProblemKind::NotFound, "nothing is here");
     let resource = found.ok_or_else(nothing)?;
     refuse_method(request.method(), &resource, known)?;
@@ -136,7 +136,7 @@ fn known_caller(
         .and_then(|value| value.to_str().ok());
     match api.authority.verify(authorization) {
         Ok(caller) => {
-            known.who = Some(Who::from(&caller));
+            known.who = Some(caller.identity.clone());
             Ok(caller)
         }
         Err(error) => {
@@ -148,11 +148,11 @@ fn known_caller(
 
 fn take_share(
     calls: &Calls,
-    subject: &str,
+    identity: &Identity,
     per_minute: u32,
     known: &mut Known,
 ) -> Result<(), Problem> {
-    match calls.take(subject, per_minute) {
+    match calls.take(identity, per_minute) {
         Ok(share) => {
             share.tell(&mut known.headers);
             Ok(())

@@ -151,7 +151,7 @@ impl Call<'_> {
     async fn submit(&self, order: Order, body: &[u8]) -> Result<ApiResponse, Problem> {
         let submission = Submission {
             order,
-            subject: self.caller.subject.clone(),
+            identity: self.caller.identity.clone(),
             idempotency: self.idempotency(body)?,
         };
         let job = self.view.submit(submission).await?;
