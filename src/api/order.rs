@@ -149,7 +149,16 @@ impl Order {
         }
     }
 
-    /// The topics that it touches, with their clusters.
+    /// The topic that it writes to, with its cluster.
+    pub fn target(&self) -> Option<(&str, &str)> {
+        match self {
+            Self::Restore(order) => Some((&order.cluster, &order.target_topic)),
+            Self::Migrate(order) => Some((&order.target, &order.target_topic)),
+            Self::Backup(_) | Self::Drain(_) | Self::Validate(_) => None,
+        }
+    }
+
+    /// The topics that it touches, with their clusters: the one that it writes to is the last.
     pub fn touches(&self) -> Vec<(&str, &str)> {
         match self {
             Self::Backup(order) => vec![(order.cluster.as_str(), order.topic.as_str())],

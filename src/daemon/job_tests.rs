@@ -7,9 +7,10 @@ use super::supervisor::Request;
 use super::supervisor_tests::Play;
 use super::*;
 
-use crate::api::{BackupOrder, DrainRequest, Order};
+use crate::api::{BackupOrder, DrainRequest, MigrateOrder, Order};
 use crate::auth::Identity;
 use crate::engine::backup::BackupOptions;
+use crate::engine::mirror::MirrorOptions;
 use crate::engine::topics::TopicPatterns;
 use crate::policy::Limits;
 
@@ -39,6 +40,16 @@ pub(super) fn somebody(key: &str, subject: &str) -> Identity {
 
 fn alice() -> Identity {
     somebody("ops", "alice")
+}
+
+fn migration_into(topic: &str) -> Order {
+    Order::Migrate(MigrateOrder {
+        source: "prod".to_owned(),
+        target: "dr".to_owned(),
+        source_topic: "events".to_owned(),
+        target_topic: topic.to_owned(),
+        options: MirrorOptions::new("copy", TopicPatterns::literal("events")),
+    })
 }
 
 fn play(limits: Limits) -> Play {
@@ -247,4 +258,20 @@ fn a_job_that_was_stored_without_its_key_is_given_to_no_key() {
     let read = files.read(Utc::now());
     assert_eq!(read[0].identity, somebody("", "alice"));
     assert_ne!(read[0].identity, alice());
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_jobs_into_one_topic_the_later_is_refused_and_told_of_the_first() {
+    let play = play(Limits::default());
+    let first = play.submit(migration_into("copy"), None).await.unwrap();
+    let refused = play.submit(migration_into("copy"), None).await.unwrap_err();
+    assert_eq!(refused.kind, ProblemKind::Conflict);
+    assert!(
+        refused.message.contains(&first.job_id.to_string()),
+        "{}",
+        refused.message
+    );
+    play.submit(migration_into("another"), None).await.unwrap();
+    tokio::time::sleep(2 * AN_HOUR).await;
+    play.submit(migration_into("copy"), None).await.unwrap();
 }

@@ -104,6 +104,13 @@ impl Job {
         let idempotency = self.idempotency.as_ref()?;
         Some((self.identity.clone(), idempotency.key.clone()))
     }
+
+    /// The topic that it writes to, as long as it may.
+    fn target(&self) -> Option<(&str, &str)> {
+        let writes = [OrderKind::Restore, OrderKind::Migrate].contains(&self.kind);
+        let topic = self.topics.last()?;
+        (writes && !self.state.is_ended()).then_some((&topic.cluster, &topic.topic))
+    }
 }
 
 /// A job that is to be accepted.
@@ -166,6 +173,30 @@ impl Jobs {
                 ),
             )),
             None => Ok(None),
+        }
+    }
+
+    /// Whether no other job writes to the topic that this one would write to.
+    ///
+    /// # Errors
+    ///
+    /// 409 with that job's id.
+    pub fn has_target_for(&self, order: &Order) -> Result<(), Problem> {
+        let Some(target) = order.target() else {
+            return Ok(());
+        };
+        let mut jobs = self.all.values();
+        match jobs.find(|job| job.target() == Some(target)) {
+            Some(job) => Err(Problem::of_field(
+                ProblemKind::Conflict,
+                "target_topic",
+                target.1,
+                format!(
+                    "job {} writes to this topic: wait until it has ended, or cancel it",
+                    job.job_id
+                ),
+            )),
+            None => Ok(()),
         }
     }
 

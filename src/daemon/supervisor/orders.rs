@@ -21,6 +21,7 @@ impl<E: Execute> Supervisor<E> {
             let message = "the daemon is stopping: ask again when it is back";
             return Err(Problem::new(ProblemKind::ServiceUnavailable, message).again_after(10));
         }
+        self.jobs.has_target_for(&submission.order)?;
         self.jobs
             .has_room_for(&submission.order, &self.configuration.limits)?;
         let now = (self.wall)();
