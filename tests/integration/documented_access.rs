@@ -198,7 +198,14 @@ fn cases(command: &Command) -> Vec<Case> {
     let acls = cases.iter().flat_map(|case| {
         let rights = command.rights.iter();
         let granted = rights.filter(|right| Some(*right) != case.lacks.as_ref());
-        granted.map(|right| right.to(&case.user, &case.name))
+        let needed = granted.map(|right| right.to(&case.user, &case.name));
+        // Restores do without, with a warning that names it.
+        let claim = Right {
+            resource: "transactional id".to_owned(),
+            operation: "Write".to_owned(),
+        };
+        let claim = claim.to(&case.user, &format!("kafkeep-claim.{}", case.name));
+        needed.chain((command.verb == "restore").then_some(claim))
     });
     acl::add(&guarded().address(), &acls.collect::<Vec<_>>());
     cases
@@ -276,7 +283,11 @@ fn interrupt(scene: &Fixture<'_>, command: &Command, case: &Case, arguments: &st
     acl::add(&scene.broker.address(), &acls);
     let outcome = run_as(scene, &beginner, "restore", &format!("--check {arguments}"));
     let lacked = format!("grant ACL READ on topic {}", case.name);
-    outcome.refused(1, &[&lacked, "run the same restore again"]);
+    let unclaimed = format!(
+        "grant ACL WRITE on transactional id kafkeep-claim.{}",
+        case.name
+    );
+    outcome.refused(1, &[&lacked, &unclaimed, "run the same restore again"]);
 }
 
 fn prove_restore(command: &Command) {
