@@ -214,13 +214,13 @@ fn told(play: &Play, configuration: &DaemonConfiguration) -> String {
     lines.collect()
 }
 
-fn restore() -> Order {
+fn restore(target_topic: &str) -> Order {
     Order::Restore(RestoreOrder {
         cluster: "prod".to_owned(),
         repository: "main".to_owned(),
         backup_id: BackupId::new(at("2026-03-01T00:00:00Z")),
         topic: "events".to_owned(),
-        target_topic: "events-restored".to_owned(),
+        target_topic: target_topic.to_owned(),
         validate: false,
         options: RestoreOptions::default(),
     })
@@ -246,7 +246,7 @@ async fn prometheus_is_told_word_for_word_what_the_golden_file_says() {
     };
     tell("at the beginning", &first);
 
-    for order in [drain(), backup_of("prod"), restore(), restore()] {
+    for order in [drain(), backup_of("prod"), restore("one"), restore("other")] {
         play.submit(order, None).await.unwrap();
     }
     let given_up = play.submit(drain(), None).await.unwrap();
