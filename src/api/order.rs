@@ -116,6 +116,16 @@ pub struct ValidateOrder {
     pub depth: Depth,
 }
 
+impl OrderKind {
+    /// Whether such an order writes to a topic.
+    pub fn writes(self) -> bool {
+        match self {
+            Self::Restore | Self::Migrate => true,
+            Self::Backup | Self::Drain | Self::Validate => false,
+        }
+    }
+}
+
 impl Order {
     /// What kind.
     pub fn kind(&self) -> OrderKind {
@@ -151,11 +161,8 @@ impl Order {
 
     /// The topic that it writes to, with its cluster.
     pub fn target(&self) -> Option<(&str, &str)> {
-        match self {
-            Self::Restore(order) => Some((&order.cluster, &order.target_topic)),
-            Self::Migrate(order) => Some((&order.target, &order.target_topic)),
-            Self::Backup(_) | Self::Drain(_) | Self::Validate(_) => None,
-        }
+        let last = self.touches().pop();
+        last.filter(|_| self.kind().writes())
     }
 
     /// The topics that it touches, with their clusters: the one that it writes to is the last.

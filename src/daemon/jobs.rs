@@ -107,9 +107,9 @@ impl Job {
 
     /// The topic that it writes to, as long as it may.
     fn target(&self) -> Option<(&str, &str)> {
-        let writes = [OrderKind::Restore, OrderKind::Migrate].contains(&self.kind);
-        let topic = self.topics.last()?;
-        (writes && !self.state.is_ended()).then_some((&topic.cluster, &topic.topic))
+        let may_write = self.kind.writes() && !self.state.is_ended();
+        let last = self.topics.last().filter(|_| may_write)?;
+        Some((&last.cluster, &last.topic))
     }
 }
 

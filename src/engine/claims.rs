@@ -17,9 +17,9 @@ use super::EngineError;
 const PREFIX: &str = "kafkeep-claim.";
 /// Nothing is ever written in a transaction of a claim; the cluster wants a bound.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
-/// A cluster that gives no claims for so long is written to without.
-const TAKEN_WITHIN: Duration = Duration::from_secs(15);
-/// So many claims are taken or renewed at once.
+/// How long all claims of a run may take to be taken, or to be renewed. A cluster that gives none by then is written to without.
+const WITHIN: Duration = Duration::from_secs(15);
+/// The most claims that are taken or renewed at once.
 const AT_ONCE: usize = 16;
 /// Claims are renewed after this pause, and after as much more as the coordinators need at a hundred claims a second.
 const RENEW_EVERY: Duration = Duration::from_secs(2);
@@ -34,12 +34,11 @@ impl Claims {
     /// Takes the claims on these topics, from whoever holds them. A cluster that does not give them is written to all the same:
     /// that is logged as a warning.
     pub async fn take(client: &Client, topics: &[&str]) -> Self {
-        let ids = topics.iter().copied().map(claim_of).collect();
-        let why = match tokio::time::timeout(TAKEN_WITHIN, take_all(client, ids)).await {
+        let why = match tokio::time::timeout(WITHIN, take_all(client, topics)).await {
             Ok(Ok(held)) => return Self { held },
             Ok(Err(error)) => error,
             Err(_) => KafkaError::Unanswered {
-                seconds: TAKEN_WITHIN.as_secs(),
+                seconds: WITHIN.as_secs(),
             },
         };
         tracing::warn!(
@@ -48,9 +47,11 @@ impl Claims {
         Self { held: Vec::new() }
     }
 
-    /// How long one that was fenced may take to find out.
-    pub fn handover(topics: usize) -> Duration {
-        pause(topics) + RENEW_EVERY
+    /// Waits until whoever was fenced by these claims has found out. Without claims nobody was.
+    pub async fn handed_over(&self) {
+        if !self.held.is_empty() {
+            tokio::time::sleep(self.pause() + RENEW_EVERY).await;
+        }
     }
 
     /// Works as long as the claims hold. Work that fails after a claim was lost fails for that reason.
@@ -76,52 +77,60 @@ impl Claims {
     /// Ends when a claim is lost, and says which.
     async fn lost(&mut self) -> EngineError {
         loop {
-            tokio::time::sleep(pause(self.held.len())).await;
+            tokio::time::sleep(self.pause()).await;
             if let Err(lost) = self.renew().await {
                 return lost;
             }
         }
     }
 
-    /// Renews all claims. What fails in passing is tried again by the next renewal.
+    /// Renews all claims. What fails in passing, or is not done in time, is left to the next renewal.
     async fn renew(&mut self) -> Result<(), EngineError> {
-        for claims in self.held.chunks_mut(AT_ONCE) {
-            try_join_all(claims.iter_mut().map(renew)).await?;
-        }
-        Ok(())
+        let renewing = async {
+            for claims in self.held.chunks_mut(AT_ONCE) {
+                try_join_all(claims.iter_mut().map(renew)).await?;
+            }
+            Ok(())
+        };
+        tokio::time::timeout(WITHIN, renewing)
+            .await
+            .unwrap_or(Ok(()))
+    }
+
+    fn pause(&self) -> Duration {
+        RENEW_EVERY + RENEWAL * u32::try_from(self.held.len()).unwrap_or(u32::MAX)
     }
 }
 
 async fn take_all(
     client: &Client,
-    ids: Vec<String>,
+    topics: &[&str],
 ) -> Result<Vec<TransactionalProducer>, KafkaError> {
-    let mut held = Vec::with_capacity(ids.len());
-    for ids in ids.chunks(AT_ONCE) {
-        let mut taking = Vec::with_capacity(ids.len());
-        for id in ids {
-            taking.push(client.transactional_producer(id, TRANSACTION_TIMEOUT));
+    let mut held = Vec::with_capacity(topics.len());
+    for topics in topics.chunks(AT_ONCE) {
+        let mut taking = Vec::with_capacity(topics.len());
+        for topic in topics {
+            taking.push(take(client, topic));
         }
         held.extend(try_join_all(taking).await?);
     }
     Ok(held)
 }
 
+async fn take(client: &Client, topic: &str) -> Result<TransactionalProducer, KafkaError> {
+    let id = format!("{PREFIX}{topic}");
+    client
+        .transactional_producer(&id, TRANSACTION_TIMEOUT)
+        .await
+}
+
 async fn renew(claim: &mut TransactionalProducer) -> Result<(), EngineError> {
-    match tokio::time::timeout(TAKEN_WITHIN, claim.renew()).await {
-        Ok(Err(error)) if error.is_fenced() => return Err(fenced(claim.transactional_id())),
-        Ok(Err(error)) => tracing::debug!(%error, "a claim cannot be renewed now"),
-        Ok(Ok(())) | Err(_) => {}
+    match claim.renew().await {
+        Err(error) if error.is_fenced() => return Err(fenced(claim.transactional_id())),
+        Err(error) => tracing::debug!(%error, "a claim cannot be renewed now"),
+        Ok(()) => {}
     }
     Ok(())
-}
-
-fn claim_of(topic: &str) -> String {
-    format!("{PREFIX}{topic}")
-}
-
-fn pause(claims: usize) -> Duration {
-    RENEW_EVERY + RENEWAL * u32::try_from(claims).unwrap_or(u32::MAX)
 }
 
 fn fenced(claim: &str) -> EngineError {

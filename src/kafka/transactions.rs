@@ -32,9 +32,9 @@ const ADD_PARTITIONS: i16 = 3;
 const ADD_OFFSETS: i16 = 3;
 const OFFSET_COMMIT: i16 = 4;
 const END: i16 = 4;
+
 /// From here on a producer that bears a name already says so when it asks for it (KIP-360, Kafka 2.5).
 const RENEWAL: i16 = 3;
-
 /// From here on one request asks for many coordinators (KIP-699).
 const MANY_COORDINATORS: i16 = 4;
 

@@ -1,5 +1,6 @@
 //! Restores that are killed, and go on.
 
+use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -339,7 +340,9 @@ fn what_is_read_back_is_compared() {
 fn of_two_restores_into_one_topic_the_older_ends_with_the_reason_and_the_newer_finishes() {
     let scene = backed_up("claimed", 3, 20);
     let options = "--rename claimed=claimed.back";
-    let mut older = scene.start("restore", &format!("latest {options} --rate-limit 10KiB/s"));
+    let mut older = scene.command("restore", &format!("latest {options} --rate-limit 10KiB/s"));
+    let older = older.stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut older = older.spawn().unwrap();
     while end(&scene.client, "claimed.back", 3) < 50 {
         assert!(
             older.try_wait().unwrap().is_none(),
@@ -350,6 +353,13 @@ fn of_two_restores_into_one_topic_the_older_ends_with_the_reason_and_the_newer_f
     let report = scene.restore(&format!("latest --check {options}"));
     assert!(found(&report) >= 50, "{report}");
     assert_equal(&scene.client, "claimed", "claimed.back");
-    assert_eq!(older.wait().unwrap().code(), Some(1));
+    let older = older.wait_with_output().unwrap();
+    assert_eq!(older.status.code(), Some(1));
+    let said = String::from_utf8(older.stderr).unwrap();
+    assert!(
+        said.contains("another kafkeep began to write to topic claimed.back"),
+        "{said}"
+    );
+    assert!(!said.contains("run the same restore again"), "{said}");
     assert!(scene.files("restores").is_empty());
 }

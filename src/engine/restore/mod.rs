@@ -171,37 +171,40 @@ async fn apply_locked(
         .step(Wait::Target("to give a producer id"), naming)
         .await?;
     let mut begun = Begun::default();
-    let restoring = async {
+    let preparing = async {
         let noting = interrupted::note_down(client, repository, &plan, options, producer);
         let wait = Wait::Repository("to note that the restore begins");
         watchdog.step(wait, noting).await?;
         let creating = target::create(client, &plan, &mut begun.created);
         watchdog
             .step(Wait::Target("to create topics"), creating)
-            .await?;
-        // Who fails to create a topic claims none: the claims are of the one that did.
-        let claims = claim(means, &plan).await;
-        begun.writing = true;
-        let writing = async {
-            let outcome =
-                produce::produce_all(means, repository, &plan, options, producer, &progress)
-                    .await?;
-            let report = settle::settle(means, repository, &plan, outcome, options, clock).await?;
-            if !report.is_unfinished {
-                let wait = Wait::Repository("to note that the restore is finished");
-                let finishing = interrupted::finish(repository, &plan);
-                watchdog.step(wait, finishing).await?;
-            }
-            Ok(report)
-        };
-        claims.hold(writing).await
+            .await
     };
-    restoring
-        .await
-        .map_err(|error| begun.unfinished(error, &plan))
+    let prepared = preparing.await;
+    prepared.map_err(|error| begun.unfinished(error, &plan))?;
+    // Who fails to create a topic claims none: the claims are of the one that did.
+    let claims = claim(means, &plan).await;
+    begun.writing = true;
+    let writing = async {
+        let outcome =
+            produce::produce_all(means, repository, &plan, options, producer, &progress).await?;
+        let report = settle::settle(means, repository, &plan, outcome, options, clock).await?;
+        if !report.is_unfinished {
+            let wait = Wait::Repository("to note that the restore is finished");
+            let finishing = interrupted::finish(repository, &plan);
+            watchdog.step(wait, finishing).await?;
+        }
+        Ok(report)
+    };
+    // Who lost a claim is not told to run again: another one goes on.
+    let writing = async {
+        let written = writing.await;
+        written.map_err(|error| begun.unfinished(error, &plan))
+    };
+    claims.hold(writing).await
 }
 
-/// Claims the plan's topics. Whoever was writing to one has stopped when this returns, so that what lies there can be read back.
+/// Claims the plan's topics. Whoever held such a claim has stopped when this returns, so that what lies there can be read back.
 async fn claim(means: &Means<'_>, plan: &RestorePlan) -> Claims {
     let topics = plan.topics.iter();
     let topics: Vec<&str> = topics.map(|topic| topic.target_topic.as_str()).collect();
@@ -209,7 +212,7 @@ async fn claim(means: &Means<'_>, plan: &RestorePlan) -> Claims {
     let wait = Wait::Target("to let its topics be claimed");
     let claims = means.watchdog.step(wait, taking).await;
     if plan.topics.iter().any(|topic| topic.interrupted.is_some()) {
-        let handover = tokio::time::sleep(Claims::handover(topics.len()));
+        let handover = claims.handed_over();
         means.watchdog.step(Wait::Bounded, handover).await;
     }
     claims

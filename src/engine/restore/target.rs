@@ -66,10 +66,12 @@ pub(super) async fn create(
             }
         }
     }
-    match (refused.is_empty(), is_there) {
-        (true, _) => {}
-        (false, true) => return Err(EngineError::Conflict(refused.join("; "))),
-        (false, false) => return Err(EngineError::Refused(refused.join("; "))),
+    if !refused.is_empty() {
+        let why = refused.join("; ");
+        return Err(match is_there {
+            true => EngineError::Conflict(why),
+            false => EngineError::Refused(why),
+        });
     }
     // Settings that wait for the end are asked for now: a right that is missing shows before the records are written.
     let answers = client
