@@ -4,8 +4,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::engine::EngineError;
+use crate::engine::refusal::{Part, Reader, Refusal};
 use crate::kafka::KafkaError;
 use crate::repository::RepositoryError;
+
+use super::OrderKind;
 
 /// What kind of failure. Each has its status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
@@ -87,6 +90,31 @@ const SHOWN: usize = 200;
 /// When a cluster or a repository that did not answer may be asked again.
 const AGAIN_AFTER: u64 = 10;
 
+impl Details {
+    fn new(field: &str, value: impl ToString) -> Self {
+        Self {
+            field: Some(field.to_owned()),
+            value: Some(value.to_string().chars().take(SHOWN).collect()),
+        }
+    }
+}
+
+/// The field of a request that says this part of an order.
+fn field_of(kind: OrderKind, part: Part) -> &'static str {
+    match (part, kind) {
+        (Part::Topic, OrderKind::Migrate) => "source_topic",
+        (Part::Topic, OrderKind::Drain) => "topics",
+        (Part::Topic, _) => "topic",
+        (Part::Partitions, _) => "partitions",
+        (Part::Backup, _) => "backup_id",
+        (Part::TargetTopic, _) => "target_topic",
+        (Part::TargetPartitions, _) => "target_partitions",
+        (Part::ReplicationFactor, _) => "replication_factor",
+        (Part::PreserveOffsets, _) => "preserve_offsets",
+        (Part::Group, _) => "group_id",
+    }
+}
+
 impl Problem {
     /// No single field is at fault.
     pub fn new(kind: ProblemKind, message: impl Into<String>) -> Self {
@@ -106,10 +134,7 @@ impl Problem {
         message: impl Into<String>,
     ) -> Self {
         Self {
-            details: Details {
-                field: Some(field.to_owned()),
-                value: Some(value.to_string().chars().take(SHOWN).collect()),
-            },
+            details: Details::new(field, value),
             ..Self::new(kind, message)
         }
     }
@@ -136,6 +161,29 @@ impl Problem {
     pub fn again_after(mut self, seconds: u64) -> Self {
         self.retry_after = Some(seconds.max(1));
         self
+    }
+
+    /// Why an order of this kind failed: with the field that the engine's refusal is about.
+    pub fn of_order(kind: OrderKind, error: &EngineError) -> Self {
+        let mut problem = Self::from(error);
+        let refusal = match error {
+            EngineError::Refused(why) | EngineError::NotFound(why) | EngineError::Conflict(why) => {
+                why
+            }
+            EngineError::Unfinished { source, .. } => {
+                problem.details = Self::of_order(kind, source).details;
+                return problem;
+            }
+            _ => return problem,
+        };
+        if let Some((part, value)) = refusal.part() {
+            problem.details = Details::new(field_of(kind, part), value);
+        }
+        problem
+    }
+
+    fn refused(kind: ProblemKind, refusal: &Refusal) -> Self {
+        Self::new(kind, refusal.text_for(Reader::Caller))
     }
 
     /// What went wrong within, of which the caller learns nothing but that.
@@ -169,9 +217,9 @@ impl From<&RepositoryError> for Problem {
 impl From<&EngineError> for Problem {
     fn from(error: &EngineError) -> Self {
         match error {
-            EngineError::Refused(why) => Self::new(ProblemKind::InvalidRequest, why),
-            EngineError::NotFound(why) => Self::new(ProblemKind::NotFound, why),
-            EngineError::Conflict(why) => Self::new(ProblemKind::Conflict, why),
+            EngineError::Refused(why) => Self::refused(ProblemKind::InvalidRequest, why),
+            EngineError::NotFound(why) => Self::refused(ProblemKind::NotFound, why),
+            EngineError::Conflict(why) => Self::refused(ProblemKind::Conflict, why),
             EngineError::Repository(error) => error.into(),
             EngineError::Kafka(error) => error.into(),
             EngineError::Unfinished { source, remains } => {

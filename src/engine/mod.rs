@@ -20,6 +20,7 @@ mod producer;
 mod progress;
 pub mod rate;
 pub mod reader;
+pub mod refusal;
 pub mod restore;
 pub mod settings;
 pub mod size;

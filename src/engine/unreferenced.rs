@@ -41,7 +41,7 @@ pub(super) fn unreferenced(
 /// What follows from not knowing what a backup needs.
 pub(super) fn unknowable(id: &BackupId, error: RepositoryError, advice: &str) -> EngineError {
     if error.is_damage() {
-        EngineError::Refused(format!(
+        EngineError::refused(format!(
             "nothing is removed, since what backup {id} needs cannot be known: {error}; {advice}"
         ))
     } else {

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use crate::engine::EngineError;
+use crate::engine::refusal::Refusal;
 use crate::engine::settings::Settings;
 use crate::kafka::{GroupType, NewTopic, ProducerIdentity};
 use crate::record::{Offset, PartitionId, TopicId};
@@ -35,7 +36,7 @@ pub struct RestorePlan {
     /// How offsets of the source relate to those of the target.
     pub offsets: Offsets,
     /// Why this plan cannot be applied; empty when it can.
-    pub refused: Vec<String>,
+    pub refused: Vec<Refusal>,
     /// Whether a topic of the target is there already, which is among the reasons.
     #[serde(skip)]
     pub(super) target_exists: bool,
@@ -219,10 +220,10 @@ impl RestorePlan {
 
     /// The refusals as one error, when there are any.
     pub fn refuse(&self) -> Result<(), EngineError> {
-        match self.refused.join("; ") {
-            why if why.is_empty() => Ok(()),
-            why if self.target_exists => Err(EngineError::Conflict(why)),
-            why => Err(EngineError::Refused(why)),
+        match Refusal::all(&self.refused) {
+            None => Ok(()),
+            Some(why) if self.target_exists => Err(EngineError::conflict(why)),
+            Some(why) => Err(EngineError::refused(why)),
         }
     }
 }
