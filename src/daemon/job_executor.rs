@@ -8,7 +8,7 @@ use crate::api::{
     Order, OrderKind, Problem, ProblemKind, RestoreAnswer, RestoreOrder, ValidateOrder,
     ValidationAnswer,
 };
-use crate::engine::backup::{BackupOptions, backup};
+use crate::engine::backup::{BackupOptions, backup, stored_codec};
 use crate::engine::drain::{Verdict, Watch, drain};
 use crate::engine::mirror::{self, MirrorOptions, MirrorState, mirror};
 use crate::engine::restore::{self, RestoreOptions};
@@ -166,8 +166,17 @@ impl Execution<'_> {
             ..order.options.clone()
         };
         let progress = Arc::clone(&self.job.progress);
-        let report = backup(&client, repository, &options, progress).await?;
-        Ok(BackupAnswer::new(order, report))
+        let report = backup(&client, Arc::clone(&repository), &options, progress).await?;
+        let stored = stored_codec(&repository, report.backup_id).await;
+        // The backup is made, whatever can be told of it.
+        let stored = stored.unwrap_or_else(|error| {
+            tracing::warn!(
+                "the codec of backup {} is unknown: {error}",
+                report.backup_id
+            );
+            None
+        });
+        Ok(BackupAnswer::new(order, report, stored))
     }
 
     async fn restore(&self, order: &RestoreOrder) -> Result<RestoreAnswer, Failure> {

@@ -13,6 +13,7 @@ pub mod expire;
 pub mod export;
 mod extents;
 pub mod groups;
+pub mod internal_topics;
 pub mod mirror;
 mod open_transactions;
 mod own;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::engine::groups::GroupSelection;
+use crate::engine::internal_topics::refuse_target;
 use crate::engine::settings::{ExistingConfig, Settings};
 use crate::engine::topics::{Candidate, refuse_unseen};
 use crate::engine::{EngineError, open_transactions};
@@ -35,6 +36,11 @@ pub(super) async fn plan_within(
     refuse_unseen(source, &from, &options.topics).await?;
     let chosen = choose(&from, &to, options)?;
     let dead_letter_topic = dead_letter_topic(options, &chosen)?;
+    let written = chosen.iter().map(|topic| &topic.target);
+    let mut written = written.chain(&dead_letter_topic);
+    if let Some(refusal) = written.find_map(|name| refuse_target(name, &to)) {
+        return Err(EngineError::refused(refusal));
+    }
     if options.changes_keys() && options.groups != GroupSelection::None {
         return Err(EngineError::refused(
             "groups cannot follow where key_transformation puts records into other partitions: leave groups out",

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::engine::EngineError;
 use crate::engine::blocking::in_repository;
+use crate::engine::internal_topics::refuse_target;
 use crate::engine::refusal::{Advice, Part, Refusal};
 use crate::engine::settings::{ExistingConfig, Settings};
 use crate::engine::topic_configuration::TopicConfiguration;
@@ -209,6 +210,10 @@ impl Planning<'_> {
         configuration: &TopicConfiguration,
     ) -> Result<Option<TopicRestore>, EngineError> {
         let mut planned = self.wanted(topic);
+        if let Some(refusal) = refuse_target(&planned.target_topic, self.metadata) {
+            self.refused.push(refusal);
+            return Ok(None);
+        }
         let Some(existing) = self.metadata.topics.get(&planned.target_topic) else {
             planned.action = self.create(topic, configuration, &mut planned);
             self.refuse_too_many_replicas(&planned);
@@ -550,6 +555,7 @@ async fn ask_the_target(
     for (topic, answer) in answers {
         if let Err(error) = answer {
             just_created |= error.is_topic_there();
+            plan.target_exists |= error.is_topic_there();
             let refusal = Refusal::new(format!("topic {topic} cannot be created: {error}"));
             plan.refused.push(refusal.of(Part::TargetTopic, topic));
         }
