@@ -186,6 +186,19 @@ impl Problem {
         Self::new(kind, refusal.text_for(Reader::Caller))
     }
 
+    /// 409: the backup is damaged, told without the repository's path.
+    fn damaged(error: &RepositoryError) -> Self {
+        let what = match error {
+            RepositoryError::ObjectMissing { name, .. } => format!("{name} is missing"),
+            RepositoryError::Io { .. } => "a part of it cannot be read".to_owned(),
+            error => error.to_string(),
+        };
+        let message = format!(
+            "the backup is damaged: {what}; choose another one, or validate this one to learn all that is damaged"
+        );
+        Self::new(ProblemKind::Conflict, message)
+    }
+
     /// What went wrong within, of which the caller learns nothing but that.
     pub fn internal() -> Self {
         Self::new(
@@ -197,20 +210,25 @@ impl Problem {
 
 impl From<&RepositoryError> for Problem {
     fn from(error: &RepositoryError) -> Self {
-        let kind = match error {
-            RepositoryError::UnknownBackup { .. } | RepositoryError::AmbiguousBackup { .. } => {
-                ProblemKind::NotFound
+        match error {
+            // The error itself tells of others.
+            RepositoryError::UnknownBackup { id, .. }
+            | RepositoryError::AmbiguousBackup { id, .. } => {
+                Self::not_found("backup_id", id, "there is no such backup")
             }
             RepositoryError::Locked { .. } => {
                 let message =
                     "the repository is in use by somebody else: try again when that is over";
-                return Self::new(ProblemKind::ServiceUnavailable, message)
-                    .again_after(AGAIN_AFTER);
+                Self::new(ProblemKind::ServiceUnavailable, message).again_after(AGAIN_AFTER)
             }
+            // What was to be written, and not what is stored.
+            RepositoryError::UnfitBatches { .. }
+            | RepositoryError::UnfitIndex { .. }
+            | RepositoryError::Batch(_) => Self::internal(),
+            error if error.is_lost_content() => Self::damaged(error),
             // Anything else tells paths.
-            _ => return Self::internal(),
-        };
-        Self::new(kind, error.to_string())
+            _ => Self::internal(),
+        }
     }
 }
 
@@ -252,6 +270,49 @@ impl From<&KafkaError> for Problem {
                     .again_after(AGAIN_AFTER)
             }
             error => Self::new(ProblemKind::InternalError, error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damage_is_a_conflict_that_tells_what_is_damaged_and_no_path() {
+        let missing = RepositoryError::ObjectMissing {
+            name: "states/1".to_owned(),
+            location: "/srv/secret".to_owned(),
+        };
+        let damaged = RepositoryError::ObjectDamaged {
+            name: "indexes/1".to_owned(),
+            detail: "its digest differs".to_owned(),
+        };
+        for (error, what) in [(missing, "states/1"), (damaged, "indexes/1 is damaged")] {
+            let problem = Problem::of_order(OrderKind::Restore, &error.into());
+            assert_eq!(problem.kind.status(), 409, "{problem:?}");
+            assert!(problem.message.contains(what), "{problem:?}");
+            assert!(!problem.message.contains("/srv"), "{problem:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_told_by_the_field_of_its_verb() {
+        let refusal = |part| EngineError::refused(Refusal::new("no").of(part, "x"));
+        for (part, kind, field) in [
+            (Part::Topic, OrderKind::Backup, "topic"),
+            (Part::Topic, OrderKind::Migrate, "source_topic"),
+            (Part::Topic, OrderKind::Drain, "topics"),
+            (Part::TargetTopic, OrderKind::Restore, "target_topic"),
+            (Part::Group, OrderKind::Drain, "group_id"),
+        ] {
+            let details = Problem::of_order(kind, &refusal(part)).details;
+            assert_eq!(details, Details::new(field, "x"));
+            let unfinished = EngineError::Unfinished {
+                source: Box::new(refusal(part)),
+                remains: "a part".to_owned(),
+            };
+            assert_eq!(Problem::of_order(kind, &unfinished).details, details);
         }
     }
 }

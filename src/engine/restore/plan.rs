@@ -37,9 +37,9 @@ pub struct RestorePlan {
     pub offsets: Offsets,
     /// Why this plan cannot be applied; empty when it can.
     pub refused: Vec<Refusal>,
-    /// Whether a topic of the target is there already, which is among the reasons.
+    /// Whether among the reasons is something that no other request changes: a topic of the target is there, or the backup is damaged.
     #[serde(skip)]
-    pub(super) target_exists: bool,
+    pub(super) is_conflict: bool,
 }
 
 /// One topic of a plan.
@@ -222,7 +222,7 @@ impl RestorePlan {
     pub fn refuse(&self) -> Result<(), EngineError> {
         match Refusal::all(&self.refused) {
             None => Ok(()),
-            Some(why) if self.target_exists => Err(EngineError::conflict(why)),
+            Some(why) if self.is_conflict => Err(EngineError::conflict(why)),
             Some(why) => Err(EngineError::refused(why)),
         }
     }

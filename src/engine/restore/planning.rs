@@ -75,7 +75,7 @@ async fn plan_once(
         options,
         finished: Vec::new(),
         refused: Vec::new(),
-        target_exists: false,
+        is_conflict: false,
     };
     let topics = planning.topics(&chosen, &configurations).await?;
     let mut refused = planning.refused;
@@ -83,8 +83,10 @@ async fn plan_once(
     if options.offsets == Offsets::Exact {
         refused.extend(exact::obstacles(&topics, options));
     }
+    let sound = refused.len();
     let (manifest, topics) =
         heed_missing(repository, manifest, topics, options, &mut refused).await?;
+    let is_damaged = refused.len() > sound;
     let groups = groups::plan(
         client,
         repository,
@@ -104,7 +106,7 @@ async fn plan_once(
         groups,
         offsets: options.offsets,
         refused,
-        target_exists: planning.target_exists,
+        is_conflict: planning.is_conflict || is_damaged,
     })
 }
 
@@ -187,7 +189,7 @@ struct Planning<'a> {
     options: &'a RestoreOptions,
     finished: Vec<String>,
     refused: Vec<Refusal>,
-    target_exists: bool,
+    is_conflict: bool,
 }
 
 impl Planning<'_> {
@@ -326,7 +328,7 @@ impl Planning<'_> {
         let count = u32::try_from(existing.partitions.len()).unwrap_or(u32::MAX);
         planned.target_partitions = count;
         if self.options.if_exists == IfExists::Fail {
-            self.target_exists = true;
+            self.is_conflict = true;
             let refusal = Refusal::new(format!("topic {target} exists in the target"));
             let refusal = refusal.of(Part::TargetTopic, &target);
             self.refused.push(refusal.advise(Advice::RenameOrAppend));
@@ -555,7 +557,7 @@ async fn ask_the_target(
     for (topic, answer) in answers {
         if let Err(error) = answer {
             just_created |= error.is_topic_there();
-            plan.target_exists |= error.is_topic_there();
+            plan.is_conflict |= error.is_topic_there();
             let refusal = Refusal::new(format!("topic {topic} cannot be created: {error}"));
             plan.refused.push(refusal.of(Part::TargetTopic, topic));
         }
