@@ -62,6 +62,8 @@ pub enum Advice {
         /// Whether that restore created the topic.
         created: bool,
     },
+    /// A part of the repository is damaged: what, and what an operator does about it. Only operators may see its paths.
+    Repair(String),
     /// The backup is gone.
     ChooseBackup,
     /// The group is a mirror's own.
@@ -142,6 +144,7 @@ impl Advice {
 
     fn for_operators(&self) -> String {
         let fixed = match self {
+            Self::Repair(advice) => return advice.clone(),
             Self::DidYouMean(name) => return format!("did you mean `{name}`?"),
             Self::FewerReplicas(brokers) => return format!("pass --replication-factor {brokers}"),
             Self::AllowEmpty => {
@@ -186,6 +189,7 @@ impl Advice {
                 "to go on with it, repeat that restore with the same values; else choose another target_topic, or delete the topic"
             }
             Self::Forget { .. } => "choose another target_topic, or delete the topic",
+            Self::Repair(_) => "a part of the repository is damaged, which an operator must repair",
             Self::ChooseBackup => "choose another one: GET /api/kafka/backups lists them",
         })
     }
@@ -219,7 +223,8 @@ impl From<&str> for Refusal {
 mod tests {
     use super::*;
 
-    const ADVICES: [Advice; 12] = [
+    const ADVICES: [Advice; 13] = [
+        Advice::Repair(String::new()),
         Advice::DidYouMean(String::new()),
         Advice::AllowEmpty,
         Advice::RenameOrAppend,
