@@ -331,18 +331,18 @@ fn a_mirror_that_writes_to_one_of_kafkas_own_topics_is_told() {
         &told_of_policies(mirror),
         "
 error: this writes to one of Kafka's internal topics
- --> DIR/policies.d/a.toml:6:21
-  |
-6 | dead_letter_topic = \"__share_group_state\"
-  |                     ^^^^^^^^^^^^^^^^^^^^^
-  = help: give dead letters a topic of their own
-
-error: this writes to one of Kafka's internal topics
  --> DIR/policies.d/a.toml:4:10
   |
 4 | topics = [\"__consumer_offsets\"]
   |          ^^^^^^^^^^^^^^^^^^^^^^
   = help: leave it out, or rename it
+
+error: this writes to one of Kafka's internal topics
+ --> DIR/policies.d/a.toml:6:21
+  |
+6 | dead_letter_topic = \"__share_group_state\"
+  |                     ^^^^^^^^^^^^^^^^^^^^^
+  = help: give dead letters a topic of their own
 
 2 errors",
     );
