@@ -58,7 +58,8 @@ pub struct BackupAnswer {
     pub kafka_cluster_id: String,
     /// The repository's name in the configuration.
     pub repository: String,
-    /// What batches were compressed with that the producer had not.
+    /// What most of the backup is compressed with in the repository: where earlier backups copied it, their codec. What was asked for
+    /// where nothing is compressed but by its producers.
     pub compression: Compression,
     /// Records in the backup, however much of it was copied earlier.
     pub total_messages: u64,
@@ -118,8 +119,8 @@ impl BackedUpPartition {
 }
 
 impl BackupAnswer {
-    /// Of a backup of one topic.
-    pub fn new(order: &BackupOrder, report: BackupReport) -> Self {
+    /// Of a backup of one topic, which is stored with this codec.
+    pub fn new(order: &BackupOrder, report: BackupReport, stored: Option<Compression>) -> Self {
         let partitions = report.topics.iter().flat_map(|topic| &topic.partitions);
         let partitions = partitions.map(|partition| {
             let bounds = partition.start_offset..partition.end_offset;
@@ -136,7 +137,7 @@ impl BackupAnswer {
             cluster_id: order.cluster.clone(),
             kafka_cluster_id: report.cluster_id,
             repository: order.repository.clone(),
-            compression: order.options.compression,
+            compression: stored.unwrap_or(order.options.compression),
             total_messages: report.total_messages,
             total_size_bytes: report.total_size_bytes,
             compressed_size_bytes: report.compressed_size_bytes,

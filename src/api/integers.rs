@@ -36,13 +36,6 @@ fn refused<E: Error>(number: impl Display) -> E {
     ))
 }
 
-/// A number that must be there.
-pub(super) fn one<'de, T: TryFrom<i128>, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<T, D::Error> {
-    Number::deserialize(deserializer)?.whole()
-}
-
 /// A number that may be missing.
 pub(super) fn optional<'de, T: TryFrom<i128>, D: Deserializer<'de>>(
     deserializer: D,

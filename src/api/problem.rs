@@ -4,8 +4,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::engine::EngineError;
+use crate::engine::refusal::{Part, Reader, Refusal};
 use crate::kafka::KafkaError;
 use crate::repository::RepositoryError;
+
+use super::OrderKind;
 
 /// What kind of failure. Each has its status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
@@ -87,6 +90,31 @@ const SHOWN: usize = 200;
 /// When a cluster or a repository that did not answer may be asked again.
 const AGAIN_AFTER: u64 = 10;
 
+impl Details {
+    fn new(field: &str, value: impl ToString) -> Self {
+        Self {
+            field: Some(field.to_owned()),
+            value: Some(value.to_string().chars().take(SHOWN).collect()),
+        }
+    }
+}
+
+/// The field of a request that says this part of an order.
+fn field_of(kind: OrderKind, part: Part) -> &'static str {
+    match (part, kind) {
+        (Part::Topic, OrderKind::Migrate) => "source_topic",
+        (Part::Topic, OrderKind::Drain) => "topics",
+        (Part::Topic, _) => "topic",
+        (Part::Partitions, _) => "partitions",
+        (Part::Backup, _) => "backup_id",
+        (Part::TargetTopic, _) => "target_topic",
+        (Part::TargetPartitions, _) => "target_partitions",
+        (Part::ReplicationFactor, _) => "replication_factor",
+        (Part::PreserveOffsets, _) => "preserve_offsets",
+        (Part::Group, _) => "group_id",
+    }
+}
+
 impl Problem {
     /// No single field is at fault.
     pub fn new(kind: ProblemKind, message: impl Into<String>) -> Self {
@@ -106,10 +134,7 @@ impl Problem {
         message: impl Into<String>,
     ) -> Self {
         Self {
-            details: Details {
-                field: Some(field.to_owned()),
-                value: Some(value.to_string().chars().take(SHOWN).collect()),
-            },
+            details: Details::new(field, value),
             ..Self::new(kind, message)
         }
     }
@@ -138,6 +163,42 @@ impl Problem {
         self
     }
 
+    /// Why an order of this kind failed: with the field that the engine's refusal is about.
+    pub fn of_order(kind: OrderKind, error: &EngineError) -> Self {
+        let mut problem = Self::from(error);
+        let refusal = match error {
+            EngineError::Refused(why) | EngineError::NotFound(why) | EngineError::Conflict(why) => {
+                why
+            }
+            EngineError::Unfinished { source, .. } => {
+                problem.details = Self::of_order(kind, source).details;
+                return problem;
+            }
+            _ => return problem,
+        };
+        if let Some((part, value)) = refusal.part() {
+            problem.details = Details::new(field_of(kind, part), value);
+        }
+        problem
+    }
+
+    fn refused(kind: ProblemKind, refusal: &Refusal) -> Self {
+        Self::new(kind, refusal.text_for(Reader::Caller))
+    }
+
+    /// 409: the backup is damaged, told without the repository's path.
+    fn damaged(error: &RepositoryError) -> Self {
+        let what = match error {
+            RepositoryError::ObjectMissing { name, .. } => format!("{name} is missing"),
+            RepositoryError::Io { .. } => "a part of it cannot be read".to_owned(),
+            error => error.to_string(),
+        };
+        let message = format!(
+            "the backup is damaged: {what}; choose another one, or validate this one to learn all that is damaged"
+        );
+        Self::new(ProblemKind::Conflict, message)
+    }
+
     /// What went wrong within, of which the caller learns nothing but that.
     pub fn internal() -> Self {
         Self::new(
@@ -149,29 +210,34 @@ impl Problem {
 
 impl From<&RepositoryError> for Problem {
     fn from(error: &RepositoryError) -> Self {
-        let kind = match error {
-            RepositoryError::UnknownBackup { .. } | RepositoryError::AmbiguousBackup { .. } => {
-                ProblemKind::NotFound
+        match error {
+            // The error itself tells of others.
+            RepositoryError::UnknownBackup { id, .. }
+            | RepositoryError::AmbiguousBackup { id, .. } => {
+                Self::not_found("backup_id", id, "there is no such backup")
             }
             RepositoryError::Locked { .. } => {
                 let message =
                     "the repository is in use by somebody else: try again when that is over";
-                return Self::new(ProblemKind::ServiceUnavailable, message)
-                    .again_after(AGAIN_AFTER);
+                Self::new(ProblemKind::ServiceUnavailable, message).again_after(AGAIN_AFTER)
             }
+            // What was to be written, and not what is stored.
+            RepositoryError::UnfitBatches { .. }
+            | RepositoryError::UnfitIndex { .. }
+            | RepositoryError::Batch(_) => Self::internal(),
+            error if error.is_lost_content() => Self::damaged(error),
             // Anything else tells paths.
-            _ => return Self::internal(),
-        };
-        Self::new(kind, error.to_string())
+            _ => Self::internal(),
+        }
     }
 }
 
 impl From<&EngineError> for Problem {
     fn from(error: &EngineError) -> Self {
         match error {
-            EngineError::Refused(why) => Self::new(ProblemKind::InvalidRequest, why),
-            EngineError::NotFound(why) => Self::new(ProblemKind::NotFound, why),
-            EngineError::Conflict(why) => Self::new(ProblemKind::Conflict, why),
+            EngineError::Refused(why) => Self::refused(ProblemKind::InvalidRequest, why),
+            EngineError::NotFound(why) => Self::refused(ProblemKind::NotFound, why),
+            EngineError::Conflict(why) => Self::refused(ProblemKind::Conflict, why),
             EngineError::Repository(error) => error.into(),
             EngineError::Kafka(error) => error.into(),
             EngineError::Unfinished { source, remains } => {
@@ -204,6 +270,49 @@ impl From<&KafkaError> for Problem {
                     .again_after(AGAIN_AFTER)
             }
             error => Self::new(ProblemKind::InternalError, error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damage_is_a_conflict_that_tells_what_is_damaged_and_no_path() {
+        let missing = RepositoryError::ObjectMissing {
+            name: "states/1".to_owned(),
+            location: "/srv/secret".to_owned(),
+        };
+        let damaged = RepositoryError::ObjectDamaged {
+            name: "indexes/1".to_owned(),
+            detail: "its digest differs".to_owned(),
+        };
+        for (error, what) in [(missing, "states/1"), (damaged, "indexes/1 is damaged")] {
+            let problem = Problem::of_order(OrderKind::Restore, &error.into());
+            assert_eq!(problem.kind.status(), 409, "{problem:?}");
+            assert!(problem.message.contains(what), "{problem:?}");
+            assert!(!problem.message.contains("/srv"), "{problem:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_told_by_the_field_of_its_verb() {
+        let refusal = |part| EngineError::refused(Refusal::new("no").of(part, "x"));
+        for (part, kind, field) in [
+            (Part::Topic, OrderKind::Backup, "topic"),
+            (Part::Topic, OrderKind::Migrate, "source_topic"),
+            (Part::Topic, OrderKind::Drain, "topics"),
+            (Part::TargetTopic, OrderKind::Restore, "target_topic"),
+            (Part::Group, OrderKind::Drain, "group_id"),
+        ] {
+            let details = Problem::of_order(kind, &refusal(part)).details;
+            assert_eq!(details, Details::new(field, "x"));
+            let unfinished = EngineError::Unfinished {
+                source: Box::new(refusal(part)),
+                remains: "a part".to_owned(),
+            };
+            assert_eq!(Problem::of_order(kind, &unfinished).details, details);
         }
     }
 }

@@ -203,7 +203,10 @@ fn print_plan(plan: &RestorePlan) -> Result<(), CliError> {
     print_finished(&plan.finished)?;
     groups::print_plan(&plan.groups)?;
     for refusal in &plan.refused {
-        output::line(format_args!("\nrefused: {}", output::plain(refusal)))?;
+        output::line(format_args!(
+            "\nrefused: {}",
+            output::plain(&refusal.to_string())
+        ))?;
     }
     output::line(format_args!(
         "\n{}{} records, {}; nothing was changed",

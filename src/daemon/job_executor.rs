@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use crate::api::{
     Answer, BackupAnswer, BackupOrder, DrainAnswer, DrainOrder, MigrateOrder, MigrationAnswer,
-    Order, Problem, ProblemKind, RestoreAnswer, RestoreOrder, ValidateOrder, ValidationAnswer,
+    Order, OrderKind, Problem, ProblemKind, RestoreAnswer, RestoreOrder, ValidateOrder,
+    ValidationAnswer,
 };
-use crate::engine::backup::{BackupOptions, backup};
+use crate::engine::backup::{BackupOptions, backup, stored_codec};
 use crate::engine::drain::{Verdict, Watch, drain};
 use crate::engine::mirror::{self, MirrorOptions, MirrorState, mirror};
 use crate::engine::restore::{self, RestoreOptions};
@@ -73,7 +74,7 @@ pub(super) async fn execute_order(
             Order::Validate(order) => on.validate(order).await.map(Answer::Validate),
         };
         outcome.map_err(|failure| {
-            let problem = failure.problem();
+            let problem = failure.problem(job.order.kind());
             let cause = failure.to_string();
             // The end of the job is logged with what its caller is told.
             if cause != problem.message && !job.stop.is_cancelled() {
@@ -95,9 +96,9 @@ enum Failure {
 }
 
 impl Failure {
-    fn problem(&self) -> Problem {
+    fn problem(&self, kind: OrderKind) -> Problem {
         match self {
-            Self::Engine(error) => error.into(),
+            Self::Engine(error) => Problem::of_order(kind, error),
             Self::Told(problem) => problem.clone(),
         }
     }
@@ -165,8 +166,17 @@ impl Execution<'_> {
             ..order.options.clone()
         };
         let progress = Arc::clone(&self.job.progress);
-        let report = backup(&client, repository, &options, progress).await?;
-        Ok(BackupAnswer::new(order, report))
+        let report = backup(&client, Arc::clone(&repository), &options, progress).await?;
+        let stored = stored_codec(&repository, report.backup_id).await;
+        // The backup is made, whatever can be told of it.
+        let stored = stored.unwrap_or_else(|error| {
+            tracing::warn!(
+                "the codec of backup {} is unknown: {error}",
+                report.backup_id
+            );
+            None
+        });
+        Ok(BackupAnswer::new(order, report, stored))
     }
 
     async fn restore(&self, order: &RestoreOrder) -> Result<RestoreAnswer, Failure> {
@@ -256,16 +266,7 @@ impl Execution<'_> {
             .filter_map(|partition| partition.problem.as_ref())
             .next()
         {
-            let message = format!(
-                "topic {} cannot be migrated to: {problem}",
-                order.target_topic
-            );
-            return Err(Failure::Told(Problem::of_field(
-                ProblemKind::Conflict,
-                "target_topic",
-                &order.target_topic,
-                message,
-            )));
+            return Err(EngineError::conflict(problem.clone()).into());
         }
         let state = Arc::new(MirrorState::default());
         let migrating = mirror(&source, &target, &options, &state);

@@ -183,8 +183,8 @@ impl Observer {
             status.writable = location.at.can_be_made();
             return match status.writable {
                 true => Ok(()),
-                false => Err(EngineError::Refused(
-                    "its directory is not there, and cannot be made: make it, or let the service write above it".into(),
+                false => Err(EngineError::refused(
+                    "its directory is not there, and cannot be made: make it, or let the service write above it",
                 )),
             };
         };

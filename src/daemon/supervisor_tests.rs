@@ -96,7 +96,7 @@ impl Execute for Pretended {
             job.state.begin(partitions(self.started(name) as u64));
         }
         match first_word(name) {
-            "failing" => Err(EngineError::Refused("as it is meant to".to_owned())),
+            "failing" => Err(EngineError::refused("as it is meant to".to_owned())),
             "once" => {
                 tokio::time::sleep(self.takes).await;
                 Ok(mirrored())

@@ -12,6 +12,7 @@ use futures_util::future::try_join_all;
 use crate::kafka::{Client, KafkaError, TransactionalProducer};
 
 use super::EngineError;
+use super::refusal::{Part, Refusal};
 
 /// Before the name of the topic. A mirror's own transactional id begins with `kafkeep.`.
 const PREFIX: &str = "kafkeep-claim.";
@@ -135,7 +136,8 @@ async fn renew(claim: &mut TransactionalProducer) -> Result<(), EngineError> {
 
 fn fenced(claim: &str) -> EngineError {
     let topic = claim.strip_prefix(PREFIX).unwrap_or(claim);
-    EngineError::Conflict(format!(
+    let why = format!(
         "another kafkeep began to write to topic {topic} of the target, so this run ended: let that one finish, and see to it that only one writes to a topic"
-    ))
+    );
+    EngineError::conflict(Refusal::new(why).of(Part::TargetTopic, topic))
 }

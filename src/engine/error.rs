@@ -7,6 +7,8 @@ use crate::kafka::KafkaError;
 use crate::record::{Offset, PartitionId, RecordError};
 use crate::repository::RepositoryError;
 
+use super::refusal::Refusal;
+
 /// What stops a run. Everything that is only worth a line in a report is not an error.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -18,13 +20,13 @@ pub enum EngineError {
     Repository(#[from] RepositoryError),
     /// A topic, a pattern or an option that this cluster or backup cannot serve.
     #[error("{0}")]
-    Refused(String),
+    Refused(Refusal),
     /// Something that was named is not there.
     #[error("{0}")]
-    NotFound(String),
+    NotFound(Refusal),
     /// What is there already stands in the way.
     #[error("{0}")]
-    Conflict(String),
+    Conflict(Refusal),
     /// Bytes of one partition that are not what Kafka promises.
     #[error("{topic}-{partition} at offset {offset}: {source}")]
     Batch {
@@ -83,6 +85,21 @@ pub enum EngineError {
 }
 
 impl EngineError {
+    /// [`EngineError::Refused`], for this reason.
+    pub fn refused(why: impl Into<Refusal>) -> Self {
+        Self::Refused(why.into())
+    }
+
+    /// [`EngineError::NotFound`], for this reason.
+    pub fn not_found(why: impl Into<Refusal>) -> Self {
+        Self::NotFound(why.into())
+    }
+
+    /// [`EngineError::Conflict`], for this reason.
+    pub fn conflict(why: impl Into<Refusal>) -> Self {
+        Self::Conflict(why.into())
+    }
+
     /// Whether trying the same again later may succeed without anybody's doing.
     pub fn is_transient(&self) -> bool {
         match self {

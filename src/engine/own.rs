@@ -15,6 +15,7 @@ use serde::de::IgnoredAny;
 use crate::kafka::GroupOffsets;
 
 use super::groups::{GroupState, GroupsState};
+use super::refusal::{Advice, Part, Refusal};
 
 /// What the names of mirrors' groups, and their transactional ids, begin with.
 pub(super) const PREFIX: &str = "kafkeep.";
@@ -41,11 +42,12 @@ pub(super) fn is_progress(group: &str, metadata: &str) -> bool {
 pub(super) const TAKEN: &str = "a mirror keeps its progress under this name in the target: give the mirror another name, or leave the group out";
 
 /// What to say of a group that holds nothing but a mirror's progress, and was asked for by its name.
-pub(super) fn refusal(group: &str) -> String {
-    format!(
-        "group {group} holds the progress of a mirror, as offsets of its source: it is kafkeep's own, so leave it out; \
-         `kafkeep mirror --dry-run` or the daemon's status tells how far a mirror is"
-    )
+pub(super) fn refusal(group: &str) -> Refusal {
+    let why = format!(
+        "group {group} holds the progress of a mirror, as offsets of its source: it is kafkeep's own, so leave it out"
+    );
+    let refusal = Refusal::new(why).of(Part::Group, group);
+    refusal.advise(Advice::LookAtMirrors)
 }
 
 impl GroupOffsets {

@@ -26,7 +26,7 @@ impl FromStr for RateLimit {
     /// Reads `50MiB/s` or `10000 records/s`.
     fn from_str(text: &str) -> Result<Self, EngineError> {
         let refuse = || {
-            EngineError::Refused(format!(
+            EngineError::refused(format!(
                 "rate limit `{text}`: write a rate such as 50MiB/s or '10000 records/s'"
             ))
         };

@@ -14,7 +14,7 @@ impl FromStr for Size {
 
     fn from_str(text: &str) -> Result<Self, EngineError> {
         bytes(text).map(Self).ok_or_else(|| {
-            EngineError::Refused(format!(
+            EngineError::refused(format!(
                 "size `{text}`: write a size such as 64MiB or 100MB"
             ))
         })

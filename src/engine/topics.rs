@@ -12,6 +12,7 @@ use crate::kafka::{Client, ErrorCode, KafkaError, Metadata, Topics};
 use crate::repository::{Manifest, TopicEntry};
 
 use super::EngineError;
+use super::refusal::{Advice, Part, Refusal};
 
 /// One pattern of names, of topics or of groups: a literal, a glob (`orders.*`), a regular expression between slashes
 /// (`/^orders-\d+$/`), any of them negated by a leading `!`.
@@ -110,7 +111,7 @@ impl FromStr for TopicPattern {
             Some(rest) => (true, rest),
             None => (false, text),
         };
-        let refuse = |why: String| EngineError::Refused(format!("pattern `{text}`: {why}"));
+        let refuse = |why: String| EngineError::refused(format!("pattern `{text}`: {why}"));
         let matcher = if body.is_empty() {
             return Err(refuse(
                 "is empty; write a name, a glob or /a regular expression/".into(),
@@ -250,17 +251,17 @@ impl TopicPatterns {
             }
             if let Some(name) = pattern.literal() {
                 let near = nearest(name, candidates.clone().into_iter().map(|topic| topic.name));
-                let hint = near
-                    .map(|near| format!("; did you mean `{near}`?"))
-                    .unwrap_or_default();
-                return Err(EngineError::NotFound(format!(
-                    "no topic `{name}` in {place}{hint}"
-                )));
+                let refusal = Refusal::new(format!("no topic `{name}` in {place}"));
+                let refusal = refusal.of(Part::Topic, name);
+                return Err(EngineError::not_found(match near {
+                    Some(near) => refusal.advise(Advice::DidYouMean(near.to_owned())),
+                    None => refusal,
+                }));
             }
             if !allow_empty {
-                return Err(EngineError::Refused(format!(
-                    "pattern `{pattern}` matches no topic in {place}; if that is fine, say so (--allow-empty; allow_empty = true in a policy)"
-                )));
+                let why = format!("pattern `{pattern}` matches no topic in {place}");
+                let refusal = Refusal::new(why).advise(Advice::AllowEmpty);
+                return Err(EngineError::refused(refusal));
             }
         }
         let chosen: BTreeSet<_> = candidates
@@ -269,9 +270,8 @@ impl TopicPatterns {
             .map(|topic| topic.name)
             .collect();
         if chosen.is_empty() && !allow_empty {
-            return Err(EngineError::Refused(format!(
-                "no topic is chosen in {place}; if that is fine, say so (--allow-empty; allow_empty = true in a policy)"
-            )));
+            let refusal = Refusal::new(format!("no topic is chosen in {place}"));
+            return Err(EngineError::refused(refusal.advise(Advice::AllowEmpty)));
         }
         Ok(chosen)
     }
@@ -349,7 +349,7 @@ impl FromStr for NameTemplate {
     type Err = EngineError;
 
     fn from_str(text: &str) -> Result<Self, EngineError> {
-        let refuse = |why: &str| Err(EngineError::Refused(why.to_owned()));
+        let refuse = |why: &str| Err(EngineError::refused(why.to_owned()));
         let bare = text.replace(OLD_NAME, "");
         if bare.contains(['{', '}']) {
             return refuse("the template knows only {topic}");
@@ -383,7 +383,7 @@ impl FromStr for Rename {
     type Err = EngineError;
 
     fn from_str(text: &str) -> Result<Self, EngineError> {
-        let refuse = |why: &str| EngineError::Refused(format!("rename `{text}`: {why}"));
+        let refuse = |why: &str| EngineError::refused(format!("rename `{text}`: {why}"));
         let (pattern, template) = text
             .rsplit_once('=')
             .ok_or_else(|| refuse("write PATTERN=TEMPLATE, as in 'orders.*=dr.{topic}'"))?;

@@ -5,6 +5,7 @@ use crate::repository::{
 };
 
 use super::EngineError;
+use super::refusal::{Advice, Part, Refusal};
 
 /// All manifests. One that cannot be read references nobody knows what, so nothing at all can be taken away.
 pub(super) fn manifests(repository: &Repository) -> Result<Vec<Manifest>, EngineError> {
@@ -41,9 +42,9 @@ pub(super) fn unreferenced(
 /// What follows from not knowing what a backup needs.
 pub(super) fn unknowable(id: &BackupId, error: RepositoryError, advice: &str) -> EngineError {
     if error.is_damage() {
-        EngineError::Refused(format!(
-            "nothing is removed, since what backup {id} needs cannot be known: {error}; {advice}"
-        ))
+        let why = format!("nothing is removed, since what backup {id} needs cannot be known");
+        let advice = Advice::Repair(format!("{error}; {advice}"));
+        EngineError::conflict(Refusal::new(why).of(Part::Backup, id).advise(advice))
     } else {
         error.into()
     }

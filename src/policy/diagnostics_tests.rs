@@ -325,6 +325,30 @@ error: no record becomes a dead letter
 }
 
 #[test]
+fn a_mirror_that_writes_to_one_of_kafkas_own_topics_is_told() {
+    let mirror = "[mirror.orders]\nsource = \"prod\"\ntarget = \"dr\"\ntopics = [\"__consumer_offsets\"]\non_error = \"dead_letter\"\ndead_letter_topic = \"__share_group_state\"\n";
+    assert_told(
+        &told_of_policies(mirror),
+        "
+error: this writes to one of Kafka's internal topics
+ --> DIR/policies.d/a.toml:4:10
+  |
+4 | topics = [\"__consumer_offsets\"]
+  |          ^^^^^^^^^^^^^^^^^^^^^^
+  = help: leave it out, or rename it
+
+error: this writes to one of Kafka's internal topics
+ --> DIR/policies.d/a.toml:6:21
+  |
+6 | dead_letter_topic = \"__share_group_state\"
+  |                     ^^^^^^^^^^^^^^^^^^^^^
+  = help: give dead letters a topic of their own
+
+2 errors",
+    );
+}
+
+#[test]
 fn two_mirrors_that_write_one_topic_are_told() {
     let mirror = |name: &str, topics: &str, rename: &str| {
         format!(

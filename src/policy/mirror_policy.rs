@@ -6,6 +6,7 @@ use chrono_tz::Tz;
 use serde_json::{Value, json};
 
 use crate::engine::groups::GroupSelection;
+use crate::engine::internal_topics::is_reserved;
 use crate::engine::mirror::{
     Expression, From, IfExists, InvalidExpression, MirrorOptions, OnError, Transform,
 };
@@ -221,7 +222,7 @@ impl Kind for MirrorPolicy {
         let section = Section::open::<Self>(node, KEYS, reader)?;
         let source = section.value(&SOURCE, reader);
         let target = section.get(&TARGET, reader);
-        let topics = section.value(&TOPICS, reader);
+        let topics = section.get(&TOPICS, reader);
         let rename = section.value(&RENAME, reader);
         let filter = section.value(&FILTER, reader);
         let headers = section.value(&HEADERS, reader).unwrap_or_default();
@@ -245,6 +246,7 @@ impl Kind for MirrorPolicy {
         }
         let (source, target) = (source?, target?);
         let rename = rename.unwrap_or_default();
+        check_names(topics.as_ref(), &rename, reader);
         if source == target.value && rename.is_same() {
             let help = "give another target, or rename = \"copy.{topic}\"";
             reader.problem(target.place, "this writes topics into themselves", help);
@@ -253,7 +255,7 @@ impl Kind for MirrorPolicy {
             name: reader.entry.clone(),
             source: source.0,
             target: target.value.0,
-            topics: topics?,
+            topics: topics?.value,
             rename,
             filter,
             headers: headers.0,
@@ -304,6 +306,18 @@ fn check_groups(
     }
 }
 
+/// What brokers refuse, or are harmed by.
+const INTERNAL: &str = "this writes to one of Kafka's internal topics";
+
+fn check_names(topics: Option<&At<TopicPatterns>>, rename: &NameTemplate, reader: &mut Reader) {
+    let Some(topics) = topics else { return };
+    let mut literals = topics.value.literals();
+    if literals.any(|name| is_reserved(&rename.apply(name))) {
+        let help = "leave it out, or rename it";
+        reader.problem(topics.place, INTERNAL, help);
+    }
+}
+
 fn check_dead_letters(
     on_error: Option<&At<OnError>>,
     topic: Option<&At<Text>>,
@@ -318,6 +332,10 @@ fn check_dead_letters(
         (None, Some(topic)) => {
             let help = "set on_error = \"dead_letter\", or leave it out";
             reader.problem(topic.place, "no record becomes a dead letter", help);
+        }
+        (Some(_), Some(topic)) if is_reserved(&topic.value.0) => {
+            let help = "give dead letters a topic of their own";
+            reader.problem(topic.place, INTERNAL, help);
         }
         _ => {}
     }

@@ -102,7 +102,7 @@ fn a_topic_is_backed_up_validated_restored_and_compared_by_http_alone() {
     assert_same_records(&read(topic), &read("api.whole.back"), "api.whole.back");
     // The same again is in the way of itself.
     let again = called.post("/api/kafka/clusters/prod/restore", &order);
-    let why = again.failed(409, "Conflict", None);
+    let why = again.failed(409, "Conflict", Some("target_topic"));
     assert!(why.contains("api.whole.back"), "{why}");
 
     let listed = called.get("/api/kafka/backups?topic=api.whole").ok();
@@ -202,7 +202,7 @@ fn parts_of_a_topic_are_backed_up_as_all_parameters_say() {
     let refused = called.post("/api/kafka/clusters/prod/restore", &order);
     assert!(
         refused
-            .failed(400, "InvalidRequest", None)
+            .failed(400, "InvalidRequest", Some("preserve_offsets"))
             .contains("begins at offset 10"),
         "{refused:?}"
     );
@@ -270,7 +270,9 @@ fn a_group_is_waited_for_until_it_has_consumed_what_there_is() {
         .post(path, &order)
         .failed(404, "NotFound", Some("group_id"));
     order["topics"] = json!(["api.drain.nothing"]);
-    called.post(path, &order).failed(404, "NotFound", None);
+    called
+        .post(path, &order)
+        .failed(404, "NotFound", Some("topics"));
 }
 
 #[test]
@@ -468,7 +470,7 @@ fn what_makes_no_sense_is_refused_in_the_documented_body() {
     let deep = "[".repeat(500_000);
     let deep = post(&format!(r#"{{"topic": {deep}}}"#));
     deep.failed(400, "InvalidRequest", Some("topic"));
-    post(r#"{"topic": "api.nowhere"}"#).failed(404, "NotFound", None);
+    post(r#"{"topic": "api.nowhere"}"#).failed(404, "NotFound", Some("topic"));
     called
         .post("/api/kafka/clusters/nowhere/backup", &json!({}))
         .failed(404, "NotFound", Some("cluster_id"));
@@ -808,4 +810,12 @@ fn a_damaged_backup_is_found_before_anything_is_created() {
             .topics()
             .contains(&"api.damaged.back".to_owned())
     );
+    // Without the validation it is found when the pack is opened.
+    fs::remove_file(scene.files("packs").into_iter().next().unwrap()).unwrap();
+    let order =
+        json!({ "backup_id": id, "target_topic": "api.damaged.back", "validate_checksum": false });
+    let refused = called.post("/api/kafka/clusters/prod/restore", &order);
+    let why = refused.failed(409, "Conflict", None);
+    assert!(why.contains("is missing"), "{why}");
+    assert!(!why.contains("--") && !why.contains("kafkeep "), "{why}");
 }

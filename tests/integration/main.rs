@@ -6,6 +6,7 @@ mod access;
 mod api;
 mod api_abuse;
 mod api_client;
+mod api_contract;
 mod api_documentation;
 mod backup;
 mod backup_and_restore;

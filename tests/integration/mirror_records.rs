@@ -198,6 +198,32 @@ fn with_new_keys_every_record_comes_once_to_its_keys_partition_though_the_mirror
 }
 
 #[test]
+fn neither_records_nor_dead_letters_go_into_one_of_kafkas_own_topics() {
+    let mirrored = Mirrored::new("internal");
+    let client = &mirrored.source.client;
+    client.create_topic("mirror.internal", 1, &[]);
+    client.produce("mirror.internal", 0, Compression::None, numbered(0, 3));
+    let said = "topic __share_group_state is one of Kafka's internal topics";
+    mirrored
+        .run("--topic mirror.internal --rename __share_group_state")
+        .refused(1, &[said]);
+    let transform = [
+        "--filter",
+        "json(value).n >= 0",
+        "--on-error",
+        "dead_letter",
+        "--dead-letter-topic",
+        "__share_group_state",
+    ];
+    mirrored
+        .run_with("--topic mirror.internal", &transform)
+        .refused(1, &[said]);
+    let topics = mirrored.target.client.topics();
+    assert!(!topics.contains(&"__share_group_state".to_owned()));
+    assert!(!topics.contains(&"mirror.internal".to_owned()));
+}
+
+#[test]
 fn dead_letters_say_where_they_were_and_why_and_are_written_once() {
     let mirrored = Mirrored::new("buried");
     let client = &mirrored.source.client;

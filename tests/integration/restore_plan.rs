@@ -219,3 +219,19 @@ fn a_backup_that_is_removed_after_the_plan_is_told_before_anything_is_created() 
     assert!(refused.contains("was removed meanwhile"), "{refused}");
     assert!(!client.topics().contains(&"removed.plan.again".to_owned()));
 }
+
+#[test]
+fn no_topic_is_restored_into_one_of_kafkas_own() {
+    let scene = Fixture::shared();
+    scene.client.create_topic("intern.a", 1, &[]);
+    scene.backup("--topic intern.a");
+    for name in ["__share_group_state", "__consumer_offsets"] {
+        let arguments = format!("latest --rename intern.a={name}");
+        let said = format!("topic {name} is one of Kafka's internal topics");
+        scene
+            .run("restore", &arguments)
+            .refused(1, &[said.as_str()]);
+    }
+    let topics = scene.client.topics();
+    assert!(!topics.contains(&"__share_group_state".to_owned()));
+}

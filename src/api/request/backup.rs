@@ -12,7 +12,6 @@ use crate::record::{Compression, PartitionId};
 use crate::repository::{OffsetBound, Selection};
 
 use super::schema::{PartitionNumber, TopicName};
-use super::yes;
 
 /// `POST /api/kafka/clusters/{cluster-id}/backup`
 #[derive(Debug, Clone, Deserialize, ToSchema)]
@@ -37,13 +36,11 @@ pub struct BackupRequest {
     #[schema(value_type = Option<Vec<PartitionNumber>>, min_items = 1, max_items = 10000)]
     pub partitions: Option<Vec<i32>>,
     /// Whether headers are kept.
-    #[serde(default = "yes")]
     #[schema(default = true)]
-    pub include_headers: bool,
+    pub include_headers: Option<bool>,
     /// Whether keys are kept.
-    #[serde(default = "yes")]
     #[schema(default = true)]
-    pub include_keys: bool,
+    pub include_keys: Option<bool>,
     /// Records a second; by default what the configuration says, 10000 where it says nothing.
     #[schema(minimum = 1)]
     #[serde(default, deserialize_with = "integers::optional")]
@@ -133,8 +130,8 @@ impl BackupRequest {
             start_offset: start,
             end_offset: end,
             max_messages: self.max_messages,
-            no_keys: !self.include_keys,
-            no_headers: !self.include_headers,
+            no_keys: !self.include_keys.unwrap_or(true),
+            no_headers: !self.include_headers.unwrap_or(true),
         };
         Ok((selection != Selection::default()).then_some(selection))
     }
@@ -203,6 +200,28 @@ mod tests {
             no_headers: true,
         };
         assert_eq!(order.options.selection, Some(expected));
+    }
+
+    #[test]
+    fn null_is_taken_as_absent() {
+        let fields = [
+            "compression",
+            "max_messages",
+            "start_offset",
+            "end_offset",
+            "partitions",
+            "include_headers",
+            "include_keys",
+            "rate_limit_per_second",
+            "repository",
+        ];
+        for field in fields {
+            let order = backup(&format!(r#"{{"topic": "t", "{field}": null}}"#)).unwrap();
+            assert_eq!(order.options.selection, None, "{field}");
+            assert_eq!(order.options.compression, Compression::Gzip);
+            assert_eq!(order.options.rate_limit, Some(RATE));
+        }
+        assert_eq!(field_of(backup(r#"{"topic": null}"#)), "topic");
     }
 
     #[test]

@@ -25,21 +25,20 @@ pub struct DrainRequest {
     #[schema(value_type = Vec<TopicName>, min_items = 1, max_items = 1000)]
     pub topics: Vec<String>,
     /// How many records may be left, over all partitions; for lag_based.
-    #[serde(default, deserialize_with = "integers::one")]
+    #[serde(default, deserialize_with = "integers::optional")]
     #[schema(default = 0)]
-    pub max_lag: u64,
+    pub max_lag: Option<u64>,
     /// When to stop waiting.
-    #[serde(default = "five_minutes", deserialize_with = "integers::one")]
+    #[serde(default, deserialize_with = "integers::optional")]
     #[schema(default = 300, maximum = 86400)]
-    pub timeout_seconds: u64,
+    pub timeout_seconds: Option<u64>,
     /// From the beginning of one check to that of the next.
-    #[serde(default = "five_seconds", deserialize_with = "integers::one")]
+    #[serde(default, deserialize_with = "integers::optional")]
     #[schema(default = 5000, minimum = 100, maximum = 3600000)]
-    pub check_interval_ms: u64,
+    pub check_interval_ms: Option<u64>,
     /// What is compared.
-    #[serde(default)]
     #[schema(default = "lag_based")]
-    pub strategy: DrainStrategy,
+    pub strategy: Option<DrainStrategy>,
     /// Addition, for time_based: what was produced before this moment must be consumed; by default the moment of the call.
     pub produced_before: Option<DateTime<Utc>>,
     /// Addition, for time_based instead of produced_before: what is older must be consumed.
@@ -47,17 +46,13 @@ pub struct DrainRequest {
     #[serde(default, deserialize_with = "integers::optional")]
     pub max_age_seconds: Option<u64>,
     /// Addition: whether records of open and aborted transactions count as left.
-    #[serde(default)]
-    pub isolation_level: IsolationLevel,
+    pub isolation_level: Option<IsolationLevel>,
 }
 
-fn five_minutes() -> u64 {
-    300
-}
-
-fn five_seconds() -> u64 {
-    5000
-}
+/// When to stop waiting, by default.
+const TIMEOUT_SECONDS: u64 = 300;
+/// From check to check, by default.
+const CHECK_INTERVAL_MS: u64 = 5000;
 
 /// Topics of one call.
 const TOPICS_LIMIT: usize = 1000;
@@ -80,8 +75,10 @@ impl DrainRequest {
         let patterns: Vec<TopicPattern> = patterns
             .collect::<Result<_, _>>()
             .map_err(|error| Problem::from(&error))?;
-        let timeout = within("timeout_seconds", self.timeout_seconds, 0..=86_400)?;
-        let interval = within("check_interval_ms", self.check_interval_ms, 100..=3_600_000)?;
+        let timeout = self.timeout_seconds.unwrap_or(TIMEOUT_SECONDS);
+        let timeout = within("timeout_seconds", timeout, 0..=86_400)?;
+        let interval = self.check_interval_ms.unwrap_or(CHECK_INTERVAL_MS);
+        let interval = within("check_interval_ms", interval, 100..=3_600_000)?;
         Ok(DrainOrder {
             cluster: cluster.to_owned(),
             options: DrainOptions {
@@ -89,7 +86,7 @@ impl DrainRequest {
                 topics: Some(TopicPatterns::new(patterns)),
                 criteria: Criteria {
                     strategy: self.strategy(now)?,
-                    isolation: self.isolation_level,
+                    isolation: self.isolation_level.unwrap_or_default(),
                     ..Criteria::default()
                 },
             },
@@ -104,9 +101,10 @@ impl DrainRequest {
     }
 
     fn strategy(&self, now: DateTime<Utc>) -> Result<Strategy, Problem> {
-        match (self.strategy, self.produced_before, self.max_age_seconds) {
+        let strategy = self.strategy.unwrap_or_default();
+        match (strategy, self.produced_before, self.max_age_seconds) {
             (DrainStrategy::LagBased, None, None) => Ok(Strategy::Lag {
-                max_lag: self.max_lag,
+                max_lag: self.max_lag.unwrap_or(0),
             }),
             (DrainStrategy::LagBased, Some(moment), _) => {
                 let message = "produced_before goes with strategy time_based";
@@ -153,6 +151,15 @@ mod tests {
         );
         assert_eq!(order.patience.timeout, Some(Duration::from_secs(300)));
         assert_eq!(order.patience.interval, Duration::from_secs(5));
+        let nulls = r#"{"group_id": "g", "topics": ["a", "b"], "max_lag": null, "timeout_seconds": null,
+            "check_interval_ms": null, "strategy": null, "produced_before": null, "max_age_seconds": null,
+            "isolation_level": null}"#;
+        let defaults = drain(nulls).unwrap();
+        assert_eq!(
+            defaults.options.criteria.strategy,
+            order.options.criteria.strategy
+        );
+        assert_eq!(defaults.patience.timeout, order.patience.timeout);
         let order =
             drain(r#"{"group_id": "g", "topics": ["a"], "strategy": "time_based"}"#).unwrap();
         let moment = TimeBound::ProducedBefore(Timestamp(0));

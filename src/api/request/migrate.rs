@@ -1,4 +1,5 @@
-use serde::Deserialize;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
 use utoipa::ToSchema;
 
 use crate::api::bounds::{rate, topic, within};
@@ -44,11 +45,31 @@ pub struct MessageTransformation {
     #[schema(max_length = 4096, example = "value.contains('important')")]
     pub filter_expression: Option<String>,
     /// Headers that every record gets: name and value.
+    #[serde(default, deserialize_with = "pairs")]
     #[schema(value_type = Option<Vec<HeaderAddition>>, max_items = 100)]
     pub header_additions: Option<Vec<(String, String)>>,
     /// A CEL expression that gives a record its new key, and so its partition.
     #[schema(max_length = 4096)]
     pub key_transformation: Option<String>,
+}
+
+/// Lists of two texts each. As a tuple, a longer one would be told as broken JSON.
+fn pairs<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Vec<(String, String)>>, D::Error> {
+    let Some(additions) = Option::<Vec<Vec<String>>>::deserialize(deserializer)? else {
+        return Ok(None);
+    };
+    let pairs = additions.into_iter().map(|addition| {
+        let pair: Result<[String; 2], _> = addition.try_into();
+        pair.map(|[name, value]| (name, value)).map_err(|addition| {
+            let count = addition.len();
+            D::Error::custom(format!(
+                "each header must be a pair of a name and a value, not a list of {count}"
+            ))
+        })
+    });
+    pairs.collect::<Result<_, _>>().map(Some)
 }
 
 /// Headers that a record may get.
@@ -122,6 +143,8 @@ impl MigrateRequest {
 
 #[cfg(test)]
 mod tests {
+    use utoipa::PartialSchema;
+
     use super::super::field_of;
     use super::*;
     use crate::api::read;
@@ -144,10 +167,34 @@ mod tests {
             [("a".to_owned(), "b".to_owned())]
         );
         assert_eq!(migrate("{}").unwrap().options.transform, None);
+        for additions in [r#"[["a"]]"#, r#"[["a", "b"], ["a", "b", "c"]]"#, r#"[[]]"#] {
+            let problem = migrate(&format!(r#"{{"header_additions": {additions}}}"#)).unwrap_err();
+            let field = problem.details.field.as_deref();
+            assert_eq!(field, Some("transformation.header_additions"));
+            assert!(problem.message.contains("a pair of a name and a value"));
+        }
+        let nulls =
+            r#"{"filter_expression": null, "header_additions": null, "key_transformation": null}"#;
+        assert_eq!(migrate(nulls).unwrap().options.transform, None);
         let field = "transformation.filter_expression";
         assert_eq!(
             field_of(migrate(r#"{"filter_expression": "value.("}"#)),
             field
         );
+    }
+
+    #[test]
+    fn an_expression_may_be_as_long_as_the_schema_says() {
+        let schema = serde_json::to_value(MessageTransformation::schema()).unwrap();
+        for field in ["filter_expression", "key_transformation"] {
+            let longest = &schema["properties"][field]["maxLength"];
+            let longest = usize::try_from(longest.as_u64().unwrap()).unwrap();
+            let of_length = |length: usize| {
+                let text = format!("'{}'", "x".repeat(length - 2));
+                text.parse::<crate::engine::mirror::Expression>()
+            };
+            assert!(of_length(longest).is_ok(), "{field}: {longest}");
+            assert!(of_length(longest + 1).is_err(), "{field}: {longest}");
+        }
     }
 }

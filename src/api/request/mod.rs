@@ -13,11 +13,6 @@ pub use migrate::{MessageTransformation, MigrateRequest};
 pub use restore::RestoreRequest;
 pub use validate::ValidateRequest;
 
-/// What is kept, verified or restored unless a request says otherwise.
-fn yes() -> bool {
-    true
-}
-
 #[cfg(test)]
 fn field_of<T: std::fmt::Debug>(refused: Result<T, super::Problem>) -> String {
     refused.unwrap_err().details.field.unwrap()

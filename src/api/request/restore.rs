@@ -9,7 +9,6 @@ use crate::engine::topics::{Rename, TopicPatterns};
 use crate::repository::BackupId;
 
 use super::schema::TopicName;
-use super::yes;
 
 /// `POST /api/kafka/clusters/{cluster-id}/restore`
 #[derive(Debug, Clone, Deserialize, ToSchema)]
@@ -30,17 +29,15 @@ pub struct RestoreRequest {
     #[serde(default, deserialize_with = "integers::optional")]
     pub replication_factor: Option<i16>,
     /// Whether every record gets the offset that it had. Where that cannot be, the restore is refused before anything is created.
-    #[serde(default)]
     #[schema(default = false)]
-    pub preserve_offsets: bool,
+    pub preserve_offsets: Option<bool>,
     /// Records a second; by default what the configuration says, 5000 where it says nothing.
     #[schema(minimum = 1)]
     #[serde(default, deserialize_with = "integers::optional")]
     pub rate_limit_per_second: Option<u64>,
     /// Whether the whole backup is verified before anything is created. What is read is verified in any case.
-    #[serde(default = "yes")]
     #[schema(default = true)]
-    pub validate_checksum: bool,
+    pub validate_checksum: Option<bool>,
     /// Addition: which of the backup's topics, where it holds several.
     pub topic: Option<String>,
 }
@@ -89,13 +86,13 @@ impl RestoreRequest {
             cluster: cluster.to_owned(),
             repository: repository.to_owned(),
             backup_id,
-            validate: self.validate_checksum,
+            validate: self.validate_checksum.unwrap_or(true),
             options: RestoreOptions {
                 topics: TopicPatterns::literal(&source),
                 renames: vec![Rename::literal(&source, &target_topic)],
                 partition_count: target_partitions.transpose()?,
                 replication_factor: replication_factor.transpose()?,
-                offsets: match self.preserve_offsets {
+                offsets: match self.preserve_offsets.unwrap_or(false) {
                     true => Offsets::Exact,
                     false => Offsets::Mapped,
                 },
@@ -142,6 +139,14 @@ mod tests {
         assert_eq!(
             restore(named, &["a"]).unwrap_err().kind,
             ProblemKind::NotFound
+        );
+        let nulls = r#"{"backup_id": "20261124T021500000Z-3f9a1c", "target_topic": "t", "target_partitions": null,
+            "replication_factor": null, "preserve_offsets": null, "rate_limit_per_second": null, "validate_checksum": null,
+            "topic": null}"#;
+        let order = restore(nulls, &["a"]).unwrap();
+        assert_eq!(
+            (order.validate, order.options.offsets),
+            (true, Offsets::Mapped)
         );
         let bad = r#"{"backup_id": "backup-1", "target_topic": "t"}"#;
         assert_eq!(

@@ -10,9 +10,8 @@ use crate::repository::BackupId;
 #[serde(deny_unknown_fields)]
 pub struct ValidateRequest {
     /// Whether only what lies where is verified, and not every byte.
-    #[serde(default)]
     #[schema(default = false)]
-    pub quick: bool,
+    pub quick: Option<bool>,
 }
 
 impl ValidateRequest {
@@ -29,7 +28,7 @@ impl ValidateRequest {
             repository: repository.to_owned(),
             backup_id,
             topics: topics.to_vec(),
-            depth: Depth::new(self.quick),
+            depth: Depth::new(self.quick.unwrap_or(false)),
         }
     }
 }

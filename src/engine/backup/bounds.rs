@@ -44,7 +44,7 @@ impl LogBounds {
         match (find(&self.log_start), find(&self.high_watermark)) {
             // The log may start beyond the watermark just read: everything was deleted in between.
             (Some(start), Some(end)) => Ok((start, end.max(start))),
-            _ => Err(EngineError::Refused(format!(
+            _ => Err(EngineError::refused(format!(
                 "the brokers gave no offsets for {partition}"
             ))),
         }

@@ -251,7 +251,7 @@ impl Sink for Copying {
         cursor: &mut Cursor<Part>,
         _taken: &mut Taken,
     ) -> Result<Step, EngineError> {
-        Err(EngineError::Refused(format!(
+        Err(EngineError::refused(format!(
             "topic {} was deleted and created again while it was being read; run the backup again",
             cursor.key.topic
         )))

@@ -73,7 +73,7 @@ pub(super) async fn capture(
 fn refuse_own(group: &str, selection: &GroupSelection) -> Result<(), EngineError> {
     match selection {
         GroupSelection::Matching(patterns) if patterns.literals().any(|name| name == group) => {
-            Err(EngineError::Refused(own::refusal(group)))
+            Err(EngineError::refused(own::refusal(group)))
         }
         _ => Ok(()),
     }
@@ -88,7 +88,7 @@ fn choose(
     if let GroupSelection::Matching(patterns) = selection
         && let Some(pattern) = patterns.unmatched(listed.iter().map(|group| group.group.as_str()))
     {
-        return Err(EngineError::Refused(format!(
+        return Err(EngineError::refused(format!(
             "no consumer group `{pattern}` in cluster {cluster_id}, or none that may be seen: \
              check the name, or grant ACL DESCRIBE on group {pattern}"
         )));
@@ -154,7 +154,7 @@ fn refuse_unread(
     let line = |group: &UnreadGroup| format!("group {}: {}", group.group, group.reason);
     // `all` can only mean all that have offsets.
     if let (GroupSelection::Matching(_), Some(first)) = (selection, unread.first()) {
-        return Err(EngineError::Refused(line(first)));
+        return Err(EngineError::refused(line(first)));
     }
     warnings.extend(
         unread

@@ -29,6 +29,7 @@ mod seams;
 mod share;
 mod space_limit;
 mod store;
+mod stored_codec;
 mod walk;
 
 use std::collections::BTreeMap;
@@ -44,6 +45,7 @@ pub use options::BackupOptions;
 pub use plan::{BackupPlan, PartitionPlan, TopicPlan};
 pub use report::{BackupReport, GroupReport, PartitionReport, TopicReport};
 pub use space_limit::SpaceLimit;
+pub use stored_codec::stored_codec;
 
 use means::Means;
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::engine::EngineError;
 use crate::engine::blocking::in_repository;
 use crate::engine::chain::{ChainEnd, Chains, Generation, find_chains};
+use crate::engine::refusal::{Part, Refusal};
 use crate::engine::topic_configuration::TopicConfiguration;
 use crate::engine::topics::{Candidate, refuse_unseen};
 use crate::engine::transactions::OpenTransactions;
@@ -209,10 +210,11 @@ fn chosen_partitions(
             .flatten()
             .find(|id| !topic.partitions.contains_key(id))
         {
-            return Err(EngineError::Refused(format!(
-                "topic {name} has no partition {missing}; it has {}",
-                topic.partitions.len()
-            )));
+            let count = topic.partitions.len();
+            let why = format!("topic {name} has no partition {missing}; it has {count}");
+            return Err(EngineError::refused(
+                Refusal::new(why).of(Part::Partitions, missing),
+            ));
         }
         chosen.extend(
             topic
@@ -293,7 +295,7 @@ impl Planning<'_> {
         }
         if let Some(lacks) = chains.broken.get(generation) {
             return Some(format!(
-                "{lacks}: earlier backups of the topic are damaged, see kafkeep verify"
+                "{lacks}: earlier backups of the topic are damaged: verify them"
             ));
         }
         let earlier = chains.recreated.get(generation)?;

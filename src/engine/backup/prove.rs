@@ -328,7 +328,7 @@ impl Sink for Proving {
         cursor: &mut Cursor<Inquiry>,
         _taken: &mut u64,
     ) -> Result<Step, EngineError> {
-        Err(EngineError::Refused(format!(
+        Err(EngineError::refused(format!(
             "topic {} was deleted and created again while its backup was planned; run the backup again",
             cursor.key.topic
         )))

@@ -651,7 +651,7 @@ fn a_topic_that_the_group_has_left_is_told_with_how_to_leave_it_out() {
     let commits = story.group().committed.get_mut("old").unwrap();
     commits.insert(PartitionId(0), behind);
     let told = "12 left in `old`, which no member of 1 reads: if the group has left that behind, name the \
-                topics that count (`--topic`), or delete its offsets there";
+                topics that count, or delete its offsets there";
     let report = story.expect(Verdict::Draining, DrainState::Draining);
     assert_eq!(report.reason, told);
     let report = story

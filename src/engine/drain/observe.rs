@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::Utc;
 
+use crate::engine::refusal::{Part, Refusal};
 use crate::engine::topics::{Candidate, TopicPatterns, nearest};
 use crate::engine::{EngineError, open_transactions, own};
 use crate::kafka::{
@@ -129,7 +130,7 @@ async fn chosen_groups(
         listed = Some(all);
     }
     if names.is_empty() {
-        return Err(EngineError::Refused(format!(
+        return Err(EngineError::refused(format!(
             "none of the chosen groups can be judged: {}",
             warnings.join("; ")
         )));
@@ -167,7 +168,7 @@ fn refuse_own(
     let named: BTreeSet<&str> = patterns.literals().collect();
     let mut own_groups = own_groups.iter();
     match own_groups.find(|name| is_all || named.contains(name.as_str())) {
-        Some(name) => Err(EngineError::Refused(own::refusal(name))),
+        Some(name) => Err(EngineError::refused(own::refusal(name))),
         None => Ok(()),
     }
 }
@@ -188,7 +189,7 @@ fn matching(
     let names = listed.iter().map(|group| group.group.as_str());
     let literals = patterns.literals();
     if let Some(pattern) = patterns.unmatched(names.chain(literals.collect::<Vec<_>>())) {
-        return Err(EngineError::Refused(format!(
+        return Err(EngineError::refused(format!(
             "no consumer group `{pattern}` in cluster {cluster_id}, or none that may be seen: \
              check the name, or grant ACL DESCRIBE on group {pattern}"
         )));
@@ -225,7 +226,10 @@ fn unsupported(group: &ListedGroup) -> Option<&'static str> {
 fn refuse_unsupported(name: &str, listed: &[ListedGroup]) -> Result<(), EngineError> {
     let found = listed.iter().find(|group| group.group == name);
     match found.and_then(unsupported) {
-        Some(why) => Err(EngineError::Refused(format!("group {name}: {why}"))),
+        Some(why) => {
+            let refusal = Refusal::new(format!("group {name}: {why}"));
+            Err(EngineError::refused(refusal.of(Part::Group, name)))
+        }
         None => Ok(()),
     }
 }
@@ -294,10 +298,10 @@ async fn chosen_topics(
     let chosen = patterns.choose(candidates, true, &place)?;
     let names = metadata.topics.keys().map(String::as_str);
     match patterns.unmatched(names) {
-        Some(pattern) => Err(EngineError::Refused(format!(
+        Some(pattern) => Err(EngineError::refused(format!(
             "pattern `{pattern}` matches no topic in {place}, or none that may be seen"
         ))),
-        None if chosen.is_empty() => Err(EngineError::Refused(format!(
+        None if chosen.is_empty() => Err(EngineError::refused(format!(
             "no topic is chosen in {place}"
         ))),
         None => Ok(chosen.into_iter().map(str::to_owned).collect()),

@@ -82,8 +82,8 @@ fn unread_topics(case: &Case<'_>, deciding: &[&Row<'_>]) -> Option<String> {
         .map(|row| row.lag)
         .fold(0, u64::saturating_add);
     Some(format!(
-        "{lag} left in {}, which no member of {} reads: if the group has left that behind, name the topics that count \
-         (`--topic`), or delete its offsets there",
+        "{lag} left in {}, which no member of {} reads: if the group has left that behind, name the topics that count, \
+         or delete its offsets there",
         topics.join(", "),
         case.members().len(),
     ))

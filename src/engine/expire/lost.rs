@@ -19,7 +19,7 @@ pub fn forget_lost(
     lock.during(|lock| {
         let present = repository.backup_ids()?;
         if let Some(there) = lost.iter().find(|id| present.binary_search(id).is_ok()) {
-            return Err(EngineError::Refused(format!(
+            return Err(EngineError::refused(format!(
                 "backup {there} is not lost: nothing is recorded; to take a backup away, expire it or delete it over the API"
             )));
         }

@@ -57,12 +57,12 @@ fn remove_one_locked(
             Some(policy) => format!("policy {policy}"),
             None => format!("cluster {} made without a policy", doomed.cluster_id),
         };
-        return Err(EngineError::Conflict(format!(
+        return Err(EngineError::conflict(format!(
             "backup {backup_id} stays: {left} complete backups of {of} would be left, and min_backups is {min_backups}"
         )));
     }
     if needed_by_restores(repository, now)?.contains(&backup_id) {
-        return Err(EngineError::Conflict(format!(
+        return Err(EngineError::conflict(format!(
             "backup {backup_id} stays: a restore from it was interrupted, and may go on"
         )));
     }

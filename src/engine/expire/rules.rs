@@ -105,7 +105,7 @@ pub struct InvalidRetention {
 
 impl From<InvalidRetention> for EngineError {
     fn from(error: InvalidRetention) -> Self {
-        Self::Refused(error.to_string())
+        Self::refused(error.to_string())
     }
 }
 

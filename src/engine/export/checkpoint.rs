@@ -47,7 +47,7 @@ impl LogStarts {
     /// Reads the file of an earlier export, or of a broker; nothing stands for none.
     pub fn parse(text: &str) -> Result<Self, EngineError> {
         let malformed = || {
-            EngineError::Refused(format!(
+            EngineError::refused(format!(
                 "there is a {LOG_START} that is none of Kafka's: remove it, or export into another directory"
             ))
         };

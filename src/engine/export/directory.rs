@@ -159,7 +159,7 @@ impl Unfinished<'_> {
 fn not_published(target: &Path, errno: Errno) -> EngineError {
     match errno {
         Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR | Errno::ISDIR => {
-            EngineError::Refused(taken(target))
+            EngineError::refused(taken(target))
         }
         _ => failed("write", target, errno),
     }

@@ -83,7 +83,7 @@ impl ExportPlan {
         if self.refused.is_empty() {
             Ok(())
         } else {
-            Err(EngineError::Refused(self.refused.join("; ")))
+            Err(EngineError::refused(self.refused.join("; ")))
         }
     }
 }

@@ -164,7 +164,7 @@ async fn run_sessions(
             Err(error) => error,
         };
         if is_fenced(&error) {
-            return Err(EngineError::Refused(format!(
+            return Err(EngineError::refused(format!(
                 "another mirror named {} has taken over: two of one name fence each other, so stop one",
                 options.name
             )));

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::engine::refusal::Refusal;
 use crate::engine::settings::Settings;
 use crate::kafka::{BrokerId, NewTopic, TopicPartition};
 use crate::record::{LeaderEpoch, Offset, PartitionId, TopicId};
@@ -82,7 +83,7 @@ pub struct PartitionPlan {
     /// Whether it goes on.
     pub state: PartitionState,
     /// Why it does not.
-    pub problem: Option<String>,
+    pub problem: Option<Refusal>,
     #[serde(skip)]
     pub(super) leader: Option<BrokerId>,
     #[serde(skip)]
@@ -168,7 +169,7 @@ impl MirrorPlan {
             let mut status =
                 PartitionStatus::new(&topic.topic, partition.partition, &topic.target_topic);
             status.state = partition.state;
-            status.problem = partition.problem.clone();
+            status.problem = partition.problem.as_ref().map(ToString::to_string);
             status.next_offset = partition.start_offset;
             status.end_offset = partition.end_offset;
             status.held_back = partition.held_back;
@@ -211,7 +212,7 @@ impl TopicPlan {
         let goes_on = |partition: &&mut PartitionPlan| !partition.state.is_stopped();
         for partition in self.partitions.iter_mut().skip(first).filter(goes_on) {
             partition.state = PartitionState::Refused;
-            partition.problem = Some(why.to_owned());
+            partition.problem = Some(Refusal::from(why));
         }
     }
 

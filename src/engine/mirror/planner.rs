@@ -1,6 +1,7 @@
 //! From where to where each partition goes, and which does not go on, by what both clusters say.
 
 use crate::engine::EngineError;
+use crate::engine::refusal::{Advice, Part, Refusal};
 use crate::engine::settings::Settings;
 use crate::kafka::{KafkaError, Metadata, TopicMetadata, TopicPartition};
 use crate::record::{LeaderEpoch, Offset, PartitionId, TopicId};
@@ -103,9 +104,11 @@ impl Planner<'_> {
             Some(progress) => self.resume(&mut plan, progress, &source_key, &target_key)?,
             None if self.holds_others(&target_key) => {
                 plan.state = PartitionState::Unknown;
-                plan.problem = Some(format!(
-                    "{target_key} of the target holds records, and no progress of this mirror: delete the topic there, or append to it (--if-exists append)"
-                ));
+                let why = format!(
+                    "{target_key} of the target holds records, and no progress of this mirror"
+                );
+                let refusal = Refusal::new(why).of(Part::TargetTopic, &topic.target);
+                plan.problem = Some(refusal.advise(Advice::EmptyOrAppend));
             }
             None => {
                 let (start, end) = (start.unwrap_or_default(), end.unwrap_or_default());
@@ -172,7 +175,7 @@ impl Planner<'_> {
         target_key: &TopicPartition,
     ) -> Result<(), EngineError> {
         if progress.note.cluster_id != self.from.cluster_id {
-            return Err(EngineError::Refused(format!(
+            return Err(EngineError::refused(format!(
                 "{target_key} was mirrored from cluster {} under this name, and the source is {}: give the mirror another name",
                 progress.note.cluster_id, self.from.cluster_id
             )));
@@ -194,7 +197,7 @@ impl Planner<'_> {
         };
         if let Some((state, problem)) = stopped {
             plan.state = state;
-            plan.problem = Some(problem);
+            plan.problem = Some(problem.into());
         }
         plan.note.producers.clone_from(&progress.note.producers);
         plan.note.target_end = progress.note.target_end;

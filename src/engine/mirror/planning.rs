@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::engine::groups::GroupSelection;
+use crate::engine::internal_topics::refuse_target;
 use crate::engine::settings::{ExistingConfig, Settings};
 use crate::engine::topics::{Candidate, refuse_unseen};
 use crate::engine::{EngineError, open_transactions};
@@ -35,9 +36,14 @@ pub(super) async fn plan_within(
     refuse_unseen(source, &from, &options.topics).await?;
     let chosen = choose(&from, &to, options)?;
     let dead_letter_topic = dead_letter_topic(options, &chosen)?;
+    let written = chosen.iter().map(|topic| &topic.target);
+    let mut written = written.chain(&dead_letter_topic);
+    if let Some(refusal) = written.find_map(|name| refuse_target(name, &to)) {
+        return Err(EngineError::refused(refusal));
+    }
     if options.changes_keys() && options.groups != GroupSelection::None {
-        return Err(EngineError::Refused(
-            "groups cannot follow where key_transformation puts records into other partitions: leave groups out".into(),
+        return Err(EngineError::refused(
+            "groups cannot follow where key_transformation puts records into other partitions: leave groups out",
         ));
     }
     let targets: Vec<String> = chosen.iter().map(|topic| topic.target.clone()).collect();
@@ -159,8 +165,8 @@ fn choose<'a>(
             .chain(dead_letters)
             .collect();
         if names.iter().any(|name| options.rename.apply(name) == *name) {
-            return Err(EngineError::Refused(
-                "source and target are one cluster: give a rename that changes every name".into(),
+            return Err(EngineError::refused(
+                "source and target are one cluster: give a rename that changes every name",
             ));
         }
         names.retain(|name| !made.contains(*name));
@@ -170,7 +176,7 @@ fn choose<'a>(
     for name in names {
         let target = options.rename.apply(name);
         if let Some(other) = taken.insert(target.clone(), name) {
-            return Err(EngineError::Refused(format!(
+            return Err(EngineError::refused(format!(
                 "topics {other} and {name} would both become {target}: give another rename"
             )));
         }
@@ -195,12 +201,12 @@ fn dead_letter_topic(
         return Ok(None);
     };
     let Some(topic) = &transform.dead_letter_topic else {
-        return Err(EngineError::Refused(
-            "on_error = \"dead_letter\" needs a dead_letter_topic".into(),
+        return Err(EngineError::refused(
+            "on_error = \"dead_letter\" needs a dead_letter_topic",
         ));
     };
     if chosen.iter().any(|chosen| chosen.target == *topic) {
-        return Err(EngineError::Refused(format!(
+        return Err(EngineError::refused(format!(
             "{topic} is a topic that the mirror writes: give dead letters another one"
         )));
     }

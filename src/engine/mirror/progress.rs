@@ -121,7 +121,7 @@ pub(super) async fn read(
     }
     let progress = committed.offsets.into_iter().map(|(partition, committed)| {
         let progress = Progress::of(&committed).ok_or_else(|| {
-            EngineError::Refused(format!(
+            EngineError::refused(format!(
                 "group {group} of the target has an offset for {partition} that no mirror committed: give the mirror another name, or delete the group"
             ))
         })?;

@@ -90,7 +90,7 @@ fn place(text: &str) -> Option<Place> {
 }
 
 fn refused(text: &str, words: &str) -> EngineError {
-    EngineError::Refused(format!(
+    EngineError::refused(format!(
         "`{text}`: write {words}, an offset such as 1500, or a time such as 2026-11-24T09:00:00Z"
     ))
 }

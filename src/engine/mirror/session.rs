@@ -274,7 +274,7 @@ fn keep_bounds(bounds: &mut MirrorBounds, plan: &mut MirrorPlan) {
             };
             if let Some(why) = bounds.refused.get(&key) {
                 partition.state = PartitionState::Refused;
-                partition.problem = Some(why.clone());
+                partition.problem = Some(why.as_str().into());
             }
             if let Some(first) = partition.note.first {
                 bounds

@@ -46,7 +46,7 @@ impl<'a> TargetTopics<'a> {
         let mut refused = self.create(plan.new_topics()).await?;
         let dead_letters = plan.dead_letter_topic.as_ref();
         if let Some(refusal) = dead_letters.and_then(|topic| refused.remove(topic)) {
-            return Err(EngineError::Refused(refusal.why));
+            return Err(EngineError::refused(refusal.why));
         }
         refused.extend(self.grow(plan).await?);
         refused.extend(self.follow_settings(plan).await?);
@@ -178,7 +178,7 @@ pub(super) fn stop_refused(plan: &mut MirrorPlan, refused: &Refused) -> Result<(
     };
     let none_is_taken: Option<Vec<String>> = plan.topics.iter().map(whole).collect();
     if let Some(why) = none_is_taken.and_then(|all| all.into_iter().next()) {
-        return Err(EngineError::Refused(why));
+        return Err(EngineError::refused(why));
     }
     for topic in &mut plan.topics {
         if let Some(refusal) = refused.get(&topic.target_topic) {

@@ -36,12 +36,12 @@ impl<N> From<EngineError> for ProduceError<N> {
 impl<N> From<ProduceError<N>> for EngineError {
     fn from(error: ProduceError<N>) -> Self {
         match error {
-            ProduceError::Refused { why, .. } => Self::Refused(why),
+            ProduceError::Refused { why, .. } => Self::refused(why),
             ProduceError::Diverged {
                 key,
                 expected,
                 found,
-            } => Self::Refused(format!(
+            } => Self::refused(format!(
                 "another producer is writing to the target: a batch for {key} got offset {found}, not {expected}"
             )),
             ProduceError::Failed(error) => error,

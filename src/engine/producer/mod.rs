@@ -399,7 +399,7 @@ impl<B: Brokers, N> Producer<B, N> {
             }
             Refusal::Batch(why) => Err(match queue.take_note(number) {
                 Some(note) => ProduceError::Refused { note, why },
-                None => EngineError::Refused(why).into(),
+                None => EngineError::refused(why).into(),
             }),
             Refusal::Other(error) => Err(error.into()),
         }

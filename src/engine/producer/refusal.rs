@@ -59,7 +59,7 @@ impl Refusal {
             | ErrorCode::UnknownProducerId => {
                 Self::other(code, format!("{key} refused a batch{said}"))
             }
-            _ => Self::Other(EngineError::Refused(refused)),
+            _ => Self::Other(EngineError::refused(refused)),
         }
     }
 }

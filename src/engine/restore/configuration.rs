@@ -178,9 +178,9 @@ fn plan_retention(plan: &mut SettingsPlan, set: &Settings, from: TopicConfigSour
         if restore {
             plan.afterwards.insert(name.to_owned(), value);
         } else if let Some(value) = value.filter(|value| value != "-1") {
-            plan.notes.push(format!("{name} stays -1 instead of the source's {value}, which could delete restored records at once; --apply-retention sets it"));
+            plan.notes.push(format!("{name} stays -1 instead of the source's {value}, which could delete restored records at once; alter it when they may be deleted"));
         } else if name == "retention.ms" && from == TopicConfigSource::Target && set.is_empty() {
-            plan.notes.push("retention.ms stays -1, else the target's default could delete restored records at once; --apply-retention sets the default".to_owned());
+            plan.notes.push("retention.ms stays -1, else the target's default could delete restored records at once; alter it when they may be deleted".to_owned());
         }
     }
 }
@@ -282,7 +282,7 @@ mod tests {
         let kept = settings(&source, &wanted(false, &Settings::new()), 100, 1);
         assert_eq!(kept.during["retention.ms"], "-1");
         assert!(!kept.afterwards.contains_key("retention.ms"));
-        assert!(kept.notes[0].contains("--apply-retention"));
+        assert!(kept.notes[0].contains("alter it when they may be deleted"));
         let applied = settings(&source, &wanted(true, &Settings::new()), 100, 1);
         assert_eq!(applied.afterwards["retention.ms"].as_deref(), Some("1000"));
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::engine::EngineError;
 use crate::engine::extents::{holes, is_needed};
+use crate::engine::refusal::{Advice, Refusal};
 use crate::repository::{Manifest, PackId, PackRef, PartitionEntry, Repository, TopicEntry};
 
 use super::plan::TopicRestore;
@@ -18,16 +19,16 @@ pub(super) struct Missing {
 
 impl Missing {
     /// Why the restore is refused.
-    pub fn refusal(&self) -> String {
+    pub fn refusal(&self) -> Refusal {
         let Self { topic, problem, .. } = self;
-        let more = match self.may_be_left_out {
-            true => ", or restore what is sound with --allow-damage",
-            false => "",
-        };
-        format!(
+        let refusal = Refusal::new(format!(
             "topic {topic} cannot be restored whole: {problem}; choose another backup, or leave the topic out (verify tells what is \
-             touched){more}"
-        )
+             touched)"
+        ));
+        match self.may_be_left_out {
+            true => refusal.advise(Advice::AllowDamage),
+            false => refusal,
+        }
     }
 }
 

@@ -3,12 +3,14 @@
 //! Nobody asks a producer for offsets: the broker numbers what it appends, without holes, from 0 in a new partition. So they come back where
 //! the source's had no holes either, began at 0, and nothing is left out.
 
+use crate::engine::refusal::{Part, Refusal};
+
 use super::RestoreOptions;
 use super::plan::{PartitionRestore, TopicAction, TopicRestore};
 
 /// Why offsets would not be kept; empty when they would.
-pub(super) fn obstacles(topics: &[TopicRestore], options: &RestoreOptions) -> Vec<String> {
-    let mut obstacles = Vec::new();
+pub(super) fn obstacles(topics: &[TopicRestore], options: &RestoreOptions) -> Vec<Refusal> {
+    let mut obstacles: Vec<String> = Vec::new();
     if options.from.is_some() || options.until.is_some() {
         obstacles.push("offsets cannot be kept where records are chosen by time".to_owned());
     }
@@ -35,7 +37,10 @@ pub(super) fn obstacles(topics: &[TopicRestore], options: &RestoreOptions) -> Ve
         });
         obstacles.extend(inexact);
     }
+    let obstacles = obstacles.into_iter();
     obstacles
+        .map(|why| Refusal::new(why).of(Part::PreserveOffsets, true))
+        .collect()
 }
 
 fn obstacle(partition: &PartitionRestore) -> Option<String> {

@@ -7,6 +7,7 @@ use crate::engine::EngineError;
 use crate::engine::blocking::in_repository;
 use crate::engine::groups::{GroupOffset, GroupState, GroupsState};
 use crate::engine::own;
+use crate::engine::refusal::Refusal;
 use crate::engine::topics::nearest;
 use crate::kafka::{Client, GroupDescription};
 use crate::record::{Offset, PartitionId};
@@ -36,16 +37,16 @@ pub(super) async fn plan(
     manifest: &Manifest,
     topics: &[TopicRestore],
     choice: &GroupChoice,
-    refused: &mut Vec<String>,
+    refused: &mut Vec<Refusal>,
 ) -> Result<Vec<GroupRestore>, EngineError> {
     if *choice == GroupChoice::None {
         return Ok(Vec::new());
     }
     let Some(state) = manifest.groups else {
-        refused.push(format!(
+        refused.push(Refusal::from(format!(
             "backup {} holds no consumer groups' offsets: leave --groups out, or take another backup",
             manifest.backup_id
-        ));
+        )));
         return Ok(Vec::new());
     };
     let read = in_repository(
@@ -76,7 +77,7 @@ fn choose<'a>(
     state: &'a GroupsState,
     own: &BTreeSet<String>,
     choice: &GroupChoice,
-    refused: &mut Vec<String>,
+    refused: &mut Vec<Refusal>,
 ) -> Vec<&'a GroupState> {
     let GroupChoice::Named(names) = choice else {
         return state.groups.iter().collect();
@@ -87,7 +88,7 @@ fn choose<'a>(
         match state.groups.iter().find(|group| group.group == *name) {
             Some(group) => chosen.push(group),
             None if own.contains(name) => refused.push(own::refusal(name)),
-            None => refused.push(unknown(state, name)),
+            None => refused.push(unknown(state, name).into()),
         }
     }
     chosen
@@ -251,11 +252,11 @@ mod tests {
         let chosen = choose(&state, &own, &GroupChoice::All, &mut refused);
         let names: Vec<&str> = chosen.iter().map(|group| group.group.as_str()).collect();
         assert_eq!(names, ["billing", "kafkeep.user"]);
-        assert_eq!(refused, [""; 0]);
+        assert_eq!(refused, Vec::<Refusal>::new());
         let named = GroupChoice::Named(vec!["kafkeep.mg3".to_owned()]);
         assert!(choose(&state, &own, &named, &mut refused).is_empty());
         assert!(
-            refused[0].contains("the progress of a mirror"),
+            refused[0].to_string().contains("the progress of a mirror"),
             "{refused:?}"
         );
     }

@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use crate::engine::EngineError;
 use crate::engine::blocking::in_repository;
+use crate::engine::refusal::{Advice, Part, Refusal};
 use crate::kafka::{
     Client, ConfigSource, KafkaError, ProducerIdentity, TopicMetadata, TopicPartition,
 };
@@ -42,7 +43,7 @@ pub(super) enum Remains {
     /// All is done to it.
     Finished,
     /// It cannot be gone on with, and why.
-    Refused(String),
+    Refused(Refusal),
 }
 
 impl Unfinished {
@@ -86,35 +87,34 @@ pub(super) async fn remains(
     options: &RestoreOptions,
 ) -> Result<Remains, EngineError> {
     let began = began(restore, &topic.target_topic);
-    let way_out = if noted.created {
-        "delete the topic, or pass --forget-unfinished to take it as it is"
-    } else {
-        "pass --forget-unfinished to write behind what it left"
+    let created = noted.created;
+    let target = topic.target_topic.clone();
+    let refused = |why: String, advice: Advice| {
+        let refusal = Refusal::new(why).of(Part::TargetTopic, &target);
+        Ok(Remains::Refused(refusal.advise(advice)))
     };
     if restore.backup_id != *backup_id
         || noted.fingerprint != fingerprint(backup_id, topic, options)
     {
-        return Ok(Remains::Refused(format!(
-            "{began}; to go on with it, give the same backup and options again; else {way_out}"
-        )));
+        return refused(began, Advice::GoOnOrForget { created });
     }
     if existing.partitions.len() != topic.target_partitions as usize {
-        return Ok(Remains::Refused(format!(
-            "{began}, but the topic has {} partitions now, not {}: {way_out}",
+        let why = format!(
+            "{began}, but the topic has {} partitions now, not {}",
             existing.partitions.len(),
             topic.target_partitions
-        )));
+        );
+        return refused(why, Advice::Forget { created });
     }
     if noted.created {
         match is_as_created(client, topic).await? {
             Some(true) => {}
-            None => return Ok(Remains::Refused(began)),
+            None => return refused(began, Advice::Forget { created }),
             // They are changed last of all.
             Some(false) if noted.written => return Ok(Remains::Finished),
             Some(false) => {
-                return Ok(Remains::Refused(format!(
-                    "{began}, but somebody changed the topic's settings since: {way_out}"
-                )));
+                let why = format!("{began}, but somebody changed the topic's settings since");
+                return refused(why, Advice::Forget { created });
             }
         }
     }

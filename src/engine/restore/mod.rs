@@ -57,6 +57,7 @@ use means::Means;
 
 use super::blocking::{in_repository, release};
 use super::claims::Claims;
+use super::refusal::{Advice, Part, Refusal};
 use super::watchdog::{Wait, Watchdog, WatchedProgress};
 use super::{EngineError, Progress};
 
@@ -145,9 +146,9 @@ async fn is_still_there(
     );
     match reading.await {
         Err(EngineError::Repository(RepositoryError::UnknownBackup { .. })) => {
-            Err(EngineError::Refused(format!(
-                "backup {backup_id} was removed meanwhile; nothing was changed: choose another one (kafkeep list)"
-            )))
+            let why = format!("backup {backup_id} was removed meanwhile; nothing was changed");
+            let refusal = Refusal::new(why).of(Part::Backup, backup_id);
+            Err(EngineError::not_found(refusal.advise(Advice::ChooseBackup)))
         }
         other => other.map(drop),
     }

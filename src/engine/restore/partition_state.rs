@@ -2,6 +2,7 @@
 
 use crate::engine::EngineError;
 use crate::engine::producer::Acknowledged;
+use crate::engine::refusal::{Advice, Part, Refusal};
 use crate::record::{HEADER_LEN, Offset};
 use crate::repository::Sha256;
 
@@ -102,11 +103,14 @@ impl PartitionState {
         let TargetPartition {
             key, start, end, ..
         } = &self.target;
-        EngineError::Refused(format!(
+        let why = format!(
             "{key} does not hold, from offset {start} to {}, what the interrupted restore would have written there: \
-             somebody else changed it, or another version of kafkeep began; delete the topic, or pass --forget-unfinished",
+             somebody else changed it, or another version of kafkeep began",
             end.0 - 1
-        ))
+        );
+        let refusal = Refusal::new(why).of(Part::TargetTopic, &key.topic);
+        let advice = Advice::Forget { created: true };
+        EngineError::conflict(refusal.advise(advice))
     }
 
     /// Takes an acknowledgement in.

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use crate::engine::EngineError;
+use crate::engine::refusal::Refusal;
 use crate::engine::settings::Settings;
 use crate::kafka::{GroupType, NewTopic, ProducerIdentity};
 use crate::record::{Offset, PartitionId, TopicId};
@@ -35,10 +36,10 @@ pub struct RestorePlan {
     /// How offsets of the source relate to those of the target.
     pub offsets: Offsets,
     /// Why this plan cannot be applied; empty when it can.
-    pub refused: Vec<String>,
-    /// Whether a topic of the target is there already, which is among the reasons.
+    pub refused: Vec<Refusal>,
+    /// Whether among the reasons is something that no other request changes: a topic of the target is there, or the backup is damaged.
     #[serde(skip)]
-    pub(super) target_exists: bool,
+    pub(super) is_conflict: bool,
 }
 
 /// One topic of a plan.
@@ -219,10 +220,10 @@ impl RestorePlan {
 
     /// The refusals as one error, when there are any.
     pub fn refuse(&self) -> Result<(), EngineError> {
-        match self.refused.join("; ") {
-            why if why.is_empty() => Ok(()),
-            why if self.target_exists => Err(EngineError::Conflict(why)),
-            why => Err(EngineError::Refused(why)),
+        match Refusal::all(&self.refused) {
+            None => Ok(()),
+            Some(why) if self.is_conflict => Err(EngineError::conflict(why)),
+            Some(why) => Err(EngineError::refused(why)),
         }
     }
 }

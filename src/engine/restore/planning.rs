@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use crate::engine::EngineError;
 use crate::engine::blocking::in_repository;
+use crate::engine::internal_topics::refuse_target;
+use crate::engine::refusal::{Advice, Part, Refusal};
 use crate::engine::settings::{ExistingConfig, Settings};
 use crate::engine::topic_configuration::TopicConfiguration;
 use crate::engine::topics::renamed;
@@ -73,7 +75,7 @@ async fn plan_once(
         options,
         finished: Vec::new(),
         refused: Vec::new(),
-        target_exists: false,
+        is_conflict: false,
     };
     let topics = planning.topics(&chosen, &configurations).await?;
     let mut refused = planning.refused;
@@ -81,8 +83,10 @@ async fn plan_once(
     if options.offsets == Offsets::Exact {
         refused.extend(exact::obstacles(&topics, options));
     }
+    let sound = refused.len();
     let (manifest, topics) =
         heed_missing(repository, manifest, topics, options, &mut refused).await?;
+    let is_damaged = refused.len() > sound;
     let groups = groups::plan(
         client,
         repository,
@@ -102,7 +106,7 @@ async fn plan_once(
         groups,
         offsets: options.offsets,
         refused,
-        target_exists: planning.target_exists,
+        is_conflict: planning.is_conflict || is_damaged,
     })
 }
 
@@ -132,7 +136,7 @@ async fn heed_missing(
     manifest: Manifest,
     topics: Vec<TopicRestore>,
     options: &RestoreOptions,
-    refused: &mut Vec<String>,
+    refused: &mut Vec<Refusal>,
 ) -> Result<(Manifest, Vec<TopicRestore>), EngineError> {
     let looking = in_repository(repository, READING, move |repository| {
         let missing = evidence::missing(repository, &manifest, &topics)?;
@@ -184,8 +188,8 @@ struct Planning<'a> {
     unfinished: Unfinished,
     options: &'a RestoreOptions,
     finished: Vec<String>,
-    refused: Vec<String>,
-    target_exists: bool,
+    refused: Vec<Refusal>,
+    is_conflict: bool,
 }
 
 impl Planning<'_> {
@@ -208,6 +212,10 @@ impl Planning<'_> {
         configuration: &TopicConfiguration,
     ) -> Result<Option<TopicRestore>, EngineError> {
         let mut planned = self.wanted(topic);
+        if let Some(refusal) = refuse_target(&planned.target_topic, self.metadata) {
+            self.refused.push(refusal);
+            return Ok(None);
+        }
         let Some(existing) = self.metadata.topics.get(&planned.target_topic) else {
             planned.action = self.create(topic, configuration, &mut planned);
             self.refuse_too_many_replicas(&planned);
@@ -219,7 +227,9 @@ impl Planning<'_> {
             if error.is_transient() {
                 return Err(error.into());
             }
-            self.refused.push(error.to_string());
+            let refusal = Refusal::new(error.to_string());
+            let target = &planned.target_topic;
+            self.refused.push(refusal.of(Part::TargetTopic, target));
             return Ok(None);
         }
         planned.target_topic_id = existing.topic_id;
@@ -318,10 +328,10 @@ impl Planning<'_> {
         let count = u32::try_from(existing.partitions.len()).unwrap_or(u32::MAX);
         planned.target_partitions = count;
         if self.options.if_exists == IfExists::Fail {
-            self.target_exists = true;
-            self.refused.push(format!(
-                "topic {target} exists in the target; restore under another name with --rename, or behind what is there with --if-exists append"
-            ));
+            self.is_conflict = true;
+            let refusal = Refusal::new(format!("topic {target} exists in the target"));
+            let refusal = refusal.of(Part::TargetTopic, &target);
+            self.refused.push(refusal.advise(Advice::RenameOrAppend));
             return Ok(());
         }
         if let Some(wanted) = self
@@ -329,9 +339,11 @@ impl Planning<'_> {
             .partition_count
             .filter(|wanted| *wanted != count)
         {
-            self.refused.push(format!(
+            let why = format!(
                 "topic {target} exists with {count} partitions, not {wanted}; leave --partitions out"
-            ));
+            );
+            let refusal = Refusal::new(why).of(Part::TargetPartitions, wanted);
+            self.refused.push(refusal);
         }
         let settings = self.settings_of(&target).await?;
         planned.notes.extend(notes_on_existing(&settings));
@@ -342,14 +354,14 @@ impl Planning<'_> {
             .get("max.message.bytes")
             .and_then(|value| value.parse::<u64>().ok());
         if let Some(limit) = limit.filter(|limit| u64::from(largest_batch) > *limit) {
-            self.refused.push(format!(
+            self.refused.push(Refusal::from(format!(
                 "the largest batch has {largest_batch} bytes, topic {target} takes {limit}: raise its max.message.bytes"
-            ));
+            )));
         }
         if self.options.check && is_compacted(&settings) {
-            self.refused.push(format!(
+            self.refused.push(Refusal::from(format!(
                 "topic {target} is compacted: what was written to it may be gone when it is read back; leave --check out"
-            ));
+            )));
         }
         Ok(())
     }
@@ -374,7 +386,7 @@ impl Planning<'_> {
                     .extend(different.into_iter().map(|(name, value)| {
                         let found = existing.get(&name).map_or("unset", String::as_str);
                         let value = value.unwrap_or_default();
-                        format!("topic {target} has {name}={found}, not {value}: see --existing-topic-config")
+                        Refusal::from(format!("topic {target} has {name}={found}, not {value}: see --existing-topic-config"))
                     }));
             }
         }
@@ -402,10 +414,13 @@ impl Planning<'_> {
         };
         let brokers = self.metadata.brokers.len();
         if usize::try_from(replication_factor).unwrap_or(0) > brokers {
-            self.refused.push(format!(
-                "topic {} wants {replication_factor} replicas, the target has {brokers} broker(s): pass --replication-factor {brokers}",
+            let why = format!(
+                "topic {} wants {replication_factor} replicas, the target has {brokers} broker(s)",
                 planned.target_topic
-            ));
+            );
+            let refusal = Refusal::new(why).of(Part::ReplicationFactor, replication_factor);
+            self.refused
+                .push(refusal.advise(Advice::FewerReplicas(brokers)));
         }
     }
 }
@@ -421,7 +436,7 @@ fn largest_batch(topic: &TopicEntry) -> u32 {
 fn partitions(
     topic: &TopicEntry,
     options: &RestoreOptions,
-    refused: &mut Vec<String>,
+    refused: &mut Vec<Refusal>,
 ) -> Vec<PartitionRestore> {
     for wanted in options.partitions.iter().flatten() {
         if !topic
@@ -429,10 +444,11 @@ fn partitions(
             .iter()
             .any(|partition| partition.partition == *wanted)
         {
-            refused.push(format!(
+            let why = format!(
                 "the backup of topic {} has no partition {wanted}",
                 topic.topic
-            ));
+            );
+            refused.push(Refusal::new(why).of(Part::Partitions, wanted));
         }
     }
     topic
@@ -498,7 +514,7 @@ fn left_out_note(topic: &TopicEntry, restored: &[PartitionRestore]) -> Option<St
     (!left_out.is_empty()).then(|| format!("not chosen: partition(s) {}", left_out.join(", ")))
 }
 
-fn refuse_shared_targets(topics: &[TopicRestore], refused: &mut Vec<String>) {
+fn refuse_shared_targets(topics: &[TopicRestore], refused: &mut Vec<Refusal>) {
     let mut sources: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for topic in topics {
         sources
@@ -507,10 +523,10 @@ fn refuse_shared_targets(topics: &[TopicRestore], refused: &mut Vec<String>) {
             .push(&topic.topic);
     }
     for (target, sources) in sources.iter().filter(|(_, sources)| sources.len() > 1) {
-        refused.push(format!(
+        refused.push(Refusal::from(format!(
             "topics {} would all become {target}: change --rename",
             sources.join(", ")
-        ));
+        )));
     }
 }
 
@@ -541,8 +557,9 @@ async fn ask_the_target(
     for (topic, answer) in answers {
         if let Err(error) = answer {
             just_created |= error.is_topic_there();
-            plan.refused
-                .push(format!("topic {topic} cannot be created: {error}"));
+            plan.is_conflict |= error.is_topic_there();
+            let refusal = Refusal::new(format!("topic {topic} cannot be created: {error}"));
+            plan.refused.push(refusal.of(Part::TargetTopic, topic));
         }
     }
     Ok(just_created)

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::engine::blocking::blocking;
 use crate::engine::rate::RateLimiter;
+use crate::engine::refusal::{Advice, Part, Refusal};
 use crate::engine::watchdog::Wait;
 use crate::engine::{EngineError, Progress};
 use crate::kafka::ProducerIdentity;
@@ -133,10 +134,13 @@ async fn find_what_is_there(
             .foreign
             .or((target.end < target.start).then_some(target.end));
         if let Some(offset) = foreign {
-            return Err(EngineError::Refused(format!(
-                "somebody else changed {} at offset {offset} since the interrupted restore wrote to it: delete the topic, or pass --forget-unfinished",
+            let why = format!(
+                "somebody else changed {} at offset {offset} since the interrupted restore wrote to it",
                 target.key
-            )));
+            );
+            let refusal = Refusal::new(why).of(Part::TargetTopic, &target.key.topic);
+            let advice = Advice::Forget { created: true };
+            return Err(EngineError::conflict(refusal.advise(advice)));
         }
         by_target.insert(number, found);
     }

@@ -199,7 +199,7 @@ impl Sink for Digesting {
 }
 
 fn deleted(cursor: &Cursor) -> EngineError {
-    EngineError::Refused(format!(
+    EngineError::refused(format!(
         "{} no longer has offset {}: records were deleted from it after the restore wrote them",
         cursor.key, cursor.next
     ))

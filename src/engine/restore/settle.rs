@@ -88,7 +88,7 @@ async fn compare_content(means: &Means<'_>, outcome: &Outcome) -> Result<(), Eng
     if different.is_empty() {
         return Ok(());
     }
-    Err(EngineError::Refused(format!(
+    Err(EngineError::refused(format!(
         "what was read back is not what was sent: {}; delete the topics and restore again",
         different.join(", ")
     )))
@@ -126,7 +126,7 @@ async fn compare_ends(
             let found = ends
                 .get(key)
                 .map_or_else(|| "nowhere".to_owned(), ToString::to_string);
-            return Err(EngineError::Refused(format!(
+            return Err(EngineError::refused(format!(
                 "{key} ends at {found} and not at {expected}: somebody else wrote to it during the restore; delete the topic and restore again"
             )));
         }
@@ -155,10 +155,10 @@ async fn compare_starts(
             .iter()
             .any(|topic| topic.target_topic == key.topic && topic.action == TopicAction::Append);
         let advice = match was_there {
-            true => "raise the topic's retention, and restore under another name with --rename",
+            true => "raise the topic's retention, and restore under another name",
             false => "look for what deletes there, delete the topic and restore again",
         };
-        return Err(EngineError::Refused(format!(
+        return Err(EngineError::refused(format!(
             "{key} begins at {log_start} now, so that {gone} of the offsets restored from {start} on are deleted already: {advice}"
         )));
     }

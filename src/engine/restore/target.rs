@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::EngineError;
 use crate::engine::producer::TargetLeader;
+use crate::engine::refusal::{Part, Refusal};
 use crate::engine::settings::is_about_settings;
 use crate::kafka::{
     BrokerId, Client, KafkaError, OffsetSpec, ProducerIdentity, Retry, TopicPartition, Topics,
@@ -62,16 +63,15 @@ pub(super) async fn create(
             Ok(()) => created.push(topic),
             Err(error) => {
                 is_there |= error.is_topic_there();
-                refused.push(format!("topic {topic} cannot be created: {error}"));
+                let refusal = Refusal::new(format!("topic {topic} cannot be created: {error}"));
+                refused.push(refusal.of(Part::TargetTopic, topic));
             }
         }
     }
-    if !refused.is_empty() {
-        let why = refused.join("; ");
-        return Err(match is_there {
-            true => EngineError::Conflict(why),
-            false => EngineError::Refused(why),
-        });
+    match (Refusal::all(&refused), is_there) {
+        (None, _) => {}
+        (Some(why), true) => return Err(EngineError::conflict(why)),
+        (Some(why), false) => return Err(EngineError::refused(why)),
     }
     // Settings that wait for the end are asked for now: a right that is missing shows before the records are written.
     let answers = client

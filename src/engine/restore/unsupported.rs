@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::engine::EngineError;
+use crate::engine::refusal::Refusal;
 use crate::engine::settings::{SettingsChoice, UnsupportedConfig, is_about_settings};
 use crate::kafka::{Client, KafkaError, NewTopic, TopicAnswers};
 
@@ -89,9 +90,9 @@ pub(super) async fn leave_out(
             let (name, value) = setting;
             let must_be = choice.overrides.contains_key(name) || is_essential(name, value);
             if must_be || choice.unsupported == UnsupportedConfig::Fail {
-                plan.refused.push(format!(
+                plan.refused.push(Refusal::from(format!(
                     "topic {target} is to have {name}={value}, which the target does not take: {why}"
-                ));
+                )));
             } else if let Some(topic) = topic_of(plan, &target) {
                 topic.leave_out(setting, &why);
             }

@@ -275,7 +275,7 @@ impl Sink for ScriptedSink {
         match self.fate {
             Fate::Ended(after) if answers > after => return Ok(Flow::End),
             Fate::Failed(after) if answers > after => {
-                return Err(EngineError::Refused("the sink fails".to_owned()));
+                return Err(EngineError::refused("the sink fails".to_owned()));
             }
             Fate::Stuck if answers > 3 => std::future::pending().await,
             _ => {}
