@@ -43,6 +43,31 @@ impl Answer {
         };
         status == Completion::Incomplete
     }
+
+    /// How it falls short of what was asked for, as a log says it; none when it does not.
+    pub fn shortfall(&self) -> Option<String> {
+        let first = |texts: &[String]| texts.first().cloned().unwrap_or_default();
+        match self {
+            Self::Backup(answer) if self.is_incomplete() => {
+                Some(format!("is incomplete: {}", first(&answer.warnings)))
+            }
+            Self::Restore(answer) if self.is_incomplete() => {
+                Some(format!("is incomplete: {}", first(&answer.notes)))
+            }
+            Self::Migrate(answer) if self.is_incomplete() => {
+                Some(format!("is incomplete: {}", first(&answer.warnings)))
+            }
+            Self::Drain(answer) if answer.status != Verdict::Drained => Some(format!(
+                "ended before the group was drained: {}",
+                answer.reason
+            )),
+            Self::Validate(answer) if answer.status != Soundness::Sound => {
+                let count = answer.findings_count;
+                Some(format!("found the backup damaged in {count} places"))
+            }
+            _ => None,
+        }
+    }
 }
 
 /// A backup that was made.
@@ -314,7 +339,7 @@ pub struct DrainAnswer {
     pub partitions_checked: u64,
     /// When the last check began.
     pub last_check_time: DateTime<Utc>,
-    /// The partitions.
+    /// The partitions: of more than 1000 those with the most lag.
     pub partition_details: Vec<DrainedPartition>,
     /// The cluster's name in the configuration.
     pub cluster_id: String,
@@ -364,14 +389,29 @@ impl DrainAnswer {
             duration_ms: report.duration_ms,
             partitions_checked: report.partitions_checked,
             last_check_time: report.last_check_time,
-            partition_details: partitions.collect(),
+            partition_details: most_lagging(partitions.collect()),
             cluster_id: order.cluster.clone(),
             timed_out: report.timed_out,
             reason: group.map(|group| group.reason.clone()).unwrap_or_default(),
             eta_seconds: group.and_then(|group| group.eta_seconds),
-            warnings: report.warnings,
+            warnings: report.warnings.into_iter().take(TEXTS_LIMIT).collect(),
         }
     }
+}
+
+/// Partitions that are told of; partitions_checked counts all of them.
+const DETAILS_LIMIT: usize = 1000;
+/// Warnings that are told.
+const TEXTS_LIMIT: usize = 100;
+
+/// Those with the most lag, in their order.
+fn most_lagging(mut partitions: Vec<DrainedPartition>) -> Vec<DrainedPartition> {
+    if partitions.len() > DETAILS_LIMIT {
+        partitions.sort_by_key(|partition| std::cmp::Reverse(partition.lag));
+        partitions.truncate(DETAILS_LIMIT);
+        partitions.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
+    }
+    partitions
 }
 
 /// A backup that was verified.
