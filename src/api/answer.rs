@@ -483,3 +483,46 @@ impl ValidationAnswer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drained(status: Verdict) -> DrainAnswer {
+        DrainAnswer {
+            group_id: "g".to_owned(),
+            status,
+            total_lag: 1,
+            duration_ms: 1,
+            partitions_checked: 1,
+            last_check_time: DateTime::UNIX_EPOCH,
+            partition_details: Vec::new(),
+            cluster_id: "prod".to_owned(),
+            timed_out: true,
+            reason: "1 record is left".to_owned(),
+            eta_seconds: None,
+            warnings: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_drain_that_is_not_drained_falls_short() {
+        let shortfall = Answer::Drain(drained(Verdict::UnknownGroup)).shortfall();
+        assert!(shortfall.unwrap().contains("1 record is left"));
+        assert_eq!(Answer::Drain(drained(Verdict::Drained)).shortfall(), None);
+    }
+
+    #[test]
+    fn of_many_partitions_those_with_the_most_lag_are_told_in_their_order() {
+        let partition = |number: i32| DrainedPartition {
+            topic: "t".to_owned(),
+            partition: number,
+            current_offset: None,
+            latest_offset: 0,
+            lag: u64::from(number % 2 == 1),
+        };
+        let told = most_lagging((0..2000).map(partition).collect());
+        let numbers: Vec<i32> = told.iter().map(|partition| partition.partition).collect();
+        assert_eq!(numbers, (0..1000).map(|n| 2 * n + 1).collect::<Vec<_>>());
+    }
+}

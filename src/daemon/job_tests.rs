@@ -326,6 +326,90 @@ fn jobs_are_found_again_after_a_restart_and_those_that_ran_have_failed() {
 }
 
 #[test]
+fn files_of_jobs_that_are_forgotten_do_not_stay() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = JobFiles::below(directory.path());
+    let told = watch::Sender::default();
+    let list = told.subscribe();
+    let mut jobs = Jobs::new(Vec::new(), told);
+    let submission = Submission {
+        order: drain(),
+        identity: alice(),
+        idempotency: None,
+    };
+    let ids = [RunId::now(), RunId::now()];
+    for job_id in ids {
+        let progress = Arc::new(RunProgress::of(Work::Drain));
+        jobs.accept(job_id, &submission, progress, Utc::now());
+    }
+    files.update(&JobList::default(), &list.borrow()).unwrap();
+    // The newest come first.
+    let read: Vec<RunId> = files
+        .read(Utc::now())
+        .iter()
+        .map(|job| job.job_id)
+        .collect();
+    assert_eq!(read, [ids[1], ids[0]]);
+    let mut newest = list.borrow().as_ref().clone();
+    newest.remove(&ids[0]);
+    files.keep_only(&Arc::new(newest)).unwrap();
+    let left: Vec<RunId> = files
+        .read(Utc::now())
+        .iter()
+        .map(|job| job.job_id)
+        .collect();
+    assert_eq!(left, [ids[1]]);
+}
+
+#[test]
+fn jobs_are_forgotten_by_the_bytes_of_their_topics_too() {
+    let told = watch::Sender::default();
+    let list = told.subscribe();
+    let mut jobs = Jobs::new(Vec::new(), told);
+    let topics: Vec<String> = (0..1000).map(|n| format!("{n:0>249}")).collect();
+    let body = serde_json::json!({ "group_id": "g", "topics": topics });
+    let request: DrainRequest = crate::api::read(body.to_string().as_bytes()).unwrap();
+    let submission = Submission {
+        order: Order::Drain(request.order("prod", Utc::now()).unwrap()),
+        identity: alice(),
+        idempotency: None,
+    };
+    for _ in 0..250 {
+        let job_id = RunId::now();
+        let progress = Arc::new(RunProgress::of(Work::Drain));
+        jobs.accept(job_id, &submission, progress, Utc::now());
+        let failed = Err(Problem::internal());
+        jobs.ended(job_id, JobState::Failed, failed, Utc::now());
+    }
+    let kept: usize = list.borrow().values().map(|job| job.size()).sum();
+    assert!(kept <= 17 << 20, "{kept} bytes are kept");
+    assert!(list.borrow().len() > 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_asked_wrongly_is_no_failed_backup() {
+    let play = play(Limits::default());
+    let missing = Order::Backup(BackupOrder {
+        topic: "missing".to_owned(),
+        ..match backup_of("prod") {
+            Order::Backup(order) => order,
+            other => panic!("{other:?}"),
+        }
+    });
+    let failed_today = || {
+        let status = play.status.borrow();
+        status.failed_backups.today(status.looked_at)
+    };
+    let job = play.submit(missing, None).await.unwrap();
+    tokio::time::sleep(2 * AN_HOUR).await;
+    assert_eq!(play.job(job.job_id).state, JobState::Failed);
+    assert_eq!(failed_today(), 0);
+    play.submit(backup_of("prod"), None).await.unwrap();
+    tokio::time::sleep(2 * AN_HOUR).await;
+    assert_eq!(failed_today(), 1);
+}
+
+#[test]
 fn a_job_that_was_stored_without_its_key_is_given_to_no_key() {
     let directory = tempfile::tempdir().unwrap();
     let files = JobFiles::below(directory.path());

@@ -20,8 +20,8 @@ use super::progress::RunProgress;
 use super::shares::JobLimit;
 
 /// Ended jobs that are remembered, and the bytes of all of them: the oldest are forgotten first.
-const ENDED_LIMIT: usize = 1000;
-const BYTES_LIMIT: usize = 16 << 20;
+pub(super) const ENDED_LIMIT: usize = 1000;
+pub(super) const BYTES_LIMIT: usize = 16 << 20;
 
 words! {
     /// Where a job stands.
@@ -123,7 +123,7 @@ impl Job {
     }
 
     /// Bytes that are kept of it, about.
-    fn size(&self) -> usize {
+    pub(super) fn size(&self) -> usize {
         let topics = self.topics.iter();
         let topics = topics.map(|of| size_of::<JobTopic>() + of.cluster.len() + of.topic.len());
         let result = self.result.as_ref().map_or(0, |result| result.get().len());

@@ -84,6 +84,9 @@ impl Execute for Pretended {
         let work = tokio::time::sleep(self.takes);
         match job.stop.run_until_cancelled(work).await {
             Some(()) if kind == "restore" => Ok(restored()),
+            Some(()) if job.order.touches().contains(&("prod", "missing")) => Err(
+                Problem::not_found("topic", "missing", "there is no such topic"),
+            ),
             Some(()) => Err(Problem::internal()),
             None => Err(Problem::new(ProblemKind::Conflict, "cancelled")),
         }
