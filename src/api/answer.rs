@@ -43,6 +43,31 @@ impl Answer {
         };
         status == Completion::Incomplete
     }
+
+    /// How it falls short of what was asked for, as a log says it; none when it does not.
+    pub fn shortfall(&self) -> Option<String> {
+        let first = |texts: &[String]| texts.first().cloned().unwrap_or_default();
+        match self {
+            Self::Backup(answer) if self.is_incomplete() => {
+                Some(format!("is incomplete: {}", first(&answer.warnings)))
+            }
+            Self::Restore(answer) if self.is_incomplete() => {
+                Some(format!("is incomplete: {}", first(&answer.notes)))
+            }
+            Self::Migrate(answer) if self.is_incomplete() => {
+                Some(format!("is incomplete: {}", first(&answer.warnings)))
+            }
+            Self::Drain(answer) if answer.status != Verdict::Drained => Some(format!(
+                "ended before the group was drained: {}",
+                answer.reason
+            )),
+            Self::Validate(answer) if answer.status != Soundness::Sound => {
+                let count = answer.findings_count;
+                Some(format!("found the backup damaged in {count} places"))
+            }
+            _ => None,
+        }
+    }
 }
 
 /// A backup that was made.
@@ -315,7 +340,7 @@ pub struct DrainAnswer {
     pub partitions_checked: u64,
     /// When the last check began.
     pub last_check_time: DateTime<Utc>,
-    /// The partitions.
+    /// The partitions: of more than 1000 those with the most lag.
     pub partition_details: Vec<DrainedPartition>,
     /// The cluster's name in the configuration.
     pub cluster_id: String,
@@ -365,14 +390,29 @@ impl DrainAnswer {
             duration_ms: report.duration_ms,
             partitions_checked: report.partitions_checked,
             last_check_time: report.last_check_time,
-            partition_details: partitions.collect(),
+            partition_details: most_lagging(partitions.collect()),
             cluster_id: order.cluster.clone(),
             timed_out: report.timed_out,
             reason: group.map(|group| group.reason.clone()).unwrap_or_default(),
             eta_seconds: group.and_then(|group| group.eta_seconds),
-            warnings: report.warnings,
+            warnings: report.warnings.into_iter().take(TEXTS_LIMIT).collect(),
         }
     }
+}
+
+/// Partitions that are told of; partitions_checked counts all of them.
+const DETAILS_LIMIT: usize = 1000;
+/// Warnings that are told.
+const TEXTS_LIMIT: usize = 100;
+
+/// Those with the most lag, in their order.
+fn most_lagging(mut partitions: Vec<DrainedPartition>) -> Vec<DrainedPartition> {
+    if partitions.len() > DETAILS_LIMIT {
+        partitions.sort_by_key(|partition| std::cmp::Reverse(partition.lag));
+        partitions.truncate(DETAILS_LIMIT);
+        partitions.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
+    }
+    partitions
 }
 
 /// A backup that was verified.
@@ -442,5 +482,48 @@ impl ValidationAnswer {
             findings: findings.collect(),
             findings_count,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drained(status: Verdict) -> DrainAnswer {
+        DrainAnswer {
+            group_id: "g".to_owned(),
+            status,
+            total_lag: 1,
+            duration_ms: 1,
+            partitions_checked: 1,
+            last_check_time: DateTime::UNIX_EPOCH,
+            partition_details: Vec::new(),
+            cluster_id: "prod".to_owned(),
+            timed_out: true,
+            reason: "1 record is left".to_owned(),
+            eta_seconds: None,
+            warnings: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_drain_that_is_not_drained_falls_short() {
+        let shortfall = Answer::Drain(drained(Verdict::UnknownGroup)).shortfall();
+        assert!(shortfall.unwrap().contains("1 record is left"));
+        assert_eq!(Answer::Drain(drained(Verdict::Drained)).shortfall(), None);
+    }
+
+    #[test]
+    fn of_many_partitions_those_with_the_most_lag_are_told_in_their_order() {
+        let partition = |number: i32| DrainedPartition {
+            topic: "t".to_owned(),
+            partition: number,
+            current_offset: None,
+            latest_offset: 0,
+            lag: u64::from(number % 2 == 1),
+        };
+        let told = most_lagging((0..2000).map(partition).collect());
+        let numbers: Vec<i32> = told.iter().map(|partition| partition.partition).collect();
+        assert_eq!(numbers, (0..1000).map(|n| 2 * n + 1).collect::<Vec<_>>());
     }
 }

@@ -19,7 +19,7 @@ use crate::engine::{EngineError, Stop, blocking};
 use crate::kafka::{Client, Cluster, Retry};
 use crate::memory::MemoryBudget;
 use crate::policy::RepositoryLocation;
-use crate::repository::{BackupId, Repository};
+use crate::repository::{BackupId, Completion, Repository};
 use tracing::Instrument;
 
 use super::cluster_ids::ClusterIds;
@@ -134,6 +134,17 @@ fn refuse_damage(report: &VerifyReport) -> Result<(), Failure> {
         first.problem
     );
     Err(Failure::Told(Problem::new(ProblemKind::Conflict, message)))
+}
+
+/// A migration that a partition keeps from its end is no success.
+fn stopped_short(answer: &MigrationAnswer) -> Failure {
+    let message = format!(
+        "the migration ended early, with {} records in topic {}: {}; delete that topic before you migrate again",
+        answer.messages_migrated,
+        answer.target_topic,
+        answer.warnings.first().map_or("", String::as_str),
+    );
+    Failure::Told(Problem::new(ProblemKind::InternalError, message))
 }
 
 fn tell_progress(progress: &RunProgress, state: &MirrorState) {
@@ -278,7 +289,11 @@ impl Execution<'_> {
             }
         };
         tell_progress(&self.job.progress, &state);
-        Ok(MigrationAnswer::new(order, id, report))
+        let answer = MigrationAnswer::new(order, id, report);
+        if answer.status == Completion::Incomplete && !self.job.stop.is_cancelled() {
+            return Err(stopped_short(&answer));
+        }
+        Ok(answer)
     }
 
     async fn watch(&self, order: &DrainOrder) -> Result<DrainAnswer, Failure> {

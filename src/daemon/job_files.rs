@@ -1,6 +1,7 @@
 //! Jobs as a restart finds them: a file each, below the state directory. They may be lost without harm.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,13 +17,15 @@ use crate::auth::Identity;
 use crate::engine::{EngineError, blocking};
 use crate::files;
 
-use super::jobs::{Idempotency, Job, JobList, JobState, JobTopic};
+use super::jobs::{BYTES_LIMIT, ENDED_LIMIT, Idempotency, Job, JobList, JobState, JobTopic};
 use super::progress::RunProgress;
 use super::state_file;
 use super::status::RunId;
 
 const FORMAT: u32 = 1;
 const DIRECTORY: &str = "jobs";
+/// Jobs that had not ended lie there beside those that had.
+const READ_LIMIT: usize = 2 * ENDED_LIMIT;
 /// Many jobs that change at once are written down together.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -117,7 +120,7 @@ impl JobFiles {
         }
     }
 
-    /// All that are there and can be understood, as they stand at `now`.
+    /// The newest that are there and can be understood, as they stand at `now`: no more are read than are remembered.
     pub fn read(&self, now: DateTime<Utc>) -> Vec<Job> {
         let entries = match std::fs::read_dir(&self.directory) {
             Ok(entries) => entries,
@@ -129,15 +132,43 @@ impl JobFiles {
             }
         };
         let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
-        let paths = paths.filter(|path| path.extension().is_some_and(|kind| kind == "json"));
-        let jobs = paths.filter_map(|path| match read_one(&path) {
-            Ok(kept) => Some(kept.job(now)),
-            Err(error) => {
-                tracing::warn!("the job in {} is not known: {error}", path.display());
-                None
+        let mut paths: Vec<PathBuf> = paths.filter(|path| is_of_job(path)).collect();
+        // Ids sort by age, as texts too.
+        paths.sort_unstable_by(|a, b| b.cmp(a));
+        let (mut jobs, mut bytes) = (Vec::new(), 0);
+        for path in paths {
+            if jobs.len() >= READ_LIMIT || bytes > BYTES_LIMIT {
+                break;
             }
-        });
-        jobs.collect()
+            match read_one(&path) {
+                Ok(kept) => {
+                    let job = kept.job(now);
+                    bytes += job.size();
+                    jobs.push(job);
+                }
+                Err(error) => {
+                    tracing::warn!("the job in {} is not known: {error}", path.display());
+                }
+            }
+        }
+        jobs
+    }
+
+    /// Removes the files of jobs that are not in the list: those that were forgotten while they were read.
+    pub(super) fn keep_only(&self, list: &JobList) -> io::Result<()> {
+        let entries = match std::fs::read_dir(&self.directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries?,
+        };
+        for entry in entries {
+            let path = entry?.path();
+            let name = path.file_stem().and_then(OsStr::to_str);
+            let job_id: Option<RunId> = name.and_then(|name| name.parse().ok());
+            if is_of_job(&path) && job_id.is_some_and(|job_id| !list.contains_key(&job_id)) {
+                std::fs::remove_file(&path)?;
+            }
+        }
+        Ok(())
     }
 
     fn path(&self, job_id: RunId) -> PathBuf {
@@ -172,12 +203,18 @@ impl JobFiles {
     /// Keeps them up to date until there is no more to come.
     pub async fn follow(self, mut jobs: watch::Receiver<JobList>) {
         let mut written: JobList = Arc::new(BTreeMap::new());
+        let mut is_tidy = false;
         let mut failing = false;
         loop {
             let now = Arc::clone(&jobs.borrow_and_update());
             let (files, before, after) = (self.clone(), Arc::clone(&written), Arc::clone(&now));
+            let tidies = !std::mem::replace(&mut is_tidy, true);
             let writing = blocking("the thread that writes the jobs", move || {
-                Ok::<_, EngineError>(files.update(&before, &after))
+                let tidied = match tidies {
+                    true => files.keep_only(&after),
+                    false => Ok(()),
+                };
+                Ok::<_, EngineError>(tidied.and_then(|()| files.update(&before, &after)))
             });
             match writing
                 .await
@@ -201,6 +238,10 @@ impl JobFiles {
             tokio::time::sleep(PAUSE).await;
         }
     }
+}
+
+fn is_of_job(path: &Path) -> bool {
+    path.extension().is_some_and(|kind| kind == "json")
 }
 
 fn read_one(path: &Path) -> io::Result<StoredJob> {

@@ -66,10 +66,19 @@ impl Play {
         order: Order,
         key: Option<(&str, &str)>,
     ) -> Result<Arc<Job>, Problem> {
+        self.submit_as(alice(), order, key).await
+    }
+
+    async fn submit_as(
+        &self,
+        identity: Identity,
+        order: Order,
+        key: Option<(&str, &str)>,
+    ) -> Result<Arc<Job>, Problem> {
         let (answer, answered) = oneshot::channel();
         let submission = Submission {
             order,
-            identity: alice(),
+            identity,
             idempotency: key.map(|(key, digest)| Idempotency {
                 key: key.to_owned(),
                 digest: digest.to_owned(),
@@ -94,7 +103,7 @@ impl Play {
 #[tokio::test(start_paused = true)]
 async fn backups_that_are_accepted_wait_for_a_place_and_say_so() {
     let play = play(Limits {
-        max_concurrent_backups: 2,
+        max_concurrent_backups: 4,
         ..Limits::default()
     });
     for _ in 0..3 {
@@ -150,12 +159,103 @@ async fn the_same_call_gives_the_same_job_and_its_key_no_other() {
     assert_eq!(first.job_id, again.job_id);
     let other = play.submit(drain(), Some(("k", "2"))).await.unwrap_err();
     assert_eq!(other.kind, ProblemKind::Conflict);
+    // It fails with a 500, which may pass: the same call runs again.
     tokio::time::sleep(AN_HOUR).await;
-    let ended = play.submit(drain(), Some(("k", "1"))).await.unwrap();
-    assert_eq!(
-        (ended.job_id, ended.state),
-        (first.job_id, JobState::Failed)
-    );
+    assert_eq!(play.job(first.job_id).state, JobState::Failed);
+    let second = play.submit(drain(), Some(("k", "1"))).await.unwrap();
+    assert_ne!(second.job_id, first.job_id);
+}
+
+#[test]
+fn a_failure_that_may_pass_is_not_the_answer_to_the_same_call() {
+    let now = Utc::now();
+    for (kind, is_kept) in [
+        (ProblemKind::InvalidRequest, true),
+        (ProblemKind::NotFound, true),
+        (ProblemKind::Conflict, true),
+        (ProblemKind::TooManyRequests, false),
+        (ProblemKind::InternalError, false),
+        (ProblemKind::ServiceUnavailable, false),
+    ] {
+        let mut jobs = Jobs::new(Vec::new(), watch::Sender::default());
+        let submission = Submission {
+            order: drain(),
+            identity: alice(),
+            idempotency: Some(Idempotency {
+                key: "k".to_owned(),
+                digest: "1".to_owned(),
+            }),
+        };
+        let job_id = RunId::now();
+        let progress = Arc::new(RunProgress::of(Work::Drain));
+        jobs.accept(job_id, &submission, progress, now);
+        let failed = Err(Problem::new(kind, "why"));
+        jobs.ended(job_id, JobState::Failed, failed, now);
+        let same = jobs.same(&submission).unwrap();
+        assert_eq!(same.is_some(), is_kept, "{kind:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_user_neither_runs_all_nor_keeps_others_out() {
+    let play = play(Limits {
+        drains: 4,
+        longest_job: Duration::from_secs(24 * 3600),
+        ..Limits::default()
+    });
+    use JobState::{Running, Waiting};
+    for _ in 0..4 {
+        play.submit(drain(), None).await.unwrap();
+    }
+    assert_eq!(play.states(), [Running, Running, Waiting, Waiting]);
+    play.submit(drain(), None).await.unwrap_err();
+    // Somebody else has one beyond the limit, and it runs at once; a second one is refused.
+    for (key, subject) in [("ops", "bob"), ("sso", "alice")] {
+        let other = somebody(key, subject);
+        let job = play.submit_as(other.clone(), drain(), None).await.unwrap();
+        assert_eq!(play.job(job.job_id).state, Running, "{key} {subject}");
+        play.submit_as(other, drain(), None).await.unwrap_err();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_who_wait_for_the_same_place_take_turns() {
+    let play = play(Limits {
+        max_concurrent_backups: 1,
+        ..Limits::default()
+    });
+    let bob = somebody("ops", "bob");
+    let mut of = Vec::new();
+    for identity in [alice(), alice(), alice(), bob.clone(), bob.clone()] {
+        let job = play.submit_as(identity.clone(), backup_of("prod"), None);
+        of.push(job.await.unwrap().job_id);
+    }
+    tokio::time::sleep(AN_HOUR * 6).await;
+    let mut started: Vec<_> = of
+        .iter()
+        .map(|job_id| play.job(*job_id).started_at.unwrap())
+        .zip(["a1", "a2", "a3", "b1", "b2"])
+        .collect();
+    started.sort();
+    let order: Vec<&str> = started.into_iter().map(|(_, name)| name).collect();
+    assert_eq!(order, ["a1", "b1", "a2", "b2", "a3"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_runs_for_too_long_fails_and_a_drain_may_not_ask_to() {
+    let longest_job = Duration::from_secs(60);
+    let play = play(Limits {
+        longest_job,
+        ..Limits::default()
+    });
+    let job = play.submit(backup_of("prod"), None).await.unwrap();
+    tokio::time::sleep(longest_job * 2).await;
+    let ended = play.job(job.job_id);
+    assert_eq!(ended.state, JobState::Failed);
+    let error = ended.error.as_ref().unwrap();
+    assert!(error.message.contains("ended after 60 s"), "{error:?}");
+    let refused = play.submit(drain(), None).await.unwrap_err();
+    assert_eq!(refused.details.field.as_deref(), Some("timeout_seconds"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -234,6 +334,90 @@ fn jobs_are_found_again_after_a_restart_and_those_that_ran_have_failed() {
     // One that is forgotten leaves no file.
     files.update(&before, &empty).unwrap();
     assert!(files.read(now).is_empty());
+}
+
+#[test]
+fn files_of_jobs_that_are_forgotten_do_not_stay() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = JobFiles::below(directory.path());
+    let told = watch::Sender::default();
+    let list = told.subscribe();
+    let mut jobs = Jobs::new(Vec::new(), told);
+    let submission = Submission {
+        order: drain(),
+        identity: alice(),
+        idempotency: None,
+    };
+    let ids = [RunId::now(), RunId::now()];
+    for job_id in ids {
+        let progress = Arc::new(RunProgress::of(Work::Drain));
+        jobs.accept(job_id, &submission, progress, Utc::now());
+    }
+    files.update(&JobList::default(), &list.borrow()).unwrap();
+    // The newest come first.
+    let read: Vec<RunId> = files
+        .read(Utc::now())
+        .iter()
+        .map(|job| job.job_id)
+        .collect();
+    assert_eq!(read, [ids[1], ids[0]]);
+    let mut newest = list.borrow().as_ref().clone();
+    newest.remove(&ids[0]);
+    files.keep_only(&Arc::new(newest)).unwrap();
+    let left: Vec<RunId> = files
+        .read(Utc::now())
+        .iter()
+        .map(|job| job.job_id)
+        .collect();
+    assert_eq!(left, [ids[1]]);
+}
+
+#[test]
+fn jobs_are_forgotten_by_the_bytes_of_their_topics_too() {
+    let told = watch::Sender::default();
+    let list = told.subscribe();
+    let mut jobs = Jobs::new(Vec::new(), told);
+    let topics: Vec<String> = (0..1000).map(|n| format!("{n:0>249}")).collect();
+    let body = serde_json::json!({ "group_id": "g", "topics": topics });
+    let request: DrainRequest = crate::api::read(body.to_string().as_bytes()).unwrap();
+    let submission = Submission {
+        order: Order::Drain(request.order("prod", Utc::now()).unwrap()),
+        identity: alice(),
+        idempotency: None,
+    };
+    for _ in 0..250 {
+        let job_id = RunId::now();
+        let progress = Arc::new(RunProgress::of(Work::Drain));
+        jobs.accept(job_id, &submission, progress, Utc::now());
+        let failed = Err(Problem::internal());
+        jobs.ended(job_id, JobState::Failed, failed, Utc::now());
+    }
+    let kept: usize = list.borrow().values().map(|job| job.size()).sum();
+    assert!(kept <= 17 << 20, "{kept} bytes are kept");
+    assert!(list.borrow().len() > 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_asked_wrongly_is_no_failed_backup() {
+    let play = play(Limits::default());
+    let missing = Order::Backup(BackupOrder {
+        topic: "missing".to_owned(),
+        ..match backup_of("prod") {
+            Order::Backup(order) => order,
+            other => panic!("{other:?}"),
+        }
+    });
+    let failed_today = || {
+        let status = play.status.borrow();
+        status.failed_backups.today(status.looked_at)
+    };
+    let job = play.submit(missing, None).await.unwrap();
+    tokio::time::sleep(2 * AN_HOUR).await;
+    assert_eq!(play.job(job.job_id).state, JobState::Failed);
+    assert_eq!(failed_today(), 0);
+    play.submit(backup_of("prod"), None).await.unwrap();
+    tokio::time::sleep(2 * AN_HOUR).await;
+    assert_eq!(failed_today(), 1);
 }
 
 #[test]

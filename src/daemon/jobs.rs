@@ -17,10 +17,11 @@ use crate::words::words;
 
 use super::ended_run::RunId;
 use super::progress::RunProgress;
+use super::shares::JobLimit;
 
-/// Ended jobs that are remembered, and the bytes of their results: the oldest are forgotten first.
-const ENDED_LIMIT: usize = 1000;
-const RESULTS_LIMIT: usize = 16 << 20;
+/// Ended jobs that are remembered, and the bytes of all of them: the oldest are forgotten first.
+pub(super) const ENDED_LIMIT: usize = 1000;
+pub(super) const BYTES_LIMIT: usize = 16 << 20;
 
 words! {
     /// Where a job stands.
@@ -33,6 +34,8 @@ words! {
         Stopping = "stopping",
         /// It is done; there is a result.
         Completed = "completed",
+        /// It is done as far as it could be; the result tells what is missing.
+        Incomplete = "incomplete",
         /// It could not be done; there is an error.
         Failed = "failed",
         /// It was cancelled.
@@ -43,7 +46,10 @@ words! {
 impl JobState {
     /// Whether nothing more will happen.
     pub fn is_ended(self) -> bool {
-        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
+        match self {
+            Self::Waiting | Self::Running | Self::Stopping => false,
+            Self::Completed | Self::Incomplete | Self::Failed | Self::Cancelled => true,
+        }
     }
 }
 
@@ -110,6 +116,26 @@ impl Job {
         let may_write = self.kind.writes() && !self.state.is_ended();
         let last = self.topics.last().filter(|_| may_write)?;
         Some((&last.cluster, &last.topic))
+    }
+
+    /// Whether its failure may pass: then the same call runs again instead of being answered by it.
+    fn may_pass(&self) -> bool {
+        let passes =
+            |kind: ProblemKind| kind == ProblemKind::TooManyRequests || kind.status() >= 500;
+        self.state == JobState::Failed
+            && self
+                .error
+                .as_ref()
+                .is_none_or(|problem| passes(problem.kind))
+    }
+
+    /// Bytes that are kept of it, about.
+    pub(super) fn size(&self) -> usize {
+        let topics = self.topics.iter();
+        let topics = topics.map(|of| size_of::<JobTopic>() + of.cluster.len() + of.topic.len());
+        let result = self.result.as_ref().map_or(0, |result| result.get().len());
+        let error = self.error.as_ref().map_or(0, |error| error.message.len());
+        size_of::<Self>() + topics.sum::<usize>() + result + error
     }
 }
 
@@ -200,40 +226,33 @@ impl Jobs {
         }
     }
 
-    /// Whether another one may be accepted.
+    /// Whether another one may be accepted: within the limit of its kind, or beyond it for who has none.
     ///
     /// # Errors
     ///
     /// 429 when there are as many as may be.
-    pub fn has_room_for(&self, order: &Order, limits: &Limits) -> Result<(), Problem> {
-        let alive = self
-            .all
-            .values()
-            .filter(|job| !job.state.is_ended() && job.kind == order.kind());
-        let of_cluster = alive
-            .clone()
-            .filter(|job| job.cluster == order.cluster())
-            .count();
-        let (count, limit, of) = match order.kind() {
-            OrderKind::Backup => (
-                of_cluster,
-                limits.backups_per_cluster,
-                "backups of this cluster",
-            ),
-            OrderKind::Restore => (
-                of_cluster,
-                limits.restores_per_cluster,
-                "restores into this cluster",
-            ),
-            OrderKind::Migrate => (alive.count(), limits.migrations, "migrations"),
-            OrderKind::Drain => (alive.count(), limits.drains, "drains"),
-            OrderKind::Validate => (alive.count(), limits.validations, "validations"),
-        };
-        if count < limit as usize {
+    pub fn has_room_for(&self, submission: &Submission, limits: &Limits) -> Result<(), Problem> {
+        let order = &submission.order;
+        let bound = JobLimit::accepted(order.kind(), limits);
+        let alive = self.all.values().filter(|job| {
+            !job.state.is_ended() && job.kind == order.kind() && bound.counts(order, &job.cluster)
+        });
+        let count = alive.clone().count();
+        let mut owners = alive.map(|job| &job.identity);
+        let is_newcomer = !owners.any(|owner| *owner == submission.identity);
+        if count < bound.limit || (is_newcomer && count < bound.with_newcomers()) {
             return Ok(());
         }
+        let of = match order.kind() {
+            OrderKind::Backup => "backups of this cluster",
+            OrderKind::Restore => "restores into this cluster",
+            OrderKind::Migrate => "migrations",
+            OrderKind::Drain => "drains",
+            OrderKind::Validate => "validations",
+        };
         let message = format!(
-            "there are {count} {of} already, and no more than {limit} are accepted: try again when one has ended"
+            "there are {count} {of} already, and no more than {} are accepted: try again when one has ended",
+            bound.limit
         );
         Err(Problem::new(ProblemKind::TooManyRequests, message).again_after(5))
     }
@@ -335,9 +354,24 @@ impl Jobs {
                 Err(problem) => job.error = Some(problem),
             }
         });
+        if self.all.get(&job_id).is_some_and(|job| job.may_pass()) {
+            self.forget_key(job_id);
+        }
     }
 
-    fn put(&mut self, job: Job) -> Arc<Job> {
+    /// The same call is no longer answered by it.
+    pub fn forget_key(&mut self, job_id: RunId) {
+        let key = self.all.get(&job_id).and_then(|job| job.known_as());
+        if let Some(key) = key {
+            self.keys.remove(&key);
+            self.change(job_id, |job| job.idempotency = None);
+        }
+    }
+
+    fn put(&mut self, mut job: Job) -> Arc<Job> {
+        if job.may_pass() {
+            job.idempotency = None;
+        }
         let job = Arc::new(job);
         if let Some(key) = job.known_as() {
             self.keys.insert(key, job.job_id);
@@ -352,9 +386,9 @@ impl Jobs {
         let old: Vec<RunId> = newest_first
             .filter(|job| {
                 ended += 1;
-                bytes += job.result.as_ref().map_or(0, |result| result.get().len());
+                bytes += job.size();
                 // The newest one is there for who waits for it, however large it is.
-                ended > 1 && (ended > ENDED_LIMIT || bytes > RESULTS_LIMIT)
+                ended > 1 && (ended > ENDED_LIMIT || bytes > BYTES_LIMIT)
             })
             .map(|job| job.job_id)
             .collect();

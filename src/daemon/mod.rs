@@ -29,6 +29,7 @@ mod remembered;
 mod repositories;
 mod run;
 mod runs;
+mod shares;
 mod state;
 mod state_file;
 mod status;

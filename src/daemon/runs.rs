@@ -8,12 +8,14 @@ use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
 use super::work::PolicyWork;
-use crate::api::Order;
+use crate::api::{Order, OrderKind};
+use crate::auth::Identity;
 use crate::engine::Stop;
 use crate::policy::{BackupPolicy, Limits};
 use crate::schedule::Concurrency;
 
 use super::progress::RunProgress;
+use super::shares::JobLimit;
 use super::status::{RunId, RunState, RunStatus, Work};
 
 /// The pause before the second try; doubled for each that follows.
@@ -28,14 +30,14 @@ pub(super) enum Task {
     /// What a policy wants done.
     Policy(PolicyWork, Arc<BackupPolicy>),
     /// What somebody asked for.
-    Order(Arc<Order>),
+    Order(Arc<Order>, Identity),
 }
 
 impl Task {
     pub fn work(&self) -> Work {
         match self {
             Self::Policy(work, _) => (*work).into(),
-            Self::Order(order) => order.kind().into(),
+            Self::Order(order, _) => order.kind().into(),
         }
     }
 
@@ -43,14 +45,30 @@ impl Task {
     pub fn policy(&self) -> Option<&Arc<BackupPolicy>> {
         match self {
             Self::Policy(_, policy) => Some(policy),
-            Self::Order(_) => None,
+            Self::Order(..) => None,
+        }
+    }
+
+    /// Who asked for it; none where a policy wants it.
+    pub fn asked_by(&self) -> Option<&Identity> {
+        match self {
+            Self::Policy(..) => None,
+            Self::Order(_, identity) => Some(identity),
         }
     }
 
     pub fn cluster(&self) -> &str {
         match self {
             Self::Policy(_, policy) => &policy.cluster,
-            Self::Order(order) => order.cluster(),
+            Self::Order(order, _) => order.cluster(),
+        }
+    }
+
+    /// For how long it may run: a drain has a timeout of its own, and a policy's run goes by its policy.
+    pub fn bound(&self, longest_job: Duration) -> Option<Duration> {
+        match self {
+            Self::Order(order, _) if order.kind() != OrderKind::Drain => Some(longest_job),
+            _ => None,
         }
     }
 
@@ -58,7 +76,7 @@ impl Task {
     pub fn repository(&self) -> Option<&str> {
         match self {
             Self::Policy(_, policy) => Some(&policy.repository),
-            Self::Order(order) => order.repository(),
+            Self::Order(order, _) => order.repository(),
         }
     }
 }
@@ -77,6 +95,10 @@ pub(super) struct Run {
     /// Why the last try failed.
     pub error: Option<String>,
     pub phase: Phase,
+    /// It may run until then.
+    pub end_by: Option<Instant>,
+    /// It ran for so long that it was told to end.
+    pub is_overdue: bool,
     retry_until: Option<Instant>,
 }
 
@@ -109,6 +131,8 @@ impl Run {
             tries: 0,
             error: None,
             phase: Phase::Waiting(Instant::now()),
+            end_by: None,
+            is_overdue: false,
             retry_until: None,
         }
     }
@@ -177,33 +201,67 @@ impl Run {
 
 /// All of them, in the order of their acceptance.
 #[derive(Default)]
-pub(super) struct Runs(BTreeMap<RunId, Run>);
+pub(super) struct Runs {
+    all: BTreeMap<RunId, Run>,
+    /// When it was whose turn last, of those who asked for something that has not ended.
+    turns: BTreeMap<Identity, u64>,
+    turn: u64,
+}
 
 impl Runs {
     pub fn accept(&mut self, run: Run) {
-        self.0.insert(run.run_id, run);
+        self.all.insert(run.run_id, run);
     }
 
     pub fn get_mut(&mut self, run_id: RunId) -> Option<&mut Run> {
-        self.0.get_mut(&run_id)
+        self.all.get_mut(&run_id)
     }
 
     pub fn remove(&mut self, run_id: RunId) -> Option<Run> {
-        self.0.remove(&run_id)
+        let gone = self.all.remove(&run_id)?;
+        if let Some(identity) = gone.task.asked_by() {
+            let mut left = self.all.values().map(|run| run.task.asked_by());
+            if !left.any(|other| other == Some(identity)) {
+                self.turns.remove(identity);
+            }
+        }
+        Some(gone)
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.all.is_empty()
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Run> {
-        self.0.values()
+        self.all.values()
     }
 
     /// Those of a policy that do the same work.
     pub fn of<'a>(&'a self, policy: &'a str, work: Work) -> impl Iterator<Item = &'a Run> {
         self.iter()
             .filter(move |run| run.is_of(policy) && run.work() == work)
+    }
+
+    /// A run begins: it was the turn of who asked for it.
+    pub fn takes_turn(&mut self, run_id: RunId) {
+        let identity = self.all.get(&run_id).and_then(|run| run.task.asked_by());
+        if let Some(identity) = identity.cloned() {
+            self.turn += 1;
+            self.turns.insert(identity, self.turn);
+        }
+    }
+
+    /// Those that have run for as long as they may, once.
+    pub fn overdue(&mut self, now: Instant) -> Vec<RunId> {
+        let overdue = |run: &&mut Run| run.end_by.is_some_and(|end_by| end_by <= now);
+        let overdue = self.all.values_mut().filter(overdue);
+        overdue
+            .map(|run| {
+                run.end_by = None;
+                run.is_overdue = true;
+                run.run_id
+            })
+            .collect()
     }
 
     /// Those that wait and were to begin by now.
@@ -227,20 +285,31 @@ impl Runs {
                 too_late.map(|until| until + Duration::from_millis(1)),
             ]
         });
-        moments.flatten().filter(|moment| *moment > now).min()
+        let ends = self.iter().map(|run| run.end_by);
+        moments
+            .chain(ends)
+            .flatten()
+            .filter(|moment| *moment > now)
+            .min()
     }
 
     /// The run that is to have the next place, if there is one for it.
     ///
-    /// Of those that may begin, the one whose cluster has the fewest at work; then the oldest. So a cluster with many policies
-    /// keeps no other one waiting for longer than one run takes.
+    /// Policies come first, and then who asked in turn. Of those that may begin, the one whose cluster has the fewest at work; then
+    /// the oldest. So a cluster with many policies keeps no other one waiting for longer than one run takes.
     pub fn next(&self, now: Instant, limits: &Limits) -> Option<RunId> {
         let places = RunSlots::new(self, now, limits);
         let waiting = self
             .iter()
             .filter(|run| run.waits(now) && places.has_one_for(run));
         // The first of equals is the oldest.
-        let least = waiting.min_by_key(|run| places.of_cluster(run.task.cluster()));
+        let least = waiting.min_by_key(|run| {
+            let turn = run.task.asked_by().map(|identity| {
+                let turn = self.turns.get(identity).copied();
+                (places.held_by(identity, run.work()), turn)
+            });
+            (turn, places.of_cluster(run.task.cluster()))
+        });
         least.map(|run| run.run_id)
     }
 }
@@ -282,29 +351,72 @@ impl<'a> RunSlots<'a> {
         let mut working = self.working.iter();
         match run.work() {
             Work::Backup => {
-                self.backups().count() < self.limits.max_concurrent_backups as usize
-                    && self.of_cluster(run.task.cluster())
-                        < self.limits.backups_per_cluster as usize
+                self.has_slot_for(run)
+                    && self.is_within_share(run)
                     && working.all(|other| run.goes_with(other))
                     && !self.must_let_pass(run)
             }
             // It needs the repository for itself.
             Work::Expire => working.all(|other| !run.shares_repository(other)),
             Work::Restore | Work::Validate => {
-                working.all(|other| run.goes_with(other)) && !self.must_let_pass(run)
+                self.is_within_share(run)
+                    && working.all(|other| run.goes_with(other))
+                    && !self.must_let_pass(run)
             }
-            Work::Migrate | Work::Drain | Work::Mirror => true,
+            Work::Migrate | Work::Drain | Work::Mirror => self.is_within_share(run),
         }
     }
 
+    /// Whether a backup has a concurrency slot. For a policy only policies' backups count: what was asked for never holds them
+    /// back, and has the slots that they leave.
+    fn has_slot_for(&self, run: &Run) -> bool {
+        let is_asked_for = run.task.asked_by().is_some();
+        let backups = self.backups();
+        let counted: Vec<&Run> = backups
+            .filter(|other| is_asked_for || other.task.asked_by().is_none())
+            .collect();
+        let cluster = run.task.cluster();
+        let of_cluster = counted.iter().filter(|run| run.task.cluster() == cluster);
+        counted.len() < self.limits.max_concurrent_backups as usize
+            && of_cluster.count() < self.limits.backups_per_cluster as usize
+    }
+
+    /// Whether what was asked for is within what may run of its kind, and within the share of who asked.
+    fn is_within_share(&self, run: &Run) -> bool {
+        let Task::Order(order, identity) = &run.task else {
+            return true;
+        };
+        let bound = JobLimit::running(order.kind(), self.limits);
+        let same = self.working.iter().filter(|other| {
+            other.work() == run.work()
+                && other.task.asked_by().is_some()
+                && bound.counts(order, other.task.cluster())
+        });
+        let own = same
+            .clone()
+            .filter(|other| other.task.asked_by() == Some(identity));
+        same.count() < bound.limit && own.count() < bound.share()
+    }
+
+    /// How many runs of this work somebody has at work.
+    fn held_by(&self, identity: &Identity, work: Work) -> usize {
+        let working = self.working.iter();
+        working
+            .filter(|run| run.work() == work && run.task.asked_by() == Some(identity))
+            .count()
+    }
+
     /// Whether a scheduled expiry of the repository has waited long enough: it may be overtaken while a run goes on that was there
-    /// before it, so that no long backup keeps the others waiting, and by none after that.
+    /// before it, so that no long backup keeps the others waiting, and by none after that. What was asked for does not overtake it:
+    /// it may take a day, for which policies would wait with the expiry.
     fn must_let_pass(&self, run: &Run) -> bool {
         let in_repository = |other: &&&Run| run.shares_repository(other);
         let first = self.expiries.iter().find(in_repository);
         first.is_some_and(|expire| {
             let mut working = self.working.iter().filter(in_repository);
-            run.run_id > expire.run_id && !working.any(|other| other.run_id < expire.run_id)
+            let may_overtake =
+                run.task.asked_by().is_none() && working.any(|other| other.run_id < expire.run_id);
+            run.run_id > expire.run_id && !may_overtake
         })
     }
 }

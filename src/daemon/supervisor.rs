@@ -265,6 +265,7 @@ impl<E: Execute> Supervisor<E> {
                 self.missed(policy, 1);
             }
         }
+        self.end_overdue(now);
         while let Some(run_id) = self.runs.next(now, &self.configuration.limits) {
             self.start(run_id);
         }
@@ -282,14 +283,17 @@ impl<E: Execute> Supervisor<E> {
 
     /// Begins a try of a run that waits.
     fn start(&mut self, run_id: RunId) {
+        self.runs.takes_turn(run_id);
+        let longest = self.configuration.limits.longest_job;
         let Some(run) = self.runs.get_mut(run_id) else {
             return;
         };
         run.begin();
+        run.end_by = run.task.bound(longest).map(|bound| Instant::now() + bound);
         let (whose, work, tries) = (run.whose(), run.work().name(), run.tries);
         let executor = Arc::clone(&self.executor);
         let task = match run.task.clone() {
-            Task::Order(order) => {
+            Task::Order(order, _) => {
                 let job = self.order_job(run_id, order);
                 self.jobs.began(run_id, (self.wall)());
                 self.tries.spawn(async move {
@@ -375,7 +379,7 @@ impl<E: Execute> Supervisor<E> {
         match &run.task {
             Task::Policy(PolicyWork::Backup, policy) => self.backup_ended(&run, policy, tried),
             Task::Policy(PolicyWork::Expire, policy) => self.expire_ended(&run, policy, tried),
-            Task::Order(_) => self.order_ended(&run, tried),
+            Task::Order(..) => self.order_ended(&run, tried),
         }
     }
 

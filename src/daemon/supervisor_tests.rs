@@ -84,6 +84,9 @@ impl Execute for Pretended {
         let work = tokio::time::sleep(self.takes);
         match job.stop.run_until_cancelled(work).await {
             Some(()) if kind == "restore" => Ok(restored()),
+            Some(()) if job.order.touches().contains(&("prod", "missing")) => Err(
+                Problem::not_found("topic", "missing", "there is no such topic"),
+            ),
             Some(()) => Err(Problem::internal()),
             None => Err(Problem::new(ProblemKind::Conflict, "cancelled")),
         }
@@ -459,6 +462,28 @@ async fn a_run_that_outlasts_its_period_is_not_joined_by_another_unless_the_poli
     assert_eq!(backups("replacing"), 1);
     let replaced = play.policy("replacing").last_run.unwrap();
     assert_eq!(replaced.outcome.result, RunResult::Cancelled);
+}
+
+#[tokio::test(start_paused = true)]
+async fn jobs_that_fill_every_slot_keep_no_policy_waiting() {
+    let second = Duration::from_secs(1);
+    for slots in [1, 3] {
+        let mut policies = configuration(vec![policy("every-second", second)]);
+        policies.limits.max_concurrent_backups = slots;
+        // The jobs take an hour, and so would each run: what counts is when it starts.
+        let play = Play::new(HOUR, policies.clone(), &Remembered::default());
+        for _ in 0..3 {
+            let backup = super::job_tests::backup_of("prod");
+            play.submit(backup, None).await.unwrap();
+        }
+        policies.backups[0].timetable.concurrency = Concurrency::Replace;
+        play.reload(policies).await;
+        tokio::time::sleep(60 * second).await;
+        let started = play.started("every-second");
+        assert!((59..=61).contains(&started), "{slots}: {started} runs");
+        assert_eq!(play.policy("every-second").missed_runs, 0, "{slots}");
+        assert_eq!(play.started("backup"), slots.div_ceil(2) as usize);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -219,6 +220,8 @@ pub struct Limits {
     pub drains: u32,
     /// Validations that are accepted.
     pub validations: u32,
+    /// How long a job of the API may run, and the longest timeout of a drain.
+    pub longest_job: Duration,
     /// Calls of the API that a user may make in a minute.
     pub calls_per_minute: u32,
     /// A backup that would add more is refused before it starts.
@@ -236,6 +239,7 @@ impl Default for Limits {
             migrations: 3,
             drains: 50,
             validations: 5,
+            longest_job: Duration::from_secs(24 * 3600),
             calls_per_minute: 100,
             max_backup_size: None,
             memory: Size(256 << 20),
@@ -267,6 +271,10 @@ const VALIDATIONS: Key<Count<1>> = Key::optional(
     "validations",
     "validations that are accepted over HTTP; 5 by default",
 );
+const LONGEST_JOB: Key<Duration> = Key::optional(
+    "longest_job",
+    "how long a job of the HTTP API may run, and the longest timeout_seconds of a drain; 24h by default",
+);
 const CALLS_PER_MINUTE: Key<Count<1>> = Key::optional(
     "calls_per_minute",
     "calls of the API that a user may make in a minute; 100 by default",
@@ -286,6 +294,7 @@ const LIMITS_KEYS: Keys = &[
     &MIGRATIONS,
     &DRAINS,
     &VALIDATIONS,
+    &LONGEST_JOB,
     &CALLS_PER_MINUTE,
     &MAX_BACKUP_SIZE,
     &MEMORY,
@@ -314,6 +323,12 @@ impl Kind for Limits {
                 format!("give {}MiB or more", LEAST_MEMORY.0 >> 20),
             );
         }
+        let longest_job = section.get(&LONGEST_JOB, reader);
+        if let Some(At { value, place }) = &longest_job
+            && value.is_zero()
+        {
+            reader.problem(*place, "no job could run", "give 1s or more, such as 24h");
+        }
         let mut count = |key: &Key<Count<1>>, default: u32| {
             section
                 .value(key, reader)
@@ -326,6 +341,7 @@ impl Kind for Limits {
             migrations: count(&MIGRATIONS, default.migrations),
             drains: count(&DRAINS, default.drains),
             validations: count(&VALIDATIONS, default.validations),
+            longest_job: longest_job.map_or(default.longest_job, |longest| longest.value),
             calls_per_minute: count(&CALLS_PER_MINUTE, default.calls_per_minute),
             max_backup_size: section.value(&MAX_BACKUP_SIZE, reader),
             memory: memory.map_or(default.memory, |memory| memory.value),

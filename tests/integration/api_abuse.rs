@@ -158,3 +158,35 @@ fn abuse_costs_neither_memory_nor_backups_nor_answers() {
     let grown = resident(&called).saturating_sub(before);
     assert!(grown < 32 << 20, "{grown} bytes more are in memory");
 }
+
+#[test]
+fn slow_backups_over_http_keep_no_policy_from_its_runs() {
+    let scene = Fixture::shared();
+    let (slow, fast) = ("abuse.slow", "abuse.fast");
+    for topic in [slow, fast] {
+        scene.client.create_topic(topic, 1, &[]);
+        let records = numbered(0, 5000);
+        scene.client.produce(topic, 0, Compression::None, records);
+    }
+    let limits = "[limits]\ncalls_per_minute = 10000\nmax_concurrent_backups = 1\n";
+    let called = Called::start_with(&scene, limits, "", None);
+    let order = serde_json::json!({ "topic": slow, "rate_limit_per_second": 1 });
+    let path = "/api/kafka/clusters/prod/backup";
+    let jobs: Vec<_> = (0..3).map(|_| called.begin(path, &order)).collect();
+    called
+        .daemon
+        .wait_until("a job runs", |_| called.job(&jobs[0])["state"] == "running");
+    called
+        .daemon
+        .write_policies(&policy("every-second", fast, "1s", ""));
+    called.daemon.wait_until("the policy runs beside it", |_| {
+        let series = "kafkeep_policy_runs_total{policy=\"every-second\",result=\"success\"}";
+        called.daemon.metric(series).unwrap_or(0.0) >= 10.0
+    });
+    assert_eq!(called.job(&jobs[0])["state"], "running");
+    for job in jobs.iter().rev() {
+        let job_id = job["job_id"].as_str().unwrap();
+        let path = format!("/api/kafka/jobs/{job_id}");
+        assert_eq!(called.delete(&path).code, 202);
+    }
+}

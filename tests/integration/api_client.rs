@@ -87,7 +87,7 @@ impl<'a> Called<'a> {
     /// The job when it has ended.
     pub fn ended(&self, job: &Value) -> Value {
         let is_over = |job: &Value| {
-            ["completed", "failed", "cancelled"].contains(&job["state"].as_str().unwrap())
+            !["waiting", "running", "stopping"].contains(&job["state"].as_str().unwrap())
         };
         self.daemon
             .wait_until("the job ends", |_| is_over(&self.job(job)));

@@ -1,8 +1,11 @@
 //! What somebody asks for: accepted as far as limits allow, and remembered as a job.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::api::{Order, Problem, ProblemKind};
+use tokio::time::Instant;
+
+use crate::api::{Answer, Order, Problem, ProblemKind};
 
 use super::{Execute, Supervisor};
 use crate::daemon::job_executor::OrderJob;
@@ -22,10 +25,12 @@ impl<E: Execute> Supervisor<E> {
             return Err(Problem::new(ProblemKind::ServiceUnavailable, message).again_after(10));
         }
         self.jobs.has_target_for(&submission.order)?;
-        self.jobs
-            .has_room_for(&submission.order, &self.configuration.limits)?;
+        let limits = &self.configuration.limits;
+        refuse_long_drain(&submission.order, limits.longest_job)?;
+        self.jobs.has_room_for(&submission, limits)?;
         let now = (self.wall)();
-        let run = Run::new(Task::Order(Arc::new(submission.order.clone())), None, now);
+        let order = Arc::new(submission.order.clone());
+        let run = Run::new(Task::Order(order, submission.identity.clone()), None, now);
         let job = self
             .jobs
             .accept(run.run_id, &submission, Arc::clone(&run.progress), now);
@@ -66,9 +71,12 @@ impl<E: Execute> Supervisor<E> {
         for (run_id, work) in orders {
             let waiting_for = match work {
                 Work::Backup => {
-                    "a place: max_concurrent_backups of them run at once, and none while backups are expired in its repository"
+                    "a place: max_concurrent_backups of them run at once, half of them for one user, policies' first, and none while backups are expired in its repository"
                 }
-                _ => "the end of an expiry in its repository",
+                Work::Restore | Work::Validate => {
+                    "a place: half of those that may run are for one user, and none runs while backups are expired in its repository"
+                }
+                _ => "a place: half of those that may run are for one user",
             };
             self.jobs.waits(run_id, waiting_for);
         }
@@ -79,6 +87,7 @@ impl<E: Execute> Supervisor<E> {
         let job_id = run.run_id;
         let cancelled = run.stop.is_cancelled();
         let outcome = match tried {
+            _ if run.is_overdue => Err(too_long(run.work(), self.configuration.limits.longest_job)),
             TryResult::Answered(outcome) => *outcome,
             TryResult::Stopped => {
                 let message = "the job was cancelled before it began";
@@ -89,32 +98,100 @@ impl<E: Execute> Supervisor<E> {
             | TryResult::BackedUp(_)
             | TryResult::Expired(_) => Err(Problem::internal()),
         };
-        let (state, result) = match &outcome {
+        let state = match &outcome {
+            Err(_) if run.is_overdue => JobState::Failed,
             // Whatever was done until then.
-            _ if cancelled => (JobState::Cancelled, RunResult::Cancelled),
-            Ok(answer) if answer.is_incomplete() => (JobState::Completed, RunResult::Incomplete),
-            Ok(_) => (JobState::Completed, RunResult::Success),
-            Err(_) => (JobState::Failed, RunResult::Failed),
+            _ if cancelled => JobState::Cancelled,
+            Ok(answer) if answer.is_incomplete() => JobState::Incomplete,
+            Ok(_) => JobState::Completed,
+            Err(_) => JobState::Failed,
         };
         let now = (self.wall)();
-        let (work, result) = (run.work().name(), result.name());
-        match &outcome {
-            Err(problem) if state == JobState::Failed => {
-                tracing::error!(%job_id, result, "job {job_id}: {work} failed: {}", problem.message);
-            }
-            Ok(answer) if state == JobState::Completed && answer.is_incomplete() => {
-                tracing::error!(%job_id, result, "job {job_id}: {work} is incomplete");
-            }
-            _ => tracing::info!(%job_id, result, "job {job_id}: {work} {}", state.name()),
-        }
-        if state == JobState::Failed && run.work() == Work::Backup {
+        tell(run, state, &outcome);
+        // What its caller asked wrongly is not the daemon's failure.
+        let is_own_failure = |problem: &Problem| problem.kind.status() >= 500;
+        if state == JobState::Failed
+            && run.work() == Work::Backup
+            && outcome.as_ref().is_err_and(is_own_failure)
+        {
             self.failed_backups.add(now);
         }
-        let Task::Order(order) = &run.task else {
+        let Task::Order(order, _) = &run.task else {
             return;
         };
         self.job_totals
             .ended(order.kind(), state, outcome.as_ref().ok());
         self.jobs.ended(job_id, state, outcome, now);
+        if self.stopping.is_some() && state == JobState::Cancelled {
+            // The daemon's own end is no answer to keep: the same call may be made again.
+            self.jobs.forget_key(job_id);
+        }
+    }
+
+    /// Ends jobs that have run for `longest_job`.
+    pub(super) fn end_overdue(&mut self, now: Instant) {
+        for job_id in self.runs.overdue(now) {
+            tracing::warn!(%job_id, "job {job_id} has run for longest_job");
+            self.cancel(job_id);
+        }
+    }
+}
+
+/// A drain ends by its own timeout, so that one is bounded.
+fn refuse_long_drain(order: &Order, longest_job: Duration) -> Result<(), Problem> {
+    let Order::Drain(order) = order else {
+        return Ok(());
+    };
+    match order.patience.timeout {
+        Some(timeout) if timeout > longest_job => {
+            let (asked, most) = (timeout.as_secs(), longest_job.as_secs());
+            let message = format!("timeout_seconds must be {most} or less on this daemon");
+            Err(Problem::invalid("timeout_seconds", asked, message))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What a job that ran for too long is answered with.
+fn too_long(work: Work, longest_job: Duration) -> Problem {
+    let seconds = longest_job.as_secs();
+    let advice = match work {
+        Work::Backup => {
+            "a backup of the whole topic that is asked for again continues behind what was sealed; or ask for less, or for a higher rate_limit_per_second"
+        }
+        Work::Restore => {
+            "the same restore continues where it ended; or ask for a higher rate_limit_per_second"
+        }
+        Work::Migrate => {
+            "delete the target topic, and ask for fewer max_messages or a higher rate_limit_per_second"
+        }
+        _ => "verify with quick, or on the command line",
+    };
+    let message = format!(
+        "the {} was ended after {seconds} s, the longest that a job may run: {advice}",
+        work.name()
+    );
+    Problem::new(ProblemKind::InternalError, message)
+}
+
+/// Logs how a job ended, once.
+fn tell(run: &Run, state: JobState, outcome: &Result<Answer, Problem>) {
+    let (job_id, work) = (run.run_id, run.work().name());
+    let shortfall = outcome.as_ref().ok().and_then(Answer::shortfall);
+    let result = match state {
+        JobState::Cancelled => RunResult::Cancelled,
+        JobState::Failed => RunResult::Failed,
+        _ if shortfall.is_some() => RunResult::Incomplete,
+        _ => RunResult::Success,
+    };
+    let result = result.name();
+    match (state, outcome, shortfall) {
+        (JobState::Failed, Err(problem), _) => {
+            tracing::error!(%job_id, result, "job {job_id}: {work} failed: {}", problem.message);
+        }
+        (JobState::Completed | JobState::Incomplete, _, Some(why)) => {
+            tracing::error!(%job_id, result, "job {job_id}: {work} {why}");
+        }
+        _ => tracing::info!(%job_id, result, "job {job_id}: {work} {}", state.name()),
     }
 }

@@ -31,8 +31,10 @@ pub(super) struct ShownJob<'a> {
     subject: &'a str,
     /// The cluster's name in the configuration; of a migration the target's.
     cluster_id: &'a str,
-    /// The topics that it touches.
+    /// The topics that it touches; in lists the first 10.
     topics: &'a [JobTopic],
+    /// How many topics it touches.
+    topics_count: usize,
     /// When it was accepted.
     created_at: DateTime<Utc>,
     /// When it began to work.
@@ -48,6 +50,9 @@ pub(super) struct ShownJob<'a> {
     /// Why it failed.
     error: Option<&'a Problem>,
 }
+
+/// Topics of a job that a list tells.
+const LISTED_TOPICS: usize = 10;
 
 /// How far a job is.
 #[derive(Debug, Serialize, ToSchema)]
@@ -85,7 +90,11 @@ impl<'a> ShownJob<'a> {
             waiting_for: job.waiting_for.as_deref(),
             subject: &job.identity.subject,
             cluster_id: &job.cluster,
-            topics: &job.topics,
+            topics: match with_result {
+                true => &job.topics,
+                false => &job.topics[..job.topics.len().min(LISTED_TOPICS)],
+            },
+            topics_count: job.topics.len(),
             created_at: job.created_at,
             started_at: job.started_at,
             finished_at: job.finished_at,

@@ -212,7 +212,7 @@ impl Call<'_> {
 /// What a job that has ended answers.
 fn came_to(job: &Arc<Job>) -> Result<ApiResponse, Problem> {
     match (&job.result, &job.error, job.state) {
-        (Some(result), _, JobState::Completed) => ApiResponse::ok(result),
+        (Some(result), _, JobState::Completed | JobState::Incomplete) => ApiResponse::ok(result),
         (_, Some(problem), JobState::Failed) => Err(problem.clone()),
         (_, _, JobState::Cancelled) => {
             let message = format!("job {} was cancelled", job.job_id);
