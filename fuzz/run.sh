@@ -13,7 +13,7 @@ fi
 seconds="${1:-60}"
 shift || true
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || targets=(batches rebuild decompress footer index manifest)
+[ ${#targets[@]} -gt 0 ] || targets=(batches rebuild decompress footer index manifest expression)
 
 # What libFuzzer wants of the compiler: to see which branches are taken, and what is compared. No sanitizer: there is no unsafe
 # code here to watch, and C libraries would need the same one.

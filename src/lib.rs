@@ -38,6 +38,7 @@ pub mod auth;
 pub mod cli;
 pub mod daemon;
 pub mod engine;
+pub mod expression;
 pub mod files;
 pub mod http;
 pub mod kafka;

@@ -57,6 +57,11 @@ fn decompressing_survives() {
     survives(targets::decompress, &here("fuzz/seeds/decompress"));
 }
 
+#[test]
+fn expressions_survive() {
+    survives(targets::expression, &here("fuzz/seeds/expression"));
+}
+
 /// Puts the greatest, the smallest and the nearest in place of each number of a JSON text.
 fn survives_any_number(target: fn(&[u8]) -> bool, seed: &Path) {
     let text = fs::read_to_string(seed).unwrap();

@@ -7,6 +7,7 @@ mod forgery;
 mod memory;
 
 use bytes::Bytes;
+use kafkeep::expression::{Budget, COST, Expression, MEMORY, Value};
 use kafkeep::record::{
     self, BatchRef, Compression, HEADER_LEN, Numbering, Offset, PartitionId, ProducerStamp,
     Rebuild, RecordError, Timestamp, TopicId,
@@ -131,4 +132,32 @@ fn resealed(bytes: &[u8]) -> Vec<u8> {
         bytes[17..21].copy_from_slice(&found.to_be_bytes());
     }
     bytes
+}
+
+/// An expression up to the first zero byte, evaluated over the bytes behind it as a record's value.
+pub fn expression(bytes: &[u8]) -> bool {
+    let end = bytes
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(bytes.len());
+    let (source, value) = bytes.split_at(end);
+    let Ok(source) = std::str::from_utf8(source) else {
+        return false;
+    };
+    let names = ["value", "headers", "offset"];
+    let Ok(expression) = Expression::compile(source, &names) else {
+        return false;
+    };
+    let value = value.get(1..);
+    let variables = |place: usize, budget: &Budget<'_>| match place {
+        0 => Value::text_or_bytes(value, budget),
+        1 => Value::named(value.map(|value| (value, Some(value))).into_iter(), budget),
+        _ => Ok(Value::Int(7)),
+    };
+    let budget = Budget::new(&|| false);
+    if let Err(error) = expression.evaluate(&variables, &budget) {
+        assert!(error.to_string().len() < 200, "{error}");
+    }
+    assert!(budget.spent() <= COST && budget.made() <= MEMORY);
+    true
 }

@@ -1,6 +1,9 @@
 //! The one door from async code to calls that block: repositories, files, and whatever else may hang with its storage.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::RwLock;
 
 use crate::repository::{LockGuard, Repository, RepositoryError};
 
@@ -26,6 +29,51 @@ where
     match tokio::task::spawn_blocking(move || span.in_scope(work)).await {
         Ok(done) => done.map_err(Into::into),
         Err(_) => Err(EngineError::Lost(what)),
+    }
+}
+
+/// The threads of one run. Clones are of the same run.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Threads(Arc<RwLock<()>>);
+
+/// Tells a thread when nobody waits for it any more.
+#[derive(Default)]
+struct Waiter(Arc<AtomicBool>);
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Threads {
+    /// As [`blocking`]; `work` gets a flag that is set when the caller stops waiting, and should end soon then.
+    ///
+    /// # Errors
+    ///
+    /// As [`blocking`].
+    pub async fn blocking<T, E>(
+        &self,
+        what: &'static str,
+        work: impl FnOnce(&AtomicBool) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, EngineError>
+    where
+        T: Send + 'static,
+        E: Into<EngineError> + Send + 'static,
+    {
+        let alive = Arc::clone(&self.0).read_owned().await;
+        let waiter = Waiter::default();
+        let abandoned = Arc::clone(&waiter.0);
+        let work = move || {
+            let _alive = alive;
+            work(&abandoned)
+        };
+        blocking(what, work).await
+    }
+
+    /// Waits until all have ended. None may begin any more.
+    pub async fn ended(&self) {
+        drop(self.0.write().await);
     }
 }
 
@@ -77,6 +125,30 @@ mod tests {
         assert!(!call.is_finished());
         answer.send(7).unwrap();
         assert_eq!(call.await.unwrap().unwrap(), 7);
+    }
+
+    #[tokio::test]
+    async fn a_run_ends_after_its_threads_which_are_told_that_nobody_waits() {
+        let threads = Threads::default();
+        let (begins, begun) = tokio::sync::oneshot::channel();
+        let ended = Arc::new(AtomicBool::new(false));
+        let is_ended = Arc::clone(&ended);
+        let work = move |abandoned: &AtomicBool| {
+            begins.send(()).ok();
+            while !abandoned.load(Ordering::Relaxed) {
+                std::thread::yield_now();
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            is_ended.store(true, Ordering::Relaxed);
+            Ok::<_, EngineError>(())
+        };
+        tokio::select! {
+            _ = threads.blocking("the thread", work) => panic!("it ended by itself"),
+            begun = begun => begun.unwrap(),
+        }
+        assert!(!ended.load(Ordering::Relaxed));
+        threads.ended().await;
+        assert!(ended.load(Ordering::Relaxed));
     }
 
     #[tokio::test]

@@ -240,6 +240,23 @@ error: duplicate key
 }
 
 #[test]
+fn expressions_that_would_take_too_much_are_told_with_the_bound() {
+    let sum = format!("{} > 0", vec!["1"; 1400].join("+"));
+    let equal = vec!["1"; 1300].join("==");
+    let elements = format!("value{} == 1", "[0]".repeat(1300));
+    for source in [&sum, &equal, &elements] {
+        for key in ["filter", "key_transformation"] {
+            let policy = format!(
+                "[mirror.orders]\nsource = \"prod\"\ntarget = \"dr\"\ntopics = [\"a\"]\n{key} = \"{source}\"\n"
+            );
+            let told = told_of_policies(&policy);
+            assert!(told.contains("too deep: 100 operators"), "{told:.300}");
+            assert!(told.contains("policies.d/a.toml:5:"), "{told:.300}");
+        }
+    }
+}
+
+#[test]
 fn what_a_mirror_cannot_do_to_records_is_told_where_it_is_written() {
     let mirror = "\
 [mirror.orders]
@@ -255,14 +272,14 @@ max_messages = 10
     assert_told(
         &told_of_policies(mirror),
         "
-error: the expression is wrong at 1:11: Syntax error: missing ')' at '<EOF>'
+error: the expression is wrong at 1:11: the end where `)` must be
  --> DIR/policies.d/a.toml:5:22
   |
 5 | key_transformation = \"json(value\"
   |                      ^^^^^^^^^^^^
   = help: for example value.contains('important'), or json(value).amount > 100
 
-error: a record has no `valu`
+error: the expression is wrong at 1:1: a record has no `valu`
  --> DIR/policies.d/a.toml:6:44
   |
 6 | headers = { env = \"prod\", region = { cel = \"valu.region\" }, wrong = 1 }

@@ -47,6 +47,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use tokio::time::Instant;
 
+use crate::engine::blocking::Threads;
 use crate::kafka::{Client, ErrorCode, KafkaError};
 use crate::repository::Completion;
 
@@ -109,14 +110,19 @@ pub async fn mirror(
     let started_at = Utc::now();
     let clock = Instant::now();
     let (memory, watchdog) = (options.memory.run(), Watchdog::new());
+    let threads = Threads::default();
     let means = Means {
         source,
         target,
         options,
         memory: &memory,
         watchdog: &watchdog,
+        threads: &threads,
     };
-    let (mut warnings, deleted) = run_sessions(&means, state).await?;
+    let ran = run_sessions(&means, state).await;
+    // Whoever counts mirrors counts their threads.
+    threads.ended().await;
+    let (mut warnings, deleted) = ran?;
     let partitions = state.partitions();
     let stands = partitions
         .iter()

@@ -15,7 +15,7 @@ use crate::record::{
 
 use super::committed::{CommittedView, Seen};
 use super::ready::{Destination, Ready, Skipped};
-use super::transform::{TransformError, Transformer};
+use super::transform::{ADDED_AT_ONCE, TransformError, Transformer};
 
 /// An answer, prepared.
 #[derive(Debug, Default)]
@@ -24,6 +24,10 @@ pub(super) struct Prepared {
     pub skipped: Skipped,
     /// The latest timestamp of a batch that is copied.
     pub timestamp: Option<Timestamp>,
+    /// Bytes that were added to records.
+    pub added: usize,
+    /// The first offset that was left for later, where too much was added to go on.
+    pub left_from: Option<Offset>,
 }
 
 impl Prepared {
@@ -87,12 +91,14 @@ pub(super) fn hold_memory<'a>(made: impl Iterator<Item = &'a mut Ready>, memory:
 }
 
 /// Prepares the whole batches of `records` that have offsets in `wanted`. Batches of `returning` producers came from the target.
+/// A transformation ends behind the record with which [`ADDED_AT_ONCE`] bytes are added, `added` before included.
 pub(super) fn prepare(
     records: &Bytes,
     aborted: Vec<(ProducerId, Offset)>,
     wanted: &Range<Offset>,
     returning: &BTreeSet<ProducerId>,
     mut transformer: Option<Transformer<'_>>,
+    added: usize,
 ) -> Result<Prepared, TransformError> {
     let mut view = CommittedView::new(aborted);
     let mut prepared = Prepared::default();
@@ -114,7 +120,12 @@ pub(super) fn prepare(
                 prepared.timestamp = prepared.timestamp.max(Some(batch.max_timestamp()));
                 match &mut transformer {
                     Some(transformer) => {
-                        transformer.take(&batch, wanted, &mut prepared.skipped)?;
+                        let most = ADDED_AT_ONCE.saturating_sub(added);
+                        let skipped = &mut prepared.skipped;
+                        prepared.left_from = transformer.take(&batch, wanted, most, skipped)?;
+                        if prepared.left_from.is_some() {
+                            break;
+                        }
                     }
                     None => prepared.ready.extend(made_ready(&batch, records, wanted)?),
                 }
@@ -122,6 +133,7 @@ pub(super) fn prepare(
         }
     }
     if let Some(transformer) = transformer {
+        prepared.added = transformer.added();
         prepared.ready = transformer.finish()?;
     }
     Ok(prepared)

@@ -2,16 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::engine::EngineError;
-use crate::engine::blocking::blocking;
+use crate::engine::blocking::Threads;
 use crate::engine::rate::RateLimiter;
 use crate::engine::reader::{self, Expects, Flow, PARTITION_BYTES, Reading, Sink, Step, Wish};
 use crate::engine::watchdog::Watchdog;
+use crate::expression::MEMORY;
 use crate::kafka::{
     Client, ErrorCode, FetchedPartition, IsolationLevel, KafkaError, TopicPartition,
 };
@@ -22,7 +24,7 @@ use super::expression::Evaluation;
 use super::planner::{forked, recreated, truncated};
 use super::prepare::{Prepared, hold_memory, prepare};
 use super::state::PartitionState;
-use super::transform::{Route, Transformer};
+use super::transform::{Route, TransformError, Transformer};
 
 /// What reading tells the writer.
 pub(super) enum Event {
@@ -109,6 +111,8 @@ pub(super) struct SourceReader {
     transform: Option<Arc<Route>>,
     /// Memory for what is read, and for what it becomes.
     memory: RunMemory,
+    /// Where it is prepared.
+    threads: Threads,
     /// Slots of which something cannot be mirrored.
     stopped: Mutex<BTreeSet<usize>>,
 }
@@ -142,6 +146,7 @@ impl SourceReader {
         returning: BTreeSet<ProducerId>,
         transform: Option<Route>,
         memory: RunMemory,
+        threads: Threads,
     ) -> Self {
         Self {
             limiter,
@@ -149,6 +154,7 @@ impl SourceReader {
             returning: Arc::new(returning),
             transform: transform.map(Arc::new),
             memory,
+            threads,
             stopped: Mutex::default(),
         }
     }
@@ -157,50 +163,124 @@ impl SourceReader {
         self.stopped.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Prepares what was walked over, on a thread that may take its time.
-    async fn prepare(&self, walked: Vec<Walked>) -> Result<Vec<Event>, EngineError> {
-        let returning = Arc::clone(&self.returning);
-        let route = self.transform.clone();
-        let memory = self.memory.clone();
-        let preparing = blocking("the preparing thread", move || {
-            let evaluation = Evaluation::new();
-            let mut all = Vec::with_capacity(walked.len());
-            for walked in walked {
-                let transformer = route.as_ref();
-                let transformer =
-                    transformer.map(|route| Transformer::new(route, &evaluation, &walked.key));
-                let (records, aborted) = (&walked.records, walked.aborted);
-                let prepared = prepare(records, aborted, &walked.wanted, &returning, transformer);
-                all.push((
-                    walked.slot,
-                    walked.next,
-                    walked.leader_epoch,
-                    walked.records,
-                    prepared,
-                ));
+    /// Prepares what was walked over, on a thread that may take its time, and passes it on. Where records grow much, that is
+    /// done a part at a time: what became of a part is with the writer before the next one takes memory.
+    /// False when the writer is gone.
+    async fn prepare(&self, mut walked: Vec<Walked>) -> Result<bool, EngineError> {
+        while !walked.is_empty() {
+            let returning = Arc::clone(&self.returning);
+            let route = self.transform.clone();
+            let memory = self.memory.clone();
+            let preparing = self
+                .threads
+                .blocking("the preparing thread", move |abandoned| {
+                    let part =
+                        prepare_part(walked, route.as_deref(), &returning, &memory, abandoned);
+                    Ok::<_, EngineError>(part)
+                });
+            let part = preparing.await?;
+            for (walked, prepared) in part.prepared {
+                let event = self.event(walked, prepared);
+                if self.events.send(event).await.is_err() {
+                    return Ok(false);
+                }
             }
-            let prepared = all.iter_mut().filter_map(|(_, _, _, records, prepared)| {
-                let prepared = prepared.as_mut().ok()?;
-                Some(prepared.made(records))
-            });
-            hold_memory(prepared.flatten(), &memory);
-            Ok::<_, EngineError>(all)
-        });
-        let events = preparing.await?.into_iter();
-        let events = events.map(|(slot, next, leader_epoch, _, prepared)| match prepared {
+            walked = part.left;
+            walked.retain(|walked| !self.stopped().contains(&walked.slot));
+        }
+        Ok(true)
+    }
+
+    fn event(&self, walked: Walked, prepared: Result<Prepared, TransformError>) -> Event {
+        let Walked { slot, next, .. } = walked;
+        match prepared {
             Ok(prepared) => Event::Piece(Box::new(Piece {
                 slot,
                 prepared,
                 next,
-                leader_epoch,
+                leader_epoch: walked.leader_epoch,
             })),
             Err(error) => {
                 self.stopped().insert(slot);
                 let why = format!("what lies before offset {next} cannot be mirrored: {error}");
                 Event::Stopped(slot, PartitionState::Refused, why)
             }
-        });
-        Ok(events.collect())
+        }
+    }
+}
+
+/// Some of what was walked over, prepared.
+#[derive(Default)]
+struct PreparedPart {
+    prepared: Vec<(Walked, Result<Prepared, TransformError>)>,
+    /// What is prepared afterwards.
+    left: Vec<Walked>,
+}
+
+fn prepare_part(
+    walked: Vec<Walked>,
+    route: Option<&Route>,
+    returning: &BTreeSet<ProducerId>,
+    memory: &RunMemory,
+    abandoned: &AtomicBool,
+) -> PreparedPart {
+    // It is there before batches are opened: whoever has opened one waits for nothing.
+    let evaluates = route.is_some_and(|route| route.transform.evaluates());
+    let is_wanted = !abandoned.load(Ordering::Relaxed);
+    let reserved = (evaluates && is_wanted).then(|| memory.reserve_made_blocking(MEMORY as u64));
+    let evaluation = Evaluation::new(abandoned);
+    let (mut part, mut added) = (PreparedPart::default(), 0);
+    let mut walked = walked.into_iter();
+    for mut walked in walked.by_ref() {
+        let transformer = route.map(|route| Transformer::new(route, &evaluation, &walked.key));
+        let (records, aborted) = (&walked.records, walked.aborted.clone());
+        let prepared = prepare(
+            records,
+            aborted,
+            &walked.wanted,
+            returning,
+            transformer,
+            added,
+        );
+        let left_from = prepared
+            .as_ref()
+            .map_or(None, |prepared| prepared.left_from);
+        added += prepared.as_ref().map_or(0, |prepared| prepared.added);
+        part.left
+            .extend(left_from.map(|next| walked.split_off(next)));
+        part.prepared.push((walked, prepared));
+        if !part.left.is_empty() {
+            break;
+        }
+    }
+    part.left.extend(walked);
+    drop(reserved);
+    let made = part.prepared.iter_mut().filter_map(|(walked, prepared)| {
+        let prepared = prepared.as_mut().ok()?;
+        Some(prepared.made(&walked.records))
+    });
+    if !abandoned.load(Ordering::Relaxed) {
+        hold_memory(made.flatten(), memory);
+    }
+    part
+}
+
+impl Walked {
+    /// Leaves what lies before an offset; gives the rest.
+    fn split_off(&mut self, next: Offset) -> Self {
+        let rest = Self {
+            slot: self.slot,
+            key: Arc::clone(&self.key),
+            records: self.records.clone(),
+            aborted: self.aborted.clone(),
+            wanted: next..self.wanted.end,
+            next: self.next,
+            leader_epoch: self.leader_epoch,
+            count: 0,
+        };
+        self.wanted.end = next;
+        self.next = next;
+        rest
     }
 }
 
@@ -306,14 +386,13 @@ impl Sink for SourceReader {
         taken.walked.retain(|walked| !is_stopped(walked.slot));
         let walked = taken.walked.iter();
         let bytes = walked.map(|walked| walked.records.len() as u64).sum();
-        let mut events = taken.events;
-        if !taken.walked.is_empty() {
-            events.extend(self.prepare(taken.walked).await?);
-        }
-        for event in events {
+        for event in taken.events {
             if self.events.send(event).await.is_err() {
                 return Ok(Flow::End);
             }
+        }
+        if !self.prepare(taken.walked).await? {
+            return Ok(Flow::End);
         }
         if self.events.is_closed() {
             return Ok(Flow::End);
@@ -377,4 +456,109 @@ fn walk(
         leader_epoch: cursor.last_epoch.unwrap_or(LeaderEpoch(-1)),
         count,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::mirror::transform::{ADDED_AT_ONCE, Transform};
+    use crate::memory::MemoryBudget;
+    use crate::record::{BatchBuilder, Compression, Headers, PartitionId, Timestamp};
+
+    fn route(header: &str) -> Route {
+        Route {
+            transform: Transform {
+                header_expressions: vec![("swollen".to_owned(), header.parse().unwrap())],
+                ..Transform::default()
+            },
+            source_id: "here".to_owned(),
+            target_id: "there".to_owned(),
+            partitions: std::collections::BTreeMap::new(),
+        }
+    }
+
+    fn walked(slot: usize, records: i64) -> Walked {
+        let mut builder = BatchBuilder::new(Compression::None);
+        for _ in 0..records {
+            builder.push_parts(Timestamp(5), None, Some(b"1234567890"), Headers::default());
+        }
+        Walked {
+            slot,
+            key: Arc::new(TopicPartition {
+                topic: "orders".to_owned(),
+                partition: PartitionId(0),
+            }),
+            records: builder.finish().unwrap().unwrap(),
+            aborted: Vec::new(),
+            wanted: Offset(0)..Offset(records),
+            next: Offset(records),
+            leader_epoch: LeaderEpoch(0),
+            count: u64::try_from(records).unwrap(),
+        }
+    }
+
+    /// Prepares all, each part behind the other, as the writer would get it: by slot how many records, and where they end.
+    fn prepared(
+        mut left: Vec<Walked>,
+        route: &Route,
+        memory: &RunMemory,
+    ) -> Vec<(usize, u64, i64)> {
+        let mut pieces = Vec::new();
+        while !left.is_empty() {
+            let abandoned = AtomicBool::new(false);
+            let part = prepare_part(left, Some(route), &BTreeSet::new(), memory, &abandoned);
+            let mut bytes = 0;
+            for (walked, prepared) in part.prepared {
+                let prepared = prepared.unwrap();
+                bytes += prepared.bytes();
+                pieces.push((walked.slot, prepared.records(), walked.next.0));
+            }
+            assert!(bytes < 2 * ADDED_AT_ONCE as u64, "{bytes}");
+            left = part.left;
+        }
+        pieces
+    }
+
+    #[test]
+    fn an_answer_whose_records_swell_is_prepared_in_parts() {
+        let budget = MemoryBudget::new(4 << 20);
+        // Each record gets a header of 320 kB: 96 MB in all.
+        let doubled = (0..15).fold("value".to_owned(), |inner, _| {
+            format!("[{inner}].map(x, x + x)[0]")
+        });
+        let pieces = prepared(
+            vec![walked(0, 200), walked(1, 100)],
+            &route(&doubled),
+            &budget.run(),
+        );
+        for (slot, records) in [(0, 200), (1, 100)] {
+            let of_slot = pieces.iter().filter(|(of, ..)| *of == slot);
+            assert_eq!(
+                of_slot.clone().map(|(_, records, _)| records).sum::<u64>(),
+                records
+            );
+            let ends: Vec<i64> = of_slot.map(|(.., end)| *end).collect();
+            assert!(ends.is_sorted() && ends.last() == Some(&i64::try_from(records).unwrap()));
+        }
+        assert!(pieces.len() > 20, "{}", pieces.len());
+        assert_eq!(budget.held(), 0);
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_not_prepared() {
+        let budget = MemoryBudget::new(4 << 20);
+        let abandoned = AtomicBool::new(true);
+        let (walked, route) = (vec![walked(0, 10), walked(1, 10)], route("value"));
+        let part = prepare_part(
+            walked,
+            Some(&route),
+            &BTreeSet::new(),
+            &budget.run(),
+            &abandoned,
+        );
+        let stopped = |prepared: &Result<Prepared, TransformError>| {
+            matches!(prepared, Err(TransformError::Stopped))
+        };
+        assert!(part.prepared.iter().all(|(_, prepared)| stopped(prepared)));
+    }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use crate::engine::blocking::Threads;
 use crate::engine::rate::RateLimiter;
 use crate::engine::watchdog::{Wait, Watchdog};
 use crate::engine::{EngineError, Stop};
@@ -36,6 +37,8 @@ pub(super) struct Means<'a> {
     /// Memory for what is read.
     pub memory: &'a RunMemory,
     pub watchdog: &'a Watchdog,
+    /// Its threads, which may go on a little behind a session.
+    pub threads: &'a Threads,
 }
 
 /// How a session ended that did not fail.
@@ -194,6 +197,7 @@ impl Copying {
             ready.returning.clone(),
             route(plan, options),
             means.memory.clone(),
+            means.threads.clone(),
         );
         Self {
             source,

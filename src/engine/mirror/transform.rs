@@ -12,7 +12,7 @@ use crate::record::{
 };
 use crate::words::words;
 
-use super::expression::{Evaluation, Expression};
+use super::expression::{Bytes, Evaluation, Expression, Failure, MOST_ADDED};
 use super::ready::{Destination, Ready, Skipped};
 
 /// Names the clusters that a record came through, one header each, so that it does not go in circles.
@@ -24,6 +24,9 @@ const DEAD_LETTER_OFFSET: &[u8] = b"kafkeep-offset";
 const DEAD_LETTER_ERROR: &[u8] = b"kafkeep-error";
 /// A batch that has grown larger is finished when the one from which it grew is read.
 const KEPT_OPEN: usize = 1 << 20;
+/// The most that is added to records before what they became goes on to the writer, in bytes: the rest of an answer is
+/// transformed afterwards.
+pub(super) const ADDED_AT_ONCE: usize = 4 << 20;
 /// More of an error is of no use.
 const LONGEST_ERROR: usize = 1000;
 
@@ -48,10 +51,14 @@ pub struct Transform {
 impl Transform {
     /// Whether it changes nothing, so that batches may stay sealed.
     pub fn is_identity(&self) -> bool {
-        self.filter.is_none()
-            && self.headers.is_empty()
-            && self.header_expressions.is_empty()
-            && self.key_transformation.is_none()
+        !self.evaluates() && self.headers.is_empty()
+    }
+
+    /// Whether it has expressions.
+    pub(super) fn evaluates(&self) -> bool {
+        self.filter.is_some()
+            || !self.header_expressions.is_empty()
+            || self.key_transformation.is_some()
     }
 }
 
@@ -75,6 +82,8 @@ pub(super) enum TransformError {
     Record(#[from] RecordError),
     #[error("at offset {offset} {why}; mend it, or set on_error to skip or dead_letter")]
     Expression { offset: Offset, why: String },
+    #[error("it was stopped")]
+    Stopped,
 }
 
 /// A transformation, and between what.
@@ -89,12 +98,14 @@ pub(super) struct Route {
 /// One partition's records on their way from one cluster to another.
 pub(super) struct Transformer<'a> {
     route: &'a Route,
-    evaluation: &'a Evaluation,
+    evaluation: &'a Evaluation<'a>,
     partition: &'a TopicPartition,
     growing: BTreeMap<Destination, Growing>,
     ready: Vec<Ready>,
     /// The largest batch so far, opened: its topic takes batches of that size.
     largest: usize,
+    /// Bytes that were added to records.
+    added: usize,
     /// For headers.
     scratch: Vec<u8>,
 }
@@ -115,21 +126,21 @@ enum Judged {
     Filtered,
     Returning,
     /// Why.
-    Failed(String),
+    Failed(Failure),
 }
 
 /// What is new of a record.
 #[derive(Default)]
 struct Changed {
     /// None when it keeps its key.
-    key: Option<Option<Vec<u8>>>,
+    key: Option<Bytes>,
     headers: Vec<(usize, Vec<u8>)>,
 }
 
 impl<'a> Transformer<'a> {
     pub fn new(
         route: &'a Route,
-        evaluation: &'a Evaluation,
+        evaluation: &'a Evaluation<'a>,
         partition: &'a TopicPartition,
     ) -> Self {
         Self {
@@ -139,17 +150,20 @@ impl<'a> Transformer<'a> {
             growing: BTreeMap::new(),
             ready: Vec::new(),
             largest: 0,
+            added: 0,
             scratch: Vec::new(),
         }
     }
 
-    /// Takes the records of `batch` in `wanted`.
+    /// Takes the records of `batch` in `wanted`, until `most` bytes are added to records or few more: then the first offset that
+    /// was not taken.
     pub fn take(
         &mut self,
         batch: &BatchRef<'_>,
         wanted: &Range<Offset>,
+        most: usize,
         skipped: &mut Skipped,
-    ) -> Result<(), TransformError> {
+    ) -> Result<Option<Offset>, TransformError> {
         batch.verify_crc()?;
         let compression = batch.attributes().compression;
         let opened = batch.open(OPEN_LIMIT)?;
@@ -159,11 +173,18 @@ impl<'a> Transformer<'a> {
             if !wanted.contains(&record.offset) {
                 continue;
             }
+            if self.added >= most {
+                return Ok(Some(record.offset));
+            }
+            if self.evaluation.is_stopped() {
+                return Err(TransformError::Stopped);
+            }
             match self.judge(&record) {
                 Judged::Kept(changed) => self.keep(&record, &changed, compression)?,
                 Judged::Filtered => skipped.filtered += 1,
                 Judged::Returning => skipped.returning += 1,
-                Judged::Failed(why) => match self.route.transform.on_error {
+                Judged::Failed(Failure::Stopped) => return Err(TransformError::Stopped),
+                Judged::Failed(Failure::Record(why)) => match self.route.transform.on_error {
                     OnError::Skip => skipped.errors += 1,
                     OnError::DeadLetter => {
                         skipped.dead_letters += 1;
@@ -176,7 +197,13 @@ impl<'a> Transformer<'a> {
                 },
             }
         }
-        self.finish_large()
+        self.finish_large()?;
+        Ok(None)
+    }
+
+    /// Bytes that were added to records.
+    pub fn added(&self) -> usize {
+        self.added
     }
 
     /// Large batches are not kept while others are opened: only what is compressed counts against the budget.
@@ -211,29 +238,41 @@ impl<'a> Transformer<'a> {
     }
 
     /// What is new of a record; none when it is not copied.
-    fn changed(&self, record: &RecordRef<'_>) -> Result<Option<Changed>, String> {
+    fn changed(&self, record: &RecordRef<'_>) -> Result<Option<Changed>, Failure> {
         let Transform {
             filter,
             key_transformation,
             header_expressions,
+            headers,
             ..
         } = &self.route.transform;
         let (evaluation, partition) = (self.evaluation, self.partition);
         if let Some(filter) = filter {
             let holds = evaluation.holds(filter, partition, record);
-            if !holds.map_err(|why| format!("the filter fails: {why}"))? {
+            if !holds.map_err(|why| why.of("the filter"))? {
                 return Ok(None);
             }
         }
         let mut changed = Changed::default();
         if let Some(expression) = key_transformation {
             let key = evaluation.key(expression, partition, record);
-            changed.key = Some(key.map_err(|why| format!("the key transformation fails: {why}"))?);
+            changed.key = Some(key.map_err(|why| why.of("the key transformation"))?);
         }
+        let literal = headers.iter().map(|(name, value)| name.len() + value.len());
+        let key = changed.key.iter().flatten().map(Vec::len);
+        let mut added: usize = literal.chain(key).sum();
         for (place, (name, expression)) in header_expressions.iter().enumerate() {
             let value = evaluation.header(expression, partition, record);
-            let value = value.map_err(|why| format!("the header {name} fails: {why}"))?;
+            let value = value.map_err(|why| why.of(&format!("the header {name}")))?;
+            added += value.as_ref().map_or(0, |value| name.len() + value.len());
+            if added > MOST_ADDED {
+                break;
+            }
             changed.headers.extend(value.map(|value| (place, value)));
+        }
+        if added > MOST_ADDED {
+            let why = format!("a record gets more than {MOST_ADDED} bytes of headers and key");
+            return Err(Failure::Record(why));
         }
         Ok(Some(changed))
     }
@@ -308,6 +347,7 @@ impl<'a> Transformer<'a> {
         let is_full = self.growing.get(&destination).is_some_and(|growing| {
             growing.compression != compression
                 || growing.original_size() + record.largest_size() > self.largest
+                || growing.added > MOST_ADDED
         });
         if is_full && let Some(full) = self.growing.remove(&destination) {
             self.ready.extend(full.finish(destination)?);
@@ -317,8 +357,10 @@ impl<'a> Transformer<'a> {
             .entry(destination)
             .or_insert_with(|| Growing::new(compression));
         let length = |key: Option<&[u8]>| key.map_or(0, <[u8]>::len);
-        growing.added += headers.size() - record.headers.size();
-        growing.added += length(key).saturating_sub(length(record.key));
+        let added = (headers.size() - record.headers.size())
+            + length(key).saturating_sub(length(record.key));
+        growing.added += added;
+        self.added += added;
         growing
             .builder
             .push_parts(record.timestamp, key, record.value, headers);
@@ -395,12 +437,15 @@ mod tests {
             topic: TOPIC.to_owned(),
             partition: PartitionId(2),
         };
-        let evaluation = Evaluation::new();
+        let abandoned = std::sync::atomic::AtomicBool::new(false);
+        let evaluation = Evaluation::new(&abandoned);
         let mut transformer = Transformer::new(&route, &evaluation, &partition);
         let mut skipped = Skipped::default();
         for batch in batches {
             let (view, _) = BatchRef::parse(batch).unwrap();
-            transformer.take(&view, &(Offset(0)..Offset(1000)), &mut skipped)?;
+            let wanted = Offset(0)..Offset(1000);
+            let left = transformer.take(&view, &wanted, usize::MAX, &mut skipped)?;
+            assert_eq!(left, None);
         }
         Ok((transformer.finish()?, skipped))
     }
@@ -524,6 +569,89 @@ mod tests {
             said["kafkeep-error"].contains("the filter fails"),
             "{said:?}"
         );
+    }
+
+    #[test]
+    fn records_that_get_much_go_on_in_small_batches_a_part_at_a_time() {
+        let transform = Transform {
+            header_expressions: vec![("copy".to_owned(), "value + value".parse().unwrap())],
+            ..Transform::default()
+        };
+        let route = Route {
+            transform,
+            source_id: "here".to_owned(),
+            target_id: "there".to_owned(),
+            partitions: BTreeMap::new(),
+        };
+        let partition = TopicPartition {
+            topic: TOPIC.to_owned(),
+            partition: PartitionId(2),
+        };
+        let value = "x".repeat(MOST_ADDED / 5);
+        let batch = batch(&[value.as_str(); 40], 0);
+        let (view, _) = BatchRef::parse(&batch).unwrap();
+        let abandoned = std::sync::atomic::AtomicBool::new(false);
+        let evaluation = Evaluation::new(&abandoned);
+        let (mut from, mut offsets, mut parts) = (Offset(0), Vec::new(), 0);
+        loop {
+            let mut transformer = Transformer::new(&route, &evaluation, &partition);
+            let (wanted, mut skipped) = (from..Offset(40), Skipped::default());
+            let taken = transformer.take(&view, &wanted, ADDED_AT_ONCE, &mut skipped);
+            let left_from = taken.unwrap();
+            assert!(transformer.added() < ADDED_AT_ONCE + MOST_ADDED);
+            let ready = transformer.finish().unwrap();
+            for ready in &ready {
+                let added = ready.records as usize * value.len() * 2;
+                assert!(added < 2 * MOST_ADDED + value.len(), "{added}");
+                offsets.extend(
+                    ready.stretches.iter().flat_map(|(first, count)| {
+                        (0..i64::from(*count)).map(|more| first.0 + more)
+                    }),
+                );
+            }
+            parts += 1;
+            match left_from {
+                Some(left_from) => from = left_from,
+                None => break,
+            }
+        }
+        assert_eq!(offsets, (0..40).collect::<Vec<_>>());
+        assert!((4..=5).contains(&parts), "{parts}");
+    }
+
+    #[test]
+    fn a_record_that_gets_too_much_is_an_error_of_that_record() {
+        let header = |name: &str| (name.to_owned(), "value + value + value".parse().unwrap());
+        let transform = Transform {
+            header_expressions: vec![header("one"), header("two")],
+            on_error: OnError::Skip,
+            ..Transform::default()
+        };
+        let value = "x".repeat(MOST_ADDED / 5);
+        let batches = [batch(&["small", &value, "small"], 0)];
+        let (ready, skipped) = transformed(transform, &batches).unwrap();
+        assert_eq!((ready[0].records, skipped.errors), (2, 1));
+    }
+
+    #[test]
+    fn a_dead_letter_tells_nothing_of_the_record_but_the_record() {
+        let transform = Transform {
+            filter: expression("json(value).n > 1"),
+            on_error: OnError::DeadLetter,
+            dead_letter_topic: Some("dead".to_owned()),
+            ..Transform::default()
+        };
+        let value = r#"{"n": "secret-0"} "#;
+        let (ready, _) = transformed(transform, &[batch(&[value, "secret-1"], 0)]).unwrap();
+        let dead: Vec<Seen> = ready.iter().flat_map(records).collect();
+        assert_eq!(dead.len(), 2);
+        for (_, _, headers) in dead {
+            let (_, why) = headers
+                .iter()
+                .find(|(name, _)| name == "kafkeep-error")
+                .unwrap();
+            assert!(!why.contains("secret") && why.len() < 200, "{why}");
+        }
     }
 
     #[test]
