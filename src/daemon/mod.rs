@@ -257,6 +257,7 @@ impl Daemon {
         let files = Files::watch(directory);
         let configuration =
             DaemonConfiguration::load(directory).map_err(DaemonError::Configuration)?;
+        state.into_iter().for_each(state_file::close_to_others);
         let job_files = state.map(JobFiles::below);
         let state = state.map(StateFile::below);
         let remembered = state.as_ref().map(StateFile::read).unwrap_or_default();
