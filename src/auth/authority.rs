@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{DecodingKey, EncodingKey, Header, Validation};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::caller::{Caller, Identity, Patterns, Scope};
 use super::crypto;
@@ -14,6 +14,8 @@ use super::key::{Key, Material};
 
 /// Longer tokens are not looked at.
 const TOKEN_LIMIT: usize = 8 << 10;
+/// What a minted token may last: it cannot be taken back, other than with its key.
+const LONGEST_LIFE: TimeDelta = TimeDelta::days(366);
 /// Longer subjects are no names.
 const SUBJECT_LIMIT: usize = 256;
 
@@ -53,8 +55,15 @@ struct Claims {
     scope: Words,
     #[serde(default)]
     scopes: Words,
+    #[serde(default, deserialize_with = "not_null")]
     clusters: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "not_null")]
     topics: Option<Vec<String>>,
+}
+
+/// A claim that is there is a list. `null` is refused: whoever made it may have meant nothing, and not everything.
+fn not_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
+    Vec::deserialize(deserializer).map(Some)
 }
 
 /// Words in one text (RFC 8693), or in a list.
@@ -152,8 +161,15 @@ impl Authority {
     ///
     /// # Errors
     ///
-    /// When there is no such key, or it is none that signs.
+    /// When there is no such key, or it is none that signs; when the token is to last for more than 366 days.
     pub fn mint(&self, key: &str, grant: &Grant, now: DateTime<Utc>) -> Result<String, KeyError> {
+        if grant.expires_at - now > LONGEST_LIFE {
+            let message = format!(
+                "a token lasts for {} days at most: give a shorter --expires, and mint another one later",
+                LONGEST_LIFE.num_days()
+            );
+            return Err(KeyError::Unusable(message));
+        }
         let found = self.keys.iter().find(|known| known.name == key);
         let Some(Key {
             material: Material::Secret(secret),
@@ -251,6 +267,9 @@ fn reason(kind: &ErrorKind) -> &'static str {
             "its algorithm is not that of its key"
         }
         ErrorKind::InvalidSignature => "its signature is wrong",
+        ErrorKind::Json(error) if error.is_data() => {
+            "a claim is of another kind: clusters and topics are lists, sub is a text"
+        }
         _ => "it is no token that is known here",
     }
 }

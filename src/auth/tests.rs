@@ -155,6 +155,63 @@ fn a_minted_token_allows_what_was_granted_until_it_expires() {
     }
 }
 
+/// A token that is signed by the shared secret, with these claims beside those that are required.
+fn signed_with(more: &serde_json::Value) -> String {
+    let mut claims = serde_json::json!({
+        "iss": "https://sso.example", "aud": "kafkeep", "sub": "alice", "scope": "read",
+        "exp": Utc::now().timestamp() + 60,
+    });
+    claims
+        .as_object_mut()
+        .unwrap()
+        .extend(more.as_object().unwrap().clone());
+    crypto::install();
+    let mut header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::HS256);
+    header.kid = Some("hs".to_owned());
+    let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
+    jsonwebtoken::encode(&header, &claims, &key).unwrap()
+}
+
+#[test]
+fn a_claim_of_null_is_refused_and_does_not_mean_everything() {
+    bearing(&signed_with(&serde_json::json!({}))).unwrap();
+    bearing(&signed_with(&serde_json::json!({ "topics": ["a"] }))).unwrap();
+    for claim in ["clusters", "topics"] {
+        for value in [
+            serde_json::Value::Null,
+            serde_json::json!("orders"),
+            serde_json::json!([null]),
+        ] {
+            let more = serde_json::json!({ claim: value });
+            let Err(AuthError::Refused(why)) = bearing(&signed_with(&more)) else {
+                panic!("{more} is taken");
+            };
+            assert!(
+                why.contains("clusters and topics are lists"),
+                "{more}: {why}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_token_that_lasts_for_longer_than_a_year_is_not_minted() {
+    let now = Utc::now();
+    let mint = |lasts: TimeDelta| {
+        let grant = Grant {
+            subject: "bob".to_owned(),
+            scopes: vec![Scope::Read],
+            clusters: Vec::new(),
+            topics: Vec::new(),
+            expires_at: now + lasts,
+        };
+        authority().mint("hs", &grant, now)
+    };
+    mint(TimeDelta::days(366)).unwrap();
+    let refused = mint(TimeDelta::days(367)).unwrap_err().to_string();
+    assert!(refused.contains("366 days at most"), "{refused}");
+}
+
 #[test]
 fn the_only_key_needs_no_name() {
     let mut authority = authority();
