@@ -11,6 +11,7 @@ use super::caller::{Caller, Identity, Patterns, Scope};
 use super::crypto;
 use super::error::{AuthError, KeyError};
 use super::key::{Key, Material};
+use super::key_file::KeyFile;
 
 /// Longer tokens are not looked at.
 const TOKEN_LIMIT: usize = 8 << 10;
@@ -90,7 +91,24 @@ impl Words {
 }
 
 impl Authority {
-    /// Who bears the token of an `Authorization` header.
+    /// Whether it is time to [renew](Self::renew) its keys.
+    pub fn is_due(&self) -> bool {
+        self.files().any(KeyFile::is_due)
+    }
+
+    /// Reads key files again that have changed, which may take as long as their storage does.
+    pub fn renew(&self) {
+        self.files().for_each(KeyFile::look);
+    }
+
+    fn files(&self) -> impl Iterator<Item = &KeyFile> {
+        self.keys.iter().filter_map(|key| match &key.material {
+            Material::Secret(_) => None,
+            Material::File(file) => Some(file.as_ref()),
+        })
+    }
+
+    /// Who bears the token of an `Authorization` header, by the keys as they were [renewed](Self::renew) last.
     ///
     /// # Errors
     ///
@@ -141,8 +159,7 @@ impl Authority {
                     let decoding = DecodingKey::from_secret(secret.reveal().as_bytes());
                     vec![(Some(key.name.clone()), decoding)]
                 }
-                Material::Public(_, decoding) => vec![(Some(key.name.clone()), decoding.clone())],
-                Material::Set(set) => set.keys(),
+                Material::File(file) => file.keys(),
             };
             let chosen = candidates
                 .into_iter()

@@ -58,7 +58,7 @@ pub use catalogue::Catalogued;
 pub use cluster_ids::ClusterIds;
 pub use drain_watch::DrainWatch;
 pub use jobs::{Idempotency, Job, JobList, JobState, JobTopic, Submission};
-pub use metrics::Metrics;
+pub use metrics::{Credentials, Metrics};
 pub use progress::RunProgress;
 pub use repositories::{RepositoryState, RepositoryStatus, RetentionStatus};
 pub use status::{

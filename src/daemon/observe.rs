@@ -278,6 +278,7 @@ mod tests {
 
     use super::super::metrics::Metrics;
     use super::*;
+    use crate::daemon::Credentials;
 
     fn configuration(names: &[&str], directory: &Path) -> Arc<DaemonConfiguration> {
         let location = |name: &str| RepositoryLocation {
@@ -344,7 +345,8 @@ mod tests {
         configured.send_replace(configuration(&["new"], directory.path()));
         changes(&mut shown).await;
         assert_eq!(shown.borrow().len(), 1);
-        let metrics = Metrics::default().render(&Status::starting(Utc::now()), &shown.borrow());
+        let status = Status::starting(Utc::now());
+        let metrics = Metrics::default().render(&status, &shown.borrow(), &Credentials::default());
         let metrics = String::from_utf8(metrics).unwrap();
         assert!(metrics.contains(r#"kafkeep_repository_backups{repository="new"} 0"#));
         assert!(!metrics.contains(r#"repository="main""#), "{metrics}");

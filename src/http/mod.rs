@@ -21,6 +21,7 @@ mod admission;
 mod api;
 mod client;
 mod connection;
+mod credentials;
 mod framing;
 mod health;
 mod page;
@@ -139,7 +140,7 @@ impl Server {
 /// Answers a request; where `only_health` is answered, anything else is put off.
 async fn answer(
     mut request: Request<Incoming>,
-    shared: &Shared,
+    shared: &Arc<Shared>,
     only_health: bool,
 ) -> Response<Full<Bytes>> {
     let began = Instant::now();
@@ -148,9 +149,10 @@ async fn answer(
     let (route, mut response) = if only_health && !HEALTH.contains(&path.as_str()) {
         put_off(is_api)
     } else if is_api {
+        shared.renew_keys().await;
         api::answer(&mut request, &shared.view, &shared.desk).await
     } else {
-        page_answer(&request, &shared.view)
+        page_answer(&request, shared).await
     };
     framing::finish(&mut request, &mut response).await;
     response::guard(&mut response);
@@ -181,11 +183,11 @@ fn put_off(is_api: bool) -> (&'static str, Response<Full<Bytes>>) {
 /// What is there without asking who asks.
 const PAGES: [&str; 6] = ["/", "/livez", "/health", "/readyz", "/metrics", "/status"];
 
-fn page_answer(
+async fn page_answer(
     request: &Request<Incoming>,
-    view: &DaemonHandle,
+    shared: &Arc<Shared>,
 ) -> (&'static str, Response<Full<Bytes>>) {
-    let path = request.uri().path();
+    let (path, view) = (request.uri().path(), &shared.view);
     let Some(route) = PAGES.into_iter().find(|page| *page == path) else {
         return ("none", text(StatusCode::NOT_FOUND, "nothing is here\n"));
     };
@@ -203,15 +205,18 @@ fn page_answer(
         "/livez" => text(StatusCode::OK, "ok\n"),
         "/readyz" | "/health" => {
             let verbose = request.uri().query() == Some("verbose");
-            health::readiness(&view.status.borrow(), &view.repositories.borrow(), verbose)
+            let credentials = shared.credentials().await;
+            let (status, repositories) = (view.status.borrow(), view.repositories.borrow());
+            health::readiness(&status, &repositories, &credentials, verbose)
         }
         "/metrics" => {
+            let credentials = shared.credentials().await;
             // Not borrowed while it renders: nothing new could be published meanwhile.
             let (status, repositories) = (
                 view.status.borrow().clone(),
                 view.repositories.borrow().clone(),
             );
-            let text = view.metrics.render(&status, &repositories);
+            let text = view.metrics.render(&status, &repositories, &credentials);
             typed(
                 StatusCode::OK,
                 "text/plain; version=0.0.4; charset=utf-8",
