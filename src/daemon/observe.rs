@@ -276,7 +276,7 @@ mod tests {
 
     use crate::repository::Location;
 
-    use super::super::metrics::Metrics;
+    use super::super::metrics::{Credentials, Metrics};
     use super::*;
     use crate::daemon::Credentials;
 
