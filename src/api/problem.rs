@@ -5,6 +5,7 @@ use utoipa::ToSchema;
 
 use crate::engine::EngineError;
 use crate::kafka::KafkaError;
+use crate::quote::{quote, quote_within};
 use crate::repository::RepositoryError;
 
 /// What kind of failure. Each has its status.
@@ -92,7 +93,7 @@ impl Problem {
     pub fn new(kind: ProblemKind, message: impl Into<String>) -> Self {
         Self {
             kind,
-            message: message.into(),
+            message: quote(message.into()),
             details: Details::default(),
             retry_after: None,
         }
@@ -107,8 +108,8 @@ impl Problem {
     ) -> Self {
         Self {
             details: Details {
-                field: Some(field.to_owned()),
-                value: Some(value.to_string().chars().take(SHOWN).collect()),
+                field: Some(quote_within(field, SHOWN)),
+                value: Some(quote_within(value.to_string(), SHOWN)),
             },
             ..Self::new(kind, message)
         }
@@ -127,7 +128,7 @@ impl Problem {
     /// The same, with the field that is missing.
     #[must_use]
     pub fn with_field(mut self, field: &str) -> Self {
-        self.details.field = Some(field.to_owned());
+        self.details.field = Some(quote_within(field, SHOWN));
         self
     }
 
@@ -180,7 +181,13 @@ impl From<&EngineError> for Problem {
                 problem
             }
             EngineError::NoRoom { .. } => Self::new(ProblemKind::Conflict, error.to_string()),
-            EngineError::Stalled { .. } | EngineError::Changed(_) => {
+            // The last error tells addresses.
+            EngineError::Stalled { what, seconds, .. } => {
+                let message =
+                    format!("{what}: no progress for {seconds} s; the daemon's log tells more");
+                Self::new(ProblemKind::ServiceUnavailable, message).again_after(AGAIN_AFTER)
+            }
+            EngineError::Changed(_) => {
                 Self::new(ProblemKind::ServiceUnavailable, error.to_string())
                     .again_after(AGAIN_AFTER)
             }
@@ -200,10 +207,10 @@ impl From<&KafkaError> for Problem {
             | KafkaError::Configuration(_)
             | KafkaError::Sasl { .. } => Self::internal(),
             error if error.is_transient() => {
-                Self::new(ProblemKind::ServiceUnavailable, error.to_string())
+                Self::new(ProblemKind::ServiceUnavailable, error.without_address())
                     .again_after(AGAIN_AFTER)
             }
-            error => Self::new(ProblemKind::InternalError, error.to_string()),
+            error => Self::new(ProblemKind::InternalError, error.without_address()),
         }
     }
 }

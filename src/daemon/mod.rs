@@ -52,6 +52,7 @@ use crate::engine::expire;
 use crate::engine::mirror::MirrorReport;
 use crate::engine::{EngineError, Stop, blocking};
 use crate::policy::{DaemonConfiguration, Diagnostics};
+use crate::quote::quote;
 use crate::repository::{Manifest, Repository};
 
 pub use catalogue::Catalogued;
@@ -192,7 +193,7 @@ impl DaemonHandle {
         let done = done.await.map_err(|error| {
             let problem = Problem::from(&error);
             if problem.kind == ProblemKind::InternalError {
-                tracing::error!("a repository failed a call: {error}");
+                tracing::error!("a repository failed a call: {}", quote(&error));
             }
             problem
         });

@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::engine::{EngineError, blocking};
 use crate::policy::{DaemonConfiguration, RepositoryLocation};
+use crate::quote::quote;
 
 use super::remembered::{Remembered, RememberedRepository};
 use super::repositories::{Observer, RepositoryState, RepositoryStatus, past};
@@ -138,7 +139,7 @@ impl Watched {
         });
         let past = self.patiently(loading).await.unwrap_or_else(|error| {
             let name = &self.name;
-            tracing::warn!(repository = %name, "repository {name}: its backups are not known: {error}");
+            tracing::warn!(repository = %name, "repository {name}: its backups are not known: {}", quote(error));
             Remembered::default()
         });
         let loaded = Request::Loaded(self.name.clone(), past);
@@ -278,7 +279,6 @@ mod tests {
 
     use super::super::metrics::{Credentials, Metrics};
     use super::*;
-    use crate::daemon::Credentials;
 
     fn configuration(names: &[&str], directory: &Path) -> Arc<DaemonConfiguration> {
         let location = |name: &str| RepositoryLocation {

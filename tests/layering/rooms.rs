@@ -3,9 +3,10 @@
 use crate::paths::{paths, tokens};
 
 /// Lowest first.
-pub const ROOMS: [&str; 14] = [
+pub const ROOMS: [&str; 15] = [
     "words",
     "files",
+    "quote",
     "record",
     "repository",
     "memory",
