@@ -23,11 +23,11 @@ use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{Encoder, TextEncoder};
 
-pub use credentials::Credentials;
 use metric::Metric;
 use observed::Observed;
 use requests::Requests;
 
+use super::credentials::Credentials;
 use super::repositories::RepositoryStatus;
 use super::status::Status;
 

@@ -9,6 +9,7 @@
 
 mod catalogue;
 mod cluster_ids;
+mod credentials;
 mod drain_watch;
 mod drains;
 mod durations;
@@ -57,9 +58,10 @@ use crate::repository::{Manifest, Repository};
 
 pub use catalogue::Catalogued;
 pub use cluster_ids::ClusterIds;
+pub use credentials::Credentials;
 pub use drain_watch::DrainWatch;
 pub use jobs::{Idempotency, Job, JobList, JobState, JobTopic, Submission};
-pub use metrics::{Credentials, Metrics};
+pub use metrics::Metrics;
 pub use progress::RunProgress;
 pub use repositories::{RepositoryState, RepositoryStatus, RetentionStatus};
 pub use status::{

@@ -277,7 +277,8 @@ mod tests {
 
     use crate::repository::Location;
 
-    use super::super::metrics::{Credentials, Metrics};
+    use super::super::credentials::Credentials;
+    use super::super::metrics::Metrics;
     use super::*;
 
     fn configuration(names: &[&str], directory: &Path) -> Arc<DaemonConfiguration> {

@@ -16,7 +16,8 @@ use tokio::time::timeout;
 use crate::engine::{EngineError, blocking};
 
 use super::admission::Place;
-use super::{Shared, answer};
+use super::answering::answer;
+use super::shared::Shared;
 
 /// What a request's headers may take.
 const HEADER_BYTES: usize = 16 << 10;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::daemon::Credentials;
 use crate::engine::{EngineError, blocking};
 
-use super::Shared;
+use super::shared::Shared;
 
 /// A storage that does not answer holds nobody up: what is known holds.
 const WITHIN: Duration = Duration::from_secs(2);

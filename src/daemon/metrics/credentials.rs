@@ -3,10 +3,6 @@
 use super::metric::{Metric, gauge};
 use super::sample::{Sample, one_if};
 
-/// Whether the files of each credential are what is used of it, by what it is: `api-key/NAME`, or `certificate`.
-#[derive(Debug, Clone, Default)]
-pub struct Credentials(pub Vec<(String, bool)>);
-
 pub(super) const METRICS: &[Metric] = &[gauge(
     "credential_readable",
     "Whether the files of the API's key, or of the port's certificate, can be read and are right; else what was read before is used.",

@@ -2,12 +2,12 @@
 
 use std::ops::Deref;
 
+use crate::daemon::credentials::Credentials;
 use crate::daemon::repositories::RepositoryStatus;
 use crate::daemon::status::{PolicyStatus, Status};
 use crate::engine::drain::GroupReport;
 use crate::engine::mirror::PartitionStatus;
 
-use super::credentials::Credentials;
 use super::requests::CountedRequests;
 use super::sample::Sample;
 
