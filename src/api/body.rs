@@ -165,7 +165,7 @@ mod tests {
         for body in [
             format!(r#"{{"{long}": 1}}"#),
             format!(r#"{{"topic": "x", "partitions": "{long}"}}"#),
-            format!(r#"{{"topic": "x", "start_offset": "{long}"}}"#),
+            format!(r#"{{"topic": "x", "max_messages": "{long}"}}"#),
         ] {
             let Problem {
                 message, details, ..

@@ -285,7 +285,7 @@ fn reason(kind: &ErrorKind) -> &'static str {
         }
         ErrorKind::InvalidSignature => "its signature is wrong",
         ErrorKind::Json(error) if error.is_data() => {
-            "a claim is of another kind: clusters and topics are lists, sub is a text"
+            "it is no token that is known here: its clusters and topics must be lists, its sub a text"
         }
         _ => "it is no token that is known here",
     }

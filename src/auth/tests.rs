@@ -190,7 +190,7 @@ fn a_claim_of_null_is_refused_and_does_not_mean_everything() {
                 panic!("{more} is taken");
             };
             assert!(
-                why.contains("clusters and topics are lists"),
+                why.contains("clusters and topics must be lists"),
                 "{more}: {why}"
             );
         }
