@@ -8,6 +8,7 @@
 //!
 //! - [`words`]: closed sets of words, declared once for TOML, the command line, the API and reports
 //! - [`files`]: small files that people and other programs leave for us: regular ones only, within a bound
+//! - [`quote`]: what others said, within a bound and on one line before it is kept, logged or shown
 //! - [`record`]: record batches, their codecs and sums; knows neither networks nor files
 //! - [`repository`]: all that lies in a backup repository, and the narrow storage trait below it
 //! - [`memory`]: the one budget of memory for record batches, which all runs share
@@ -44,6 +45,7 @@ pub mod http;
 pub mod kafka;
 pub mod memory;
 pub mod policy;
+pub mod quote;
 pub mod record;
 pub mod repository;
 pub mod schedule;

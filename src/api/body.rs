@@ -160,6 +160,25 @@ mod tests {
     }
 
     #[test]
+    fn what_a_caller_wrote_comes_back_cut_and_on_one_line() {
+        let long = "x\u{202e}\\n".repeat(100_000);
+        for body in [
+            format!(r#"{{"{long}": 1}}"#),
+            format!(r#"{{"topic": "x", "partitions": "{long}"}}"#),
+            format!(r#"{{"topic": "x", "max_messages": "{long}"}}"#),
+        ] {
+            let Problem {
+                message, details, ..
+            } = refused(&body);
+            let told = [Some(message), details.field, details.value];
+            for (text, most) in told.iter().flatten().zip([2000, 200, 200]) {
+                assert!(text.chars().count() <= most, "{text}");
+                assert!(!text.contains(['\n', '\u{202e}']), "{text}");
+            }
+        }
+    }
+
+    #[test]
     fn what_is_no_json_is_refused_however_deep() {
         for body in [
             String::new(),

@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 use crate::engine::EngineError;
 use crate::engine::refusal::{Part, Reader, Refusal};
 use crate::kafka::KafkaError;
+use crate::quote::{quote, quote_within};
 use crate::repository::RepositoryError;
 
 use super::OrderKind;
@@ -93,8 +94,8 @@ const AGAIN_AFTER: u64 = 10;
 impl Details {
     fn new(field: &str, value: impl ToString) -> Self {
         Self {
-            field: Some(field.to_owned()),
-            value: Some(value.to_string().chars().take(SHOWN).collect()),
+            field: Some(quote_within(field, SHOWN)),
+            value: Some(quote_within(value.to_string(), SHOWN)),
         }
     }
 }
@@ -120,7 +121,7 @@ impl Problem {
     pub fn new(kind: ProblemKind, message: impl Into<String>) -> Self {
         Self {
             kind,
-            message: message.into(),
+            message: quote(message.into()),
             details: Details::default(),
             retry_after: None,
         }
@@ -152,7 +153,7 @@ impl Problem {
     /// The same, with the field that is missing.
     #[must_use]
     pub fn with_field(mut self, field: &str) -> Self {
-        self.details.field = Some(field.to_owned());
+        self.details.field = Some(quote_within(field, SHOWN));
         self
     }
 
@@ -246,7 +247,13 @@ impl From<&EngineError> for Problem {
                 problem
             }
             EngineError::NoRoom { .. } => Self::new(ProblemKind::Conflict, error.to_string()),
-            EngineError::Stalled { .. } | EngineError::Changed(_) => {
+            // The last error tells addresses.
+            EngineError::Stalled { what, seconds, .. } => {
+                let message =
+                    format!("{what}: no progress for {seconds} s; the daemon's log tells more");
+                Self::new(ProblemKind::ServiceUnavailable, message).again_after(AGAIN_AFTER)
+            }
+            EngineError::Changed(_) => {
                 Self::new(ProblemKind::ServiceUnavailable, error.to_string())
                     .again_after(AGAIN_AFTER)
             }
@@ -266,10 +273,10 @@ impl From<&KafkaError> for Problem {
             | KafkaError::Configuration(_)
             | KafkaError::Sasl { .. } => Self::internal(),
             error if error.is_transient() => {
-                Self::new(ProblemKind::ServiceUnavailable, error.to_string())
+                Self::new(ProblemKind::ServiceUnavailable, error.without_address())
                     .again_after(AGAIN_AFTER)
             }
-            error => Self::new(ProblemKind::InternalError, error.to_string()),
+            error => Self::new(ProblemKind::InternalError, error.without_address()),
         }
     }
 }

@@ -2,18 +2,21 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{DecodingKey, EncodingKey, Header, Validation};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::caller::{Caller, Identity, Patterns, Scope};
 use super::crypto;
 use super::error::{AuthError, KeyError};
 use super::key::{Key, Material};
+use super::key_file::KeyFile;
 
 /// Longer tokens are not looked at.
 const TOKEN_LIMIT: usize = 8 << 10;
+/// What a minted token may last: it cannot be taken back, other than with its key.
+const LONGEST_LIFE: TimeDelta = TimeDelta::days(366);
 /// Longer subjects are no names.
 const SUBJECT_LIMIT: usize = 256;
 
@@ -53,8 +56,15 @@ struct Claims {
     scope: Words,
     #[serde(default)]
     scopes: Words,
+    #[serde(default, deserialize_with = "not_null")]
     clusters: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "not_null")]
     topics: Option<Vec<String>>,
+}
+
+/// A claim that is there is a list. `null` is refused: whoever made it may have meant nothing, and not everything.
+fn not_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
+    Vec::deserialize(deserializer).map(Some)
 }
 
 /// Words in one text (RFC 8693), or in a list.
@@ -81,7 +91,24 @@ impl Words {
 }
 
 impl Authority {
-    /// Who bears the token of an `Authorization` header.
+    /// Whether it is time to [renew](Self::renew) its keys.
+    pub fn is_due(&self) -> bool {
+        self.files().any(KeyFile::is_due)
+    }
+
+    /// Reads key files again that have changed, which may take as long as their storage does.
+    pub fn renew(&self) {
+        self.files().for_each(KeyFile::look);
+    }
+
+    fn files(&self) -> impl Iterator<Item = &KeyFile> {
+        self.keys.iter().filter_map(|key| match &key.material {
+            Material::Secret(_) => None,
+            Material::File(file) => Some(file.as_ref()),
+        })
+    }
+
+    /// Who bears the token of an `Authorization` header, by the keys as they were [renewed](Self::renew) last.
     ///
     /// # Errors
     ///
@@ -132,8 +159,7 @@ impl Authority {
                     let decoding = DecodingKey::from_secret(secret.reveal().as_bytes());
                     vec![(Some(key.name.clone()), decoding)]
                 }
-                Material::Public(_, decoding) => vec![(Some(key.name.clone()), decoding.clone())],
-                Material::Set(set) => set.keys(),
+                Material::File(file) => file.keys(),
             };
             let chosen = candidates
                 .into_iter()
@@ -152,8 +178,15 @@ impl Authority {
     ///
     /// # Errors
     ///
-    /// When there is no such key, or it is none that signs.
+    /// When there is no such key, or it is none that signs; when the token is to last for more than 366 days.
     pub fn mint(&self, key: &str, grant: &Grant, now: DateTime<Utc>) -> Result<String, KeyError> {
+        if grant.expires_at - now > LONGEST_LIFE {
+            let message = format!(
+                "a token lasts for {} days at most: give a shorter --expires, and mint another one later",
+                LONGEST_LIFE.num_days()
+            );
+            return Err(KeyError::Unusable(message));
+        }
         let found = self.keys.iter().find(|known| known.name == key);
         let Some(Key {
             material: Material::Secret(secret),
@@ -251,6 +284,9 @@ fn reason(kind: &ErrorKind) -> &'static str {
             "its algorithm is not that of its key"
         }
         ErrorKind::InvalidSignature => "its signature is wrong",
+        ErrorKind::Json(error) if error.is_data() => {
+            "it is no token that is known here: its clusters and topics must be lists, its sub a text"
+        }
         _ => "it is no token that is known here",
     }
 }

@@ -90,6 +90,11 @@ impl Caller {
         allowed && self.may_in(scope, cluster)
     }
 
+    /// Whether it may do with some clusters or topics only.
+    pub fn is_limited(&self) -> bool {
+        self.clusters.is_some() || self.topics.is_some()
+    }
+
     /// Whether clusters are all the same to it.
     pub fn is_everywhere(&self) -> bool {
         self.clusters.is_none()

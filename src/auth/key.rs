@@ -1,15 +1,14 @@
 //! Keys: each is bound to one algorithm.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-
-use jsonwebtoken::DecodingKey;
+use std::time::Duration;
 
 use crate::kafka::Secret;
 
-use super::algorithm::{KeyAlgorithm, bytes, is_for, read};
+use super::algorithm::KeyAlgorithm;
 use super::error::KeyError;
-use super::jwks::JwksFile;
+use super::key_file::{Form, KeyFile};
 
 /// A shared secret must have as many bits as the hash (RFC 7518, section 3.2).
 const LEAST_SECRET: usize = 32;
@@ -26,8 +25,7 @@ pub struct Key {
 #[derive(Debug, Clone)]
 pub(super) enum Material {
     Secret(Secret),
-    Public(PathBuf, DecodingKey),
-    Set(Arc<JwksFile>),
+    File(Arc<KeyFile>),
 }
 
 impl Key {
@@ -50,59 +48,55 @@ impl Key {
         })
     }
 
-    /// A public key in a PEM file.
+    /// Public keys in a file, which is read again when it changes: one key in PEM.
     ///
     /// # Errors
     ///
     /// When the file cannot be read, or holds no public key for the algorithm. A private key is refused: who verifies needs none.
-    pub fn public(name: &str, algorithm: KeyAlgorithm, path: &Path) -> Result<Self, KeyError> {
-        let pem = read(path)?;
-        if String::from_utf8_lossy(&pem).contains("PRIVATE KEY-----") {
-            let message = format!(
-                "{} holds a private key, which is for those who make tokens: give the public one (openssl pkey -pubout)",
-                path.display()
-            );
-            return Err(KeyError::Unusable(message));
-        }
-        let key = match algorithm {
-            KeyAlgorithm::Rs256 => DecodingKey::from_rsa_pem(&pem),
-            KeyAlgorithm::Es256 => DecodingKey::from_ec_pem(&pem),
-            KeyAlgorithm::EdDsa => DecodingKey::from_ed_pem(&pem),
-            KeyAlgorithm::Hs256 => {
-                let message = "HS256 goes by a shared secret, not by a public key";
-                return Err(KeyError::Unusable(message.to_owned()));
-            }
-        };
-        let unusable = || {
-            let message = format!(
-                "{} holds no public key for {} in PEM",
-                path.display(),
-                algorithm.name()
-            );
-            KeyError::Unusable(message)
-        };
-        let key = key.map_err(|_| unusable())?;
-        if !is_for(&key, algorithm) {
-            return Err(unusable());
-        }
-        Ok(Self {
-            name: name.to_owned(),
-            algorithm,
-            material: Material::Public(path.to_owned(), key),
-        })
+    pub fn public(
+        name: &str,
+        algorithm: KeyAlgorithm,
+        path: &Path,
+        keep_for: Duration,
+    ) -> Result<Self, KeyError> {
+        Self::in_file(name, algorithm, path, Form::Pem, keep_for)
     }
 
-    /// A key set (RFC 7517) in a file, which is read again when it changes.
+    /// The same, with a key set (RFC 7517). An empty one takes all keys back.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read, or holds no key for the algorithm.
-    pub fn set(name: &str, algorithm: KeyAlgorithm, path: &Path) -> Result<Self, KeyError> {
+    /// When the file cannot be read, or holds keys, but none for the algorithm.
+    pub fn set(
+        name: &str,
+        algorithm: KeyAlgorithm,
+        path: &Path,
+        keep_for: Duration,
+    ) -> Result<Self, KeyError> {
+        Self::in_file(name, algorithm, path, Form::Set, keep_for)
+    }
+
+    fn in_file(
+        name: &str,
+        algorithm: KeyAlgorithm,
+        path: &Path,
+        form: Form,
+        keep_for: Duration,
+    ) -> Result<Self, KeyError> {
+        let file = KeyFile::open(name, path, form, algorithm, keep_for)?;
         Ok(Self {
             name: name.to_owned(),
             algorithm,
-            material: Material::Set(Arc::new(JwksFile::open(path, algorithm)?)),
+            material: Material::File(Arc::new(file)),
         })
+    }
+
+    /// Whether what is known of it is what is in its file.
+    pub fn is_readable(&self) -> bool {
+        match &self.material {
+            Material::Secret(_) => true,
+            Material::File(file) => file.is_readable(),
+        }
     }
 }
 
@@ -111,10 +105,7 @@ impl PartialEq for Key {
     fn eq(&self, other: &Self) -> bool {
         let same = match (&self.material, &other.material) {
             (Material::Secret(own), Material::Secret(other)) => own == other,
-            (Material::Public(path, own), Material::Public(other_path, other)) => {
-                path == other_path && bytes(own) == bytes(other)
-            }
-            (Material::Set(own), Material::Set(other)) => own.path() == other.path(),
+            (Material::File(own), Material::File(other)) => own == other,
             _ => false,
         };
         same && self.name == other.name && self.algorithm == other.algorithm

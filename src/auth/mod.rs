@@ -9,8 +9,8 @@ mod caller;
 mod certificate;
 mod crypto;
 mod error;
-mod jwks;
 mod key;
+mod key_file;
 mod renewed;
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The files are looked at so often at most.
@@ -14,6 +14,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub struct Renewed<T> {
     files: Vec<PathBuf>,
     seen: Mutex<SeenVersion<T>>,
+    /// Whoever looks at the files holds it: others go on with what is known.
+    looking: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -21,6 +23,8 @@ struct SeenVersion<T> {
     looked_at: Instant,
     marks: Vec<Option<Mark>>,
     value: T,
+    /// Since when the files are not what the value is of.
+    failing_since: Option<Instant>,
 }
 
 /// Another one, and the file is another.
@@ -50,10 +54,12 @@ impl<T: Clone> Renewed<T> {
             looked_at: Instant::now(),
             marks,
             value: read()?,
+            failing_since: None,
         };
         Ok(Self {
             files,
             seen: Mutex::new(seen),
+            looking: Mutex::new(()),
         })
     }
 
@@ -62,20 +68,55 @@ impl<T: Clone> Renewed<T> {
         &self.files
     }
 
-    /// The value as it is now. What `read` cannot make of files that changed is logged, with `what` it would have been.
-    pub fn now<E: Display>(&self, what: &str, read: impl FnOnce() -> Result<T, E>) -> T {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.looked_at.elapsed() >= LOOK_EVERY {
-            seen.looked_at = Instant::now();
-            let marks: Vec<Option<Mark>> = self.files.iter().map(mark).collect();
-            if marks != seen.marks {
-                seen.marks = marks;
-                match read() {
-                    Ok(value) => seen.value = value,
-                    Err(error) => tracing::error!("{what} stays what it was: {error}"),
+    /// Whether it is time to look at the files again.
+    pub fn is_due(&self) -> bool {
+        self.seen().looked_at.elapsed() >= LOOK_EVERY
+    }
+
+    /// Looks at the files, which may take as long as their storage does, where that is due and nobody else does. What `read` cannot
+    /// make of files that changed is logged, with `what` it would have been, and tried again.
+    pub fn look<E: Display>(&self, what: &str, read: impl FnOnce() -> Result<T, E>) {
+        let Ok(_turn) = self.looking.try_lock() else {
+            return;
+        };
+        if !self.is_due() {
+            return;
+        }
+        self.seen().looked_at = Instant::now();
+        let marks: Vec<Option<Mark>> = self.files.iter().map(mark).collect();
+        let (is_new, was_failing) = {
+            let seen = self.seen();
+            (marks != seen.marks, seen.failing_since.is_some())
+        };
+        if !is_new && !was_failing {
+            return;
+        }
+        let read = read();
+        let mut seen = self.seen();
+        seen.marks = marks;
+        match read {
+            Ok(value) => (seen.value, seen.failing_since) = (value, None),
+            Err(error) => {
+                seen.failing_since.get_or_insert_with(Instant::now);
+                drop(seen);
+                if is_new || !was_failing {
+                    tracing::error!("{what} stays what it was: {error}");
                 }
             }
         }
-        seen.value.clone()
+    }
+
+    /// The value as it is known.
+    pub fn value(&self) -> T {
+        self.seen().value.clone()
+    }
+
+    /// For how long the files have been such that the value is not of them.
+    pub fn failing_for(&self) -> Option<Duration> {
+        self.seen().failing_since.map(|since| since.elapsed())
+    }
+
+    fn seen(&self) -> MutexGuard<'_, SeenVersion<T>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

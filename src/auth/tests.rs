@@ -11,6 +11,8 @@ use crate::kafka::Secret;
 
 use super::*;
 
+/// How long keys are used whose file has become unusable.
+const KEPT: Duration = Duration::from_secs(3600);
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 fn golden(name: &str) -> PathBuf {
@@ -21,9 +23,10 @@ fn golden(name: &str) -> PathBuf {
 
 fn authority() -> Authority {
     let public = |name: &str, algorithm| {
-        Key::public(name, algorithm, &golden(&format!("{name}.pem"))).unwrap()
+        Key::public(name, algorithm, &golden(&format!("{name}.pem")), KEPT).unwrap()
     };
-    let set = |name: &str, algorithm| Key::set(name, algorithm, &golden("jwks.json")).unwrap();
+    let set =
+        |name: &str, algorithm| Key::set(name, algorithm, &golden("jwks.json"), KEPT).unwrap();
     use KeyAlgorithm::{EdDsa, Es256, Rs256};
     Authority {
         issuer: "https://sso.example".to_owned(),
@@ -155,6 +158,63 @@ fn a_minted_token_allows_what_was_granted_until_it_expires() {
     }
 }
 
+/// A token that is signed by the shared secret, with these claims beside those that are required.
+fn signed_with(more: &serde_json::Value) -> String {
+    let mut claims = serde_json::json!({
+        "iss": "https://sso.example", "aud": "kafkeep", "sub": "alice", "scope": "read",
+        "exp": Utc::now().timestamp() + 60,
+    });
+    claims
+        .as_object_mut()
+        .unwrap()
+        .extend(more.as_object().unwrap().clone());
+    crypto::install();
+    let mut header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::HS256);
+    header.kid = Some("hs".to_owned());
+    let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
+    jsonwebtoken::encode(&header, &claims, &key).unwrap()
+}
+
+#[test]
+fn a_claim_of_null_is_refused_and_does_not_mean_everything() {
+    bearing(&signed_with(&serde_json::json!({}))).unwrap();
+    bearing(&signed_with(&serde_json::json!({ "topics": ["a"] }))).unwrap();
+    for claim in ["clusters", "topics"] {
+        for value in [
+            serde_json::Value::Null,
+            serde_json::json!("orders"),
+            serde_json::json!([null]),
+        ] {
+            let more = serde_json::json!({ claim: value });
+            let Err(AuthError::Refused(why)) = bearing(&signed_with(&more)) else {
+                panic!("{more} is taken");
+            };
+            assert!(
+                why.contains("clusters and topics must be lists"),
+                "{more}: {why}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_token_that_lasts_for_longer_than_a_year_is_not_minted() {
+    let now = Utc::now();
+    let mint = |lasts: TimeDelta| {
+        let grant = Grant {
+            subject: "bob".to_owned(),
+            scopes: vec![Scope::Read],
+            clusters: Vec::new(),
+            topics: Vec::new(),
+            expires_at: now + lasts,
+        };
+        authority().mint("hs", &grant, now)
+    };
+    mint(TimeDelta::days(366)).unwrap();
+    let refused = mint(TimeDelta::days(367)).unwrap_err().to_string();
+    assert!(refused.contains("366 days at most"), "{refused}");
+}
+
 #[test]
 fn the_only_key_needs_no_name() {
     let mut authority = authority();
@@ -176,7 +236,7 @@ fn keys_that_are_too_small_or_of_another_kind_are_refused() {
         ("small.pem", KeyAlgorithm::Rs256),
         ("jwks.json", KeyAlgorithm::Rs256),
     ] {
-        let refused = refused(Key::public("x", algorithm, &golden(file)));
+        let refused = refused(Key::public("x", algorithm, &golden(file), KEPT));
         assert!(refused.contains("holds no public key"), "{file}: {refused}");
     }
     // Who verifies needs no private key, and has none lie about.
@@ -185,48 +245,146 @@ fn keys_that_are_too_small_or_of_another_kind_are_refused() {
     let pem = std::fs::read_to_string(golden("rsa.pem")).unwrap();
     for kind in ["PRIVATE KEY", "RSA PRIVATE KEY"] {
         std::fs::write(&private, pem.replace("PUBLIC KEY", kind)).unwrap();
-        let refused = refused(Key::public("x", KeyAlgorithm::Rs256, &private));
+        let refused = refused(Key::public("x", KeyAlgorithm::Rs256, &private, KEPT));
         assert!(refused.contains("holds a private key"), "{refused}");
     }
-    assert!(refused(Key::set("x", KeyAlgorithm::Rs256, &golden("rsa.pem"))).contains("no key set"));
     assert!(
-        refused(Key::set("x", KeyAlgorithm::Rs256, &golden("none.json")))
-            .contains("cannot be read")
+        refused(Key::set("x", KeyAlgorithm::Rs256, &golden("rsa.pem"), KEPT))
+            .contains("no key set")
+    );
+    assert!(
+        refused(Key::set(
+            "x",
+            KeyAlgorithm::Rs256,
+            &golden("none.json"),
+            KEPT
+        ))
+        .contains("cannot be read")
     );
 }
 
+/// A file with a key set or a key, of which an authority makes its only key.
+struct FileOfKeys {
+    directory: tempfile::TempDir,
+    authority: Authority,
+    token: String,
+}
+
+impl FileOfKeys {
+    /// The set with the key `set-ec`.
+    fn set(kept: Duration) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        put(&directory.path().join("keys"), &ec_set("set-ec"));
+        let key = Key::set(
+            "sso",
+            KeyAlgorithm::Es256,
+            &directory.path().join("keys"),
+            kept,
+        );
+        Self::of(directory, key.unwrap(), "set-ec")
+    }
+
+    fn of(directory: tempfile::TempDir, key: Key, token: &str) -> Self {
+        let mut authority = authority();
+        authority.keys = vec![key];
+        Self {
+            directory,
+            authority,
+            token: tokens()[token].0.clone(),
+        }
+    }
+
+    /// The file is looked at again.
+    fn becomes(&self, content: Option<&str>) {
+        let path = self.directory.path().join("keys");
+        match content {
+            Some(content) => put(&path, content),
+            None => std::fs::remove_file(path).unwrap(),
+        }
+        std::thread::sleep(Duration::from_millis(1100));
+        assert!(self.authority.is_due());
+        self.authority.renew();
+    }
+
+    fn is_taken(&self) -> bool {
+        let verified = self
+            .authority
+            .verify(Some(&format!("Bearer {}", self.token)));
+        match verified {
+            Ok(_) => true,
+            Err(why) => {
+                assert_eq!(why, AuthError::Refused("its key is not known here"));
+                false
+            }
+        }
+    }
+
+    fn is_readable(&self) -> bool {
+        self.authority.keys[0].is_readable()
+    }
+}
+
+fn put(path: &Path, content: &str) {
+    let new = path.with_extension("new");
+    std::fs::write(&new, content).unwrap();
+    std::fs::rename(&new, path).unwrap();
+}
+
+fn ec_set(kid: &str) -> String {
+    let all = std::fs::read(golden("jwks.json")).unwrap();
+    let all: serde_json::Value = serde_json::from_slice(&all).unwrap();
+    let mut key = all["keys"][1].clone();
+    key["kid"] = kid.into();
+    serde_json::json!({ "keys": [key] }).to_string()
+}
+
 #[test]
-fn a_key_set_is_read_again_when_it_changes_and_a_broken_one_changes_nothing() {
+fn a_key_set_is_read_again_when_it_changes_and_an_empty_one_takes_all_keys_back() {
+    let file = FileOfKeys::set(KEPT);
+    assert!(file.is_taken());
+    let rsa_alone = std::fs::read_to_string(golden("jwks.json")).unwrap();
+    let rsa_alone = rsa_alone.replace("\"EC\"", "\"unknown\"");
+    for without in [&ec_set("renewed"), r#"{"keys": []}"#, &rsa_alone] {
+        file.becomes(Some(without));
+        assert!(!file.is_taken() && file.is_readable(), "{without}");
+        file.becomes(Some(&ec_set("set-ec")));
+        assert!(file.is_taken());
+    }
+    // What is there says which keys there are from the beginning, too.
+    put(&file.directory.path().join("keys"), r#"{"keys": []}"#);
+    let path = file.directory.path().join("keys");
+    Key::set("sso", KeyAlgorithm::Es256, &path, KEPT).unwrap();
+}
+
+#[test]
+fn keys_of_a_file_that_is_broken_or_gone_are_used_for_a_bounded_time() {
+    for (kept, is_taken) in [(KEPT, true), (Duration::ZERO, false)] {
+        let file = FileOfKeys::set(kept);
+        for broken in [Some(""), Some("{"), Some(r#"{"keys": 7}"#), None] {
+            file.becomes(broken);
+            assert!(!file.is_readable(), "{broken:?}");
+            assert_eq!(file.is_taken(), is_taken, "{broken:?}, kept for {kept:?}");
+        }
+        file.becomes(Some(&ec_set("set-ec")));
+        assert!(file.is_readable() && file.is_taken());
+    }
+}
+
+#[test]
+fn a_public_key_follows_its_file_in_the_same_way() {
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("jwks.json");
-    let all: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(golden("jwks.json")).unwrap()).unwrap();
-    let write = |kid: &str| {
-        let mut key = all["keys"][1].clone();
-        key["kid"] = kid.into();
-        let new = directory.path().join("new");
-        std::fs::write(&new, serde_json::json!({ "keys": [key] }).to_string()).unwrap();
-        std::fs::rename(&new, &path).unwrap();
-    };
-    write("set-ec");
-    let mut authority = authority();
-    authority.keys = vec![Key::set("sso", KeyAlgorithm::Es256, &path).unwrap()];
-    let (token, _) = &tokens()["set-ec"];
-    let verify = || authority.verify(Some(&format!("Bearer {token}")));
-    verify().unwrap();
-    let wait = || std::thread::sleep(Duration::from_millis(1100));
-    write("renewed");
-    wait();
-    assert_eq!(
-        verify().unwrap_err(),
-        AuthError::Refused("its key is not known here")
-    );
-    write("set-ec");
-    wait();
-    verify().unwrap();
-    std::fs::write(&path, "{").unwrap();
-    wait();
-    verify().unwrap();
+    let path = directory.path().join("keys");
+    let pem = |name: &str| std::fs::read_to_string(golden(name)).unwrap();
+    put(&path, &pem("ec.pem"));
+    let key = Key::public("ec", KeyAlgorithm::Es256, &path, Duration::ZERO).unwrap();
+    let file = FileOfKeys::of(directory, key, "ec");
+    assert!(file.is_taken());
+    for broken in [Some(pem("rsa.pem")), None] {
+        file.becomes(broken.as_deref());
+        assert!(!file.is_readable() && !file.is_taken());
+    }
+    file.becomes(Some(&pem("ec.pem")));
+    assert!(file.is_readable() && file.is_taken());
 }
 
 #[test]
@@ -250,7 +408,7 @@ fn a_key_set_may_hold_keys_that_are_not_known_here() {
     known.extend(others);
     std::fs::write(&path, all.to_string()).unwrap();
     let mut authority = authority();
-    authority.keys = vec![Key::set("sso", KeyAlgorithm::Rs256, &path).unwrap()];
+    authority.keys = vec![Key::set("sso", KeyAlgorithm::Rs256, &path, KEPT).unwrap()];
     let bearing = |name: &str| authority.verify(Some(&format!("Bearer {}", tokens()[name].0)));
     assert_eq!(bearing("set-rsa").unwrap().identity.key, "sso");
     for other in ["set-ec", "set-ed", "hs", "rsa"] {

@@ -39,7 +39,7 @@ pub struct TokenArgs {
     /// Only with these topics; may be repeated
     #[arg(long = "topic", value_name = "PATTERN")]
     topics: Vec<TopicPattern>,
-    /// For how long
+    /// For how long, 366 days at most
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = humantime::parse_duration)]
     expires: Duration,
 }

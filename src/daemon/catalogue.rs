@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use crate::api::BackupSummary;
 use crate::engine::{EngineError, blocking};
 use crate::policy::{DaemonConfiguration, RepositoryLocation};
+use crate::quote::quote;
 use crate::repository::{BackupId, Location, Repository, RepositoryError};
 
 /// All backups that were there at one moment.
@@ -65,7 +66,7 @@ impl Catalogue {
                     all.damaged.extend(found.damaged);
                 }
                 Ok(Err(error)) => {
-                    tracing::warn!(repository = %name, "the backups of repository {name} are not known: {error}");
+                    tracing::warn!(repository = %name, "the backups of repository {name} are not known: {}", quote(error));
                 }
                 Err(_) => all.loading.push(name.clone()),
             }

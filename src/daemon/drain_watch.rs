@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer};
 
 use crate::engine::EngineError;
 use crate::engine::drain::{DrainReport, GroupReport};
+use crate::quote::quote;
 
 /// What a drain policy saw last.
 #[derive(Debug, Default)]
@@ -41,7 +42,7 @@ impl DrainWatch {
             },
             Err(error) => Last {
                 report: None,
-                error: Some(error.to_string()),
+                error: Some(quote(error)),
             },
         };
     }

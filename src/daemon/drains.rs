@@ -11,6 +11,7 @@ use crate::engine::drain::{DrainReport, Watch};
 use crate::kafka::{Client, Cluster, Retry};
 use crate::memory::MemoryBudget;
 use crate::policy::{DaemonConfiguration, Difference, DrainPolicy, PolicyId, PolicyKind};
+use crate::quote::quote;
 
 use super::drain_watch::DrainWatch;
 use super::status::PolicyStatus;
@@ -107,7 +108,7 @@ async fn look(policy: DrainPolicy, cluster: Cluster, memory: MemoryBudget, seen:
             }
             // Once, until it succeeds again.
             Err(error) if !failed_before => {
-                tracing::warn!(policy = %name, "policy {name}: the group cannot be looked at: {error}");
+                tracing::warn!(policy = %name, "policy {name}: the group cannot be looked at: {}", quote(error));
             }
             Err(_) => {}
         }

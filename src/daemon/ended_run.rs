@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::quote::quote;
 use crate::repository::BackupId;
 use crate::words::words;
 
@@ -98,11 +99,11 @@ words! {
 
 impl Outcome {
     /// A run that made nothing.
-    pub fn without_backup(result: RunResult, error: impl Into<String>) -> Self {
+    pub fn without_backup(result: RunResult, error: impl fmt::Display) -> Self {
         Self {
             result,
             backup_id: None,
-            error: Some(error.into()),
+            error: Some(quote(error)),
             figures: Figures::default(),
         }
     }

@@ -75,7 +75,7 @@ pub(super) async fn execute_order(
         };
         outcome.map_err(|failure| {
             let problem = failure.problem(job.order.kind());
-            let cause = failure.to_string();
+            let cause = crate::quote::quote(&failure);
             // The end of the job is logged with what its caller is told.
             if cause != problem.message && !job.stop.is_cancelled() {
                 tracing::error!("{cause}");

@@ -120,8 +120,10 @@ impl JobFiles {
         }
     }
 
-    /// The newest that are there and can be understood, as they stand at `now`: no more are read than are remembered.
+    /// The newest that are there and can be understood, as they stand at `now`: no more are read than are remembered. Others can no
+    /// longer read them.
     pub fn read(&self, now: DateTime<Utc>) -> Vec<Job> {
+        state_file::close_to_others(&self.directory);
         let entries = match std::fs::read_dir(&self.directory) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
@@ -176,7 +178,9 @@ impl JobFiles {
     }
 
     fn write(&self, job: &Job) -> io::Result<()> {
-        std::fs::create_dir_all(&self.directory)?;
+        if !self.directory.exists() {
+            files::private_directory(&self.directory)?;
+        }
         let json = serde_json::to_vec(&StoredJob::of(job))?;
         files::replace(&self.path(job.job_id), &json)
     }

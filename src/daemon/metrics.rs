@@ -4,6 +4,7 @@
 //! is one entry in one of the lists.
 
 mod backups;
+mod credentials;
 mod drains;
 mod http;
 mod jobs;
@@ -26,11 +27,12 @@ use metric::Metric;
 use observed::Observed;
 use requests::Requests;
 
+use super::credentials::Credentials;
 use super::repositories::RepositoryStatus;
 use super::status::Status;
 
 /// All metrics but those of the process.
-const METRICS: [&[Metric]; 8] = [
+const METRICS: [&[Metric]; 9] = [
     service::METRICS,
     policies::METRICS,
     backups::METRICS,
@@ -39,6 +41,7 @@ const METRICS: [&[Metric]; 8] = [
     repositories::METRICS,
     jobs::METRICS,
     http::METRICS,
+    credentials::METRICS,
 ];
 
 /// Renders what can be seen, and counts HTTP requests.
@@ -63,8 +66,14 @@ impl Metrics {
     }
 
     /// All metrics in Prometheus' text format; mirrors and drains as they are at this moment.
-    pub fn render(&self, status: &Status, repositories: &[RepositoryStatus]) -> Vec<u8> {
-        let observed = Observed::new(status, repositories, self.requests.counted());
+    pub fn render(
+        &self,
+        status: &Status,
+        repositories: &[RepositoryStatus],
+        credentials: &Credentials,
+    ) -> Vec<u8> {
+        let requests = self.requests.counted();
+        let observed = Observed::new(status, repositories, credentials, requests);
         let metrics = METRICS.into_iter().flatten();
         let mut families: Vec<_> = metrics.map(|metric| metric.family(&observed)).collect();
         families.extend(self.process.collect());

@@ -204,7 +204,12 @@ fn repositories(configuration: &DaemonConfiguration) -> Vec<RepositoryStatus> {
 fn told(play: &Play, configuration: &DaemonConfiguration) -> String {
     let mut status = Status::clone(&play.status.borrow());
     status.policies.extend(drains());
-    let text = play.metrics.render(&status, &repositories(configuration));
+    let credentials = [("api-key/sso", false), ("certificate", true)];
+    let credentials = credentials.map(|(name, is_readable)| (name.to_owned(), is_readable));
+    let credentials = Credentials(credentials.into());
+    let text = play
+        .metrics
+        .render(&status, &repositories(configuration), &credentials);
     let told = String::from_utf8(text).unwrap();
     let told = told.replace(env!("CARGO_PKG_VERSION"), "VERSION");
     let lines = told.lines().map(|line| match line.split_once(' ') {

@@ -318,7 +318,7 @@ impl Mirror {
             Some(Err(_)) if stopped => {
                 Outcome::without_backup(RunResult::Cancelled, "it was told to stop")
             }
-            Some(Err(error)) => Outcome::without_backup(RunResult::Failed, error.to_string()),
+            Some(Err(error)) => Outcome::without_backup(RunResult::Failed, error),
             None => {
                 let why = "the run ended in a panic: this is a bug in kafkeep";
                 Outcome::without_backup(RunResult::Failed, why)

@@ -9,6 +9,7 @@
 
 mod catalogue;
 mod cluster_ids;
+mod credentials;
 mod drain_watch;
 mod drains;
 mod durations;
@@ -53,10 +54,12 @@ use crate::engine::expire;
 use crate::engine::mirror::MirrorReport;
 use crate::engine::{EngineError, Stop, blocking};
 use crate::policy::{DaemonConfiguration, Diagnostics};
+use crate::quote::quote;
 use crate::repository::{Manifest, Repository};
 
 pub use catalogue::Catalogued;
 pub use cluster_ids::ClusterIds;
+pub use credentials::Credentials;
 pub use drain_watch::DrainWatch;
 pub use jobs::{Idempotency, Job, JobList, JobState, JobTopic, Submission};
 pub use metrics::Metrics;
@@ -193,7 +196,7 @@ impl DaemonHandle {
         let done = done.await.map_err(|error| {
             let problem = Problem::from(&error);
             if problem.kind == ProblemKind::InternalError {
-                tracing::error!("a repository failed a call: {error}");
+                tracing::error!("a repository failed a call: {}", quote(&error));
             }
             problem
         });
@@ -258,6 +261,7 @@ impl Daemon {
         let files = Files::watch(directory);
         let configuration =
             DaemonConfiguration::load(directory).map_err(DaemonError::Configuration)?;
+        state.into_iter().for_each(state_file::close_to_others);
         let job_files = state.map(JobFiles::below);
         let state = state.map(StateFile::below);
         let remembered = state.as_ref().map(StateFile::read).unwrap_or_default();

@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::engine::{EngineError, blocking};
 use crate::policy::{DaemonConfiguration, RepositoryLocation};
+use crate::quote::quote;
 
 use super::remembered::{Remembered, RememberedRepository};
 use super::repositories::{Observer, RepositoryState, RepositoryStatus, past};
@@ -138,7 +139,7 @@ impl Watched {
         });
         let past = self.patiently(loading).await.unwrap_or_else(|error| {
             let name = &self.name;
-            tracing::warn!(repository = %name, "repository {name}: its backups are not known: {error}");
+            tracing::warn!(repository = %name, "repository {name}: its backups are not known: {}", quote(error));
             Remembered::default()
         });
         let loaded = Request::Loaded(self.name.clone(), past);
@@ -276,6 +277,7 @@ mod tests {
 
     use crate::repository::Location;
 
+    use super::super::credentials::Credentials;
     use super::super::metrics::Metrics;
     use super::*;
 
@@ -344,7 +346,8 @@ mod tests {
         configured.send_replace(configuration(&["new"], directory.path()));
         changes(&mut shown).await;
         assert_eq!(shown.borrow().len(), 1);
-        let metrics = Metrics::default().render(&Status::starting(Utc::now()), &shown.borrow());
+        let status = Status::starting(Utc::now());
+        let metrics = Metrics::default().render(&status, &shown.borrow(), &Credentials::default());
         let metrics = String::from_utf8(metrics).unwrap();
         assert!(metrics.contains(r#"kafkeep_repository_backups{repository="new"} 0"#));
         assert!(!metrics.contains(r#"repository="main""#), "{metrics}");

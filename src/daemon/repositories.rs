@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::engine::EngineError;
 use crate::engine::expire::{Foreseen, Preview};
 use crate::policy::{DaemonConfiguration, RepositoryLocation};
+use crate::quote::quote;
 use crate::repository::{BackupId, Completion, RepositoryError};
 use crate::words::words;
 
@@ -158,7 +159,7 @@ impl Observer {
     ) -> RepositoryStatus {
         let mut status = RepositoryStatus::loading(name, location);
         if let Err(error) = self.fill(&mut status, location, configuration) {
-            status.error = Some(error.to_string());
+            status.error = Some(quote(error));
         }
         status.lost_backups = self.preview.lost().iter().copied().collect();
         let lost_packs = self.preview.lost_packs().iter();

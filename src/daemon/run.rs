@@ -15,6 +15,7 @@ use crate::engine::{EngineError, Progress, Stop, blocking};
 use crate::kafka::{Client, Cluster, Retry};
 use crate::memory::MemoryBudget;
 use crate::policy::{BackupPolicy, RepositoryLocation, Verification};
+use crate::quote::quote;
 use crate::repository::{Completion, Gap, Repository};
 
 use super::cluster_ids::ClusterIds;
@@ -60,8 +61,8 @@ impl From<EngineError> for TryResult {
     fn from(error: EngineError) -> Self {
         match error {
             EngineError::Stopped => Self::Stopped,
-            error if error.is_transient() => Self::Again(error.to_string()),
-            error => Self::Failed(error.to_string()),
+            error if error.is_transient() => Self::Again(quote(error)),
+            error => Self::Failed(quote(error)),
         }
     }
 }
@@ -186,7 +187,7 @@ fn verified(
         }
     }
     if !problems.is_empty() {
-        outcome.error = Some(problems.join("; "));
+        outcome.error = Some(quote(problems.join("; ")));
     }
     outcome
 }

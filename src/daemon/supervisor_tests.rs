@@ -317,7 +317,7 @@ impl Play {
 
     fn metrics(&self) -> String {
         let status = Arc::clone(&self.status.borrow());
-        String::from_utf8(self.metrics.render(&status, &[])).unwrap()
+        String::from_utf8(self.metrics.render(&status, &[], &Credentials::default())).unwrap()
     }
 }
 

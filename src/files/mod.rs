@@ -3,9 +3,9 @@
 //! A FIFO would wait for its writer, a device never ends, and a link where we write leads elsewhere. What is read may be
 //! reached over a link, as mounted secrets and renewed certificates are; what is written never is.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use rustix::fs::OFlags;
@@ -38,7 +38,7 @@ pub fn read_text(path: &Path, most: u64) -> io::Result<String> {
 }
 
 /// Puts `content` in the place of what a file holds: whoever reads it meanwhile, or after a loss of power, sees the one or the
-/// other.
+/// other. Only its owner may read it (mode 0600).
 ///
 /// # Errors
 ///
@@ -52,10 +52,48 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut file = OpenOptions::new().write(true).create_new(true).open(&new)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&new)?;
     file.write_all(content)?;
     file.sync_all()?;
     std::fs::rename(&new, path)
+}
+
+/// Makes a directory, and those above it, that only its owner may look into (mode 0700). One that is there becomes such a
+/// directory, with its own files (mode 0600); a shared one, such as `/tmp`, stays as it is.
+///
+/// # Errors
+///
+/// Those of the file system.
+pub fn private_directory(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    let mode = path.metadata()?.permissions().mode();
+    if mode & STICKY != 0 {
+        return Ok(());
+    }
+    close_to_others(path, mode)?;
+    for entry in path.read_dir()? {
+        let entry = entry?;
+        // Not followed: a link's target is not ours.
+        let found = entry.metadata()?;
+        if found.is_file() {
+            close_to_others(&entry.path(), found.permissions().mode())?;
+        }
+    }
+    Ok(())
+}
+
+/// The mode of a directory in which each user removes only their own files.
+const STICKY: u32 = 0o1000;
+
+fn close_to_others(path: &Path, mode: u32) -> io::Result<()> {
+    match mode & 0o077 {
+        0 => Ok(()),
+        _ => std::fs::set_permissions(path, Permissions::from_mode(mode & 0o700)),
+    }
 }
 
 fn open_regular(path: &Path) -> io::Result<File> {
@@ -128,5 +166,32 @@ mod tests {
         assert!(!path("state.json").is_symlink());
         assert_eq!(std::fs::read(path("state.json")).unwrap(), b"ours");
         assert!(!path("state.json.new").exists());
+        assert_eq!(mode(&path("state.json")), 0o600);
+    }
+
+    fn mode(path: &Path) -> u32 {
+        path.metadata().unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn a_private_directory_is_made_or_mended_with_its_files_and_a_shared_one_is_left_alone() {
+        let directory = TempDir::new().unwrap();
+        let private = directory.path().join("state/jobs");
+        private_directory(&private).unwrap();
+        assert_eq!(mode(&private), 0o700);
+        let old = private.join("old.json");
+        let elsewhere = directory.path().join("elsewhere");
+        for (path, open) in [(&old, 0o644), (&elsewhere, 0o644)] {
+            std::fs::write(path, "{}").unwrap();
+            std::fs::set_permissions(path, Permissions::from_mode(open)).unwrap();
+        }
+        symlink(&elsewhere, private.join("link")).unwrap();
+        std::fs::set_permissions(&private, Permissions::from_mode(0o755)).unwrap();
+        private_directory(&private).unwrap();
+        assert_eq!((mode(&private), mode(&old)), (0o700, 0o600));
+        assert_eq!(mode(&elsewhere), 0o644);
+        std::fs::set_permissions(&private, Permissions::from_mode(0o1777)).unwrap();
+        private_directory(&private).unwrap();
+        assert_eq!(mode(&private), 0o1777);
     }
 }

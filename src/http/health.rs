@@ -1,4 +1,5 @@
-//! Whether the daemon is ready: configured, its supervisor alive, its repositories loaded, and to be written. Clusters that do not answer make nothing unready.
+//! Whether the daemon is ready: configured, its supervisor alive, its repositories loaded, and to be written, the files
+//! of its keys and certificate right. Clusters that do not answer make nothing unready.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Response, StatusCode};
 
-use crate::daemon::{RepositoryState, RepositoryStatus, Status};
+use crate::daemon::{Credentials, RepositoryState, RepositoryStatus, Status};
 
 /// The supervisor looks at its timers at least every minute.
 const ALIVE_WITHIN: Duration = Duration::from_secs(150);
@@ -16,6 +17,7 @@ const ALIVE_WITHIN: Duration = Duration::from_secs(150);
 pub(super) fn readiness(
     status: &Status,
     repositories: &[RepositoryStatus],
+    credentials: &Credentials,
     verbose: bool,
 ) -> Response<Full<Bytes>> {
     let daemon = [
@@ -27,7 +29,7 @@ pub(super) fn readiness(
         ),
         ("not-stopping".to_owned(), !status.stopping),
     ];
-    let daemon = daemon.map(|(name, passes)| (name, if passes { "ok" } else { "failed" }));
+    let daemon = daemon.map(|(name, passes)| (name, word(passes)));
     let repositories = repositories.iter().map(|repository| {
         let word = match repository.state {
             RepositoryState::Loading => "loading",
@@ -36,7 +38,10 @@ pub(super) fn readiness(
         };
         (format!("repository/{}", repository.repository), word)
     });
-    let checks: Vec<(String, &str)> = daemon.into_iter().chain(repositories).collect();
+    let credentials = credentials.0.iter();
+    let credentials = credentials.map(|(credential, passes)| (credential.clone(), word(*passes)));
+    let checks = daemon.into_iter().chain(repositories);
+    let checks: Vec<(String, &str)> = checks.chain(credentials).collect();
     let ready = checks.iter().all(|(_, word)| *word == "ok");
     let mut text = String::new();
     if verbose || !ready {
@@ -53,4 +58,8 @@ pub(super) fn readiness(
         StatusCode::SERVICE_UNAVAILABLE
     };
     super::response::text(code, text)
+}
+
+fn word(passes: bool) -> &'static str {
+    if passes { "ok" } else { "failed" }
 }

@@ -17,11 +17,18 @@ impl Certificates {
     /// How to speak TLS with the next client. New files that cannot be used are logged, and the old ones stay.
     pub fn acceptor(&self, tls: &HttpTls) -> Result<TlsAcceptor, CertificateError> {
         let renewed = self.of(tls)?;
-        Ok(renewed.now("the certificate", || {
+        renewed.look("the certificate", || {
             let acceptor = read(tls)?;
             tracing::info!("the certificate of the port is renewed");
             Ok::<_, CertificateError>(acceptor)
-        }))
+        });
+        Ok(renewed.value())
+    }
+
+    /// Whether what is shown is what is in the files now.
+    pub fn is_readable(&self, tls: &HttpTls) -> bool {
+        let read = self.acceptor(tls).and_then(|_| self.of(tls));
+        read.is_ok_and(|renewed| renewed.failing_for().is_none())
     }
 
     fn of(&self, tls: &HttpTls) -> Result<Arc<Renewed<TlsAcceptor>>, CertificateError> {

@@ -10,6 +10,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 use serde::{Deserialize, Serialize};
 
+use crate::quote::quote;
 use crate::record::ProducerId;
 
 use super::{Client, ErrorCode, KafkaError};
@@ -101,7 +102,7 @@ pub(super) fn refused(
         },
         code => {
             let said = message
-                .map(|message| format!(" ({message})"))
+                .map(|message| format!(" ({})", quote(message)))
                 .unwrap_or_default();
             KafkaError::Broker {
                 code,

@@ -235,6 +235,33 @@ impl KafkaError {
         }
     }
 
+    /// The error for those who may not know where the cluster is: without hosts, and what only they who run it can do.
+    pub fn without_address(&self) -> String {
+        let what = match self {
+            Self::Lapsed(error) => return error.without_address(),
+            Self::Unreachable { .. } | Self::Disconnected { .. } | Self::Timeout { .. } => {
+                "a broker of the cluster does not answer"
+            }
+            Self::Tls { .. } => "a broker of the cluster is not trusted, or does not trust kafkeep",
+            Self::Authentication { .. } | Self::Sasl { .. } | Self::Token { .. } => {
+                "a broker of the cluster does not let kafkeep in"
+            }
+            Self::Unsupported { api, .. } => {
+                return format!("the cluster has no {api} that this kafkeep knows");
+            }
+            Self::Malformed { api, .. } => {
+                return format!("a broker of the cluster sent what is no {api} answer");
+            }
+            Self::File { .. } | Self::Configuration(_) => {
+                "the cluster's configuration cannot be used"
+            }
+            Self::Unanswered { .. } | Self::Authorization { .. } | Self::Broker { .. } => {
+                return self.to_string();
+            }
+        };
+        format!("{what}; the daemon's log tells more")
+    }
+
     /// A partition that nobody leads at the moment.
     pub fn leaderless(topic: &str, partition: PartitionId) -> Self {
         Self::Broker {
@@ -313,6 +340,36 @@ mod tests {
                 error.is_transient(),
                 TRANSIENT.contains(&code),
                 "{code} {named}"
+            );
+        }
+    }
+
+    #[test]
+    fn callers_learn_what_failed_and_not_where_the_cluster_is() {
+        let address = "kafka1.internal:9092".to_owned();
+        let source = || io::Error::from(io::ErrorKind::TimedOut);
+        for error in [
+            KafkaError::disconnected(&address, "Fetch", source()),
+            KafkaError::Lapsed(Box::new(KafkaError::Timeout {
+                address: address.clone(),
+                seconds: 5,
+            })),
+            KafkaError::Tls {
+                address: address.clone(),
+                problem: "no".to_owned(),
+                source: source(),
+            },
+            KafkaError::Malformed {
+                api: "Fetch",
+                address: address.clone(),
+                detail: "7".to_owned(),
+            },
+        ] {
+            assert!(error.to_string().contains("internal"), "{error}");
+            let told = error.without_address();
+            assert!(
+                told.contains("cluster") && !told.contains("internal"),
+                "{told}"
             );
         }
     }

@@ -8,6 +8,7 @@ use kafka_protocol::error::ParseResponseErrorCode;
 use kafka_protocol::messages::{self, ProduceResponse};
 use kafka_protocol::protocol::{Encodable, HeaderVersion};
 
+use crate::quote::quote;
 use crate::record::{HEADER_LEN, Offset, Timestamp};
 
 use super::connection::PendingAnswer;
@@ -185,7 +186,7 @@ impl PendingProduce {
                 produced.push(ProducedPartition {
                     key,
                     error: partition.error_code.err(),
-                    error_message: partition.error_message.map(|message| message.to_string()),
+                    error_message: partition.error_message.map(quote),
                     base_offset: Offset(partition.base_offset),
                     log_append_time: Timestamp(partition.log_append_time_ms),
                 });

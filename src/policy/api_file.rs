@@ -49,6 +49,7 @@ struct KeyFile {
     secret: Option<At<SecretReference>>,
     public_key_file: Option<At<PathBuf>>,
     jwks_file: Option<At<PathBuf>>,
+    keep_for: Option<At<Duration>>,
 }
 
 const ISSUER: Key<Text> = Key::optional("issuer", "what `iss` of a token must be");
@@ -97,7 +98,15 @@ const JWKS_FILE: Key<PathBuf> = Key::optional(
     "jwks_file",
     "for RS256, ES256 and EdDSA: a key set (RFC 7517), read again when it changes; its keys have names of their own",
 );
-const KEY_KEYS: Keys = &[&ALGORITHM, &SECRET, &PUBLIC_KEY_FILE, &JWKS_FILE];
+const KEEP_FOR: Key<Duration> = Key::optional(
+    "keep_for",
+    "how long keys are used after their file has become unreadable or wrong; 1h by default, at most 24h",
+);
+const KEY_KEYS: Keys = &[&ALGORITHM, &SECRET, &PUBLIC_KEY_FILE, &JWKS_FILE, &KEEP_FOR];
+
+/// Long enough for somebody to be called, and short enough that a key that leaked is not used for another day.
+const KEPT_FOR: Duration = Duration::from_secs(3600);
+const LONGEST_KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
 
 const LONGEST_LEEWAY: Duration = Duration::from_secs(300);
 
@@ -149,12 +158,23 @@ impl Kind for KeyFile {
         let secret = section.get(&SECRET, reader);
         let public_key_file = section.get(&PUBLIC_KEY_FILE, reader);
         let jwks_file = section.get(&JWKS_FILE, reader);
+        let keep_for = section.get(&KEEP_FOR, reader);
+        if let Some(At { value, place }) = &keep_for {
+            if *value > LONGEST_KEPT_FOR {
+                let help = "give 24h or less: a key that was taken back is used for that long";
+                reader.problem(*place, "this is too long", help);
+            } else if secret.is_some() {
+                let help = "leave it out: it is for public_key_file and jwks_file";
+                reader.problem(*place, "a secret is not read again", help);
+            }
+        }
         Some(Self {
             place: section.place,
             algorithm: algorithm?,
             secret,
             public_key_file,
             jwks_file,
+            keep_for,
         })
     }
 }
@@ -210,17 +230,20 @@ impl ApiFile {
 impl KeyFile {
     fn key(&self, name: &str, reader: &mut Reader) -> Option<AuthKey> {
         let algorithm = self.algorithm.value;
+        let keep_for = self.keep_for.as_ref().map_or(KEPT_FOR, |kept| kept.value);
         let (place, made) = match (&self.secret, &self.public_key_file, &self.jwks_file) {
             (Some(secret), None, None) if algorithm == KeyAlgorithm::Hs256 => (
                 secret.place,
                 AuthKey::shared(name, fetched(secret, reader)?),
             ),
-            (None, Some(file), None) if algorithm != KeyAlgorithm::Hs256 => {
-                (file.place, AuthKey::public(name, algorithm, &file.value))
-            }
-            (None, None, Some(file)) if algorithm != KeyAlgorithm::Hs256 => {
-                (file.place, AuthKey::set(name, algorithm, &file.value))
-            }
+            (None, Some(file), None) if algorithm != KeyAlgorithm::Hs256 => (
+                file.place,
+                AuthKey::public(name, algorithm, &file.value, keep_for),
+            ),
+            (None, None, Some(file)) if algorithm != KeyAlgorithm::Hs256 => (
+                file.place,
+                AuthKey::set(name, algorithm, &file.value, keep_for),
+            ),
             _ => {
                 let message = match algorithm {
                     KeyAlgorithm::Hs256 => "HS256 goes by a secret, and by that alone",

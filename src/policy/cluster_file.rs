@@ -10,7 +10,7 @@ use crate::words::words;
 use super::key::{At, Key, Keys, Kind, Node};
 use super::kinds::Text;
 use super::reader::Reader;
-use super::secret::{SecretReference, fetched};
+use super::secret::{SecretReference, fetched, refuse_exposed_key};
 use super::section::Section;
 use super::source::Place;
 use super::{PolicyError, schema};
@@ -201,7 +201,8 @@ impl Kind for TlsKind {
             (None, Some(key)) => {
                 reader.problem(key.place, "key_file needs its cert_file", "");
             }
-            _ => {}
+            (_, Some(key)) => refuse_exposed_key(key, reader),
+            (None, None) => {}
         }
         Some(Self(Tls {
             ca_file: section.value(&CA_FILE, reader),

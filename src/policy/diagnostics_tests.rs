@@ -747,6 +747,42 @@ fn keys_of_the_api_that_do_not_fit_their_algorithm_are_told() {
 }
 
 #[test]
+fn a_private_key_that_others_can_read_is_told_of_the_port_and_of_clusters() {
+    let kafkeep = format!(
+        "{KAFKEEP}[http]\ntls = {{ cert_file = 'DIR/none.pem', key_file = 'DIR/port.key' }}\n\
+         [clusters.tls]\nbootstrap_servers = ['k:9093']\ntls = {{ cert_file = 'DIR/a.pem', key_file = 'DIR/a.key' }}\n"
+    );
+    let directory = directory(&[("kafkeep.toml", &kafkeep), ("port.key", ""), ("a.key", "")]);
+    for (mode, is_told) in [(0o644, true), (0o640, true), (0o600, false)] {
+        for key in ["port.key", "a.key"] {
+            let key = directory.path().join(key);
+            std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).unwrap();
+            let told = wrong(&directory).to_string();
+            let words = format!("{} can be read by others (mode {mode:04o})", key.display());
+            assert_eq!(told.contains(&words), is_told, "{told}");
+        }
+    }
+}
+
+#[test]
+fn keys_that_are_taken_back_are_not_kept_for_long_and_secrets_are_not_kept() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tokens");
+    let (set, ec) = (golden.join("jwks.json"), golden.join("ec.pem"));
+    let api = format!(
+        "[api]\nissuer = 'i'\naudience = 'a'\n\
+         [api.keys.a]\nalgorithm = 'ES256'\njwks_file = '{}'\nkeep_for = '25h'\n\
+         [api.keys.b]\nalgorithm = 'ES256'\npublic_key_file = '{}'\nkeep_for = '24h'\n\
+         [api.keys.c]\nalgorithm = 'HS256'\nsecret = {{ file = '/none' }}\nkeep_for = '1h'\n",
+        set.display(),
+        ec.display()
+    );
+    let told = told_of_kafkeep(&api);
+    assert!(told.contains("give 24h or less"), "{told}");
+    assert!(told.contains("a secret is not read again"), "{told}");
+    assert_eq!(told.matches("keep_for =").count(), 2, "{told}");
+}
+
+#[test]
 fn object_storage_is_not_built_yet() {
     let told = told_of_kafkeep("[repositories.far]\nurl = \"s3://bucket/prefix\"\n");
     assert!(

@@ -17,7 +17,7 @@ use super::key::{At, Key, Keys, Kind, Node};
 use super::kinds::{Count, Named, Text};
 use super::reader::Reader;
 use super::schema;
-use super::secret::CREDENTIALS;
+use super::secret::{CREDENTIALS, refuse_exposed_key};
 use super::section::Section;
 
 /// The whole file.
@@ -127,6 +127,7 @@ impl Kind for HttpTls {
         if reader.looks_at_files && !is_out_of_reach(&cert_file.value) {
             check_certificate(&cert_file, &key_file, reader);
         }
+        refuse_exposed_key(&key_file, reader);
         Some(Self {
             cert_file: cert_file.value,
             key_file: key_file.value,

@@ -14,6 +14,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::engine::topics::nearest;
 use crate::files;
+use crate::quote::quote;
 
 use super::PolicyError;
 use super::diagnostic::{Diagnostic, Diagnostics, Related, Spot};
@@ -316,8 +317,8 @@ impl Reader {
                         Ok(place) => self.spot(place)?,
                         Err(spot) => spot,
                     },
-                    message: problem.message,
-                    help: problem.help,
+                    message: quote(problem.message),
+                    help: problem.help.map(quote),
                     related: problem.related.and_then(|(place, message)| {
                         let spot = self.spot(place)?;
                         Some(Related { spot, message })

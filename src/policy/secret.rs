@@ -134,11 +134,29 @@ impl SecretReference {
     /// What others may do with its file, if they may do anything. Of systemd's credentials, systemd takes care.
     pub fn exposed(&self) -> Option<NoSecret> {
         let Self::File(path) = self else { return None };
-        let mode = path.metadata().ok()?.permissions().mode() & 0o777;
-        (mode & 0o077 != 0).then(|| NoSecret {
-            problem: format!("{} can be read by others (mode {mode:04o})", path.display()),
-            help: "chmod 0600, and give it to the user that kafkeep runs as",
-        })
+        exposed_file(path)
+    }
+}
+
+/// What others may do with a file that holds a secret, if they may do anything.
+fn exposed_file(path: &Path) -> Option<NoSecret> {
+    let mode = path.metadata().ok()?.permissions().mode() & 0o777;
+    (mode & 0o077 != 0).then(|| NoSecret {
+        problem: format!("{} can be read by others (mode {mode:04o})", path.display()),
+        help: "chmod 0600, and give it to the user that kafkeep runs as",
+    })
+}
+
+/// Tells of a private key that others can read, where that is looked at. Of systemd's credentials, systemd takes care.
+pub(super) fn refuse_exposed_key(key_file: &At<PathBuf>, reader: &mut Reader) {
+    let credentials = std::env::var_os(CREDENTIALS).map(PathBuf::from);
+    let of_systemd = [Some(PathBuf::from("/run/credentials")), credentials];
+    let is_of_systemd = |path: &Path| of_systemd.iter().flatten().any(|at| path.starts_with(at));
+    if !reader.looks_at_files || is_of_systemd(&key_file.value) {
+        return;
+    }
+    if let Some(exposed) = exposed_file(&key_file.value) {
+        reader.problem(key_file.place, exposed.problem, exposed.help);
     }
 }
 

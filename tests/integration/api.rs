@@ -432,6 +432,10 @@ fn who_asks_is_let_in_as_far_as_the_token_says() {
         .call_as(&limited, "GET", "/api/kafka/jobs", &[], "")
         .ok();
     assert_eq!(jobs["jobs"], json!([]));
+    // Figures of everything are for those who may see everything.
+    called
+        .call_as(&limited, "GET", "/api/kafka/metrics", &[], "")
+        .failed(403, "Forbidden", None);
     called
         .daemon
         .wait_until("all who changed something are in the log", |daemon| {

@@ -65,7 +65,11 @@ fn watched<'a>(scene: &'a Fixture<'a>, topic: &str) -> Daemon<'a> {
     scene
         .client
         .produce(topic, 0, Compression::None, numbered(0, 100));
-    let daemon = Daemon::start(scene, &policies(topic, topic, "1h"));
+    let key = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/tokens/ec.pem");
+    let api = format!(
+        "[api]\nissuer = 'i'\naudience = 'a'\n[api.keys.sso]\nalgorithm = 'ES256'\npublic_key_file = '{key}'\n"
+    );
+    let daemon = Daemon::start_with(scene, &api, &policies(topic, topic, "1h"));
     daemon.wait_until("a run succeeds", |daemon| {
         let runs = format!("kafkeep_policy_runs_total{{policy=\"{topic}\",result=\"success\"}}");
         daemon.metric(&runs) >= Some(1.0)

@@ -113,6 +113,10 @@ fn no_token_is_made_that_would_be_refused_or_by_a_key_that_cannot() {
             "--key ops --subject a --scope read --expires 300000000years".to_owned(),
             "too far away",
         ),
+        (
+            "--key ops --subject a --scope read --expires 1000years".to_owned(),
+            "366 days at most",
+        ),
         ("--key ops --subject a".to_owned(), "--scope"),
     ] {
         let outcome = token(&both, &arguments);

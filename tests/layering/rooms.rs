@@ -3,10 +3,11 @@
 use crate::paths::{paths, tokens};
 
 /// Lowest first.
-pub const ROOMS: [&str; 15] = [
+pub const ROOMS: [&str; 16] = [
     "words",
     "files",
     "expression",
+    "quote",
     "record",
     "repository",
     "memory",

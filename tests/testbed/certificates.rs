@@ -1,6 +1,7 @@
 //! An authority that issues certificates into files.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use rcgen::{
@@ -59,7 +60,9 @@ impl Authority {
         let ca = fs::read_to_string(self.ca_file()).unwrap();
         let key = key.serialize_pem();
         fs::write(self.file(&format!("{name}.pem")), &certificate).unwrap();
-        fs::write(self.file(&format!("{name}.key")), &key).unwrap();
+        let key_file = self.file(&format!("{name}.key"));
+        fs::write(&key_file, &key).unwrap();
+        fs::set_permissions(&key_file, fs::Permissions::from_mode(0o600)).unwrap();
         let keystore = format!("{key}{certificate}{ca}");
         fs::write(self.file(&format!("{name}.keystore")), keystore).unwrap();
     }

@@ -2,6 +2,7 @@
 
 use std::ops::Deref;
 
+use crate::daemon::credentials::Credentials;
 use crate::daemon::repositories::RepositoryStatus;
 use crate::daemon::status::{PolicyStatus, Status};
 use crate::engine::drain::GroupReport;
@@ -14,6 +15,7 @@ use super::sample::Sample;
 pub(super) struct Observed<'a> {
     pub status: &'a Status,
     pub repositories: &'a [RepositoryStatus],
+    pub credentials: &'a Credentials,
     pub requests: CountedRequests,
     policies: Vec<ObservedPolicy<'a>>,
 }
@@ -40,6 +42,7 @@ impl<'a> Observed<'a> {
     pub fn new(
         status: &'a Status,
         repositories: &'a [RepositoryStatus],
+        credentials: &'a Credentials,
         requests: CountedRequests,
     ) -> Self {
         let policies = status.policies.iter().map(|status| ObservedPolicy {
@@ -51,6 +54,7 @@ impl<'a> Observed<'a> {
             policies: policies.collect(),
             status,
             repositories,
+            credentials,
             requests,
         }
     }

@@ -8,6 +8,7 @@ use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
 use crate::kafka::TopicPartition;
+use crate::quote::quote;
 use crate::record::{Offset, PartitionId, Timestamp};
 use crate::words::words;
 
@@ -273,7 +274,7 @@ impl MirrorState {
     }
 
     pub(super) fn interrupted(&self, why: &str) {
-        self.lock().interrupted = Some(why.to_owned());
+        self.lock().interrupted = Some(quote(why));
     }
 
     /// A session begins with these partitions; what was counted of them stays.

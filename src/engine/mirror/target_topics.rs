@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::engine::EngineError;
 use crate::engine::settings::{self, RefusedSetting, UnsupportedConfig, is_about_settings};
 use crate::kafka::{Client, NewTopic, TopicAnswers};
+use crate::quote::quote;
 
 use super::MirrorOptions;
 use super::plan::{MirrorPlan, TopicPlan};
@@ -119,7 +120,7 @@ impl<'a> TargetTopics<'a> {
                     "was created by another hand just now, or the brokers do not all know it yet";
                 return Err(EngineError::Changed(format!("topic {topic} {what}")));
             }
-            let why = format!("topic {topic} {what}: {error}");
+            let why = format!("topic {topic} {what}: {}", quote(error));
             refused.insert(topic, self.refuse(why));
         }
         Ok(refused)

@@ -11,6 +11,7 @@ use crate::engine::EngineError;
 use crate::engine::producer::{Acknowledged, Batch, Mode, PartitionIndex, ProduceError, Producer};
 use crate::engine::watchdog::{Wait, Watchdog};
 use crate::kafka::{Client, TopicPartition, TransactionalProducer};
+use crate::quote::quote;
 use crate::record::{
     BatchRef, HEADER_LEN, Offset, ProducerStamp, RecordError, TopicId, restamp_in_transaction,
 };
@@ -246,7 +247,11 @@ impl<'a> Writer<'a> {
             }),
             Event::Stopped(slot, state, why) => {
                 if let Some(origin) = self.targets.origin(slot) {
-                    tracing::error!("{} is not mirrored any more: {why}", origin.source);
+                    tracing::error!(
+                        "{} is not mirrored any more: {}",
+                        origin.source,
+                        quote(&why)
+                    );
                 }
                 self.change(slot, |status| {
                     status.state = state;

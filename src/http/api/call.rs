@@ -60,7 +60,7 @@ pub(super) struct Call<'a> {
     pub configuration: Arc<DaemonConfiguration>,
     pub api: &'a Configured,
     pub caller: Caller,
-    pub request: Request<Incoming>,
+    pub request: &'a mut Request<Incoming>,
 }
 
 impl Call<'_> {

@@ -7,7 +7,7 @@ use crate::auth::Scope;
 use crate::daemon::{JobState, RunState, Work};
 
 use super::documented::Failures;
-use super::{ApiResponse, Call};
+use super::{ApiResponse, Call, forbidden};
 
 /// Figures of the backups.
 #[utoipa::path(
@@ -16,6 +16,10 @@ use super::{ApiResponse, Call};
 )]
 pub(super) async fn answer(call: Call<'_>) -> Result<ApiResponse, Problem> {
     call.needs(Scope::Read)?;
+    if call.caller.is_limited() {
+        let why = "these figures are of all clusters and topics, and the token is limited to some: count what it lists";
+        return Err(forbidden(why));
+    }
     let now = Utc::now();
     let (backups, _) = call.backups(Scope::Read, None).await?;
     let status = call.view.status.borrow().clone();

@@ -42,6 +42,7 @@ use calls::Calls;
 pub use openapi::openapi;
 use route::Resource;
 
+use super::framing;
 use super::response::{set, typed};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -63,7 +64,7 @@ struct Known {
 
 /// Answers a call, and names its route for the metrics.
 pub(super) async fn answer(
-    request: Request<Incoming>,
+    request: &mut Request<Incoming>,
     view: &DaemonHandle,
     desk: &ApiState,
 ) -> (&'static str, Response<Full<Bytes>>) {
@@ -94,7 +95,7 @@ pub(super) async fn answer(
 }
 
 async fn judged(
-    request: Request<Incoming>,
+    request: &mut Request<Incoming>,
     view: &DaemonHandle,
     calls: &Calls,
     known: &mut Known,
@@ -104,6 +105,9 @@ async fn judged(
         let off = "the API is off: no key is configured under [api.keys]";
         return Err(Problem::new(ProblemKind::NotFound, off));
     };
+    if let Some((field, why)) = framing::ambiguous(request) {
+        return Err(Problem::invalid(field, "", why));
+    }
     let found = route::find(request.uri().path());
     known.route = found.as_ref().map_or("api", Resource::name);
     if found == Some(Resource::Document) {
@@ -212,7 +216,8 @@ fn succeeded(answered: ApiResponse) -> Response<Full<Bytes>> {
     response
 }
 
-fn failed(problem: &Problem) -> Response<Full<Bytes>> {
+/// The answer that tells what is wrong.
+pub(super) fn failed(problem: &Problem) -> Response<Full<Bytes>> {
     let code =
         StatusCode::from_u16(problem.kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     // Texts alone: they can be written.

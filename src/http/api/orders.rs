@@ -139,7 +139,7 @@ pub(super) async fn validate(mut call: Call<'_>, id: &str) -> Result<ApiResponse
 impl Call<'_> {
     /// The body; where nothing is needed, an empty one stands for `{}`, and so does `null`.
     async fn read<T: DeserializeOwned>(&mut self) -> Result<(T, Vec<u8>), Problem> {
-        let body = body::whole(&mut self.request).await?;
+        let body = body::whole(self.request).await?;
         let json: &[u8] = match body.trim_ascii() {
             b"" | b"null" => b"{}",
             json => json,

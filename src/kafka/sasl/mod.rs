@@ -18,6 +18,8 @@ use kafka_protocol::protocol::StrBytes;
 use rand::RngExt;
 use tokio::time::Instant;
 
+use crate::quote::quote;
+
 use super::connection::{RequestWriter, Versions};
 use super::{ErrorCode, KafkaError, Sasl};
 use conversation::Conversation;
@@ -118,7 +120,7 @@ impl Authenticator {
             .error_message
             .as_deref()
             .filter(|message| !message.is_empty());
-        let said = said.map_or_else(|| code.to_string(), ToOwned::to_owned);
+        let said = said.map_or_else(|| code.to_string(), quote);
         let detail = match conversation.complaint() {
             // Kafka's own broker repeats the complaint's JSON.
             Some(complaint) if said.starts_with('{') => complaint.to_owned(),

@@ -15,6 +15,8 @@ use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+use crate::quote::quote;
+
 use super::super::{Address, ClientCredentials, KafkaError, Secret, Tls, tls};
 
 /// How long the whole conversation may take.
@@ -35,9 +37,9 @@ pub(super) async fn ask(client: &ClientCredentials) -> Result<Issued, KafkaError
     let endpoint = Endpoint::parse(&client.token_endpoint)
         .map_err(|problem| KafkaError::Configuration(format!("sasl.token_endpoint: {problem}")))?;
     let answer = tokio::time::timeout(TIMEOUT, post(client, &endpoint)).await;
-    let problem = |problem, transient, source| KafkaError::Token {
+    let problem = |problem: String, transient, source| KafkaError::Token {
         endpoint: endpoint.shown.clone(),
-        problem,
+        problem: quote(problem),
         transient,
         source,
     };
