@@ -7,9 +7,9 @@
 
 use std::time::Duration;
 
-use futures_util::future::try_join_all;
+use futures_util::future::{join_all, try_join_all};
 
-use crate::kafka::{Client, KafkaError, TransactionalProducer};
+use crate::kafka::{Client, KafkaError, Renewal, TransactionalProducer};
 
 use super::EngineError;
 use super::refusal::{Part, Refusal};
@@ -28,7 +28,7 @@ const RENEWAL: Duration = Duration::from_millis(10);
 
 /// The claims of one run. Without claims, nothing is fenced.
 pub(super) struct Claims {
-    held: Vec<TransactionalProducer>,
+    held: Vec<Claim>,
 }
 
 impl Claims {
@@ -85,17 +85,25 @@ impl Claims {
         }
     }
 
-    /// Renews all claims. What fails in passing, or is not done in time, is left to the next renewal.
+    /// Renews all claims. What fails in passing, or is not done in time, is left to the next renewal. A claim of which nobody can
+    /// tell any more who holds it is given up: that is logged as a warning.
     async fn renew(&mut self) -> Result<(), EngineError> {
         let renewing = async {
             for claims in self.held.chunks_mut(AT_ONCE) {
-                try_join_all(claims.iter_mut().map(renew)).await?;
+                join_all(claims.iter_mut().map(Claim::renew)).await;
             }
-            Ok(())
         };
-        tokio::time::timeout(WITHIN, renewing)
-            .await
-            .unwrap_or(Ok(()))
+        // What was learnt before the time was over counts.
+        let _ = tokio::time::timeout(WITHIN, renewing).await;
+        let taken = self
+            .held
+            .iter()
+            .find(|claim| claim.stands == Renewal::Taken);
+        if let Some(claim) = taken {
+            return Err(fenced(claim.topic()));
+        }
+        self.held.retain(|claim| claim.stands == Renewal::Kept);
+        Ok(())
     }
 
     fn pause(&self) -> Duration {
@@ -103,39 +111,52 @@ impl Claims {
     }
 }
 
-async fn take_all(
-    client: &Client,
-    topics: &[&str],
-) -> Result<Vec<TransactionalProducer>, KafkaError> {
+/// The claim on one topic.
+struct Claim {
+    name: TransactionalProducer,
+    /// What the last answer said of it.
+    stands: Renewal,
+}
+
+impl Claim {
+    async fn take(client: &Client, topic: &str) -> Result<Self, KafkaError> {
+        let id = format!("{PREFIX}{topic}");
+        let name = client.transactional_producer(&id, TRANSACTION_TIMEOUT);
+        Ok(Self {
+            name: name.await?,
+            stands: Renewal::Kept,
+        })
+    }
+
+    fn topic(&self) -> &str {
+        let id = self.name.transactional_id();
+        id.strip_prefix(PREFIX).unwrap_or(id)
+    }
+
+    async fn renew(&mut self) {
+        match self.name.renew().await {
+            Ok(stands) => self.stands = stands,
+            Err(error) => tracing::debug!(%error, "a claim cannot be renewed now"),
+        }
+        if self.stands == Renewal::Unknown {
+            tracing::warn!(
+                "the cluster lost the claim on topic {}: if another kafkeep writes to it meanwhile, neither will know",
+                self.topic()
+            );
+        }
+    }
+}
+
+async fn take_all(client: &Client, topics: &[&str]) -> Result<Vec<Claim>, KafkaError> {
     let mut held = Vec::with_capacity(topics.len());
     for topics in topics.chunks(AT_ONCE) {
-        let mut taking = Vec::with_capacity(topics.len());
-        for topic in topics {
-            taking.push(take(client, topic));
-        }
+        let taking = topics.iter().map(|topic| Claim::take(client, topic));
         held.extend(try_join_all(taking).await?);
     }
     Ok(held)
 }
 
-async fn take(client: &Client, topic: &str) -> Result<TransactionalProducer, KafkaError> {
-    let id = format!("{PREFIX}{topic}");
-    client
-        .transactional_producer(&id, TRANSACTION_TIMEOUT)
-        .await
-}
-
-async fn renew(claim: &mut TransactionalProducer) -> Result<(), EngineError> {
-    match claim.renew().await {
-        Err(error) if error.is_fenced() => return Err(fenced(claim.transactional_id())),
-        Err(error) => tracing::debug!(%error, "a claim cannot be renewed now"),
-        Ok(()) => {}
-    }
-    Ok(())
-}
-
-fn fenced(claim: &str) -> EngineError {
-    let topic = claim.strip_prefix(PREFIX).unwrap_or(claim);
+fn fenced(topic: &str) -> EngineError {
     let why = format!(
         "another kafkeep began to write to topic {topic} of the target, so this run ended: let that one finish, and see to it that only one writes to a topic"
     );

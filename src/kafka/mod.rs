@@ -45,4 +45,4 @@ pub use produce::{PendingProduce, ProduceBatch, ProduceRequest, ProducedPartitio
 pub use producers::{ActiveTransaction, ActiveTransactions};
 pub use retry::{FailureClock, Retry};
 pub use topic_changes::{NewTopic, TopicAnswers};
-pub use transactions::TransactionalProducer;
+pub use transactions::{Renewal, TransactionalProducer};

@@ -48,6 +48,20 @@ pub struct TransactionalProducer {
     transactional_id: String,
     timeout: Duration,
     identity: ProducerIdentity,
+    /// Whether a renewal was asked for whose answer is not known: the cluster may have given the next epoch, or not.
+    is_uncertain: bool,
+}
+
+/// What became of a name that its bearer asked to keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Renewal {
+    /// It is still its own.
+    Kept,
+    /// Another producer has taken it.
+    Taken,
+    /// The cluster gave it a later epoch: to another producer, or to this one in an answer that was lost. A coordinator keeps the
+    /// epoch before the last in memory alone (Kafka's `TransactionLog`), so after it moved it cannot tell.
+    Unknown,
 }
 
 impl Client {
@@ -58,38 +72,37 @@ impl Client {
         transactional_id: &str,
         timeout: Duration,
     ) -> Result<TransactionalProducer, KafkaError> {
-        let identity = self.take_name(transactional_id, timeout, None).await?;
+        let ask = || self.take_name(transactional_id, timeout, None);
+        let identity = self.retry().run(ask).await?;
         Ok(TransactionalProducer {
             client: self.clone(),
             transactional_id: transactional_id.to_owned(),
             timeout,
             identity,
+            is_uncertain: false,
         })
     }
 
-    /// Takes a name: from whoever bears it, or as the one that bears it already.
+    /// Asks once for a name: from whoever bears it, or as the one that bears it already.
     async fn take_name(
         &self,
         transactional_id: &str,
         timeout: Duration,
         bearer: Option<ProducerIdentity>,
     ) -> Result<ProducerIdentity, KafkaError> {
-        let ask = || async {
-            let connection = self.transaction_coordinator(transactional_id).await?;
-            let version = connection.version::<InitProducerIdRequest>(i16::MAX)?;
-            if let Some(bearer) = bearer.filter(|_| version < RENEWAL) {
-                return Ok(bearer);
-            }
-            let response = connection
-                .call(init_request(transactional_id, timeout, bearer))
-                .await?;
-            refuse(response.error_code, transactional_id)?;
-            Ok(ProducerIdentity {
-                producer_id: ProducerId(response.producer_id.0),
-                producer_epoch: response.producer_epoch,
-            })
-        };
-        self.retry().run(ask).await
+        let connection = self.transaction_coordinator(transactional_id).await?;
+        let version = connection.version::<InitProducerIdRequest>(i16::MAX)?;
+        if let Some(bearer) = bearer.filter(|_| version < RENEWAL) {
+            return Ok(bearer);
+        }
+        let response = connection
+            .call(init_request(transactional_id, timeout, bearer))
+            .await?;
+        refuse(response.error_code, transactional_id)?;
+        Ok(ProducerIdentity {
+            producer_id: ProducerId(response.producer_id.0),
+            producer_epoch: response.producer_epoch,
+        })
     }
 
     async fn transaction_coordinator(
@@ -124,18 +137,31 @@ impl TransactionalProducer {
         &self.transactional_id
     }
 
-    /// Asks whether the name is still its own. The cluster counts that as a use of the name, and gives it the next epoch. Brokers
-    /// before Kafka 2.5 cannot tell, and are not asked.
+    /// Asks once whether the name is still its own. The cluster counts that as a use of the name, and gives it the next epoch.
+    /// Brokers before Kafka 2.5 cannot tell, and are not asked.
     ///
     /// # Errors
     ///
-    /// One that [`KafkaError::is_fenced`] when another producer has taken the name.
-    pub async fn renew(&mut self) -> Result<(), KafkaError> {
-        let (client, bearer) = (&self.client, Some(self.identity));
-        self.identity = client
-            .take_name(&self.transactional_id, self.timeout, bearer)
-            .await?;
-        Ok(())
+    /// When the cluster gives no answer: a later call may get one.
+    pub async fn renew(&mut self) -> Result<Renewal, KafkaError> {
+        // Before the question: who drops this future learns no answer either.
+        let was_uncertain = std::mem::replace(&mut self.is_uncertain, true);
+        let asked =
+            self.client
+                .take_name(&self.transactional_id, self.timeout, Some(self.identity));
+        match asked.await {
+            Ok(identity) => {
+                self.identity = identity;
+                self.is_uncertain = false;
+                Ok(Renewal::Kept)
+            }
+            Err(error) if error.is_fenced() && was_uncertain => Ok(Renewal::Unknown),
+            Err(error) if error.is_fenced() => {
+                self.is_uncertain = false;
+                Ok(Renewal::Taken)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Adds partitions to the transaction, which this begins if need be: before the first batch for each.

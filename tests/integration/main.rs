@@ -14,6 +14,7 @@ mod bad_input;
 mod broker_failures;
 mod byte_for_byte;
 mod check;
+mod claims;
 mod clock;
 mod cluster;
 mod compaction;
