@@ -25,6 +25,8 @@ const AT_ONCE: usize = 16;
 /// Claims are renewed after this pause, and after as much more as the coordinators need at a hundred claims a second.
 const RENEW_EVERY: Duration = Duration::from_secs(2);
 const RENEWAL: Duration = Duration::from_millis(10);
+/// A renewal that fails is tried once more: its connection may have ended while nothing went over it.
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// The claims of one run. Without claims, nothing is fenced.
 pub(super) struct Claims {
@@ -134,7 +136,12 @@ impl Claim {
     }
 
     async fn renew(&mut self) {
-        match self.name.renew().await {
+        let mut answer = self.name.renew().await;
+        if answer.is_err() {
+            tokio::time::sleep(AGAIN_AFTER).await;
+            answer = self.name.renew().await;
+        }
+        match answer {
             Ok(stands) => self.stands = stands,
             Err(error) => tracing::debug!(%error, "a claim cannot be renewed now"),
         }

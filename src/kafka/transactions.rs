@@ -72,7 +72,10 @@ impl Client {
         transactional_id: &str,
         timeout: Duration,
     ) -> Result<TransactionalProducer, KafkaError> {
-        let ask = || self.take_name(transactional_id, timeout, None);
+        let ask = || async {
+            let coordinator = self.transaction_coordinator(transactional_id).await?;
+            take_name(&coordinator, transactional_id, timeout, None).await
+        };
         let identity = self.retry().run(ask).await?;
         Ok(TransactionalProducer {
             client: self.clone(),
@@ -80,28 +83,6 @@ impl Client {
             timeout,
             identity,
             is_uncertain: false,
-        })
-    }
-
-    /// Asks once for a name: from whoever bears it, or as the one that bears it already.
-    async fn take_name(
-        &self,
-        transactional_id: &str,
-        timeout: Duration,
-        bearer: Option<ProducerIdentity>,
-    ) -> Result<ProducerIdentity, KafkaError> {
-        let connection = self.transaction_coordinator(transactional_id).await?;
-        let version = connection.version::<InitProducerIdRequest>(i16::MAX)?;
-        if let Some(bearer) = bearer.filter(|_| version < RENEWAL) {
-            return Ok(bearer);
-        }
-        let response = connection
-            .call(init_request(transactional_id, timeout, bearer))
-            .await?;
-        refuse(response.error_code, transactional_id)?;
-        Ok(ProducerIdentity {
-            producer_id: ProducerId(response.producer_id.0),
-            producer_epoch: response.producer_epoch,
         })
     }
 
@@ -144,12 +125,11 @@ impl TransactionalProducer {
     ///
     /// When the cluster gives no answer: a later call may get one.
     pub async fn renew(&mut self) -> Result<Renewal, KafkaError> {
+        let (name, bearer) = (&self.transactional_id, Some(self.identity));
+        let coordinator = self.client.transaction_coordinator(name).await?;
         // Before the question: who drops this future learns no answer either.
         let was_uncertain = std::mem::replace(&mut self.is_uncertain, true);
-        let asked =
-            self.client
-                .take_name(&self.transactional_id, self.timeout, Some(self.identity));
-        match asked.await {
+        match take_name(&coordinator, name, self.timeout, bearer).await {
             Ok(identity) => {
                 self.identity = identity;
                 self.is_uncertain = false;
@@ -301,6 +281,27 @@ impl KafkaError {
         let fenced = [ErrorCode::ProducerFenced, ErrorCode::InvalidProducerEpoch];
         matches!(self, Self::Broker { code, .. } if fenced.contains(code))
     }
+}
+
+/// Asks once for a name: from whoever bears it, or as the one that bears it already.
+async fn take_name(
+    coordinator: &Connection,
+    transactional_id: &str,
+    timeout: Duration,
+    bearer: Option<ProducerIdentity>,
+) -> Result<ProducerIdentity, KafkaError> {
+    let version = coordinator.version::<InitProducerIdRequest>(i16::MAX)?;
+    if let Some(bearer) = bearer.filter(|_| version < RENEWAL) {
+        return Ok(bearer);
+    }
+    let response = coordinator
+        .call(init_request(transactional_id, timeout, bearer))
+        .await?;
+    refuse(response.error_code, transactional_id)?;
+    Ok(ProducerIdentity {
+        producer_id: ProducerId(response.producer_id.0),
+        producer_epoch: response.producer_epoch,
+    })
 }
 
 fn init_request(

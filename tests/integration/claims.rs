@@ -34,7 +34,7 @@ fn a_lost_answer_is_not_taken_for_another_bearer_of_the_name() {
 
         // The coordinator that gave the lost answer knows the epoch before.
         loses_an_answer(&proxy, &mut bearer).await;
-        assert_eq!(bearer.renew().await.unwrap(), Renewal::Kept);
+        assert_eq!(answered(&mut bearer).await, Renewal::Kept);
         assert_ne!(bearer.identity(), before);
 
         // One that reads its log does not.
@@ -55,7 +55,7 @@ fn whose_name_is_taken_learns_it_also_from_a_coordinator_that_was_restarted() {
         broker.start_again();
         // What a broker that is starting answers says nothing of the name.
         assert_eq!(answered(&mut newer).await, Renewal::Kept);
-        assert_eq!(older.renew().await.unwrap(), Renewal::Taken);
+        assert_eq!(answered(&mut older).await, Renewal::Taken);
     });
 }
 
