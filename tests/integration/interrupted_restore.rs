@@ -1,7 +1,7 @@
 //! Restores that are killed, and go on.
 
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -128,13 +128,22 @@ fn killed_at_any_moment_a_restore_goes_on_without_a_duplicate_and_without_a_hole
     let scene = backed_up("restore.kills", 3, 60);
     let client = &scene.client;
     let source = client.read("restore.kills");
+    let options =
+        |target: &str| format!("latest --json --rename restore.kills={target} --rate-limit 8MiB/s");
+    // The moments are those of a whole restore, however fast this machine is.
+    let began = Instant::now();
+    scene.restore(&options("restore.kills.whole"));
+    let whole = u64::try_from(began.elapsed().as_micros()).unwrap();
+    // One at least has something to go on with.
+    let slow = "--rename restore.kills=restore.kills.0 --rate-limit 100KiB/s";
+    interrupt(&scene, "restore.kills.0", 3, 1, slow);
     let (mut killed, mut episode, mut gone_on) = (0, 0, 0);
     let mut random = Random::seeded();
     while killed < kills() {
         let target = format!("restore.kills.{episode}");
-        let options = format!("latest --json --rename restore.kills={target} --rate-limit 8MiB/s");
+        let options = options(&target);
         let mut run = scene.start("restore", &options);
-        std::thread::sleep(Duration::from_micros(random.below(150_000)));
+        std::thread::sleep(Duration::from_micros(random.below(whole)));
         run.kill().unwrap();
         killed += 1;
         let finished = run.wait().unwrap().success();
