@@ -49,7 +49,7 @@ fn a_backup_does_not_build_on_what_is_gone_or_cut_short() {
         for text in [
             &*format!("topic {lost} is copied anew"),
             id,
-            "kafkeep verify",
+            "verify them",
         ] {
             assert!(warnings.contains(text), "{text:?}: {report:#}");
         }
