@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::engine::blocking::Threads;
+use crate::engine::claims::Claims;
 use crate::engine::rate::RateLimiter;
 use crate::engine::watchdog::{Wait, Watchdog};
 use crate::engine::{EngineError, Stop};
@@ -78,6 +79,7 @@ pub(super) async fn session(
     let producer = take_name(means).await?;
     let mut ready = make_ready(means, bounds, state).await?;
     state.begin(ready.plan.statuses());
+    let claims = claim(means, &ready.plan).await;
     let copying = Copying::new(means, bounds, &ready);
     let positions = GroupPositions::default();
     let mut writer = Writer::new(
@@ -105,21 +107,29 @@ pub(super) async fn session(
         returning: &ready.returning,
         refused: &ready.refused,
     };
-    let ended = tokio::select! {
-        ended = copying.run(means, &mut writer, &enough) => Some(ended),
-        () = changes.follow(&ready.plan, &ready.shape) => None,
+    let copied = async {
+        tokio::select! {
+            (read, written) = copying.run(means, &mut writer, &enough) => Ok(Some((read, written?))),
+            () = changes.follow(&ready.plan, &ready.shape) => Ok(None),
+        }
     };
-    let Some((read, written)) = ended else {
-        bounds.unconfirmed = writer.unconfirmed();
-        writer.abort().await;
-        return Ok(Ended::TopicsChanged);
+    let copied = match options.until.is_bounded() {
+        true => claims.hold(copied).await,
+        // What it writes first is where it begins: from then on its progress is known.
+        false => copied.await,
     };
-    if written.is_ok() {
-        let following = changes.follow_groups(&ready.plan);
-        let wait = Wait::Target("to take groups' offsets");
-        means.watchdog.step(wait, following).await?;
-    }
-    let written = written.and_then(|written| read.map(|()| written));
+    let (read, written) = match copied {
+        Ok(Some(copied)) => copied,
+        ended => {
+            bounds.unconfirmed = writer.unconfirmed();
+            writer.abort().await;
+            return ended.map(|_| Ended::TopicsChanged);
+        }
+    };
+    let following = changes.follow_groups(&ready.plan);
+    let wait = Wait::Target("to take groups' offsets");
+    means.watchdog.step(wait, following).await?;
+    let written = read.map(|()| written);
     let is_begun_again = enough.is_cancelled() && !options.stop.is_cancelled();
     if is_begun_again && matches!(written, Ok(Written::All)) {
         return Ok(Ended::TopicsChanged);
@@ -134,6 +144,16 @@ async fn take_name(means: &Means<'_>) -> Result<TransactionalProducer, EngineErr
     let naming = target.transactional_producer(&id, TRANSACTION_TIMEOUT);
     let wait = Wait::Target("to end what bore this mirror's name");
     Ok(means.watchdog.step(wait, naming).await?)
+}
+
+/// Claims the topics of the target that this session begins: whoever else writes to them ends. Where progress of this mirror is
+/// known, its name protects it.
+async fn claim(means: &Means<'_>, plan: &MirrorPlan) -> Claims {
+    let begun = plan.topics.iter().filter(|topic| topic.begins());
+    let begun: Vec<&str> = begun.map(|topic| topic.target_topic.as_str()).collect();
+    let taking = Claims::take(means.target, &begun);
+    let wait = Wait::Target("to let its topics be claimed");
+    means.watchdog.step(wait, taking).await
 }
 
 /// Plans, and gives the target the topics and settings of the plan.
