@@ -31,6 +31,16 @@ pub struct Identity {
     pub subject: String,
 }
 
+impl Identity {
+    /// Of the subject that this key vouches for.
+    pub fn new(key: impl Into<String>, subject: impl Into<String>) -> Self {
+        Self {
+            key: key.into(),
+            subject: subject.into(),
+        }
+    }
+}
+
 /// The bearer of a token.
 #[derive(Debug, Clone)]
 pub struct Caller {
@@ -111,10 +121,7 @@ mod tests {
             Patterns::of(&texts).unwrap()
         };
         Caller {
-            identity: Identity {
-                key: "ops".to_owned(),
-                subject: "alice".to_owned(),
-            },
+            identity: Identity::new("ops", "alice"),
             scopes: scopes.to_vec(),
             clusters: clusters.map(patterns),
             topics: topics.map(patterns),

@@ -83,10 +83,7 @@ impl StoredJob {
             kind: self.kind,
             state: self.state,
             waiting_for: None,
-            identity: Identity {
-                key: self.key,
-                subject: self.subject,
-            },
+            identity: Identity::new(self.key, self.subject),
             cluster: self.cluster,
             topics: self.topics,
             created_at: self.created_at,
