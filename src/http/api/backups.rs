@@ -1,6 +1,6 @@
 //! `/api/kafka/backups`: what there is, and taking it away.
 
-use crate::api::{BackupDetails, BackupPage, DeletedBackup, Problem};
+use crate::api::{BackupDetails, BackupPage, DeletedBackup, LISTED_TOPICS, Problem};
 use crate::auth::Scope;
 use crate::engine::topics::{Candidate, TopicPattern, TopicPatterns};
 use crate::repository::BackupId;
@@ -61,7 +61,7 @@ pub(super) async fn list(call: Call<'_>) -> Result<ApiResponse, Problem> {
             && after.is_none_or(|after| summary.backup_id.to_string().as_str() < after)
             && has_topic
     });
-    let (page, has_more) = page(wanted.map(|backup| backup.shown()), limit);
+    let (page, has_more) = page(wanted.map(|backup| backup.shown(LISTED_TOPICS)), limit);
     let last = page.last().map(|backup| backup.backup_id.to_string());
     ApiResponse::ok(&BackupPage {
         backups: page,
@@ -79,7 +79,7 @@ pub(super) async fn list(call: Call<'_>) -> Result<ApiResponse, Problem> {
 pub(super) async fn show(call: Call<'_>, id: &str) -> Result<ApiResponse, Problem> {
     let backup = call.backup(id, Scope::Read).await?;
     let manifest = call.view.manifest(&backup.summary).await?;
-    ApiResponse::ok(&BackupDetails::new(backup.shown(), &manifest))
+    ApiResponse::ok(&BackupDetails::new(backup.shown(usize::MAX), &manifest))
 }
 
 /// Takes a backup away, unless fewer than `min_backups` would be left.

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use crate::api::{Answer, OrderKind, Problem, ProblemKind};
+use crate::api::{Answer, LISTED_TOPICS, OrderKind, Problem, ProblemKind};
 use crate::auth::{Caller, Scope};
 use crate::daemon::{Job, JobState, JobTopic, RunId};
 
@@ -50,9 +50,6 @@ pub(super) struct ShownJob<'a> {
     /// Why it failed.
     error: Option<&'a Problem>,
 }
-
-/// Topics of a job that a list tells.
-const LISTED_TOPICS: usize = 10;
 
 /// How far a job is.
 #[derive(Debug, Serialize, ToSchema)]
