@@ -194,7 +194,7 @@ impl DaemonHandle {
                 .transpose()
         });
         let done = done.await.map_err(|error| {
-            let problem = Problem::from(&error);
+            let problem = Problem::of_backup(&error);
             if problem.kind == ProblemKind::InternalError {
                 tracing::error!("a repository failed a call: {}", quote(&error));
             }
