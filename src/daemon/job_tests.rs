@@ -251,6 +251,23 @@ async fn a_job_that_runs_for_too_long_fails_and_a_drain_may_not_ask_to() {
     assert_eq!(refused.details.field.as_deref(), Some("timeout_seconds"));
 }
 
+#[tokio::test(start_paused = true)]
+async fn of_a_drain_of_topics_that_are_not_there_little_is_kept() {
+    let play = play(Limits::default());
+    let names = (0..999).map(|n| format!("no-topic-{n}"));
+    let names: Vec<String> = names.chain(["missing".to_owned()]).collect();
+    let body = serde_json::json!({ "group_id": "g", "topics": names });
+    let request: DrainRequest = crate::api::read(body.to_string().as_bytes()).unwrap();
+    let order = Order::Drain(request.order("prod", chrono::Utc::now()).unwrap());
+    let job = play.submit(order, None).await.unwrap();
+    assert_eq!(job.topics.len(), 1000);
+    tokio::time::sleep(2 * AN_HOUR).await;
+    let job = play.job(job.job_id);
+    assert_eq!(job.error.as_ref().unwrap().kind, ProblemKind::NotFound);
+    assert_eq!((job.topics.len(), job.topics_count), (10, 1000));
+    assert!(job.size() < 4096, "{}", job.size());
+}
+
 /// The lines that are logged.
 #[derive(Clone, Default)]
 struct Logged(Arc<std::sync::Mutex<Vec<String>>>);
