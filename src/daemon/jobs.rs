@@ -16,7 +16,7 @@ use crate::policy::Limits;
 use crate::words::words;
 
 use super::ended_run::RunId;
-use super::forgetting::next_to_forget;
+use super::forgetting::{EndedJob, next_to_forget};
 use super::progress::RunProgress;
 use super::shares::JobLimit;
 
@@ -388,8 +388,18 @@ impl Jobs {
         job
     }
 
+    fn ended_jobs(&self) -> impl Iterator<Item = EndedJob<'_>> + Clone {
+        let ended = self.all.values().filter(|job| job.state.is_ended());
+        ended.map(|job| EndedJob {
+            job_id: job.job_id,
+            identity: &job.identity,
+            finished_at: job.finished_at,
+            size: job.size(),
+        })
+    }
+
     fn forget_old(&mut self) {
-        while let Some(job_id) = next_to_forget(&self.all) {
+        while let Some(job_id) = next_to_forget(self.ended_jobs()) {
             if let Some(key) = self.all.remove(&job_id).and_then(|job| job.known_as()) {
                 self.keys.remove(&key);
             }
