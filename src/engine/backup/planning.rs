@@ -41,13 +41,7 @@ pub(super) async fn plan(
     // A coordinator that is away may have been waited for until the deadline.
     means.watchdog.moved();
     let bounds = LogBounds::read(client, &partitions).await?;
-    warnings.extend(
-        bounds
-            .tell_hanging(client)
-            .await
-            .into_iter()
-            .map(Refusal::from),
-    );
+    warnings.extend(told(bounds.tell_hanging(client).await));
     let configurations = configurations(client, &chosen, &mut warnings).await?;
     let planning = Planning {
         cluster_id: &metadata.cluster_id,
@@ -73,18 +67,14 @@ pub(super) async fn plan(
         &mut warnings,
     );
     let mut topics = going_on.await?;
-    warnings.extend(adoption(&topics).map(Refusal::from));
-    warnings.extend(restarts(&topics).map(Refusal::from));
+    warnings.extend(told(adoption(&topics)));
+    warnings.extend(told(restarts(&topics)));
     if let Some(room) = &options.room {
         room.refuse_too_large(client, &topics, &mut warnings)
             .await?;
     }
     if let Some(selection) = &options.selection {
-        warnings.extend(
-            unmet_bounds(&topics, selection)
-                .into_iter()
-                .map(Refusal::from),
-        );
+        warnings.extend(told(unmet_bounds(&topics, selection)));
         limit_messages(&mut topics, selection.max_messages);
     }
     warnings.extend(passed_over(&chains));
@@ -95,6 +85,11 @@ pub(super) async fn plan(
         warnings,
         adoptable,
     })
+}
+
+/// Warnings that are the same for every reader.
+fn told(warnings: impl IntoIterator<Item = String>) -> impl Iterator<Item = Refusal> {
+    warnings.into_iter().map(Refusal::from)
 }
 
 /// The topics' own settings; none, and a warning, where the cluster cannot tell them.

@@ -30,6 +30,8 @@ use super::write::{Writer, Written};
 /// A cluster aborts a transaction that is open for longer: then the mirror is gone.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
 
+const GROUPS: Wait = Wait::Target("to take groups' offsets");
+
 /// What all sessions of a mirror share.
 pub(super) struct Means<'a> {
     pub source: &'a Client,
@@ -109,17 +111,12 @@ pub(super) async fn session(
     };
     let copied = async {
         tokio::select! {
-            (read, written) = copying.run(means, &mut writer, &enough) => Ok(Some((read, written?))),
+            copied = copying.run(means, &mut writer, &enough) => copied.map(Some),
             () = changes.follow(&ready.plan, &ready.shape) => Ok(None),
         }
     };
-    let copied = match options.until.is_bounded() {
-        true => claims.hold(copied).await,
-        // What it writes first is where it begins: from then on its progress is known.
-        false => copied.await,
-    };
-    let (read, written) = match copied {
-        Ok(Some(copied)) => copied,
+    let written = match under(claims, options, copied).await {
+        Ok(Some(written)) => written,
         ended => {
             bounds.unconfirmed = writer.unconfirmed();
             writer.abort().await;
@@ -127,9 +124,7 @@ pub(super) async fn session(
         }
     };
     let following = changes.follow_groups(&ready.plan);
-    let wait = Wait::Target("to take groups' offsets");
-    means.watchdog.step(wait, following).await?;
-    let written = read.map(|()| written);
+    means.watchdog.step(GROUPS, following).await?;
     let is_begun_again = enough.is_cancelled() && !options.stop.is_cancelled();
     if is_begun_again && matches!(written, Ok(Written::All)) {
         return Ok(Ended::TopicsChanged);
@@ -154,6 +149,19 @@ async fn claim(means: &Means<'_>, plan: &MirrorPlan) -> Claims {
     let taking = Claims::take(means.target, &begun);
     let wait = Wait::Target("to let its topics be claimed");
     means.watchdog.step(wait, taking).await
+}
+
+/// Copies under the claims. A mirror without an end holds none of them: what it writes first is where it begins, and from then on
+/// its progress is known.
+async fn under<T>(
+    claims: Claims,
+    options: &MirrorOptions,
+    copying: impl Future<Output = Result<T, EngineError>>,
+) -> Result<T, EngineError> {
+    match options.until.is_bounded() {
+        true => claims.hold(copying).await,
+        false => copying.await,
+    }
 }
 
 /// Plans, and gives the target the topics and settings of the plan.
@@ -226,14 +234,17 @@ impl Copying {
         }
     }
 
-    /// Reads and writes until all is there, or one of the two fails: how reading ended, and how writing. `enough` ends the
-    /// reading alone.
+    /// Reads and writes until all is there, or one of the two fails. `enough` ends the reading alone.
+    ///
+    /// # Errors
+    ///
+    /// Those of writing; within, those of reading, of which all that was read before is written.
     async fn run(
         self,
         means: &Means<'_>,
         writer: &mut Writer<'_>,
         enough: &Stop,
-    ) -> (Result<(), EngineError>, Result<Written, EngineError>) {
+    ) -> Result<Result<Written, EngineError>, EngineError> {
         let Self {
             source,
             cursors,
@@ -254,7 +265,8 @@ impl Copying {
             written_all.cancel();
             written
         };
-        tokio::join!(read, write)
+        let (read, written) = tokio::join!(read, write);
+        written.map(|written| read.map(|()| written))
     }
 }
 

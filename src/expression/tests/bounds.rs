@@ -121,6 +121,17 @@ fn a_source_has_a_bounded_length_and_number_of_parts() {
 }
 
 #[test]
+fn to_make_a_number_of_a_long_text_takes_steps() {
+    let zeros = vec![b'0'; 1 << 20];
+    let elements = vec!["1"; 900].join(",");
+    for number in ["int(value) == 0", "uint(value) == 0u"] {
+        assert_eq!(over(number, &zeros).as_deref(), Ok("true"));
+        let often = format!("[{elements}].all(x, {number})");
+        assert_eq!(fails(&often, &zeros), Reason::Cost, "{number}");
+    }
+}
+
+#[test]
 fn values_that_swell_are_refused_before_they_are_made() {
     let value = vec![b'x'; 900_000];
     let ones = vec!["1"; 900].join(",");
