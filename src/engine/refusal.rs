@@ -11,10 +11,10 @@ use crate::repository::{LostBackup, RepositoryError};
 /// Why something that was asked for is refused, or is not as it should be: warnings, findings and verdicts are told so, too.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Refusal {
-    why: String,
+    why: Box<str>,
     /// Where callers of the API may not read the same.
-    why_for_callers: Option<String>,
-    part: Option<(Part, String)>,
+    why_for_callers: Option<Box<str>>,
+    part: Option<(Part, Box<str>)>,
     advice: Option<Advice>,
     /// What else is refused.
     others: Vec<Refusal>,
@@ -87,7 +87,7 @@ impl Refusal {
     /// For this reason; of no single part, and without an advice.
     pub fn new(why: impl Into<String>) -> Self {
         Self {
-            why: why.into(),
+            why: why.into().into(),
             ..Self::default()
         }
     }
@@ -95,7 +95,7 @@ impl Refusal {
     /// The same, with other words for callers of the API: theirs name no paths and no commands.
     #[must_use]
     pub fn for_callers(mut self, why: impl Into<String>) -> Self {
-        self.why_for_callers = Some(why.into());
+        self.why_for_callers = Some(why.into().into());
         self
     }
 
@@ -107,7 +107,7 @@ impl Refusal {
     /// The same, of a part of the request and what stood there.
     #[must_use]
     pub fn of(mut self, part: Part, value: impl fmt::Display) -> Self {
-        self.part = Some((part, value.to_string()));
+        self.part = Some((part, value.to_string().into()));
         self
     }
 
@@ -140,7 +140,7 @@ impl Refusal {
         let advice = self.advice.as_ref();
         let mut text = match advice.and_then(|advice| advice.text_for(reader)) {
             Some(advice) => format!("{why}; {advice}"),
-            None => why.clone(),
+            None => why.to_string(),
         };
         for other in &self.others {
             text.push_str("; ");

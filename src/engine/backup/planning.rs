@@ -431,23 +431,17 @@ fn unmet_bounds(topics: &[TopicPlan], selection: &Selection) -> Vec<String> {
         for partition in &topic.partitions {
             let name = format!("{}-{}", topic.topic, partition.partition);
             if let Some(start) = start.filter(|start| *start < partition.start) {
-                warnings.push(
-                    format!(
-                        "{name} is backed up from offset {} on: the log no longer has {start}",
-                        partition.start
-                    )
-                    .into(),
-                );
+                warnings.push(format!(
+                    "{name} is backed up from offset {} on: the log no longer has {start}",
+                    partition.start
+                ));
             }
             let wanted = start.max(end);
             if let Some(wanted) = wanted.filter(|wanted| *wanted > partition.end) {
-                warnings.push(
-                    format!(
-                        "{name} is backed up to offset {}: the log does not reach {wanted} yet",
-                        partition.end
-                    )
-                    .into(),
-                );
+                warnings.push(format!(
+                    "{name} is backed up to offset {}: the log does not reach {wanted} yet",
+                    partition.end
+                ));
             }
         }
     }
