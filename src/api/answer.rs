@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use crate::engine::backup::BackupReport;
 use crate::engine::drain::{DrainReport, Verdict};
 use crate::engine::mirror::MirrorReport;
+use crate::engine::refusal::{Reader, Refusal};
 use crate::engine::restore::{Offsets, RestoreReport};
 use crate::engine::verify::{Depth, Soundness, VerifyReport};
 use crate::record::{Compression, Offset, PartitionId};
@@ -173,7 +174,7 @@ impl BackupAnswer {
             status: report.status,
             new_messages: report.new_messages,
             new_bytes: report.new_bytes,
-            warnings: report.warnings,
+            warnings: for_callers(&report.warnings),
         }
     }
 }
@@ -373,6 +374,7 @@ impl DrainAnswer {
     /// Of a watch over one group.
     pub fn new(order: &DrainOrder, report: DrainReport) -> Self {
         let group = report.groups.first();
+        let reason = group.map(|group| group.reason.text_for(Reader::Caller));
         let partitions = report
             .partition_details
             .iter()
@@ -393,11 +395,19 @@ impl DrainAnswer {
             partition_details: most_lagging(partitions.collect()),
             cluster_id: order.cluster.clone(),
             timed_out: report.timed_out,
-            reason: group.map(|group| group.reason.clone()).unwrap_or_default(),
+            reason: reason.unwrap_or_default(),
             eta_seconds: group.and_then(|group| group.eta_seconds),
             warnings: report.warnings.into_iter().take(TEXTS_LIMIT).collect(),
         }
     }
+}
+
+/// Warnings as callers read them.
+fn for_callers(warnings: &[Refusal]) -> Vec<String> {
+    let warnings = warnings.iter().take(TEXTS_LIMIT);
+    warnings
+        .map(|warning| warning.text_for(Reader::Caller))
+        .collect()
 }
 
 /// Partitions that are told of; partitions_checked counts all of them.
@@ -464,7 +474,7 @@ impl ValidationAnswer {
         let findings_count = report.findings.len() as u64;
         let findings = report.findings.into_iter().take(FINDINGS_LIMIT);
         let findings = findings.map(|finding| ValidationFinding {
-            problem: finding.problem,
+            problem: finding.problem.text_for(Reader::Caller),
             topic: finding.topic,
             partition: finding.partition.map(|partition| partition.0),
             first_offset: finding.first_offset.map(|offset| offset.0),

@@ -8,6 +8,9 @@ use crate::repository::{BackupId, Completion, Manifest};
 
 use super::answer::BackedUpPartition;
 
+/// Topics of a backup or a job that a list tells.
+pub const LISTED_TOPICS: usize = 10;
+
 /// A backup in a list.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct BackupSummary {
@@ -33,8 +36,10 @@ pub struct BackupSummary {
     pub duration_ms: u64,
     /// Whether it is of a part alone, on which later backups do not build.
     pub one_off: bool,
-    /// Its topics.
+    /// Its topics; in lists the first 10.
     pub topics: Vec<String>,
+    /// How many topics it has.
+    pub topics_count: usize,
     /// How many partitions they have in it.
     pub partitions: u64,
     /// Records in it.
@@ -48,6 +53,19 @@ pub struct BackupSummary {
 }
 
 impl BackupSummary {
+    /// The same with the name of its cluster, and with no more than so many topics.
+    pub fn shown(&self, cluster_id: Option<&str>, most_topics: usize) -> Self {
+        let topics = self.topics.iter().take(most_topics);
+        Self {
+            repository: self.repository.clone(),
+            cluster_id: cluster_id.map(str::to_owned),
+            kafka_cluster_id: self.kafka_cluster_id.clone(),
+            policy: self.policy.clone(),
+            topics: topics.cloned().collect(),
+            ..*self
+        }
+    }
+
     /// Of a backup in this repository; its cluster's name is not known yet.
     pub fn of(manifest: &Manifest, repository: &str) -> Self {
         let partitions = manifest
@@ -71,6 +89,7 @@ impl BackupSummary {
                 .iter()
                 .map(|topic| topic.topic.clone())
                 .collect(),
+            topics_count: manifest.topics.len(),
             partitions: partitions.sum(),
             total_messages: manifest.totals.records,
             total_size_bytes: manifest.totals.bytes,
@@ -231,12 +250,26 @@ mod tests {
             duration_ms: 30,
             one_off: false,
             topics: vec!["orders".to_owned()],
+            topics_count: 1,
             partitions: 1,
             total_messages: 10,
             total_size_bytes: 1000,
             compressed_size_bytes: 250,
             new_bytes: 1000,
         }
+    }
+
+    #[test]
+    fn a_list_tells_of_a_backup_a_few_topics_and_how_many_there_are() {
+        let mut backup = finished("2026-11-25T00:00:00Z", Completion::Completed);
+        backup.topics = (0..10_000).map(|n| format!("topic-{n}")).collect();
+        backup.topics_count = backup.topics.len();
+        let shown = backup.shown(Some("prod"), LISTED_TOPICS);
+        assert_eq!(shown.topics, backup.topics[..10]);
+        let json = serde_json::to_value(&shown).unwrap();
+        assert_eq!(json["topics_count"], 10_000);
+        assert_eq!(json["cluster_id"], "prod");
+        assert_eq!(backup.shown(None, usize::MAX).topics.len(), 10_000);
     }
 
     #[test]

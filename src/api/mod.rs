@@ -21,6 +21,7 @@ pub use answer::{
 };
 pub use backups::{
     BackedUpTopic, BackupDetails, BackupMetrics, BackupPage, BackupSummary, DeletedBackup,
+    LISTED_TOPICS,
 };
 pub use body::read;
 pub use order::{

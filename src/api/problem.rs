@@ -183,19 +183,20 @@ impl Problem {
         problem
     }
 
+    /// Why something could not be done with a backup.
+    pub fn of_backup(error: &EngineError) -> Self {
+        Self::of_order(OrderKind::Validate, error)
+    }
+
     fn refused(kind: ProblemKind, refusal: &Refusal) -> Self {
         Self::new(kind, refusal.text_for(Reader::Caller))
     }
 
     /// 409: the backup is damaged, told without the repository's path.
     fn damaged(error: &RepositoryError) -> Self {
-        let what = match error {
-            RepositoryError::ObjectMissing { name, .. } => format!("{name} is missing"),
-            RepositoryError::Io { .. } => "a part of it cannot be read".to_owned(),
-            error => error.to_string(),
-        };
         let message = format!(
-            "the backup is damaged: {what}; choose another one, or validate this one to learn all that is damaged"
+            "the backup is damaged: {}; choose another one, or validate this one to learn all that is damaged",
+            error.without_path()
         );
         Self::new(ProblemKind::Conflict, message)
     }
@@ -301,6 +302,14 @@ mod tests {
             assert!(problem.message.contains(what), "{problem:?}");
             assert!(!problem.message.contains("/srv"), "{problem:?}");
         }
+    }
+
+    #[test]
+    fn a_backup_that_stays_is_told_by_its_field() {
+        let stays = Refusal::new("backup b stays").of(Part::Backup, "b");
+        let problem = Problem::of_backup(&EngineError::conflict(stays));
+        assert_eq!(problem.kind, ProblemKind::Conflict);
+        assert_eq!(problem.details, Details::new("backup_id", "b"));
     }
 
     #[test]

@@ -260,10 +260,7 @@ fn caller(key: &Key, claims: &Claims) -> Result<Caller, AuthError> {
     let words = claims.scope.iter().chain(claims.scopes.iter());
     let scopes = words.filter_map(|word| Scope::ALL.into_iter().find(|scope| scope.name() == word));
     Ok(Caller {
-        identity: Identity {
-            key: key.name.clone(),
-            subject: subject.to_owned(),
-        },
+        identity: Identity::new(&key.name, subject),
         scopes: scopes.collect(),
         clusters: patterns(&claims.clusters)?,
         topics: patterns(&claims.topics)?,

@@ -184,7 +184,10 @@ fn print(report: &BackupReport) -> Result<(), CliError> {
         output::line(format_args!("\n{table}"))?;
     }
     for warning in &report.warnings {
-        output::line(format_args!("warning: {}", output::plain(warning)))?;
+        output::line(format_args!(
+            "warning: {}",
+            output::plain(&warning.to_string())
+        ))?;
     }
     output::line(format_args!(
         "\nbackup {} {}: {} records, {} ({} new, {} reused), {} stored, in {}",

@@ -210,7 +210,7 @@ fn summary(group: &GroupReport) -> String {
         output::plain(&group.group_id),
         status(group),
         output::count(group.total_lag),
-        output::plain(&group.reason),
+        output::plain(&group.reason.to_string()),
     )
 }
 
@@ -245,7 +245,7 @@ fn tables(report: &DrainReport) -> String {
             group.members.to_string(),
             rate(group.consumed_per_second),
             left.map_or_else(|| "-".to_owned(), output::duration),
-            output::plain(&group.reason),
+            output::plain(&group.reason.to_string()),
         ]);
     }
     let mut text = table.trim_fmt();

@@ -83,7 +83,8 @@ fn print(report: &VerifyReport) -> Result<(), CliError> {
         }
         at.extend(finding.pack.map(|pack| format!("pack {pack}")));
         let backups: Vec<String> = finding.backups.iter().map(ToString::to_string).collect();
-        output::line(format_args!("damaged: {}", output::plain(&finding.problem)))?;
+        let problem = finding.problem.to_string();
+        output::line(format_args!("damaged: {}", output::plain(&problem)))?;
         if !at.is_empty() {
             output::line(format_args!("         in {}", at.join(", ")))?;
         }

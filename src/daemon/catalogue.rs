@@ -26,7 +26,7 @@ pub struct Catalogued {
 }
 
 /// Who asks for backups waits for a repository for so long.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What was read already, by repository. Each is read by one thread at a time, so that one that hangs takes no more.
 #[derive(Debug, Default)]

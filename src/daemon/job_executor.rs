@@ -11,6 +11,7 @@ use crate::api::{
 use crate::engine::backup::{BackupOptions, backup, stored_codec};
 use crate::engine::drain::{Verdict, Watch, drain};
 use crate::engine::mirror::{self, MirrorOptions, MirrorState, mirror};
+use crate::engine::refusal::Reader;
 use crate::engine::restore::{self, RestoreOptions};
 use crate::engine::size::Size;
 use crate::engine::verify::{Depth, VerifyOptions, VerifyReport, verify};
@@ -131,12 +132,19 @@ fn refuse_damage(report: &VerifyReport) -> Result<(), Failure> {
     let message = format!(
         "the backup is damaged in {} places, and nothing was created; the first: {}",
         report.findings.len(),
-        first.problem
+        first.problem.text_for(Reader::Caller)
     );
     Err(Failure::Told(Problem::new(ProblemKind::Conflict, message)))
 }
 
-/// A migration that a partition keeps from its end is no success.
+/// What a migration is answered with. One that a partition keeps from its end is no success, unless it was cancelled.
+fn migrated(answer: MigrationAnswer, is_cancelled: bool) -> Result<MigrationAnswer, Failure> {
+    match answer.status {
+        Completion::Incomplete if !is_cancelled => Err(stopped_short(&answer)),
+        _ => Ok(answer),
+    }
+}
+
 fn stopped_short(answer: &MigrationAnswer) -> Failure {
     let message = format!(
         "the migration ended early, with {} records in topic {}: {}; delete that topic before you migrate again",
@@ -290,10 +298,7 @@ impl Execution<'_> {
         };
         tell_progress(&self.job.progress, &state);
         let answer = MigrationAnswer::new(order, id, report);
-        if answer.status == Completion::Incomplete && !self.job.stop.is_cancelled() {
-            return Err(stopped_short(&answer));
-        }
-        Ok(answer)
+        migrated(answer, self.job.stop.is_cancelled())
     }
 
     async fn watch(&self, order: &DrainOrder) -> Result<DrainAnswer, Failure> {
@@ -303,7 +308,8 @@ impl Execution<'_> {
         let first = first.check(&client).await?;
         if first.status == Verdict::UnknownGroup {
             let group = first.groups.first();
-            let reason = group.map(|group| group.reason.clone()).unwrap_or_default();
+            let reason = group.map(|group| group.reason.text_for(Reader::Caller));
+            let reason = reason.unwrap_or_default();
             let unknown = Problem::not_found("group_id", &order.group_id, reason);
             return Err(Failure::Told(unknown));
         }
@@ -318,5 +324,42 @@ impl Execution<'_> {
             return Err(EngineError::Stopped.into());
         };
         Ok(DrainAnswer::new(order, report?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{MigrateRequest, read};
+    use crate::engine::mirror::{MirrorReport, PartitionState, PartitionStatus};
+    use crate::record::PartitionId;
+
+    #[test]
+    fn a_migration_whose_filter_fails_over_every_record_has_failed() {
+        let body = br#"{"source_cluster": "prod", "source_topic": "a", "target_cluster": "dr", "target_topic": "b",
+            "transformation": {"filter_expression": "json(value).amount > 1"}}"#;
+        let request: MigrateRequest = read(body).unwrap();
+        let order = request.order("prod", "dr").unwrap();
+        let mut partition = PartitionStatus::new("a", PartitionId(0), "b");
+        partition.state = PartitionState::Refused;
+        partition.problem = Some("offset 0: the filter fails: this is no JSON".to_owned());
+        let report = MirrorReport {
+            status: Completion::Incomplete,
+            source_cluster_id: "s".to_owned(),
+            target_cluster_id: "t".to_owned(),
+            started_at: chrono::DateTime::UNIX_EPOCH,
+            duration_ms: 1,
+            records: 0,
+            bytes: 0,
+            partitions: vec![partition],
+            groups: Vec::new(),
+            warnings: Vec::new(),
+        };
+        let answer = MigrationAnswer::new(&order, "migration-1".to_owned(), report);
+        let failure = migrated(answer.clone(), false).unwrap_err();
+        let problem = failure.problem(OrderKind::Migrate);
+        assert_eq!(problem.kind, ProblemKind::InternalError);
+        assert!(problem.message.contains("the filter fails"), "{problem:?}");
+        assert!(migrated(answer, true).is_ok(), "cancelled is not failed");
     }
 }

@@ -17,7 +17,8 @@ use crate::auth::Identity;
 use crate::engine::{EngineError, blocking};
 use crate::files;
 
-use super::jobs::{BYTES_LIMIT, ENDED_LIMIT, Idempotency, Job, JobList, JobState, JobTopic};
+use super::forgetting::{BYTES_LIMIT, ENDED_LIMIT};
+use super::jobs::{Idempotency, Job, JobList, JobState, JobTopic};
 use super::progress::RunProgress;
 use super::state_file;
 use super::status::RunId;
@@ -42,6 +43,9 @@ struct StoredJob {
     key: String,
     cluster: String,
     topics: Vec<JobTopic>,
+    /// Missing in files of before, which hold all topics.
+    #[serde(default)]
+    topics_count: usize,
     created_at: DateTime<Utc>,
     started_at: Option<DateTime<Utc>>,
     finished_at: Option<DateTime<Utc>>,
@@ -63,6 +67,7 @@ impl StoredJob {
             key: job.identity.key.clone(),
             cluster: job.cluster.clone(),
             topics: job.topics.clone(),
+            topics_count: job.topics_count,
             created_at: job.created_at,
             started_at: job.started_at,
             finished_at: job.finished_at,
@@ -83,11 +88,9 @@ impl StoredJob {
             kind: self.kind,
             state: self.state,
             waiting_for: None,
-            identity: Identity {
-                key: self.key,
-                subject: self.subject,
-            },
+            identity: Identity::new(self.key, self.subject),
             cluster: self.cluster,
+            topics_count: self.topics_count.max(self.topics.len()),
             topics: self.topics,
             created_at: self.created_at,
             started_at: self.started_at,

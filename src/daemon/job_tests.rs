@@ -31,15 +31,8 @@ pub(super) fn drain() -> Order {
     Order::Drain(request.order("prod", chrono::Utc::now()).unwrap())
 }
 
-pub(super) fn somebody(key: &str, subject: &str) -> Identity {
-    Identity {
-        key: key.to_owned(),
-        subject: subject.to_owned(),
-    }
-}
-
 fn alice() -> Identity {
-    somebody("ops", "alice")
+    Identity::new("ops", "alice")
 }
 
 fn migration_into(topic: &str) -> Order {
@@ -211,7 +204,7 @@ async fn one_user_neither_runs_all_nor_keeps_others_out() {
     play.submit(drain(), None).await.unwrap_err();
     // Somebody else has one beyond the limit, and it runs at once; a second one is refused.
     for (key, subject) in [("ops", "bob"), ("sso", "alice")] {
-        let other = somebody(key, subject);
+        let other = Identity::new(key, subject);
         let job = play.submit_as(other.clone(), drain(), None).await.unwrap();
         assert_eq!(play.job(job.job_id).state, Running, "{key} {subject}");
         play.submit_as(other, drain(), None).await.unwrap_err();
@@ -224,7 +217,7 @@ async fn those_who_wait_for_the_same_place_take_turns() {
         max_concurrent_backups: 1,
         ..Limits::default()
     });
-    let bob = somebody("ops", "bob");
+    let bob = Identity::new("ops", "bob");
     let mut of = Vec::new();
     for identity in [alice(), alice(), alice(), bob.clone(), bob.clone()] {
         let job = play.submit_as(identity.clone(), backup_of("prod"), None);
@@ -256,6 +249,60 @@ async fn a_job_that_runs_for_too_long_fails_and_a_drain_may_not_ask_to() {
     assert!(error.message.contains("ended after 60 s"), "{error:?}");
     let refused = play.submit(drain(), None).await.unwrap_err();
     assert_eq!(refused.details.field.as_deref(), Some("timeout_seconds"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_drain_of_topics_that_are_not_there_little_is_kept() {
+    let play = play(Limits::default());
+    let names = (0..999).map(|n| format!("no-topic-{n}"));
+    let names: Vec<String> = names.chain(["missing".to_owned()]).collect();
+    let body = serde_json::json!({ "group_id": "g", "topics": names });
+    let request: DrainRequest = crate::api::read(body.to_string().as_bytes()).unwrap();
+    let order = Order::Drain(request.order("prod", chrono::Utc::now()).unwrap());
+    let job = play.submit(order, None).await.unwrap();
+    assert_eq!(job.topics.len(), 1000);
+    tokio::time::sleep(2 * AN_HOUR).await;
+    let job = play.job(job.job_id);
+    assert_eq!(job.error.as_ref().unwrap().kind, ProblemKind::NotFound);
+    assert_eq!((job.topics.len(), job.topics_count), (10, 1000));
+    assert!(job.size() < 4096, "{}", job.size());
+}
+
+/// The lines that are logged.
+#[derive(Clone, Default)]
+struct Logged(Arc<std::sync::Mutex<Vec<String>>>);
+
+impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Logged {
+    fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+        let mut line = event.metadata().level().to_string();
+        event.record(
+            &mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| {
+                line += &format!(" {field}={value:?}");
+            },
+        );
+        self.0.lock().unwrap().push(line);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_migration_that_ends_early_is_a_failed_job_and_logged_as_failed() {
+    use tracing_subscriber::layer::SubscriberExt;
+    let logged = Logged::default();
+    let subscriber = tracing_subscriber::registry().with(logged.clone());
+    let _default = tracing::subscriber::set_default(subscriber);
+    let play = play(Limits::default());
+    let job = play.submit(migration_into("b"), None).await.unwrap();
+    tokio::time::sleep(2 * AN_HOUR).await;
+    let job = play.job(job.job_id);
+    assert_eq!(job.state, JobState::Failed);
+    assert_eq!(job.error.as_ref().unwrap().kind.status(), 500);
+    let logged = logged.0.lock().unwrap();
+    let ended = format!("job {}: migrate failed", job.job_id);
+    let line = logged.iter().find(|line| line.contains(&ended)).unwrap();
+    assert!(
+        line.starts_with("ERROR") && line.contains("failed"),
+        "{line}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -327,7 +374,7 @@ fn jobs_are_found_again_after_a_restart_and_those_that_ran_have_failed() {
     );
     assert_eq!(jobs.same(&submission("a")).unwrap().unwrap().job_id, done);
     let of_another_key = Submission {
-        identity: somebody("sso", "alice"),
+        identity: Identity::new("sso", "alice"),
         ..submission("a")
     };
     assert!(jobs.same(&of_another_key).unwrap().is_none());
@@ -440,7 +487,7 @@ fn a_job_that_was_stored_without_its_key_is_given_to_no_key() {
     assert_ne!(without_key, written);
     std::fs::write(&path, without_key).unwrap();
     let read = files.read(Utc::now());
-    assert_eq!(read[0].identity, somebody("", "alice"));
+    assert_eq!(read[0].identity, Identity::new("", "alice"));
     assert_ne!(read[0].identity, alice());
 }
 

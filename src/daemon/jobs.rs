@@ -10,18 +10,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::watch;
 
-use crate::api::{Answer, Order, OrderKind, Problem, ProblemKind};
+use crate::api::{Answer, LISTED_TOPICS, Order, OrderKind, Problem, ProblemKind};
 use crate::auth::Identity;
 use crate::policy::Limits;
 use crate::words::words;
 
 use super::ended_run::RunId;
+use super::forgetting::{EndedJob, next_to_forget};
 use super::progress::RunProgress;
 use super::shares::JobLimit;
-
-/// Ended jobs that are remembered, and the bytes of all of them: the oldest are forgotten first.
-pub(super) const ENDED_LIMIT: usize = 1000;
-pub(super) const BYTES_LIMIT: usize = 16 << 20;
 
 words! {
     /// Where a job stands.
@@ -68,8 +65,10 @@ pub struct Job {
     pub identity: Identity,
     /// The cluster that it is about: of a migration the target.
     pub cluster: String,
-    /// The topics that it touches, with their clusters.
+    /// The topics that it touches, with their clusters; of what was refused only the first.
     pub topics: Vec<JobTopic>,
+    /// How many topics it touches.
+    pub topics_count: usize,
     /// When it was accepted.
     pub created_at: DateTime<Utc>,
     /// When it began to work.
@@ -273,6 +272,7 @@ impl Jobs {
                 cluster: cluster.to_owned(),
                 topic: topic.to_owned(),
             });
+        let topics: Vec<JobTopic> = topics.collect();
         let job = Job {
             job_id,
             kind: order.kind(),
@@ -280,7 +280,8 @@ impl Jobs {
             waiting_for: None,
             identity: submission.identity.clone(),
             cluster: order.cluster().to_owned(),
-            topics: topics.collect(),
+            topics_count: topics.len(),
+            topics,
             created_at: now,
             started_at: None,
             finished_at: None,
@@ -351,7 +352,14 @@ impl Jobs {
                     tracing::error!("the result of job {job_id} cannot be told; this is a bug in kafkeep: {error}");
                     job.error = Some(Problem::internal());
                 }
-                Err(problem) => job.error = Some(problem),
+                Err(problem) => {
+                    // What was refused as it stands did nothing, and little is kept of it.
+                    if [400, 404].contains(&problem.kind.status()) {
+                        job.topics.truncate(LISTED_TOPICS);
+                        job.topics.shrink_to_fit();
+                    }
+                    job.error = Some(problem);
+                }
             }
         });
         if self.all.get(&job_id).is_some_and(|job| job.may_pass()) {
@@ -380,19 +388,18 @@ impl Jobs {
         job
     }
 
+    fn ended_jobs(&self) -> impl Iterator<Item = EndedJob<'_>> + Clone {
+        let ended = self.all.values().filter(|job| job.state.is_ended());
+        ended.map(|job| EndedJob {
+            job_id: job.job_id,
+            identity: &job.identity,
+            finished_at: job.finished_at,
+            size: job.size(),
+        })
+    }
+
     fn forget_old(&mut self) {
-        let (mut ended, mut bytes) = (0, 0);
-        let newest_first = self.all.values().rev().filter(|job| job.state.is_ended());
-        let old: Vec<RunId> = newest_first
-            .filter(|job| {
-                ended += 1;
-                bytes += job.size();
-                // The newest one is there for who waits for it, however large it is.
-                ended > 1 && (ended > ENDED_LIMIT || bytes > BYTES_LIMIT)
-            })
-            .map(|job| job.job_id)
-            .collect();
-        for job_id in old {
+        while let Some(job_id) = next_to_forget(self.ended_jobs()) {
             if let Some(key) = self.all.remove(&job_id).and_then(|job| job.known_as()) {
                 self.keys.remove(&key);
             }

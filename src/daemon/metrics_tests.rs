@@ -134,7 +134,7 @@ fn drains() -> Vec<PolicyStatus> {
         group_id: "checkout".to_owned(),
         status: Verdict::Draining,
         state: DrainState::Draining,
-        reason: "as it is meant to".to_owned(),
+        reason: "as it is meant to".into(),
         since: now,
         group_type: None,
         group_state: None,

@@ -15,6 +15,7 @@ mod drains;
 mod durations;
 mod ended_run;
 mod files;
+mod forgetting;
 mod job_executor;
 mod job_files;
 #[cfg(test)]
@@ -46,7 +47,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::api::{Answer, BackupSummary, Problem, ProblemKind};
@@ -70,7 +71,7 @@ pub use status::{
     RunState, RunStatus, Status, Work,
 };
 
-use catalogue::Catalogue;
+use catalogue::{Catalogue, PATIENCE};
 use files::Files;
 use job_executor::OrderJob;
 use job_files::JobFiles;
@@ -81,6 +82,14 @@ use remembered::Remembered;
 use run::{PolicyJob, TryResult};
 use state::StateFile;
 use supervisor::{Execute, Request, Supervisor};
+
+/// Calls of the API that are at repositories at once.
+const REPOSITORY_CALLS: usize = 8;
+
+fn does_not_answer() -> Problem {
+    let message = "the repository's storage is busy, or does not answer: ask again";
+    Problem::new(ProblemKind::ServiceUnavailable, message).again_after(10)
+}
 
 /// Runs that were told to stop, and in which nothing moves for so long, are left behind.
 const STOP_WITHIN: Duration = Duration::from_secs(60);
@@ -109,6 +118,8 @@ pub struct DaemonHandle {
     /// Which cluster has which of Kafka's own ids.
     pub cluster_ids: Arc<ClusterIds>,
     catalogue: Arc<Catalogue>,
+    /// Threads at repositories for callers: those that hang with a storage take no others' threads.
+    repository_turns: Arc<Semaphore>,
     requests: mpsc::Sender<Request>,
 }
 
@@ -147,8 +158,9 @@ impl DaemonHandle {
     /// A backup's manifest.
     pub async fn manifest(&self, backup: &BackupSummary) -> Result<Manifest, Problem> {
         let id = backup.backup_id;
-        self.in_repository(backup, move |repository| Ok(repository.manifest(&id)?))
-            .await
+        let reading = self.in_repository(backup, move |repository| Ok(repository.manifest(&id)?));
+        let read = tokio::time::timeout(PATIENCE, reading).await;
+        read.unwrap_or_else(|_| Err(does_not_answer()))
     }
 
     /// Takes a backup away; the bytes that became free.
@@ -186,7 +198,12 @@ impl DaemonHandle {
             .cloned();
         let gone = || Problem::not_found("backup_id", backup.backup_id, "there is no such backup");
         let location = location.ok_or_else(gone)?;
+        let turn = Arc::clone(&self.repository_turns).acquire_owned();
+        let turn = tokio::time::timeout(PATIENCE, turn).await;
+        let turn = turn.map_err(|_| does_not_answer())?;
         let done = blocking("a thread at a repository", move || {
+            // Held until the thread ends, whoever waits for it.
+            let _turn = turn;
             location
                 .at
                 .open_existing()?
@@ -194,7 +211,7 @@ impl DaemonHandle {
                 .transpose()
         });
         let done = done.await.map_err(|error| {
-            let problem = Problem::from(&error);
+            let problem = Problem::of_backup(&error);
             if problem.kind == ProblemKind::InternalError {
                 tracing::error!("a repository failed a call: {}", quote(&error));
             }
@@ -292,6 +309,7 @@ impl Daemon {
             jobs,
             cluster_ids,
             catalogue: Arc::default(),
+            repository_turns: Arc::new(Semaphore::new(REPOSITORY_CALLS)),
             requests: requests.clone(),
         };
         let watching = view.watching(board, &remembered);

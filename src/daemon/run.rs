@@ -157,7 +157,8 @@ fn verified(
     progress: &dyn Progress,
 ) -> Outcome {
     let mut outcome = outcome(&report);
-    let mut problems: Vec<String> = report.warnings;
+    let warnings = report.warnings.iter();
+    let mut problems: Vec<String> = warnings.map(ToString::to_string).collect();
     let depth = match job.policy.verify {
         Verification::Off => None,
         Verification::Quick => Some(Depth::Quick),
@@ -177,7 +178,8 @@ fn verified(
                 if !verified.findings.is_empty() {
                     outcome.result = RunResult::Incomplete;
                 }
-                let found = verified.findings.into_iter().map(|finding| finding.problem);
+                let found = verified.findings.into_iter();
+                let found = found.map(|finding| finding.problem.to_string());
                 problems.extend(found.take(10));
             }
             Err(EngineError::Stopped) => {

@@ -143,7 +143,7 @@ impl Chains {
         for (generation, end) in &self.ends {
             let lacks = match walk.of_index(end.index) {
                 Ok(references) => lacks(&references, &present),
-                Err(error) if error.is_damage() || error.is_missing() => Some(error.to_string()),
+                Err(error) if error.is_damage() || error.is_missing() => Some(error.without_path()),
                 Err(error) => return Err(error.into()),
             };
             if let Some(lacks) = lacks {

@@ -6,11 +6,15 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-/// Why something that was asked for is refused.
-#[derive(Debug, Clone, PartialEq, Eq)]
+use crate::repository::{LostBackup, RepositoryError};
+
+/// Why something that was asked for is refused, or is not as it should be: warnings, findings and verdicts are told so, too.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Refusal {
-    why: String,
-    part: Option<(Part, String)>,
+    why: Box<str>,
+    /// Where callers of the API may not read the same.
+    why_for_callers: Option<Box<str>>,
+    part: Option<(Part, Box<str>)>,
     advice: Option<Advice>,
     /// What else is refused.
     others: Vec<Refusal>,
@@ -83,17 +87,27 @@ impl Refusal {
     /// For this reason; of no single part, and without an advice.
     pub fn new(why: impl Into<String>) -> Self {
         Self {
-            why: why.into(),
-            part: None,
-            advice: None,
-            others: Vec::new(),
+            why: why.into().into(),
+            ..Self::default()
         }
+    }
+
+    /// The same, with other words for callers of the API: theirs name no paths and no commands.
+    #[must_use]
+    pub fn for_callers(mut self, why: impl Into<String>) -> Self {
+        self.why_for_callers = Some(why.into().into());
+        self
+    }
+
+    /// What `say` makes of a repository's error.
+    pub fn by(error: &RepositoryError, say: impl Fn(&str) -> String) -> Self {
+        Self::new(say(&error.to_string())).for_callers(say(&error.without_path()))
     }
 
     /// The same, of a part of the request and what stood there.
     #[must_use]
     pub fn of(mut self, part: Part, value: impl fmt::Display) -> Self {
-        self.part = Some((part, value.to_string()));
+        self.part = Some((part, value.to_string().into()));
         self
     }
 
@@ -120,10 +134,13 @@ impl Refusal {
 
     /// The reasons, each with what this reader can do.
     pub fn text_for(&self, reader: Reader) -> String {
+        let for_callers = self.why_for_callers.as_ref();
+        let for_callers = for_callers.filter(|_| reader == Reader::Caller);
+        let why = for_callers.unwrap_or(&self.why);
         let advice = self.advice.as_ref();
         let mut text = match advice.and_then(|advice| advice.text_for(reader)) {
-            Some(advice) => format!("{}; {advice}", self.why),
-            None => self.why.clone(),
+            Some(advice) => format!("{why}; {advice}"),
+            None => why.to_string(),
         };
         for other in &self.others {
             text.push_str("; ");
@@ -207,6 +224,12 @@ impl Serialize for Refusal {
     }
 }
 
+impl From<LostBackup> for Refusal {
+    fn from(lost: LostBackup) -> Self {
+        Self::new(lost.to_string()).for_callers(lost.what())
+    }
+}
+
 impl From<String> for Refusal {
     fn from(why: String) -> Self {
         Self::new(why)
@@ -254,6 +277,18 @@ mod tests {
             refusal.to_string(),
             "no topic `paymens`; did you mean `payments`?"
         );
+    }
+
+    #[test]
+    fn callers_of_the_api_read_no_paths_and_no_commands() {
+        let missing = RepositoryError::ObjectMissing {
+            name: "indexes/1".to_owned(),
+            location: "/srv/backups".to_owned(),
+        };
+        let told = Refusal::by(&missing, |error| format!("it is passed over: {error}"));
+        assert!(told.to_string().contains("/srv/backups"), "{told}");
+        let to_caller = told.text_for(Reader::Caller);
+        assert_eq!(to_caller, "it is passed over: indexes/1 is missing");
     }
 
     #[test]

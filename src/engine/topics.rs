@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
 
 use globset::{Glob, GlobBuilder, GlobMatcher};
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
 
 use crate::kafka::{Client, ErrorCode, KafkaError, Metadata, Topics};
 use crate::repository::{Manifest, TopicEntry};
@@ -107,6 +107,31 @@ impl FromStr for TopicPattern {
     type Err = EngineError;
 
     fn from_str(text: &str) -> Result<Self, EngineError> {
+        Self::within(text, LARGEST_REGEX)
+    }
+}
+
+/// The largest that a regular expression of an operator may become when it is compiled, in bytes.
+const LARGEST_REGEX: usize = 10 << 20;
+/// The same for one of a caller, and the longest pattern that a caller may give: names have 249 bytes at most.
+const LARGEST_REGEX_OF_CALLERS: usize = 64 << 10;
+const LONGEST_OF_CALLERS: usize = 256;
+
+impl TopicPattern {
+    /// A pattern of somebody who may give any: within bounds, so that to try it on a name takes little.
+    ///
+    /// # Errors
+    ///
+    /// When it is no pattern, or is over a bound.
+    pub fn of_caller(text: &str) -> Result<Self, EngineError> {
+        if text.len() > LONGEST_OF_CALLERS {
+            let why = format!("the pattern has more than {LONGEST_OF_CALLERS} bytes");
+            return Err(EngineError::refused(why));
+        }
+        Self::within(text, LARGEST_REGEX_OF_CALLERS)
+    }
+
+    fn within(text: &str, largest_regex: usize) -> Result<Self, EngineError> {
         let (exclude, body) = match text.strip_prefix('!') {
             Some(rest) => (true, rest),
             None => (false, text),
@@ -120,7 +145,9 @@ impl FromStr for TopicPattern {
             .strip_prefix('/')
             .and_then(|rest| rest.strip_suffix('/'))
         {
-            Matcher::Regex(Regex::new(regex).map_err(|error| refuse(in_one_line(&error)))?)
+            let mut builder = RegexBuilder::new(regex);
+            let built = builder.size_limit(largest_regex).build();
+            Matcher::Regex(built.map_err(|error| refuse(in_one_line(&error)))?)
         } else if body.contains(GLOB_SIGNS) {
             glob(body).map_err(|error| refuse(error.kind().to_string()))?;
             Matcher::Glob(OnceLock::new())

@@ -5,7 +5,7 @@ use crate::repository::{
 };
 
 use super::EngineError;
-use super::refusal::{Advice, Part, Refusal};
+use super::refusal::{Advice, Refusal};
 
 /// All manifests. One that cannot be read references nobody knows what, so nothing at all can be taken away.
 pub(super) fn manifests(repository: &Repository) -> Result<Vec<Manifest>, EngineError> {
@@ -43,8 +43,11 @@ pub(super) fn unreferenced(
 pub(super) fn unknowable(id: &BackupId, error: RepositoryError, advice: &str) -> EngineError {
     if error.is_damage() {
         let why = format!("nothing is removed, since what backup {id} needs cannot be known");
+        // It is another backup than the caller's.
+        let why = Refusal::new(why)
+            .for_callers("nothing is removed, since what another backup needs cannot be known");
         let advice = Advice::Repair(format!("{error}; {advice}"));
-        EngineError::conflict(Refusal::new(why).of(Part::Backup, id).advise(advice))
+        EngineError::conflict(why.advise(advice))
     } else {
         error.into()
     }

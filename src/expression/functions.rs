@@ -17,8 +17,8 @@ pub(super) fn of_one<'e>(
 ) -> Result<Value<'e>, Reason> {
     match function {
         Function::Size => size(&value, budget),
-        Function::Int => to_int(&value),
-        Function::Uint => to_uint(&value),
+        Function::Int => to_int(&value, budget),
+        Function::Uint => to_uint(&value, budget),
         Function::Double => to_double(&value),
         Function::Text => to_text(value, budget),
         Function::Bytes => to_bytes(value, budget),
@@ -102,12 +102,16 @@ fn size<'e>(value: &Value<'e>, budget: &Budget<'_>) -> Result<Value<'e>, Reason>
     Ok(Value::Int(i64::try_from(size).unwrap_or(i64::MAX)))
 }
 
-fn to_int<'e>(value: &Value<'e>) -> Result<Value<'e>, Reason> {
+fn to_int<'e>(value: &Value<'e>, budget: &Budget<'_>) -> Result<Value<'e>, Reason> {
     let number = match value {
         Value::Int(number) => Some(*number),
         Value::Uint(number) => i64::try_from(*number).ok(),
         Value::Double(number) => whole(number.trunc()).and_then(|whole| whole.try_into().ok()),
-        Value::Text(text) => text.parse().ok(),
+        Value::Text(text) => {
+            // Zeros in front may go on for as long as the text.
+            budget.touch(text.len())?;
+            text.parse().ok()
+        }
         other => return Err(no_overload(Function::Int, other)),
     };
     number
@@ -115,12 +119,15 @@ fn to_int<'e>(value: &Value<'e>) -> Result<Value<'e>, Reason> {
         .ok_or_else(|| conversion(Function::Int, value))
 }
 
-fn to_uint<'e>(value: &Value<'e>) -> Result<Value<'e>, Reason> {
+fn to_uint<'e>(value: &Value<'e>, budget: &Budget<'_>) -> Result<Value<'e>, Reason> {
     let number = match value {
         Value::Uint(number) => Some(*number),
         Value::Int(number) => u64::try_from(*number).ok(),
         Value::Double(number) => whole(number.trunc()).and_then(|whole| whole.try_into().ok()),
-        Value::Text(text) => text.parse().ok(),
+        Value::Text(text) => {
+            budget.touch(text.len())?;
+            text.parse().ok()
+        }
         other => return Err(no_overload(Function::Uint, other)),
     };
     number

@@ -40,6 +40,10 @@ use tree::Node;
 /// The longest source, in bytes.
 pub const LONGEST: usize = 4096;
 
+/// What helps where a source is over a bound: one that worked before an upgrade may be.
+const SHORTER: &str = "earlier versions took it, and could crash over it: write it shorter, for example key in ['a', 'b'] for \
+    key == 'a' || key == 'b'; docs/expressions.md names the bounds";
+
 /// A compiled expression. Clones share it.
 #[derive(Clone)]
 pub struct Expression {
@@ -55,9 +59,10 @@ impl Expression {
     /// A source that is wrong, or larger than a bound allows.
     pub fn compile(source: &str, names: &[&str]) -> Result<Self, CompileError> {
         if source.len() > LONGEST {
+            let length = source.len();
             return Err(CompileError {
-                message: format!("the expression has {} bytes", source.len()),
-                help: format!("{LONGEST} are the most"),
+                message: format!("the expression has {length} bytes, and {LONGEST} are the most"),
+                help: SHORTER.to_owned(),
             });
         }
         let tokens = lexer::tokens(source);
@@ -66,10 +71,12 @@ impl Expression {
             let before = source.get(..at).unwrap_or(source);
             let line = before.matches('\n').count() + 1;
             let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-            let help = match message.starts_with("a record has no") {
-                true => format!("it has {}", names.join(", ")),
-                false => "for example value.contains('important'), or json(value).amount > 100"
-                    .to_owned(),
+            let help = if message.starts_with(token::TOO_MUCH) {
+                SHORTER.to_owned()
+            } else if message.starts_with("a record has no") {
+                format!("it has {}", names.join(", "))
+            } else {
+                "for example value.contains('important'), or json(value).amount > 100".to_owned()
             };
             CompileError {
                 message: format!("the expression is wrong at {line}:{column}: {message}"),

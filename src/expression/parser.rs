@@ -1,7 +1,7 @@
 //! From tokens to a tree, by precedence. It goes down by the stack no deeper than [`NESTING`].
 
-use super::pattern::{ALL_PATTERNS, LARGEST_PATTERN, Pattern};
-use super::token::{Kind, Token, Wrong};
+use super::pattern::{ALL_PATTERNS, LARGEST_PATTERN, Pattern, Unfit};
+use super::token::{Kind, Token, Wrong, too_much};
 use super::tree::{
     Access, BINARY, COMPREHENSIONS, Comprehension, DEPTH, Element, FUNCTIONS, Function, NESTING,
     NODES, Node, TYPES, What,
@@ -107,14 +107,13 @@ impl<'s> Parser<'s> {
     fn node(&mut self, at: usize, what: What) -> Parsed<Node> {
         self.nodes += 1;
         if self.nodes > NODES {
-            let message = format!("the expression has more than {NODES} parts");
-            return Err((at, message));
+            return Err(too_much(at, &format!("it has more than {NODES} parts")));
         }
         let depth = what.depth_below() + 1;
         if depth > DEPTH {
-            let message =
-                format!("it is nested too deep: {DEPTH} operators within one another are the most");
-            return Err((at, message));
+            let most =
+                format!("nested too deep: {DEPTH} operators within one another are the most");
+            return Err(too_much(at, &most));
         }
         Ok(Node { what, at, depth })
     }
@@ -122,10 +121,10 @@ impl<'s> Parser<'s> {
     /// Parses something inner; every way down comes through here.
     fn inner<T>(&mut self, parse: impl FnOnce(&mut Self) -> Parsed<T>) -> Parsed<T> {
         if self.depth >= NESTING {
-            let message = format!(
-                "it is nested too deep: {NESTING} brackets or signs within one another are the most"
+            let most = format!(
+                "nested too deep: {NESTING} brackets or signs within one another are the most"
             );
-            return Err((self.at(), message));
+            return Err(too_much(self.at(), &most));
         }
         self.depth += 1;
         let parsed = parse(self);
@@ -333,20 +332,18 @@ impl<'s> Parser<'s> {
         if *function == Function::Matches
             && let Some(What::Text(source)) = arguments.last().map(|pattern| &pattern.what)
         {
-            let pattern = Pattern::compile(source).ok_or_else(|| {
-                let most = LARGEST_PATTERN >> 20;
-                (
-                    at,
-                    format!("the pattern is invalid, or takes more than {most} MiB"),
-                )
+            let pattern = Pattern::compile(source).map_err(|unfit| match unfit {
+                Unfit::Invalid => (at, "the pattern is invalid".to_owned()),
+                Unfit::TooLarge => {
+                    let most = LARGEST_PATTERN >> 20;
+                    too_much(at, &format!("the pattern takes more than {most} MiB"))
+                }
             })?;
             self.patterns += pattern.size();
             if self.patterns > ALL_PATTERNS {
                 let most = ALL_PATTERNS >> 20;
-                return Err((
-                    at,
-                    format!("its patterns take more than {most} MiB together"),
-                ));
+                let take = format!("its patterns take more than {most} MiB together");
+                return Err(too_much(at, &take));
             }
             let of = arguments.swap_remove(0);
             return self.node(at, What::Matches(of.into(), pattern));

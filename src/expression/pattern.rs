@@ -32,21 +32,29 @@ pub(super) struct Pattern {
     steps: u64,
 }
 
+/// Why a source is no pattern.
+#[derive(Debug)]
+pub(super) enum Unfit {
+    Invalid,
+    /// It takes more than [`LARGEST_PATTERN`].
+    TooLarge,
+}
+
 impl Pattern {
-    /// None where it is no pattern, or too large.
-    pub fn compile(source: &str) -> Option<Self> {
-        SIZES.iter().find_map(|(size, steps)| {
+    pub fn compile(source: &str) -> Result<Self, Unfit> {
+        for (size, steps) in SIZES {
             let mut builder = RegexBuilder::new(source);
             let built = builder
-                .size_limit(*size)
+                .size_limit(size)
                 .dfa_size_limit(size * CACHE)
                 .build();
-            Some(Self {
-                regex: built.ok()?,
-                size: *size,
-                steps: *steps,
-            })
-        })
+            match built {
+                Ok(regex) => return Ok(Self { regex, size, steps }),
+                Err(regex::Error::CompiledTooBig(_)) => {}
+                Err(_) => return Err(Unfit::Invalid),
+            }
+        }
+        Err(Unfit::TooLarge)
     }
 
     /// No more bytes than this, compiled.
@@ -61,7 +69,7 @@ impl Pattern {
         if source.len() > LONGEST_PATTERN {
             return Err(Reason::Pattern);
         }
-        Self::compile(source).ok_or(Reason::Pattern)
+        Self::compile(source).map_err(|_| Reason::Pattern)
     }
 
     /// Whether it is found in a text.

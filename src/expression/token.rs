@@ -25,3 +25,11 @@ pub(super) enum Kind<'s> {
 
 /// What is wrong, and at which byte.
 pub(super) type Wrong = (usize, String);
+
+/// What the message begins with when a source is over a bound.
+pub(super) const TOO_MUCH: &str = "it is over a bound: ";
+
+/// A source is right, and over a bound.
+pub(super) fn too_much(at: usize, bound: &str) -> Wrong {
+    (at, format!("{TOO_MUCH}{bound}"))
+}

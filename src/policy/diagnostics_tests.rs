@@ -257,6 +257,32 @@ fn expressions_that_would_take_too_much_are_told_with_the_bound() {
 }
 
 #[test]
+fn of_an_expression_that_was_taken_before_the_bounds_it_is_told_that_they_are_new() {
+    let condition = "key == 'a'";
+    let long = vec!["k"; 4100].concat();
+    let parts = format!("size([{}]) > 0", vec!["1"; 2000].join(","));
+    let pattern = "value.matches('[a-z]{1000}{100}')".to_owned();
+    for (source, bound) in [
+        (vec![condition; 150].join(" + "), "100 operators"),
+        (long, "4096 are the most"),
+        (parts, "more than 2000 parts"),
+        (pattern, "the pattern takes more than 1 MiB"),
+    ] {
+        let policy = format!(
+            "[mirror.orders]\nsource = \"prod\"\ntarget = \"dr\"\ntopics = [\"a\"]\nfilter = \"{source}\"\n"
+        );
+        let told = told_of_policies(&policy);
+        for part in [
+            bound,
+            "policies.d/a.toml:5:",
+            "could crash over it: write it shorter",
+        ] {
+            assert!(told.contains(part), "{part} is not in {told:.600}");
+        }
+    }
+}
+
+#[test]
 fn what_a_mirror_cannot_do_to_records_is_told_where_it_is_written() {
     let mirror = "\
 [mirror.orders]

@@ -276,6 +276,20 @@ impl RepositoryError {
         )
     }
 
+    /// The same for readers who are not to know where the repository lies.
+    pub fn without_path(&self) -> String {
+        match self {
+            Self::ObjectMissing { name, .. } => format!("{name} is missing"),
+            Self::Io { .. } => "a part of it cannot be read".to_owned(),
+            Self::NotARepository { .. } | Self::AlreadyARepository { .. } => {
+                "it is not the repository that it was".to_owned()
+            }
+            Self::AlreadyExists { name, .. } => format!("{name} exists already"),
+            Self::NoSpace { .. } => "no space is left".to_owned(),
+            error => error.to_string(),
+        }
+    }
+
     /// Whether what was stored is not there any more as it was: who may not read it, or has too old a kafkeep, has lost nothing.
     pub fn is_lost_content(&self) -> bool {
         let is_readable_by_others =

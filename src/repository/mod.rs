@@ -91,7 +91,7 @@ pub use manifest::{
     Completion, Gap, Manifest, OpenTransaction, PartitionEntry, TopicEntry, Totals,
 };
 pub use object_name::ObjectName;
-pub use order::{Place, PreviousBackup};
+pub use order::{LostBackup, Place, PreviousBackup};
 pub use pack::{BlockPlace, PACK_HEADER_LEN, PackRef, TRAILER_LEN};
 pub use pack_reader::{Blocks, PackReader};
 pub use pack_writer::{PACK_TARGET, PackWriter};

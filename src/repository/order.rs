@@ -1,5 +1,7 @@
 //! The order of backups. It is the order of their ids, which is that of their sequences, whatever the wall clock shows.
 
+use std::fmt;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -21,8 +23,30 @@ pub struct Place {
     pub backup_id: BackupId,
     /// The newest backup that can be read.
     pub previous: Option<PreviousBackup>,
-    /// What should be looked at: a time that contradicts the order, a backup that is gone though nothing expired it.
+    /// What should be looked at: a time that contradicts the order.
     pub warnings: Vec<String>,
+    /// A backup that is gone though nothing expired it.
+    pub lost: Option<LostBackup>,
+}
+
+/// A backup that is gone though nothing expired it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LostBackup {
+    what: String,
+    advice: String,
+}
+
+impl LostBackup {
+    /// That it is gone, without what an operator can do about it.
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+}
+
+impl fmt::Display for LostBackup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}. {}", self.what, self.advice)
+    }
 }
 
 /// A newest backup that began later than this after the clock is of another clock, not of a machine's small differences.
@@ -38,6 +62,7 @@ impl Repository {
             backup_id: BackupId::after(newest.into_iter().flatten().max(), now),
             previous: None,
             warnings: Vec::new(),
+            lost: None,
         };
         for id in ids.iter().rev() {
             let (manifest, sha256) = match self.manifest_with_digest(id) {
@@ -60,7 +85,7 @@ impl Repository {
             if let Some(lost) = manifest.previous.map(|previous| previous.backup_id)
                 && expired.is_lost(lost, &ids)
             {
-                place.warnings.push(self.lost_backup(lost, Some(*id)));
+                place.lost = Some(self.lost_backup(lost, Some(*id)));
             }
             break;
         }
@@ -81,14 +106,19 @@ impl Repository {
     }
 
     /// That a backup is gone which was there, as another one that was planned on it says, and what to do.
-    pub fn lost_backup(&self, lost: BackupId, planned_on_it: Option<BackupId>) -> String {
+    pub fn lost_backup(&self, lost: BackupId, planned_on_it: Option<BackupId>) -> LostBackup {
         let planned = planned_on_it
             .map(|id| format!(", though backup {id} was planned on it"))
             .unwrap_or_default();
         let location = self.location();
-        format!(
-            "backup {lost} is gone{planned}, and nothing expired it: the repository was rolled back, or somebody removed it. If it was removed on purpose, or cannot be brought back: kafkeep expire --repository {location} --forget-lost {lost}"
-        )
+        LostBackup {
+            what: format!(
+                "backup {lost} is gone{planned}, and nothing expired it: the repository was rolled back, or somebody removed it"
+            ),
+            advice: format!(
+                "If it was removed on purpose, or cannot be brought back: kafkeep expire --repository {location} --forget-lost {lost}"
+            ),
+        }
     }
 
     /// The sequence of the first of these backups that has one.
@@ -221,10 +251,10 @@ mod tests {
         assert_eq!(warnings(180), Vec::<String>::new());
         let path = format!("backups/{lost}.json");
         std::fs::remove_file(scratch.directory.path().join(path)).unwrap();
-        let said = warnings(180);
-        assert!(
-            said[0].contains(&format!("--forget-lost {lost}")),
-            "{said:?}"
-        );
+        let said = scratch.repository.next_place(at(180)).unwrap().lost;
+        let said = said.unwrap();
+        let advice = format!("--forget-lost {lost}");
+        assert!(said.to_string().contains(&advice), "{said}");
+        assert!(!said.what().contains("kafkeep"), "{said}");
     }
 }

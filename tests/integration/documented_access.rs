@@ -199,13 +199,14 @@ fn cases(command: &Command) -> Vec<Case> {
         let rights = command.rights.iter();
         let granted = rights.filter(|right| Some(*right) != case.lacks.as_ref());
         let needed = granted.map(|right| right.to(&case.user, &case.name));
-        // Restores do without, with a warning that names it.
+        // Who writes to topics does without, with a warning that names it.
         let claim = Right {
             resource: "transactional id".to_owned(),
             operation: "Write".to_owned(),
         };
         let claim = claim.to(&case.user, &format!("kafkeep-claim.{}", case.name));
-        needed.chain((command.verb == "restore").then_some(claim))
+        let is_written = ["restore", "mirror"].contains(&command.verb.as_str());
+        needed.chain(is_written.then_some(claim))
     });
     acl::add(&guarded().address(), &acls.collect::<Vec<_>>());
     cases

@@ -1,7 +1,7 @@
 //! `kafkeep mirror` into topics that are deleted, created again or cut short: what is missing is mirrored again, or said.
 
 use std::collections::BTreeSet;
-use std::process::Child;
+use std::process::{Child, Stdio};
 
 use serde_json::Value;
 
@@ -360,4 +360,52 @@ fn what_the_target_deletes_during_a_mirror_is_no_success() {
     // What comes later is not concerned.
     client.produce("mvanishing", 0, Compression::None, numbered(0, 5));
     assert_eq!(mirrored.done("--topic mvanishing")["status"], "completed");
+}
+
+/// Some of it is in `target` while `run` goes on, which must take half a minute then.
+#[track_caller]
+fn begins(client: &Client, run: &mut Child, target: &str) {
+    client.wait_until("it began", |client| holds(client, target, 20));
+    assert!(run.try_wait().unwrap().is_none(), "it ended too soon");
+}
+
+#[track_caller]
+fn ends_for_another(run: Child, topic: &str) {
+    let ended = run.wait_with_output().unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    let reason = format!("another kafkeep began to write to topic {topic} of the target");
+    assert!(said.contains(&reason), "{said}");
+    assert!(!said.contains("begun anew"), "{said}");
+}
+
+#[test]
+fn of_a_restore_and_a_mirror_that_begin_one_topic_the_older_ends_with_the_reason() {
+    let mirrored = Mirrored {
+        source: Fixture::shared(),
+        target: Fixture::shared(),
+        name: "rival",
+    };
+    let scene = &mirrored.source;
+    scene.client.create_topic("rival", 1, &[]);
+    let values = (0..400).map(|n| Message::new(format!("key-{n}"), "v".repeat(4096)));
+    let client = Client::new(&scene.broker.address()).with("batch.num.messages", "4");
+    client.produce("rival", 0, Compression::None, values);
+    scene.backup("--topic rival");
+
+    let slowly = "latest --rename rival=one.rival --rate-limit 32KiB/s";
+    let mut older = scene.command("restore", slowly);
+    let older = older.stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut older = older.spawn().unwrap();
+    begins(&scene.client, &mut older, "one.rival");
+    let report = mirrored.done("--topic rival --rename one.{topic} --if-exists append");
+    assert_eq!(report["records"], 400, "{report}");
+    ends_for_another(older, "one.rival");
+
+    let mut older = mirrored.start_piped("--topic rival --rename two.{topic} --rate-limit 32KiB/s");
+    begins(&scene.client, &mut older, "two.rival");
+    let appended = "latest --if-exists append --rename rival=two.rival";
+    let newer = scene.run("restore", appended);
+    assert_eq!(newer.code, 0, "{newer}");
+    ends_for_another(older, "two.rival");
 }

@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::engine::EngineError;
 use crate::engine::chain::Generation;
+use crate::engine::refusal::Refusal;
 use crate::engine::transactions::OpenTransactions;
 use crate::record::{Offset, PartitionId};
 use crate::repository::{
     BackupId, BatchEvidence, Extent, Layer, Manifest, PackId, PackReader, PackRef, Repository,
-    TransactionEvent, UnfinishedRun,
+    RepositoryError, TransactionEvent, UnfinishedRun,
 };
 
 use super::held_batch::last_of_extent;
@@ -49,18 +50,15 @@ impl Adoptable {
     pub fn find(
         repository: &Repository,
         wanted: &[Generation],
-        warnings: &mut Vec<String>,
+        warnings: &mut Vec<Refusal>,
     ) -> Result<Self, EngineError> {
         let mut adoptable = Self::default();
         if wanted.is_empty() {
             return Ok(adoptable);
         }
         let (runs, unreadable) = repository.unfinished_runs()?;
-        warnings.extend(
-            unreadable
-                .iter()
-                .map(|error| format!("{error}; it is passed over")),
-        );
+        let passed_over = |error| Refusal::by(error, |error| format!("{error}; it is passed over"));
+        warnings.extend(unreadable.iter().map(passed_over));
         let wanted: BTreeSet<&Generation> = wanted.iter().collect();
         let mut refused: BTreeSet<PackId> = BTreeSet::new();
         for run in &runs {
@@ -77,7 +75,7 @@ impl Adoptable {
         run: &UnfinishedRun,
         wanted: &BTreeSet<&Generation>,
         refused: &mut BTreeSet<PackId>,
-        warnings: &mut Vec<String>,
+        warnings: &mut Vec<Refusal>,
     ) -> Result<(), EngineError> {
         let mut sealed: BTreeMap<(Generation, PartitionId), Vec<SealedExtent>> = BTreeMap::new();
         for layer in &run.layers {
@@ -122,7 +120,7 @@ impl Adoptable {
     fn last_batch(
         &self,
         extents: &[SealedExtent],
-        warnings: &mut Vec<String>,
+        warnings: &mut Vec<Refusal>,
     ) -> Result<Option<BatchEvidence>, EngineError> {
         let Some((last, pack)) = extents
             .last()
@@ -132,7 +130,7 @@ impl Adoptable {
         };
         match last_of_extent(pack, &last.extent) {
             Err(error) if error.is_damage() => {
-                warnings.push(copied_again(&error.to_string()));
+                warnings.push(copied_again(&error));
                 Ok(None)
             }
             evidence => Ok(evidence?),
@@ -150,7 +148,7 @@ impl Adoptable {
         repository: &Repository,
         pack: &PackRef,
         refused: &mut BTreeSet<PackId>,
-        warnings: &mut Vec<String>,
+        warnings: &mut Vec<Refusal>,
     ) -> Result<bool, EngineError> {
         if self.packs.contains_key(&pack.pack_id) || refused.contains(&pack.pack_id) {
             return Ok(!refused.contains(&pack.pack_id));
@@ -162,7 +160,7 @@ impl Adoptable {
             }
             Err(error) if error.is_damage() => {
                 refused.insert(pack.pack_id);
-                warnings.push(copied_again(&error.to_string()));
+                warnings.push(copied_again(&error));
                 Ok(false)
             }
             Err(error) => Err(error.into()),
@@ -273,8 +271,10 @@ fn generation(layer: &Layer) -> Generation {
     }
 }
 
-fn copied_again(error: &str) -> String {
-    format!("{error}; an interrupted run had sealed it, and it is copied again")
+fn copied_again(error: &RepositoryError) -> Refusal {
+    Refusal::by(error, |error| {
+        format!("{error}; an interrupted run had sealed it, and it is copied again")
+    })
 }
 
 /// Of `found`, which is sorted by start, the extents that follow one another from `held` on. Offsets between two of

@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use crate::engine::EngineError;
 use crate::engine::chain::lacks;
 use crate::engine::extents::{Held, held_between};
+use crate::engine::refusal::Refusal;
 use crate::record::{LeaderEpoch, PartitionId};
 use crate::repository::{
     BatchEvidence, Completion, Extent, Layer, LockGuard, Manifest, PackRef, PartitionEntry, Place,
@@ -79,7 +80,8 @@ pub(super) fn conclude(
         duration_ms,
         failures(failed)
             .chain(losses)
-            .chain(place.warnings)
+            .chain(place.warnings.into_iter().map(Refusal::from))
+            .chain(place.lost.map(Refusal::from))
             .chain(plan.warnings)
             .collect(),
     ))
@@ -91,7 +93,7 @@ fn publish(
     lock: &LockGuard,
     manifest: &mut Manifest,
     adoptable: Adoptable,
-) -> Result<Option<String>, EngineError> {
+) -> Result<Option<Refusal>, EngineError> {
     let losses = losses(repository, manifest)?;
     if losses.is_some() {
         manifest.status = Completion::Incomplete;
@@ -111,21 +113,32 @@ fn have_gaps(topics: &[TopicEntry]) -> bool {
 }
 
 /// What is said of topics that failed.
-fn failures(failed: BTreeMap<Arc<str>, EngineError>) -> impl Iterator<Item = String> {
+fn failures(failed: BTreeMap<Arc<str>, EngineError>) -> impl Iterator<Item = Refusal> {
     let failed = failed.into_iter();
-    failed.map(|(topic, error)| format!("topic {topic} is not in this backup: {error}"))
+    failed.map(|(topic, error)| {
+        let say = |error: &str| format!("topic {topic} is not in this backup: {error}");
+        match &error {
+            EngineError::Repository(error) => Refusal::by(error, say),
+            error => say(&error.to_string()).into(),
+        }
+    })
 }
 
 /// What the repository lacks of all that the backup builds on: lost since the plan, which leaves out what was lost before.
-fn losses(repository: &Repository, manifest: &Manifest) -> Result<Option<String>, EngineError> {
-    let lacks = match repository.reference_walk().of_backup(manifest) {
-        Ok(references) => lacks(&references, &repository.packs()?.into_iter().collect()),
-        Err(error) if error.is_damage() || error.is_missing() => Some(error.to_string()),
-        Err(error) => return Err(error.into()),
+fn losses(repository: &Repository, manifest: &Manifest) -> Result<Option<Refusal>, EngineError> {
+    let say = |lacks: &str| {
+        format!(
+            "the backup is damaged already: {lacks}; back up again, the next one copies anew what is lost"
+        )
     };
-    Ok(lacks.map(|lacks| {
-        format!("the backup is damaged already: {lacks}; back up again, the next one copies anew what is lost")
-    }))
+    match repository.reference_walk().of_backup(manifest) {
+        Ok(references) => {
+            let lacks = lacks(&references, &repository.packs()?.into_iter().collect());
+            Ok(lacks.map(|lacks| say(&lacks).into()))
+        }
+        Err(error) if error.is_damage() || error.is_missing() => Ok(Some(Refusal::by(&error, say))),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The topics of a plan with what was stored of them, without those that failed.

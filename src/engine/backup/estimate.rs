@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::engine::EngineError;
+use crate::engine::refusal::Refusal;
 use crate::kafka::{Client, KafkaError, TopicPartition};
 use crate::repository::PartitionEntry;
 
@@ -16,7 +17,7 @@ impl SpaceLimit {
         &self,
         client: &Client,
         topics: &[TopicPlan],
-        warnings: &mut Vec<String>,
+        warnings: &mut Vec<Refusal>,
     ) -> Result<(), EngineError> {
         let partitions = || {
             let topics = topics.iter();
@@ -29,9 +30,9 @@ impl SpaceLimit {
         let sizes = match client.log_sizes(&leaders).await {
             Ok(sizes) => sizes,
             Err(error @ (KafkaError::Unsupported { .. } | KafkaError::Authorization { .. })) => {
-                warnings.push(format!(
-                    "how much there is to copy is not known beforehand: {error}"
-                ));
+                warnings.push(
+                    format!("how much there is to copy is not known beforehand: {error}").into(),
+                );
                 return Ok(());
             }
             Err(error) => return Err(error.into()),

@@ -7,6 +7,7 @@ use crate::engine::groups::{
     GroupOffset, GroupSelection, GroupState, GroupTopic, GroupsState, UnreadGroup,
 };
 use crate::engine::own;
+use crate::engine::refusal::Refusal;
 use crate::kafka::{Client, GroupOffsets, GroupType, KafkaError, ListedGroup, TopicPartition};
 
 /// Reads where the chosen groups stand on `partitions`; none when no groups are wanted.
@@ -14,7 +15,7 @@ pub(super) async fn capture(
     client: &Client,
     selection: &GroupSelection,
     partitions: &[TopicPartition],
-    warnings: &mut Vec<String>,
+    warnings: &mut Vec<Refusal>,
 ) -> Result<Option<GroupsState>, EngineError> {
     if matches!(selection, GroupSelection::None) {
         return Ok(None);
@@ -23,7 +24,7 @@ pub(super) async fn capture(
         Err(error @ (KafkaError::Unsupported { .. } | KafkaError::Authorization { .. }))
             if !selection.is_strict() =>
         {
-            warnings.push(format!("consumer groups are not backed up: {error}"));
+            warnings.push(format!("consumer groups are not backed up: {error}").into());
             return Ok(None);
         }
         listed => listed?,
@@ -105,7 +106,7 @@ fn group_state(
     group: ListedGroup,
     fetched: GroupOffsets,
     partitions: &BTreeSet<&TopicPartition>,
-    warnings: &mut Vec<String>,
+    warnings: &mut Vec<Refusal>,
 ) -> Option<GroupState> {
     let mut topics: Vec<GroupTopic> = Vec::new();
     for (key, committed) in fetched.offsets {
@@ -134,7 +135,7 @@ fn group_state(
         warnings.push(format!(
             "group {}: a transaction was about to move its offsets; those before it are backed up",
             group.group
-        ));
+        ).into());
     }
     Some(GroupState {
         group: group.group,
@@ -149,7 +150,7 @@ fn group_state(
 fn refuse_unread(
     unread: &[UnreadGroup],
     selection: &GroupSelection,
-    warnings: &mut Vec<String>,
+    warnings: &mut Vec<Refusal>,
 ) -> Result<(), EngineError> {
     let line = |group: &UnreadGroup| format!("group {}: {}", group.group, group.reason);
     // `all` can only mean all that have offsets.
@@ -159,7 +160,7 @@ fn refuse_unread(
     warnings.extend(
         unread
             .iter()
-            .map(|group| format!("{}; it is not in the backup", line(group))),
+            .map(|group| format!("{}; it is not in the backup", line(group)).into()),
     );
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use crate::engine::chain::{ChainEnd, Generation};
 use crate::engine::groups::GroupsState;
+use crate::engine::refusal::Refusal;
 use crate::engine::topic_configuration::TopicConfiguration;
 use crate::engine::transactions::OpenTransactions;
 use crate::kafka::{BrokerId, TopicPartition};
@@ -20,7 +21,7 @@ pub struct BackupPlan {
     /// Where consumer groups stood before the bounds were read; none when they are not wanted.
     pub groups: Option<GroupsState>,
     /// What should be looked at, such as manifests that could not be read.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Refusal>,
     /// What interrupted runs had sealed.
     pub(super) adoptable: Adoptable,
 }

@@ -41,7 +41,7 @@ pub(super) async fn plan(
     // A coordinator that is away may have been waited for until the deadline.
     means.watchdog.moved();
     let bounds = LogBounds::read(client, &partitions).await?;
-    warnings.extend(bounds.tell_hanging(client).await);
+    warnings.extend(told(bounds.tell_hanging(client).await));
     let configurations = configurations(client, &chosen, &mut warnings).await?;
     let planning = Planning {
         cluster_id: &metadata.cluster_id,
@@ -67,14 +67,14 @@ pub(super) async fn plan(
         &mut warnings,
     );
     let mut topics = going_on.await?;
-    warnings.extend(adoption(&topics));
-    warnings.extend(restarts(&topics));
+    warnings.extend(told(adoption(&topics)));
+    warnings.extend(told(restarts(&topics)));
     if let Some(room) = &options.room {
         room.refuse_too_large(client, &topics, &mut warnings)
             .await?;
     }
     if let Some(selection) = &options.selection {
-        warnings.extend(unmet_bounds(&topics, selection));
+        warnings.extend(told(unmet_bounds(&topics, selection)));
         limit_messages(&mut topics, selection.max_messages);
     }
     warnings.extend(passed_over(&chains));
@@ -87,16 +87,21 @@ pub(super) async fn plan(
     })
 }
 
+/// Warnings that are the same for every reader.
+fn told(warnings: impl IntoIterator<Item = String>) -> impl Iterator<Item = Refusal> {
+    warnings.into_iter().map(Refusal::from)
+}
+
 /// The topics' own settings; none, and a warning, where the cluster cannot tell them.
 async fn configurations(
     client: &Client,
     chosen: &BTreeMap<&str, &TopicMetadata>,
-    warnings: &mut Vec<String>,
+    warnings: &mut Vec<Refusal>,
 ) -> Result<BTreeMap<String, Vec<ConfigEntry>>, EngineError> {
     let names: Vec<String> = chosen.keys().map(|name| (*name).to_owned()).collect();
     match client.describe_configs(&names).await {
         Err(error @ KafkaError::Unsupported { .. }) => {
-            warnings.push(format!("topic configurations are not backed up: {error}"));
+            warnings.push(format!("topic configurations are not backed up: {error}").into());
             Ok(BTreeMap::new())
         }
         configurations => Ok(configurations?),
@@ -108,7 +113,7 @@ async fn configurations(
 fn held(
     repository: &Repository,
     wanted: Vec<Generation>,
-) -> Result<(Chains, Adoptable, Vec<String>), EngineError> {
+) -> Result<(Chains, Adoptable, Vec<Refusal>), EngineError> {
     let mut warnings = Vec::new();
     let mut chains = find_chains(repository, &wanted)?;
     for chain in chains.ends.values_mut() {
@@ -163,11 +168,13 @@ fn restarts(topics: &[TopicPlan]) -> impl Iterator<Item = String> {
 }
 
 /// Tells which earlier backups could not be read.
-fn passed_over(chains: &Chains) -> impl Iterator<Item = String> {
-    chains
-        .unreadable
-        .iter()
-        .map(|(id, error)| format!("backup {id} is passed over: {error}"))
+fn passed_over(chains: &Chains) -> impl Iterator<Item = Refusal> {
+    let unreadable = chains.unreadable.iter();
+    unreadable.map(|(id, error)| {
+        Refusal::by(error, |error| {
+            format!("backup {id} is passed over: {error}")
+        })
+    })
 }
 
 fn choose<'a>(

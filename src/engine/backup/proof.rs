@@ -6,6 +6,7 @@ use crate::engine::EngineError;
 use crate::engine::blocking::in_repository;
 use crate::engine::chain::Generation;
 use crate::engine::reader::Cursor;
+use crate::engine::refusal::Refusal;
 use crate::engine::topic_configuration::TopicConfiguration;
 use crate::engine::transactions::OpenTransactions;
 use crate::kafka::TopicPartition;
@@ -27,7 +28,7 @@ pub(super) async fn go_on(
     topics: Vec<TopicPlan>,
     adoptable: &mut Adoptable,
     forked: &BTreeMap<Generation, u32>,
-    warnings: &mut Vec<String>,
+    warnings: &mut Vec<Refusal>,
 ) -> Result<Vec<TopicPlan>, EngineError> {
     let asked = topics.iter().flat_map(|topic| {
         let again = forked.contains_key(&topic.generation(cluster_id));
@@ -64,7 +65,7 @@ pub(super) async fn go_on(
             Some(1) if topic.chain_restarted.is_none() => warnings.push(format!(
                 "topic {} was rewritten while it was read (unclean leader election): what was read of it is read again",
                 topic.topic
-            )),
+            ).into()),
             Some(2..) => continue,
             _ => {}
         }

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use crate::engine::groups::GroupsState;
+use crate::engine::refusal::Refusal;
 use crate::kafka::GroupType;
 use crate::record::{Offset, PartitionId, TopicId};
 use crate::repository::{BackupId, Completion, Gap, Manifest};
@@ -42,7 +43,7 @@ pub struct BackupReport {
     /// Bytes that earlier backups had copied.
     pub reused_bytes: u64,
     /// What did not stop the run, but should be looked at.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Refusal>,
 }
 
 /// One consumer group of a report.
@@ -92,7 +93,7 @@ impl BackupReport {
         manifest: &Manifest,
         groups: GroupsState,
         duration_ms: u64,
-        warnings: Vec<String>,
+        warnings: Vec<Refusal>,
     ) -> Self {
         let groups = groups.groups.into_iter().map(|group| GroupReport {
             offsets: group.offsets(),

@@ -12,6 +12,7 @@ use super::judge::judge;
 use super::observation::{Ahead, Commit, Observation, SeenGroup, SeenLog, SeenTopic};
 use super::report::{GroupReport, PartitionReport, PartitionState};
 use super::{DrainState, Verdict};
+use crate::engine::refusal::Reader;
 use crate::kafka::{BrokerId, GroupDescription, GroupMember, GroupType, IsolationLevel};
 use crate::record::{LeaderEpoch, Offset, PartitionId, Timestamp, TopicId};
 
@@ -162,13 +163,13 @@ fn a_group_at_the_end_is_drained_when_enough_checks_agree() {
             .expect(Verdict::Draining, DrainState::Draining);
         assert_eq!(report.stable_checks, stable);
         assert_eq!(
-            report.reason,
+            report.reason.to_string(),
             format!("within its bounds in {stable} of 3 checks in a row")
         );
     }
     let report = story.after(5).expect(Verdict::Drained, DrainState::Drained);
     assert_eq!((report.total_lag, report.eta_seconds), (0, Some(0)));
-    assert_eq!(report.reason, "all is consumed in 1 partition");
+    assert_eq!(report.reason.to_string(), "all is consumed in 1 partition");
     assert_eq!(Story::deciding(&report), [0; 0]);
 }
 
@@ -195,7 +196,7 @@ fn so_many_records_may_be_left_over_all_partitions_and_not_one_more() {
     let report = story.expect(Verdict::Drained, DrainState::Drained);
     assert_eq!(report.total_lag, 10);
     assert_eq!(
-        report.reason,
+        report.reason.to_string(),
         "10 left in 2 partitions, within the 10 that may be"
     );
     story.log(1, 0, 11);
@@ -253,7 +254,7 @@ fn a_group_that_moves_is_draining_with_its_pace_and_the_time_left() {
     assert_eq!(report.arriving_per_second, Some(1.0));
     // 70 left, and 3 less each second.
     assert_eq!(report.eta_seconds, Some(24));
-    assert_eq!(report.reason, "4 records/s, and 24 s to go");
+    assert_eq!(report.reason.to_string(), "4 records/s, and 24 s to go");
     assert_eq!(report.still_seconds, Some(0));
 }
 
@@ -267,7 +268,10 @@ fn no_time_is_left_to_tell_when_more_arrives_than_is_consumed() {
         .after(10)
         .expect(Verdict::Draining, DrainState::Draining);
     assert_eq!(report.eta_seconds, None);
-    assert_eq!(report.reason, "1 records/s, but 10 records/s arrive");
+    assert_eq!(
+        report.reason.to_string(),
+        "1 records/s, but 10 records/s arrive"
+    );
 }
 
 #[test]
@@ -278,13 +282,13 @@ fn a_group_with_members_that_stands_still_is_stalled_after_a_while() {
         .after(29)
         .expect(Verdict::Draining, DrainState::Draining);
     assert_eq!(
-        report.reason,
+        report.reason.to_string(),
         "no progress for 29 s; it counts as stalled after 30 s"
     );
     let report = story.after(1).expect(Verdict::Stalled, DrainState::Stalled);
     assert_eq!(report.still_seconds, Some(30));
     assert_eq!(
-        report.reason,
+        report.reason.to_string(),
         "1 member, and no progress in 1 partition for 30 s: look at what the consumers do"
     );
     assert_eq!(Story::deciding(&report), [0]);
@@ -364,7 +368,7 @@ fn nobody_will_consume_what_a_group_without_members_may_have_left() {
         .after(100)
         .expect(Verdict::Drained, DrainState::Drained);
     assert_eq!(
-        report.reason,
+        report.reason.to_string(),
         "all is consumed in 1 partition; it has no members any more"
     );
 }
@@ -448,7 +452,7 @@ fn a_group_that_nothing_can_be_said_of_is_not_drained() {
     story.group().topics.clear();
     let report = story.expect(Verdict::NeverCommitted, DrainState::Stalled);
     assert!(
-        report.reason.ends_with("name its topics"),
+        report.reason.to_string().ends_with("name its topics"),
         "{}",
         report.reason
     );
@@ -462,10 +466,13 @@ fn a_group_that_nobody_knows_is_not_drained_whatever_the_topics_hold() {
     story.group().similar = Some("gg".to_owned());
     let report = story.expect(Verdict::UnknownGroup, DrainState::Unknown);
     assert!(
-        report.reason.ends_with("did you mean `gg`?"),
+        report.reason.to_string().ends_with("did you mean `gg`?"),
         "{}",
         report.reason
     );
+    // Whoever may not see all groups is told of no other.
+    let told = report.reason.text_for(Reader::Caller);
+    assert!(told.ends_with("its offsets are gone"), "{told}");
     // Offsets without a group that would be described are a group nevertheless.
     story.commit(0, 0);
     story.after(5).expect(Verdict::Drained, DrainState::Drained);
@@ -615,7 +622,11 @@ fn a_rebalance_is_a_verdict_of_its_own_and_begins_the_count_anew() {
             .after(5)
             .expect(Verdict::Rebalancing, DrainState::Draining);
         assert_eq!(report.stable_checks, 0);
-        assert!(report.reason.contains(state), "{}", report.reason);
+        assert!(
+            report.reason.to_string().contains(state),
+            "{}",
+            report.reason
+        );
         story.state("Stable");
         story
             .after(5)
@@ -653,17 +664,17 @@ fn a_topic_that_the_group_has_left_is_told_with_how_to_leave_it_out() {
     let told = "12 left in `old`, which no member of 1 reads: if the group has left that behind, name the \
                 topics that count, or delete its offsets there";
     let report = story.expect(Verdict::Draining, DrainState::Draining);
-    assert_eq!(report.reason, told);
+    assert_eq!(report.reason.to_string(), told);
     let report = story
         .after(30)
         .expect(Verdict::Stalled, DrainState::Stalled);
-    assert_eq!(report.reason, told);
+    assert_eq!(report.reason.to_string(), told);
     // Where it reads what is left, it is the consumers' matter.
     story.commit(0, 90);
     story.check();
     let report = story.after(60).check();
     assert!(
-        !report.reason.contains("which no member"),
+        !report.reason.to_string().contains("which no member"),
         "{}",
         report.reason
     );
@@ -682,7 +693,7 @@ fn a_group_that_cannot_be_looked_at_is_not_drained_and_what_is_known_of_it_stays
         .after(5)
         .expect(Verdict::Draining, DrainState::Unknown);
     let told = "it cannot be looked at at present: its coordinator does not answer";
-    assert_eq!(report.reason, told);
+    assert_eq!(report.reason.to_string(), told);
     // Its commits went back meanwhile, which is seen.
     *story.group() = seen;
     story.commit(0, 40);
@@ -796,7 +807,10 @@ fn by_time_the_age_is_counted_from_each_check() {
     let report = story
         .after(30)
         .expect(Verdict::Drained, DrainState::Drained);
-    assert_eq!(report.reason, "the 40 left in 1 partition are young enough");
+    assert_eq!(
+        report.reason.to_string(),
+        "the 40 left in 1 partition are young enough"
+    );
     assert_eq!(
         story.partitions[0].oldest_unconsumed,
         DateTime::from_timestamp_millis(20_000)

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::engine::open_transactions;
+use crate::engine::refusal::{Advice, Part, Refusal};
 use crate::kafka::{GroupMember, TopicPartition};
 
 use super::Verdict;
@@ -14,7 +15,15 @@ use super::row::{Row, whole_seconds};
 use super::standing::{Replaced, Standing};
 
 /// Why the verdict is what it is.
-pub(super) fn of(case: &Case<'_>, verdict: Verdict, deciding: &[&Row<'_>], pace: &Pace) -> String {
+pub(super) fn of(case: &Case<'_>, verdict: Verdict, deciding: &[&Row<'_>], pace: &Pace) -> Refusal {
+    match verdict {
+        Verdict::UnknownGroup => unknown(case),
+        verdict => of_known(case, verdict, deciding, pace).into(),
+    }
+}
+
+/// The same of a group that is there.
+fn of_known(case: &Case<'_>, verdict: Verdict, deciding: &[&Row<'_>], pace: &Pace) -> String {
     if let Some(why) = &case.group.unread {
         return format!("it cannot be looked at at present: {why}");
     }
@@ -60,7 +69,7 @@ pub(super) fn of(case: &Case<'_>, verdict: Verdict, deciding: &[&Row<'_>], pace:
             "in {partitions} it has committed on another log than there is now: its offsets mean nothing there; \
              set them anew"
         ),
-        Verdict::UnknownGroup => unknown(case),
+        Verdict::UnknownGroup => UNKNOWN.to_owned(),
     }
 }
 
@@ -107,14 +116,15 @@ fn never_committed(case: &Case<'_>, partitions: &str) -> String {
     format!("it has never committed in {partitions} with records, and has consumed the rest; {who}")
 }
 
-fn unknown(case: &Case<'_>) -> String {
-    let hint = case.group.similar.as_ref();
-    let hint = hint
-        .map(|name| format!("; did you mean `{name}`?"))
-        .unwrap_or_default();
-    format!(
-        "there is no such group, or it has been away for so long that its offsets are gone{hint}"
-    )
+const UNKNOWN: &str =
+    "there is no such group, or it has been away for so long that its offsets are gone";
+
+fn unknown(case: &Case<'_>) -> Refusal {
+    let unknown = Refusal::new(UNKNOWN).of(Part::Group, case.name);
+    match &case.group.similar {
+        Some(name) => unknown.advise(Advice::DidYouMean(name.clone())),
+        None => unknown,
+    }
 }
 
 fn drained(case: &Case<'_>) -> String {

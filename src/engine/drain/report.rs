@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+use crate::engine::refusal::Refusal;
 use crate::kafka::GroupType;
 use crate::record::{Offset, PartitionId};
 use crate::words::words;
@@ -82,7 +83,7 @@ pub struct GroupReport {
     /// The verdict as metrics tell it.
     pub state: DrainState,
     /// The verdict in words, with what to do about it.
-    pub reason: String,
+    pub reason: Refusal,
     /// Since when the verdict has been this one, as far as it was watched.
     pub since: DateTime<Utc>,
     /// Its type.

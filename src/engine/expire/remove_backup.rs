@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use crate::engine::EngineError;
+use crate::engine::refusal::{Part, Refusal};
 use crate::engine::unreferenced::manifests;
 use crate::repository::{
     BackupId, Completion, ExclusiveLock, Manifest, Repository, RepositoryError,
@@ -34,6 +35,7 @@ fn remove_one_locked(
     now: DateTime<Utc>,
 ) -> Result<u64, EngineError> {
     let all = manifests(repository)?;
+    let stays = |why: String| EngineError::conflict(Refusal::new(why).of(Part::Backup, backup_id));
     let Some(doomed) = all
         .iter()
         .find(|manifest| manifest.backup_id == backup_id)
@@ -57,12 +59,12 @@ fn remove_one_locked(
             Some(policy) => format!("policy {policy}"),
             None => format!("cluster {} made without a policy", doomed.cluster_id),
         };
-        return Err(EngineError::conflict(format!(
+        return Err(stays(format!(
             "backup {backup_id} stays: {left} complete backups of {of} would be left, and min_backups is {min_backups}"
         )));
     }
     if needed_by_restores(repository, now)?.contains(&backup_id) {
-        return Err(EngineError::conflict(format!(
+        return Err(stays(format!(
             "backup {backup_id} stays: a restore from it was interrupted, and may go on"
         )));
     }

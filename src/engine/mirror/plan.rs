@@ -207,6 +207,13 @@ impl TopicPlan {
         partitions.any(|partition| partition.committed_offset.is_some())
     }
 
+    /// Whether it is written to, and no progress of this mirror is known of any of it.
+    pub(super) fn begins(&self) -> bool {
+        let mut partitions = self.partitions.iter();
+        let is_written = partitions.any(|partition| partition.state == PartitionState::Mirroring);
+        is_written && !self.was_mirrored()
+    }
+
     /// Lets its partitions from this one on stand still, unless they do for another reason.
     pub(super) fn refuse(&mut self, first: usize, why: &str) {
         let goes_on = |partition: &&mut PartitionPlan| !partition.state.is_stopped();

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::engine::blocking::Threads;
+use crate::engine::claims::Claims;
 use crate::engine::rate::RateLimiter;
 use crate::engine::watchdog::{Wait, Watchdog};
 use crate::engine::{EngineError, Stop};
@@ -28,6 +29,8 @@ use super::write::{Writer, Written};
 
 /// A cluster aborts a transaction that is open for longer: then the mirror is gone.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
+
+const GROUPS: Wait = Wait::Target("to take groups' offsets");
 
 /// What all sessions of a mirror share.
 pub(super) struct Means<'a> {
@@ -78,6 +81,7 @@ pub(super) async fn session(
     let producer = take_name(means).await?;
     let mut ready = make_ready(means, bounds, state).await?;
     state.begin(ready.plan.statuses());
+    let claims = claim(means, &ready.plan).await;
     let copying = Copying::new(means, bounds, &ready);
     let positions = GroupPositions::default();
     let mut writer = Writer::new(
@@ -105,21 +109,22 @@ pub(super) async fn session(
         returning: &ready.returning,
         refused: &ready.refused,
     };
-    let ended = tokio::select! {
-        ended = copying.run(means, &mut writer, &enough) => Some(ended),
-        () = changes.follow(&ready.plan, &ready.shape) => None,
+    let copied = async {
+        tokio::select! {
+            copied = copying.run(means, &mut writer, &enough) => copied.map(Some),
+            () = changes.follow(&ready.plan, &ready.shape) => Ok(None),
+        }
     };
-    let Some((read, written)) = ended else {
-        bounds.unconfirmed = writer.unconfirmed();
-        writer.abort().await;
-        return Ok(Ended::TopicsChanged);
+    let written = match under(claims, options, copied).await {
+        Ok(Some(written)) => written,
+        ended => {
+            bounds.unconfirmed = writer.unconfirmed();
+            writer.abort().await;
+            return ended.map(|_| Ended::TopicsChanged);
+        }
     };
-    if written.is_ok() {
-        let following = changes.follow_groups(&ready.plan);
-        let wait = Wait::Target("to take groups' offsets");
-        means.watchdog.step(wait, following).await?;
-    }
-    let written = written.and_then(|written| read.map(|()| written));
+    let following = changes.follow_groups(&ready.plan);
+    means.watchdog.step(GROUPS, following).await?;
     let is_begun_again = enough.is_cancelled() && !options.stop.is_cancelled();
     if is_begun_again && matches!(written, Ok(Written::All)) {
         return Ok(Ended::TopicsChanged);
@@ -134,6 +139,29 @@ async fn take_name(means: &Means<'_>) -> Result<TransactionalProducer, EngineErr
     let naming = target.transactional_producer(&id, TRANSACTION_TIMEOUT);
     let wait = Wait::Target("to end what bore this mirror's name");
     Ok(means.watchdog.step(wait, naming).await?)
+}
+
+/// Claims the topics of the target that this session begins: whoever else writes to them ends. Where progress of this mirror is
+/// known, its name protects it.
+async fn claim(means: &Means<'_>, plan: &MirrorPlan) -> Claims {
+    let begun = plan.topics.iter().filter(|topic| topic.begins());
+    let begun: Vec<&str> = begun.map(|topic| topic.target_topic.as_str()).collect();
+    let taking = Claims::take(means.target, &begun);
+    let wait = Wait::Target("to let its topics be claimed");
+    means.watchdog.step(wait, taking).await
+}
+
+/// Copies under the claims. A mirror without an end holds none of them: what it writes first is where it begins, and from then on
+/// its progress is known.
+async fn under<T>(
+    claims: Claims,
+    options: &MirrorOptions,
+    copying: impl Future<Output = Result<T, EngineError>>,
+) -> Result<T, EngineError> {
+    match options.until.is_bounded() {
+        true => claims.hold(copying).await,
+        false => copying.await,
+    }
 }
 
 /// Plans, and gives the target the topics and settings of the plan.
@@ -206,14 +234,17 @@ impl Copying {
         }
     }
 
-    /// Reads and writes until all is there, or one of the two fails: how reading ended, and how writing. `enough` ends the
-    /// reading alone.
+    /// Reads and writes until all is there, or one of the two fails. `enough` ends the reading alone.
+    ///
+    /// # Errors
+    ///
+    /// Those of writing; within, those of reading, of which all that was read before is written.
     async fn run(
         self,
         means: &Means<'_>,
         writer: &mut Writer<'_>,
         enough: &Stop,
-    ) -> (Result<(), EngineError>, Result<Written, EngineError>) {
+    ) -> Result<Result<Written, EngineError>, EngineError> {
         let Self {
             source,
             cursors,
@@ -234,7 +265,8 @@ impl Copying {
             written_all.cancel();
             written
         };
-        tokio::join!(read, write)
+        let (read, written) = tokio::join!(read, write);
+        written.map(|written| read.map(|()| written))
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
+use crate::engine::refusal::Refusal;
 use crate::record::{Offset, PartitionId};
 use crate::repository::{BackupId, PackId};
 
@@ -11,7 +12,7 @@ use crate::repository::{BackupId, PackId};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// What is wrong.
-    pub problem: String,
+    pub problem: Refusal,
     /// The pack it lies in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pack: Option<PackId>,
@@ -33,9 +34,9 @@ pub struct Finding {
 
 impl Finding {
     /// Something that is wrong with backups, and with no topic of theirs.
-    pub(super) fn of(problem: String, backups: BTreeSet<BackupId>) -> Self {
+    pub(super) fn of(problem: impl Into<Refusal>, backups: BTreeSet<BackupId>) -> Self {
         Self {
-            problem,
+            problem: problem.into(),
             pack: None,
             topic: None,
             partition: None,

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::engine::EngineError;
+use crate::engine::refusal::Refusal;
 use crate::repository::{BackupId, ExpiredBackups, Manifest, Repository, RepositoryError};
 
 use super::finding::Finding;
@@ -28,9 +29,11 @@ impl<'a> Lineage<'a> {
     pub fn unreadable_records(&mut self) -> Vec<Finding> {
         let unreadable = self.expired.unreadable.drain(..);
         let findings = unreadable.map(|error| {
-            let problem = format!(
-                "{error}: it says which backups expired; remove it, and those will be told as lost"
-            );
+            let problem = Refusal::by(&error, |error| {
+                format!(
+                    "{error}: it says which backups expired; remove it, and those will be told as lost"
+                )
+            });
             Finding::of(problem, BTreeSet::new())
         });
         findings.collect()
@@ -42,20 +45,23 @@ impl<'a> Lineage<'a> {
             return Ok(None);
         };
         let id = previous.backup_id;
-        let finding = |problem| Finding::of(problem, BTreeSet::from([manifest.backup_id]));
+        let finding = |problem: Refusal| Finding::of(problem, BTreeSet::from([manifest.backup_id]));
         if self.expired.is_lost(id, &self.present) {
             let told = self.repository.lost_backup(id, Some(manifest.backup_id));
-            return Ok(Some(finding(told)));
+            return Ok(Some(finding(told.into())));
         }
         if self.present.binary_search(&id).is_err() {
             return Ok(None);
         }
         match self.repository.manifest_with_digest(&id) {
             Ok((_, sha256)) if sha256 == previous.sha256 => Ok(None),
-            Ok(_) => Ok(Some(finding(format!(
-                "backup {id} is not the one that backup {} was planned on: it was put in its place later",
-                manifest.backup_id
-            )))),
+            Ok(_) => Ok(Some(finding(
+                format!(
+                    "backup {id} is not the one that backup {} was planned on: it was put in its place later",
+                    manifest.backup_id
+                )
+                .into(),
+            ))),
             // Expired meanwhile; or damaged, which is a finding of its own.
             Err(RepositoryError::UnknownBackup { .. }) => Ok(None),
             Err(error) if error.is_damage() => Ok(None),

@@ -18,6 +18,7 @@ use crate::repository::{
 use crate::words::words;
 
 use super::extents::{holes, is_needed};
+use super::refusal::Refusal;
 use super::{EngineError, Progress, Stop};
 
 pub use finding::Finding;
@@ -179,16 +180,16 @@ struct BackupWalk<'a> {
 }
 
 /// Errors that say something about the repository's content are findings; others stop the verification.
-fn finding_of(error: RepositoryError) -> Result<String, EngineError> {
+fn finding_of(error: RepositoryError) -> Result<Refusal, EngineError> {
     if error.is_damage() {
-        Ok(error.to_string())
+        Ok(Refusal::by(&error, str::to_owned))
     } else {
         Err(error.into())
     }
 }
 
 impl BackupWalk<'_> {
-    fn found(&mut self, backup: &BackupId, topic: Option<&str>, problem: String) {
+    fn found(&mut self, backup: &BackupId, topic: Option<&str>, problem: impl Into<Refusal>) {
         self.findings.push(Finding {
             topic: topic.map(str::to_owned),
             ..Finding::of(problem, BTreeSet::from([*backup]))
@@ -313,7 +314,7 @@ impl BackupWalk<'_> {
     ) {
         let (from, last) = (hole.start, Offset(hole.end.0 - 1));
         self.findings.push(Finding {
-            problem: format!("offsets {from} to {last} are in no extent"),
+            problem: format!("offsets {from} to {last} are in no extent").into(),
             pack: None,
             topic: Some(topic.topic.clone()),
             partition: Some(entry.partition),
@@ -536,9 +537,9 @@ fn check_blocks(
 }
 
 impl Need {
-    fn finding(&self, needs: &PackNeeds, problem: String) -> Finding {
+    fn finding(&self, needs: &PackNeeds, problem: impl Into<Refusal>) -> Finding {
         Finding {
-            problem,
+            problem: problem.into(),
             pack: Some(needs.pack.pack_id),
             topic: Some(self.topic.to_string()),
             partition: Some(self.partition),

@@ -101,7 +101,11 @@ fn chains_of_and_and_or_may_be_long() {
 
 #[test]
 fn a_source_has_a_bounded_length_and_number_of_parts() {
-    assert_eq!(refused(&"1+".repeat(3000)), "the expression has 6000 bytes");
+    let message = refused(&"1+".repeat(3000));
+    assert_eq!(
+        message,
+        "the expression has 6000 bytes, and 4096 are the most"
+    );
     let message = refused(&format!("[{}]", vec!["1"; NODES + 1].join(",")));
     assert!(message.contains("more than 2000 parts"), "{message}");
     let pattern = "'a'.matches(r'\\w+')";
@@ -113,6 +117,17 @@ fn a_source_has_a_bounded_length_and_number_of_parts() {
     for pattern in ["(a{1000}){1000}", r"(\w{100}){100}", "[a-z]{100000}"] {
         let message = refused(&format!("value.matches(r'{pattern}')"));
         assert!(message.contains("takes more than 1 MiB"), "{message}");
+    }
+}
+
+#[test]
+fn to_make_a_number_of_a_long_text_takes_steps() {
+    let zeros = vec![b'0'; 1 << 20];
+    let elements = vec!["1"; 900].join(",");
+    for number in ["int(value) == 0", "uint(value) == 0u"] {
+        assert_eq!(over(number, &zeros).as_deref(), Ok("true"));
+        let often = format!("[{elements}].all(x, {number})");
+        assert_eq!(fails(&often, &zeros), Reason::Cost, "{number}");
     }
 }
 

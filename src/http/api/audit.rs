@@ -9,12 +9,16 @@ use hyper::Method;
 
 use crate::api::{Problem, ProblemKind};
 use crate::auth::Identity;
+use crate::quote::quote_within;
 
 use super::ApiResponse;
 
 /// Lines a minute about calls that cost nothing to make, because they are turned away at the door: no more, or whoever floods the
 /// port floods the journal, which then drops what matters (`RateLimitBurst=` of journald.conf(5)).
 const TURNED_AWAY: NonZeroU32 = NonZeroU32::new(60).unwrap();
+
+/// What is written of a path, in characters.
+const LONGEST_PATH: usize = 512;
 
 /// What is remembered of the lines that were written.
 pub(in crate::http) struct Audit {
@@ -52,6 +56,7 @@ impl Audit {
             return;
         }
         let job_id = job_id.map(|id| id.to_string()).unwrap_or_default();
+        let path = quote_within(path, LONGEST_PATH);
         // Debug: neither a subject nor a path breaks the line.
         match who {
             Some(Identity { subject, key }) => {

@@ -1,11 +1,17 @@
 //! `/api/kafka/backups`: what there is, and taking it away.
 
-use crate::api::{BackupDetails, BackupPage, DeletedBackup, Problem};
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::api::{BackupDetails, BackupPage, BackupSummary, DeletedBackup, LISTED_TOPICS, Problem};
 use crate::auth::Scope;
 use crate::engine::topics::{Candidate, TopicPattern, TopicPatterns};
+use crate::engine::{EngineError, blocking};
 use crate::repository::BackupId;
 
 use super::documented::Failures;
+use super::places::Named;
 use super::query::{Query, page};
 use super::{ApiResponse, Call};
 
@@ -39,20 +45,20 @@ pub(super) async fn list(call: Call<'_>) -> Result<ApiResponse, Problem> {
     let limit = query.limit()?;
     // Ids sort as their texts do.
     let after = query.text("after").filter(|after| !after.is_empty());
-    let topic: Option<TopicPattern> = query.value("topic", "a pattern")?;
-    let topic = topic.map(|pattern| TopicPatterns::new(vec![pattern]));
+    let of_topic = |error| Problem::from(&error).with_field("topic");
+    let topic = query.text("topic").map(TopicPattern::of_caller);
+    let topic = topic.transpose().map_err(of_topic)?;
     let (backups, damaged) = call.backups(Scope::Read, query.text("repository")).await?;
+    let chosen = match topic {
+        Some(topic) => Some(chosen_topics(topic, &backups).await.map_err(of_topic)?),
+        None => None,
+    };
     let same = |wanted: Option<&str>, is: Option<&str>| wanted.is_none() || wanted == is;
     let wanted = backups.iter().rev().filter(|backup| {
         let summary = &backup.summary;
-        let has_topic = topic.as_ref().is_none_or(|patterns| {
-            summary.topics.iter().any(|name| {
-                patterns.chooses(Candidate {
-                    name,
-                    is_internal: false,
-                })
-            })
-        });
+        let has_topic = chosen
+            .as_ref()
+            .is_none_or(|chosen| summary.topics.iter().any(|name| chosen.contains(name)));
         let cluster = query.text("cluster");
         (same(cluster, backup.cluster.as_deref()) || cluster == Some(&summary.kafka_cluster_id))
             && same(query.text("repository"), Some(&summary.repository))
@@ -61,13 +67,47 @@ pub(super) async fn list(call: Call<'_>) -> Result<ApiResponse, Problem> {
             && after.is_none_or(|after| summary.backup_id.to_string().as_str() < after)
             && has_topic
     });
-    let (page, has_more) = page(wanted.map(|backup| backup.shown()), limit);
+    let (page, has_more) = page(wanted.map(|backup| backup.shown(LISTED_TOPICS)), limit);
     let last = page.last().map(|backup| backup.backup_id.to_string());
     ApiResponse::ok(&BackupPage {
         backups: page,
         next: last.filter(|_| has_more),
         damaged: damaged.iter().map(BackupId::to_string).collect(),
     })
+}
+
+/// A pattern is tried for so long.
+const TRIED_FOR: Duration = Duration::from_secs(2);
+
+/// The topics of these backups that a caller's pattern chooses. It is tried on a thread, and on each name once.
+async fn chosen_topics(
+    pattern: TopicPattern,
+    backups: &[Named],
+) -> Result<HashSet<String>, EngineError> {
+    let summaries = backups.iter().map(|backup| Arc::clone(&backup.summary));
+    let summaries: Vec<Arc<BackupSummary>> = summaries.collect();
+    blocking("the thread that looks for topics", move || {
+        let until = Instant::now() + TRIED_FOR;
+        let patterns = TopicPatterns::new(vec![pattern]);
+        let names: HashSet<&String> = summaries.iter().flat_map(|of| &of.topics).collect();
+        let mut chosen = HashSet::new();
+        for name in names {
+            if Instant::now() > until {
+                return Err(EngineError::refused(
+                    "the pattern takes too long: give a simpler one",
+                ));
+            }
+            let candidate = Candidate {
+                name,
+                is_internal: false,
+            };
+            if patterns.chooses(candidate) {
+                chosen.insert(name.clone());
+            }
+        }
+        Ok(chosen)
+    })
+    .await
 }
 
 /// A backup, in full.
@@ -79,7 +119,7 @@ pub(super) async fn list(call: Call<'_>) -> Result<ApiResponse, Problem> {
 pub(super) async fn show(call: Call<'_>, id: &str) -> Result<ApiResponse, Problem> {
     let backup = call.backup(id, Scope::Read).await?;
     let manifest = call.view.manifest(&backup.summary).await?;
-    ApiResponse::ok(&BackupDetails::new(backup.shown(), &manifest))
+    ApiResponse::ok(&BackupDetails::new(backup.shown(usize::MAX), &manifest))
 }
 
 /// Takes a backup away, unless fewer than `min_backups` would be left.

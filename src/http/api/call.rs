@@ -12,6 +12,8 @@ use crate::auth::{Caller, Scope};
 use crate::daemon::{DaemonHandle, RunId};
 use crate::policy::{Api as Configured, DaemonConfiguration};
 
+use super::waiting::Waiting;
+
 /// What a call came to.
 pub(super) struct ApiResponse {
     pub code: StatusCode,
@@ -60,6 +62,7 @@ pub(super) struct Call<'a> {
     pub configuration: Arc<DaemonConfiguration>,
     pub api: &'a Configured,
     pub caller: Caller,
+    pub waiting: &'a Waiting,
     pub request: &'a mut Request<Incoming>,
 }
 

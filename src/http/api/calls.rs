@@ -100,11 +100,7 @@ mod tests {
 
     #[test]
     fn each_user_has_a_share_of_its_own() {
-        let user = |key: &str, subject: &str| Identity {
-            key: key.to_owned(),
-            subject: subject.to_owned(),
-        };
-        let (calls, alice) = (Calls::default(), user("ops", "alice"));
+        let (calls, alice) = (Calls::default(), Identity::new("ops", "alice"));
         for left in (0..3).rev() {
             assert_eq!(calls.take(&alice, 3).ok().unwrap().remaining, left);
         }
@@ -115,7 +111,7 @@ mod tests {
             refused.again_after
         );
         for (key, subject) in [("ops", "bob"), ("sso", "alice")] {
-            assert!(calls.take(&user(key, subject), 3).is_ok());
+            assert!(calls.take(&Identity::new(key, subject), 3).is_ok());
         }
     }
 }

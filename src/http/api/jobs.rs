@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use crate::api::{Answer, OrderKind, Problem, ProblemKind};
+use crate::api::{Answer, LISTED_TOPICS, OrderKind, Problem, ProblemKind};
 use crate::auth::{Caller, Scope};
 use crate::daemon::{Job, JobState, JobTopic, RunId};
 
@@ -51,9 +51,6 @@ pub(super) struct ShownJob<'a> {
     error: Option<&'a Problem>,
 }
 
-/// Topics of a job that a list tells.
-const LISTED_TOPICS: usize = 10;
-
 /// How far a job is.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct JobProgress {
@@ -94,7 +91,7 @@ impl<'a> ShownJob<'a> {
                 true => &job.topics,
                 false => &job.topics[..job.topics.len().min(LISTED_TOPICS)],
             },
-            topics_count: job.topics.len(),
+            topics_count: job.topics_count,
             created_at: job.created_at,
             started_at: job.started_at,
             finished_at: job.finished_at,
@@ -140,12 +137,15 @@ pub(super) fn scope(kind: OrderKind) -> Scope {
     }
 }
 
-/// One's own jobs, and those about what one may see.
+/// One's own jobs, and those about what one may see, as far as that is known.
 fn may_see(caller: &Caller, job: &Job) -> bool {
     let others = || {
-        job.topics
-            .iter()
-            .all(|of| caller.may(Scope::Read, Some(&of.cluster), &of.topic))
+        let are_all_known = job.topics.len() == job.topics_count;
+        are_all_known
+            && job
+                .topics
+                .iter()
+                .all(|of| caller.may(Scope::Read, Some(&of.cluster), &of.topic))
     };
     job.identity == caller.identity || others()
 }

@@ -19,6 +19,7 @@ mod orders;
 mod places;
 mod query;
 mod route;
+mod waiting;
 
 use std::sync::Arc;
 
@@ -41,17 +42,19 @@ use call::{ApiResponse, Call, forbidden};
 use calls::Calls;
 pub use openapi::openapi;
 use route::Resource;
+use waiting::Waiting;
 
 use super::framing;
 use super::response::{set, typed};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// What calls have in common: how often each user called, and what was written of it.
+/// What calls have in common: how often each user called, what was written of it, and who waits.
 #[derive(Default)]
 pub(super) struct ApiState {
     calls: Calls,
     audit: Audit,
+    waiting: Waiting,
 }
 
 /// What comes to be known of a call on its way, whatever it is answered.
@@ -80,7 +83,7 @@ pub(super) async fn answer(
     set(&mut known.headers, CACHE_CONTROL, "no-store");
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let answered = async {
-        let answered = judged(request, view, &desk.calls, &mut known).await;
+        let answered = judged(request, view, desk, &mut known).await;
         let who = known.who.as_ref();
         desk.audit.write(who, &method, &path, &answered);
         answered
@@ -97,7 +100,7 @@ pub(super) async fn answer(
 async fn judged(
     request: &mut Request<Incoming>,
     view: &DaemonHandle,
-    calls: &Calls,
+    desk: &ApiState,
     known: &mut Known,
 ) -> Result<ApiResponse, Problem> {
     let configuration = Arc::clone(&view.configuration.borrow());
@@ -116,7 +119,7 @@ async fn judged(
     }
     let caller = known_caller(request.headers(), api, known)?;
     let per_minute = configuration.limits.calls_per_minute;
-    take_share(calls, &caller.identity, per_minute, known)?;
+    take_share(&desk.calls, &caller.identity, per_minute, known)?;
     let nothing = || Problem::new(ProblemKind::NotFound, "nothing is here");
     let resource = found.ok_or_else(nothing)?;
     refuse_method(request.method(), &resource, known)?;
@@ -125,6 +128,7 @@ async fn judged(
         configuration: Arc::clone(&configuration),
         api,
         caller,
+        waiting: &desk.waiting,
         request,
     };
     resource_answer(call, resource).await

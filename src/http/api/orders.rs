@@ -149,6 +149,10 @@ impl Call<'_> {
 
     /// Has it done: the job that does it is waited for, unless the caller prefers not to.
     async fn submit(&self, order: Order, body: &[u8]) -> Result<ApiResponse, Problem> {
+        let wait = match self.prefers_not_to_wait() {
+            true => None,
+            false => Some(self.waiting.begin(&self.caller.identity)?),
+        };
         let submission = Submission {
             order,
             identity: self.caller.identity.clone(),
@@ -156,7 +160,7 @@ impl Call<'_> {
         };
         let job = self.view.submit(submission).await?;
         let location = format!("/api/kafka/jobs/{}", job.job_id);
-        if self.prefers_not_to_wait() {
+        if wait.is_none() {
             let answered = ApiResponse::json(StatusCode::ACCEPTED, &ShownJob::new(&job, true))?;
             let answered = answered
                 .with(LOCATION, location)

@@ -131,11 +131,8 @@ impl Named {
             && topics.iter().all(|topic| caller.may(scope, cluster, topic))
     }
 
-    /// What is shown of it.
-    pub fn shown(&self) -> BackupSummary {
-        BackupSummary {
-            cluster_id: self.cluster.clone(),
-            ..self.summary.as_ref().clone()
-        }
+    /// What is shown of it, with no more than so many topics.
+    pub fn shown(&self, most_topics: usize) -> BackupSummary {
+        self.summary.shown(self.cluster.as_deref(), most_topics)
     }
 }
