@@ -119,6 +119,28 @@ fn the_page_of_packages_has_each_that_the_daemon_is_built_on() {
     assert_eq!(listed.len(), used.len(), "a package is listed twice");
 }
 
+/// The value of a constant in a benchmark, such as `160.0`.
+fn bound(source: &str, constant: &str) -> f64 {
+    let (_, rest) = source
+        .split_once(&format!("const {constant}: f64 = "))
+        .unwrap();
+    rest.split_once(';').unwrap().0.parse().unwrap()
+}
+
+#[test]
+fn the_figures_of_the_readme_are_the_bounds_of_the_benchmarks() {
+    let topics = text("benches/ratios/topics.rs");
+    let readme = text("README.md");
+    let peak = bound(&topics, "PEAK");
+    assert!(readme.contains(&format!("≤ {peak} MiB of memory")));
+    // Of backups: against a raw fetch to disk, in wall time.
+    assert!(topics.contains("(as_is.then_some(1.25), as_is.then_some(CPU))"));
+    assert!(readme.contains("backup ≤ 1.25 × a raw fetch to disk"));
+    let peers = text("benches/ratios/peers.rs");
+    assert!(peers.contains("wall: Some(1.0),") && peers.contains("cpu: Some(1.0),"));
+    assert!(readme.contains("mirror no slower than MirrorMaker 2, with no more CPU"));
+}
+
 /// The string literals of a source, as they are when they are compiled: `\` at the end of a line joins it with the next. What stands
 /// in braces becomes `…`.
 fn messages(source: &str) -> Vec<String> {
