@@ -17,7 +17,7 @@ use super::{BrokerId, Client, Connection, ErrorCode, GroupType, KafkaError};
 /// A group as its coordinator describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupDescription {
-    /// Its type.
+    /// The protocol that its members speak.
     pub group_type: GroupType,
     /// Its state, in Kafka's words: `Empty`, `Stable`, …
     pub state: String,

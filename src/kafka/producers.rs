@@ -19,7 +19,7 @@ use super::{BrokerId, Client, KafkaError, Metadata, TopicPartition, Topics};
 pub struct ActiveTransaction {
     /// Whose it is.
     pub producer_id: ProducerId,
-    /// Its first record.
+    /// The offset of its first batch.
     pub first_offset: Offset,
     /// The largest timestamp of its producer's last batch: the time of its records, not necessarily that of writing.
     pub last_record: Timestamp,

@@ -13,11 +13,11 @@ const PARTS: u32 = 4;
 /// How a batch is tried to be opened, one after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Opening {
-    /// Without waiting.
+    /// Within the bytes that every batch may open to without waiting.
     Small,
     /// As one of some.
     Large,
-    /// Alone.
+    /// As the only one in the process.
     Alone,
 }
 

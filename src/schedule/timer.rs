@@ -37,7 +37,7 @@ pub enum DueVerdict {
     Skip {
         /// The last of them.
         last: DateTime<Utc>,
-        /// How many.
+        /// How many moments passed, the last one included.
         missed: u32,
     },
 }
