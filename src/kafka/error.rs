@@ -100,7 +100,7 @@ pub enum KafkaError {
     /// A file of certificates, keys or tokens cannot be used.
     #[error("{}: {problem}", path.display())]
     File {
-        /// Which file.
+        /// The file of certificates, keys or tokens.
         path: PathBuf,
         /// What is wrong with it, and what it should hold.
         problem: String,

@@ -23,7 +23,7 @@ pub struct GroupDescription {
     pub state: String,
     /// Changes whenever members or their subscriptions do; none where the type has no such number that is told.
     pub epoch: Option<i32>,
-    /// Who is in it.
+    /// Its members, with what is assigned to them.
     pub members: Vec<GroupMember>,
 }
 
@@ -34,7 +34,7 @@ pub struct GroupMember {
     pub member_id: String,
     /// What its client calls itself.
     pub client_id: String,
-    /// Where it is.
+    /// The host that it connects from, as its coordinator sees it.
     pub host: String,
     /// What it reads now, by topic; nothing where its clients agree by another protocol than consumers do.
     pub assignment: BTreeMap<String, Vec<PartitionId>>,

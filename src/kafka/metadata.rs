@@ -56,13 +56,13 @@ pub struct TopicMetadata {
 /// A partition, as the broker that was asked knows it.
 #[derive(Debug, Clone)]
 pub struct PartitionMetadata {
-    /// Who leads it, if anybody does.
+    /// The broker that leads it; none during an election.
     pub leader: Option<BrokerId>,
-    /// Under which epoch.
+    /// The leader's epoch, which grows with each change of leader.
     pub leader_epoch: LeaderEpoch,
-    /// Who has a copy.
+    /// The brokers that hold a copy.
     pub replicas: Vec<BrokerId>,
-    /// What is the matter with it.
+    /// Why it has no leader, or cannot be used.
     pub error: Option<ErrorCode>,
 }
 

@@ -17,7 +17,7 @@ use super::{BrokerId, Client, KafkaError, Metadata, TopicPartition, Topics};
 /// A transaction that is open in a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ActiveTransaction {
-    /// Whose it is.
+    /// The producer that began it.
     pub producer_id: ProducerId,
     /// The offset of its first batch.
     pub first_offset: Offset,

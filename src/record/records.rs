@@ -54,7 +54,7 @@ impl<'a> Headers<'a> {
         Self { count, bytes }
     }
 
-    /// How many there are.
+    /// The number of headers, repeated keys included.
     pub fn len(&self) -> usize {
         self.count
     }

@@ -9,7 +9,7 @@ use super::{BatchRef, HEADER_LEN, ProducerId, RecordError};
 pub struct ProducerStamp {
     /// The id that the target's cluster gave the producer.
     pub producer_id: ProducerId,
-    /// In which of its lives.
+    /// The epoch of that id; brokers refuse older ones.
     pub producer_epoch: i16,
     /// The sequence number of the batch's first record.
     pub base_sequence: i32,

@@ -61,9 +61,9 @@ pub struct Manifest {
 words! {
     /// Whether a backup, restore, mirror or export did all that it set out to.
     pub enum Completion {
-        /// Yes.
+        /// It did everything that it set out to.
         Completed = "completed",
-        /// No: something is missing, and named. What it lists is sound.
+        /// Something is missing, and named. What it lists is sound.
         Incomplete = "incomplete",
     }
 }

@@ -82,7 +82,7 @@ impl Timer {
         }
     }
 
-    /// What it goes by.
+    /// The timetable that it tells the due moments of.
     pub fn timetable(&self) -> &Timetable {
         &self.timetable
     }
