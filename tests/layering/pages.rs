@@ -136,6 +136,9 @@ fn the_figures_of_the_readme_are_the_bounds_of_the_benchmarks() {
     // Of backups: against a raw fetch to disk, in wall time.
     assert!(topics.contains("(as_is.then_some(1.25), as_is.then_some(CPU))"));
     assert!(readme.contains("backup ≤ 1.25 × a raw fetch to disk"));
+    let seconds = "| the same, lz4 | 1.67 | 2.81 |";
+    assert!(text("docs/packages.md").contains(seconds));
+    assert!(readme.contains("1.67 s as batches, and in 2.81 s as records"));
     let peers = text("benches/ratios/peers.rs");
     assert!(peers.contains("wall: Some(1.0),") && peers.contains("cpu: Some(1.0),"));
     assert!(readme.contains("mirror no slower than MirrorMaker 2, with no more CPU"));
