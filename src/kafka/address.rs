@@ -8,7 +8,7 @@ use std::str::FromStr;
 pub struct Address {
     /// A DNS name or an IP address, without brackets.
     pub host: String,
-    /// The TCP port.
+    /// The TCP port, from 1 on.
     pub port: u16,
 }
 

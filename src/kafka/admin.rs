@@ -33,9 +33,9 @@ pub enum ConfigSource {
     DynamicDefaultBrokerConfig,
     /// In a broker's file.
     StaticBrokerConfig,
-    /// Nowhere.
+    /// Nowhere: it is Kafka's default.
     DefaultConfig,
-    /// Elsewhere.
+    /// In a place that Kafka has added since.
     Unknown,
 }
 
@@ -55,7 +55,7 @@ impl ConfigSource {
 /// A setting of a topic.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfigEntry {
-    /// Its name.
+    /// Its name, such as `retention.ms`.
     pub name: String,
     /// Its value; brokers do not tell sensitive ones.
     pub value: Option<String>,
@@ -70,9 +70,9 @@ pub struct ConfigEntry {
 /// A producer as the cluster knows it (KIP-98).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProducerIdentity {
-    /// Its id.
+    /// The id that the cluster gave it.
     pub producer_id: ProducerId,
-    /// Its epoch.
+    /// Counts how often the id was taken over; an older epoch is fenced.
     pub producer_epoch: i16,
 }
 

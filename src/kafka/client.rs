@@ -77,7 +77,7 @@ impl Client {
         })
     }
 
-    /// The cluster's id.
+    /// The cluster's id, as the brokers told it when the client connected.
     pub fn cluster_id(&self) -> &str {
         &self.inner.cluster_id
     }

@@ -40,35 +40,35 @@ pub struct Tls {
     pub ca_file: Option<PathBuf>,
     /// The client's certificate, for mutual TLS.
     pub cert_file: Option<PathBuf>,
-    /// Its key.
+    /// The private key of that certificate.
     pub key_file: Option<PathBuf>,
 }
 
-/// SASL mechanisms.
+/// How to authenticate, with what the mechanism needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sasl {
-    /// RFC 4616.
+    /// A name and a password, as they are (PLAIN, RFC 4616).
     Plain {
-        /// Who.
+        /// The user's name.
         username: String,
-        /// The proof.
+        /// The user's password.
         password: Secret,
     },
     /// RFC 5802 with SHA-256.
     ScramSha256 {
-        /// Who.
+        /// The user's name.
         username: String,
-        /// The proof.
+        /// The user's password.
         password: Secret,
     },
     /// RFC 5802 with SHA-512.
     ScramSha512 {
-        /// Who.
+        /// The user's name.
         username: String,
-        /// The proof.
+        /// The user's password.
         password: Secret,
     },
-    /// RFC 7628.
+    /// A bearer token (OAUTHBEARER, RFC 7628).
     OauthBearer(TokenSource),
 }
 
@@ -77,7 +77,7 @@ pub enum Sasl {
 pub enum TokenSource {
     /// A file, read at each connection.
     File(PathBuf),
-    /// A token endpoint.
+    /// A token endpoint, asked again before a token expires.
     ClientCredentials(ClientCredentials),
 }
 
@@ -86,11 +86,11 @@ pub enum TokenSource {
 pub struct ClientCredentials {
     /// URL of the token endpoint.
     pub token_endpoint: String,
-    /// Who.
+    /// The client's id at the endpoint.
     pub client_id: String,
-    /// The proof.
+    /// The client's secret at the endpoint.
     pub client_secret: Secret,
-    /// What for.
+    /// The scopes to ask for, separated by blanks; the endpoint's default without it.
     pub scope: Option<String>,
     /// Who may vouch for the endpoint; without it, the system's authorities.
     pub ca_file: Option<PathBuf>,
@@ -107,7 +107,7 @@ impl Secret {
     /// No secret, token or password has more bytes.
     pub const LARGEST: u64 = 1 << 20;
 
-    /// Wraps it.
+    /// A secret that is in no file, so it is never renewed.
     pub fn new(secret: impl Into<String>) -> Self {
         Self {
             text: secret.into(),

@@ -8,7 +8,7 @@ use kafka_protocol::messages::TopicName;
 
 use crate::record::PartitionId;
 
-/// A broker's id.
+/// A broker's id (`node.id`), unique in its cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BrokerId(pub i32);
 
@@ -23,7 +23,7 @@ impl fmt::Display for BrokerId {
 pub struct TopicPartition {
     /// The topic's name.
     pub topic: String,
-    /// The partition's number.
+    /// The partition's number, from 0 on.
     pub partition: PartitionId,
 }
 

@@ -21,15 +21,15 @@ pub enum KafkaError {
         "broker {address}: {source}; is it running, and is this the address that it advertises?"
     )]
     Unreachable {
-        /// host:port
+        /// The broker's `host:port`.
         address: String,
         /// The system's error.
         source: io::Error,
     },
-    /// A connection broke.
+    /// A connection ended while an answer was awaited.
     #[error("broker {address}: the connection ended during {what} ({source}){hint}")]
     Disconnected {
-        /// host:port
+        /// The broker's `host:port`.
         address: String,
         /// What was being done: Kafka's name of an API, or the TLS handshake.
         what: &'static str,
@@ -41,7 +41,7 @@ pub enum KafkaError {
     /// No answer in time.
     #[error("broker {address} did not answer within {seconds} s")]
     Timeout {
-        /// host:port
+        /// The broker's `host:port`.
         address: String,
         /// How long was waited.
         seconds: u64,
@@ -49,7 +49,7 @@ pub enum KafkaError {
     /// There is no trust between the two sides, or no TLS.
     #[error("broker {address}: TLS: {problem}")]
     Tls {
-        /// host:port
+        /// The broker's `host:port`.
         address: String,
         /// What is wrong, and what to do.
         problem: String,
@@ -67,17 +67,17 @@ pub enum KafkaError {
     /// The user is not let in.
     #[error("broker {address} refused the credentials: {detail}; {advice}")]
     Authentication {
-        /// host:port
+        /// The broker's `host:port`.
         address: String,
         /// What the broker said.
         detail: String,
-        /// What to do.
+        /// Which settings to look at.
         advice: &'static str,
     },
     /// The two sides find no way to authenticate.
     #[error("broker {address}: SASL: {problem}")]
     Sasl {
-        /// host:port
+        /// The broker's `host:port`.
         address: String,
         /// What is wrong, and what to do.
         problem: String,
@@ -88,21 +88,21 @@ pub enum KafkaError {
     /// No bearer token can be had from a token endpoint.
     #[error("token endpoint {endpoint}: {problem}")]
     Token {
-        /// Its URL.
+        /// The endpoint's URL.
         endpoint: String,
         /// What it answered, or what happened on the way.
         problem: String,
         /// Whether it may be better soon.
         transient: bool,
-        /// The error below.
+        /// The error of the connection, if that is the reason.
         source: Option<Box<dyn Error + Send + Sync>>,
     },
     /// A file of certificates, keys or tokens cannot be used.
     #[error("{}: {problem}", path.display())]
     File {
-        /// Which file.
+        /// The file of certificates, keys or tokens.
         path: PathBuf,
-        /// What is wrong.
+        /// What is wrong with it, and what it should hold.
         problem: String,
         /// The system's error.
         source: Option<io::Error>,
@@ -112,13 +112,13 @@ pub enum KafkaError {
     Authorization {
         /// The operation that the ACL must allow.
         operation: &'static str,
-        /// What on.
+        /// The resource of the ACL, as in `topic orders`.
         resource: String,
     },
     /// A broker's error code.
     #[error("{context}: {code}")]
     Broker {
-        /// The code.
+        /// Kafka's error code.
         code: ErrorCode,
         /// What was asked, and what the broker said.
         context: String,
@@ -128,7 +128,7 @@ pub enum KafkaError {
     Unsupported {
         /// Kafka's name of the API.
         api: String,
-        /// host:port
+        /// The broker's `host:port`.
         address: String,
     },
     /// Bytes that are no answer.
@@ -136,9 +136,9 @@ pub enum KafkaError {
     Malformed {
         /// Kafka's name of the API.
         api: &'static str,
-        /// host:port
+        /// The broker's `host:port`.
         address: String,
-        /// What is wrong.
+        /// What does not fit, and where in the answer.
         detail: String,
     },
     /// The way in cannot be taken.

@@ -29,7 +29,7 @@ words! {
     default ReadUncommitted
 }
 
-/// What to fetch.
+/// A Fetch request to one leader: its partitions, and how long and how much to wait for.
 #[derive(Debug, Clone)]
 pub struct FetchRequest {
     /// How long the broker may wait for `min_bytes`.

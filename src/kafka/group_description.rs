@@ -17,13 +17,13 @@ use super::{BrokerId, Client, Connection, ErrorCode, GroupType, KafkaError};
 /// A group as its coordinator describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupDescription {
-    /// Its type.
+    /// The protocol that its members speak.
     pub group_type: GroupType,
     /// Its state, in Kafka's words: `Empty`, `Stable`, …
     pub state: String,
     /// Changes whenever members or their subscriptions do; none where the type has no such number that is told.
     pub epoch: Option<i32>,
-    /// Who is in it.
+    /// Its members, with what is assigned to them.
     pub members: Vec<GroupMember>,
 }
 
@@ -34,7 +34,7 @@ pub struct GroupMember {
     pub member_id: String,
     /// What its client calls itself.
     pub client_id: String,
-    /// Where it is.
+    /// The host that it connects from, as its coordinator sees it.
     pub host: String,
     /// What it reads now, by topic; nothing where its clients agree by another protocol than consumers do.
     pub assignment: BTreeMap<String, Vec<PartitionId>>,

@@ -33,7 +33,7 @@ const STABLE_WITHIN: Duration = Duration::from_secs(3);
 /// An offset that a group has committed for a partition: the first that it has not consumed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommittedOffset {
-    /// The offset.
+    /// The next offset that the group reads.
     pub offset: Offset,
     /// The epoch of the record before it; -1 where the client did not say.
     pub leader_epoch: LeaderEpoch,

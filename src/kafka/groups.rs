@@ -63,9 +63,9 @@ impl fmt::Display for GroupType {
 /// A group in its coordinator's list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedGroup {
-    /// Its id.
+    /// The group's id.
     pub group: String,
-    /// Its type.
+    /// The protocol that its members speak.
     pub group_type: GroupType,
     /// Its state; brokers before Kafka 2.6 do not say.
     pub state: Option<String>,

@@ -1,4 +1,4 @@
-//! Who leads what.
+//! Metadata: brokers, topics, and which broker leads which partition.
 
 use std::collections::BTreeMap;
 
@@ -14,16 +14,16 @@ use super::{BrokerId, ErrorCode};
 pub enum Topics<'a> {
     /// Every topic that the user may see.
     All,
-    /// These.
+    /// The topics of these names.
     Named(&'a [String]),
 }
 
 /// What a cluster says of itself.
 #[derive(Debug, Clone)]
 pub struct Metadata {
-    /// Its id.
+    /// The cluster's id.
     pub cluster_id: String,
-    /// Who controls it.
+    /// The broker that controls the cluster.
     pub controller: BrokerId,
     /// Where its brokers are.
     pub brokers: BTreeMap<BrokerId, Broker>,
@@ -40,29 +40,29 @@ pub struct Broker {
     pub port: u16,
 }
 
-/// A topic.
+/// A topic, as the broker that was asked knows it.
 #[derive(Debug, Clone)]
 pub struct TopicMetadata {
     /// Its id; zero where brokers know none.
     pub topic_id: TopicId,
     /// Whether Kafka keeps it for itself.
     pub is_internal: bool,
-    /// Its partitions.
+    /// Its partitions, by their numbers.
     pub partitions: BTreeMap<PartitionId, PartitionMetadata>,
     /// Why nothing is known of it.
     pub error: Option<ErrorCode>,
 }
 
-/// A partition.
+/// A partition, as the broker that was asked knows it.
 #[derive(Debug, Clone)]
 pub struct PartitionMetadata {
-    /// Who leads it, if anybody does.
+    /// The broker that leads it; none during an election.
     pub leader: Option<BrokerId>,
-    /// Under which epoch.
+    /// The leader's epoch, which grows with each change of leader.
     pub leader_epoch: LeaderEpoch,
-    /// Who has a copy.
+    /// The brokers that hold a copy.
     pub replicas: Vec<BrokerId>,
-    /// What is the matter with it.
+    /// Why it has no leader, or cannot be used.
     pub error: Option<ErrorCode>,
 }
 

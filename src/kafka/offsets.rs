@@ -17,9 +17,9 @@ use super::{BrokerId, Client, KafkaError, Metadata, TopicPartition, Topics};
 /// Which offset is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OffsetSpec {
-    /// The log start.
+    /// The log start: the first offset that is left.
     Earliest,
-    /// The high watermark.
+    /// The high watermark: the first offset that consumers cannot read yet.
     Latest,
     /// Below which no transaction is open.
     LastStable,

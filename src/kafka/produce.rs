@@ -33,7 +33,7 @@ pub struct ProduceRequest {
 pub struct ProduceBatch {
     /// Topic and number of its partition.
     pub key: Arc<TopicPartition>,
-    /// The batch's header.
+    /// The batch's header, stamped for the target.
     pub header: [u8; HEADER_LEN],
     /// The rest of the batch.
     pub payload: Bytes,

@@ -17,9 +17,9 @@ use super::{BrokerId, Client, KafkaError, Metadata, TopicPartition, Topics};
 /// A transaction that is open in a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ActiveTransaction {
-    /// Whose it is.
+    /// The producer that began it.
     pub producer_id: ProducerId,
-    /// Its first record.
+    /// The offset of its first batch.
     pub first_offset: Offset,
     /// The largest timestamp of its producer's last batch: the time of its records, not necessarily that of writing.
     pub last_record: Timestamp,

@@ -11,9 +11,9 @@ use super::KafkaError;
 /// How long to try again what failed in passing.
 #[derive(Debug, Clone, Copy)]
 pub struct Retry {
-    /// The first pause.
+    /// The first pause; each next one is twice as long.
     pub initial: Duration,
-    /// The longest pause.
+    /// The longest pause between two tries.
     pub max: Duration,
     /// When to give up, counted from the last success.
     pub deadline: Duration,

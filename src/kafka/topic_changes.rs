@@ -20,13 +20,13 @@ use super::{Client, KafkaError, Topics};
 /// A topic to create.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewTopic {
-    /// Its name.
+    /// The name to create it under.
     pub name: String,
     /// How many partitions.
     pub partitions: u32,
     /// How many replicas of each.
     pub replication_factor: i16,
-    /// Its settings.
+    /// Settings to create it with; the cluster has defaults for the others.
     pub configs: BTreeMap<String, String>,
 }
 

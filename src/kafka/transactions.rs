@@ -113,7 +113,7 @@ impl TransactionalProducer {
         self.identity
     }
 
-    /// Its name.
+    /// The transactional id, by which the cluster fences older producers.
     pub fn transactional_id(&self) -> &str {
         &self.transactional_id
     }

@@ -388,7 +388,7 @@ impl Shared {
         self.serve();
     }
 
-    /// A reservation is gone.
+    /// Takes the bytes of a dropped reservation back.
     pub(super) fn give_back(self: &Arc<Self>, run: RunNumber, bytes: u64) {
         {
             let mut state = self.state();

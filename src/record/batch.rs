@@ -18,7 +18,7 @@ pub(super) const DELETE_HORIZON: i16 = 0x40;
 /// Whose clock a batch's timestamps are of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TimestampType {
-    /// The producer's.
+    /// The producer's clock (`CreateTime`).
     CreateTime,
     /// The broker's: then all records have the batch's max timestamp.
     LogAppendTime,
@@ -29,7 +29,7 @@ pub enum TimestampType {
 pub struct Attributes {
     /// How the payload is compressed.
     pub compression: Compression,
-    /// Whose timestamps.
+    /// Whose clock the timestamps are of.
     pub timestamp_type: TimestampType,
     /// Whether it belongs to a transaction.
     pub is_transactional: bool,
@@ -124,7 +124,7 @@ impl<'a> BatchRef<'a> {
         i16::from_be_bytes(self.field(21))
     }
 
-    /// The whole batch.
+    /// The whole batch as it lies in a log, its header included.
     pub fn as_bytes(&self) -> &'a [u8] {
         self.bytes
     }
@@ -209,7 +209,7 @@ impl<'a> BatchRef<'a> {
         ProducerId(i64::from_be_bytes(self.field(43)))
     }
 
-    /// The producer's epoch.
+    /// The epoch of the producer's id; -1 without idempotence.
     pub fn producer_epoch(&self) -> i16 {
         i16::from_be_bytes(self.field(51))
     }

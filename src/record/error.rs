@@ -8,9 +8,9 @@ pub enum RecordError {
     /// Fewer bytes than a batch has at least, or than it says it has.
     #[error("record batch is cut off: {found} of {expected} bytes")]
     Truncated {
-        /// Bytes needed.
+        /// Bytes that the batch must have.
         expected: usize,
-        /// Bytes there.
+        /// Bytes that are there.
         found: usize,
     },
     /// A message format from before Kafka 0.11.
@@ -21,7 +21,7 @@ pub enum RecordError {
     OldMessageFormat {
         /// 0 or 1.
         magic: u8,
-        /// Where.
+        /// The offset of the first such message.
         offset: Offset,
     },
     /// A header that no broker would write.
@@ -29,7 +29,7 @@ pub enum RecordError {
     ImpossibleHeader {
         /// What it says its base offset is.
         offset: Offset,
-        /// What is impossible.
+        /// Which field is impossible, and why.
         detail: &'static str,
     },
     /// The bytes have changed since their producer wrote them.
@@ -49,7 +49,7 @@ pub enum RecordError {
     MalformedRecord {
         /// The batch's base offset.
         offset: Offset,
-        /// What is wrong.
+        /// Which part of the record does not fit.
         detail: &'static str,
     },
     /// A codec id that no Kafka knows.
@@ -58,7 +58,7 @@ pub enum RecordError {
     /// Bytes that do not decompress.
     #[error("{codec} data does not decompress: {detail}")]
     Undecodable {
-        /// The codec.
+        /// The codec that the batch names.
         codec: super::Compression,
         /// What the codec says.
         detail: String,
@@ -66,7 +66,7 @@ pub enum RecordError {
     /// More bytes would come out of a decompression than the caller is ready to hold.
     #[error("{codec} data decompresses to more than {limit} bytes")]
     TooLarge {
-        /// The codec.
+        /// The codec that the batch names.
         codec: super::Compression,
         /// The most that was allowed.
         limit: usize,

@@ -13,11 +13,11 @@ const PARTS: u32 = 4;
 /// How a batch is tried to be opened, one after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Opening {
-    /// Without waiting.
+    /// Within the bytes that every batch may open to without waiting.
     Small,
-    /// As one of some.
+    /// As one of a few at a time, each within a larger bound.
     Large,
-    /// Alone.
+    /// As the only one in the process.
     Alone,
 }
 
@@ -42,7 +42,7 @@ impl Opening {
         }
     }
 
-    /// Waits for the turn.
+    /// Waits until a batch may be opened like this; the turn ends when what is returned is dropped.
     pub fn turn(self) -> Turn {
         let parts = match self {
             Self::Small => None,

@@ -10,7 +10,7 @@ use super::{BatchRef, Compression, HEADER_LEN, Offset, RecordError, Timestamp, T
 /// One record, borrowed from its batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordRef<'a> {
-    /// Its offset.
+    /// The batch's base offset plus the record's delta.
     pub offset: Offset,
     /// Its timestamp as a consumer sees it: under LogAppendTime, the batch's.
     pub timestamp: Timestamp,
@@ -18,7 +18,7 @@ pub struct RecordRef<'a> {
     pub key: Option<&'a [u8]>,
     /// Its value; null is a tombstone.
     pub value: Option<&'a [u8]>,
-    /// Its headers.
+    /// Its headers, in the producer's order.
     pub headers: Headers<'a>,
 }
 
@@ -54,7 +54,7 @@ impl<'a> Headers<'a> {
         Self { count, bytes }
     }
 
-    /// How many there are.
+    /// The number of headers, repeated keys included.
     pub fn len(&self) -> usize {
         self.count
     }

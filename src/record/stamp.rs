@@ -7,9 +7,9 @@ use super::{BatchRef, HEADER_LEN, ProducerId, RecordError};
 /// What an idempotent producer writes into a batch (KIP-98).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProducerStamp {
-    /// Who.
+    /// The id that the target's cluster gave the producer.
     pub producer_id: ProducerId,
-    /// In which of its lives.
+    /// The epoch of that id; brokers refuse older ones.
     pub producer_epoch: i16,
     /// The sequence number of the batch's first record.
     pub base_sequence: i32,

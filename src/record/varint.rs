@@ -24,7 +24,7 @@ pub(super) fn read_varint(bytes: &mut &[u8]) -> Option<i32> {
     read_varlong(bytes)?.try_into().ok()
 }
 
-/// Appends one.
+/// Appends `value` as Kafka writes a long of variable length: zigzag, 7 bits a byte.
 pub(super) fn write_varlong(value: i64, out: &mut Vec<u8>) {
     let mut left = ((value << 1) ^ (value >> 63)) as u64;
     while left >= 0x80 {

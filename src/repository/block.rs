@@ -15,7 +15,7 @@ pub struct Block {
     pub topic: Arc<str>,
     /// Where it lies in its pack.
     pub place: BlockPlace,
-    /// Its header.
+    /// What its header says of it.
     pub header: BlockHeader,
     /// Whole batches, ascending. A part of the bytes read when they are stored as they are.
     pub raw: Bytes,

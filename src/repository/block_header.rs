@@ -44,7 +44,7 @@ impl BlockFlags {
 pub struct BlockHeader {
     /// The topic's id; zero when the cluster knows none.
     pub topic_id: TopicId,
-    /// The partition.
+    /// The partition that all its batches are of.
     pub partition: PartitionId,
     /// Base offset of the first batch.
     pub base_offset: Offset,
@@ -78,7 +78,7 @@ pub struct BlockHeader {
 }
 
 impl BlockHeader {
-    /// The header's bytes.
+    /// The header as it lies in a pack, with its own CRC32.
     pub fn encode(&self) -> [u8; BLOCK_HEADER_LEN] {
         Put::<BLOCK_HEADER_LEN>::new()
             .bytes(&MAGIC)

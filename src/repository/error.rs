@@ -79,7 +79,7 @@ pub enum RepositoryError {
         id: BackupId,
         /// The repository that the manifest was written for.
         found: RepositoryId,
-        /// This repository.
+        /// The repository that was opened.
         expected: RepositoryId,
     },
     /// A pack that a backup references is not there.
@@ -117,7 +117,7 @@ pub enum RepositoryError {
         pack: PackId,
         /// Where the damaged part (header, block, footer, trailer) begins.
         offset: u64,
-        /// What is wrong.
+        /// Which part is damaged, and how that shows.
         detail: String,
     },
     /// The pack has no room for another block: finish it and begin the next.
@@ -129,7 +129,7 @@ pub enum RepositoryError {
     /// Batches that cannot be sealed into a block.
     #[error("cannot store these batches: {detail}")]
     UnfitBatches {
-        /// Why not.
+        /// Which rule of blocks they break.
         detail: String,
     },
     /// A record batch is not what Kafka writes.
@@ -138,7 +138,7 @@ pub enum RepositoryError {
     /// New extents that do not follow those already indexed.
     #[error("index of topic {topic:?}: {detail}")]
     UnfitIndex {
-        /// The topic.
+        /// The topic whose index was to be extended.
         topic: String,
         /// What does not fit.
         detail: String,
@@ -200,7 +200,7 @@ pub enum RepositoryError {
     /// A text that is not an object's name.
     #[error("{name:?} is not a valid object name")]
     InvalidName {
-        /// The text.
+        /// The text that was given, cut to the length of a name.
         name: String,
     },
     /// The disk, or the user's quota on it, is full.
@@ -214,7 +214,7 @@ pub enum RepositoryError {
     /// Another process holds a lock that does not go together with the one asked for.
     #[error("the repository is locked: {holder}")]
     Locked {
-        /// Who holds it.
+        /// The process that holds the lock, and what for.
         holder: Box<LockHolder>,
     },
     /// The own lock is gone: somebody broke it, or it could not be refreshed.
@@ -228,9 +228,9 @@ pub enum RepositoryError {
     /// The system refused.
     #[error("cannot {action} {path}: {source}")]
     Io {
-        /// What was tried.
+        /// The call that failed, as a verb: `read`, `create`, ….
         action: &'static str,
-        /// On what.
+        /// The path that it was made on.
         path: String,
         /// The system's error.
         source: io::Error,

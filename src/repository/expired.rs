@@ -21,14 +21,14 @@ const LOOKS: u32 = 5;
 /// A backup that was taken away.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExpiredBackup {
-    /// The backup.
+    /// The id of its manifest.
     pub backup_id: BackupId,
     /// Its sequence; 0 where it had none, or it is not known.
     #[serde(default)]
     pub sequence: u64,
     /// When it was taken away.
     pub expired_at: DateTime<Utc>,
-    /// Why.
+    /// Whether a rule, somebody or a loss took it.
     pub why: WhyGone,
 }
 

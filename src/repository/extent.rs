@@ -24,7 +24,7 @@ pub struct Extent {
     pub base_offset: Offset,
     /// Last offset of the last batch.
     pub last_offset: Offset,
-    /// Batches.
+    /// Number of batches, control batches included.
     pub batches: u64,
     /// Records by the batches' counts, control records excluded.
     pub records: u64,

@@ -34,7 +34,7 @@ pub struct Footer {
 /// A topic that has blocks in a pack.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FooterTopic {
-    /// Its name.
+    /// Its name in the source.
     pub topic: String,
     /// Its id; zero when the cluster knows none.
     pub topic_id: TopicId,
@@ -64,7 +64,7 @@ pub struct FooterBlock {
 pub struct FooterTransaction {
     /// Which of [`Footer::topics`] it is about.
     pub topic: u32,
-    /// What happens where.
+    /// Whose transaction begins or ends, and at which offset.
     pub event: TransactionEvent,
 }
 

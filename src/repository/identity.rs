@@ -124,7 +124,7 @@ impl Repository {
         Self::open(storage)
     }
 
-    /// Its id.
+    /// The id that every pack and manifest of this repository carries.
     pub fn id(&self) -> RepositoryId {
         self.identity.repository_id
     }

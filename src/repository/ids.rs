@@ -14,7 +14,7 @@ use uuid::Uuid;
 pub struct RepositoryId(pub Uuid);
 
 impl RepositoryId {
-    /// A fresh id.
+    /// An id that no other repository has.
     pub fn random() -> Self {
         Self(Uuid::new_v4())
     }
@@ -72,7 +72,7 @@ displayed_uuid!(RepositoryId, PackId, RestoreId);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a valid id")]
 pub struct InvalidId {
-    /// What was given.
+    /// The text that was given as an id.
     pub text: String,
 }
 

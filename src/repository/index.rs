@@ -26,9 +26,9 @@ const COUNT_LIMIT: u64 = 1 << 54;
 /// Some extents of a topic generation, and the layer that holds those before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layer {
-    /// Its format.
+    /// Format of the layer; see [`Manifest::format`](super::Manifest::format).
     pub format: u32,
-    /// The topic's name.
+    /// The topic's name in the source.
     pub topic: String,
     /// The topic's id; zero when the cluster knows none.
     pub topic_id: TopicId,

@@ -46,7 +46,7 @@ impl<const N: usize> Put<N> {
         self.bytes(&value.to_le_bytes())
     }
 
-    /// Zeros.
+    /// Leaves so many bytes zero.
     pub(super) fn skip(mut self, count: usize) -> Self {
         self.at += count;
         self

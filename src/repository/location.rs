@@ -76,7 +76,7 @@ impl fmt::Display for Location {
 /// Text that names no place where this kafkeep can keep a repository.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidLocation {
-    /// Nothing.
+    /// The text is empty.
     #[error("it is empty")]
     Empty,
     /// No path of a file system has it.

@@ -26,7 +26,7 @@ impl fmt::Display for LockId {
 pub enum LockKind {
     /// Reads backups or adds some.
     Shared,
-    /// Removes.
+    /// Removes backups or what they needed.
     Exclusive,
 }
 
@@ -36,7 +36,7 @@ pub const STALE_AFTER: Duration = Duration::from_secs(30 * 60);
 /// The content of a lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LockHolder {
-    /// The lock.
+    /// The lock's present id, which is in its file's name.
     pub lock_id: LockId,
     /// What it goes together with.
     pub kind: LockKind,
@@ -93,9 +93,9 @@ impl fmt::Display for LockHolder {
 /// A process, told apart from all that had or will have its number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
-    /// The host's name.
+    /// The host's name, as the kernel has it.
     pub host: String,
-    /// Its number.
+    /// Its process id in its own namespace.
     pub pid: u32,
     /// The user that it runs as.
     pub uid: u32,

@@ -22,7 +22,7 @@ const MANIFEST_LIMIT: u64 = 256 << 20;
 pub struct Manifest {
     /// Format of this manifest and all that it references.
     pub format: u32,
-    /// The backup.
+    /// The backup's id, which is the name of the manifest's file.
     pub backup_id: BackupId,
     /// Its place among the repository's backups, from 1 on: sequences and ids ascend together, and backups that were made at
     /// the same time may share a sequence. 0 in manifests of older versions, whose place their ids tell.
@@ -61,9 +61,9 @@ pub struct Manifest {
 words! {
     /// Whether a backup, restore, mirror or export did all that it set out to.
     pub enum Completion {
-        /// Yes.
+        /// It did everything that it set out to.
         Completed = "completed",
-        /// No: something is missing, and named. What it lists is sound.
+        /// Something is missing, and named. What it lists is sound.
         Incomplete = "incomplete",
     }
 }
@@ -81,7 +81,7 @@ impl Completion {
 /// A topic in a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TopicEntry {
-    /// Its name.
+    /// Its name in the source.
     pub topic: String,
     /// Its id; zero when the cluster knows none.
     pub topic_id: TopicId,
@@ -89,7 +89,7 @@ pub struct TopicEntry {
     pub chain_restarted: Option<String>,
     /// Partitions that the topic had.
     pub partition_count: u32,
-    /// Its replication factor.
+    /// Replicas of each partition in the source.
     pub replication_factor: i16,
     /// The newest index layer of its records; none when it has no records.
     pub index: Option<Sha256>,
@@ -102,7 +102,7 @@ pub struct TopicEntry {
 /// A partition in a backup. Its bounds say what belongs to the backup: a block may hold more, and readers cut.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartitionEntry {
-    /// The partition.
+    /// The partition's number.
     pub partition: PartitionId,
     /// First offset that the backup holds.
     pub start_offset: Offset,
@@ -143,7 +143,7 @@ pub struct PartitionEntry {
 /// A transaction that was open where a backup ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenTransaction {
-    /// Its producer.
+    /// The producer that began it.
     pub producer_id: ProducerId,
     /// The offset of its first batch.
     pub first_offset: Offset,
@@ -326,7 +326,7 @@ fn nearest(text: &str, ids: &[BackupId]) -> Vec<BackupId> {
     ids.into_iter().take(3).map(|(_, id)| *id).collect()
 }
 
-/// Levenshtein's distance.
+/// How many characters must be inserted, removed or exchanged to make `b` of `a` (Levenshtein).
 fn edits(a: &[char], b: &str) -> usize {
     let mut above: Vec<usize> = (0..=a.len()).collect();
     for (line, there) in b.chars().enumerate() {

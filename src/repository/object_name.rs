@@ -25,7 +25,7 @@ impl ObjectName {
         }
     }
 
-    /// The whole name.
+    /// The name with all its segments, as in `backups/…json`.
     pub fn as_str(&self) -> &str {
         &self.0
     }

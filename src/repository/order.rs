@@ -10,7 +10,7 @@ use super::{BackupId, Repository, RepositoryError, Sha256};
 /// The backup that another one was planned on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PreviousBackup {
-    /// Its id.
+    /// The id of the earlier backup.
     pub backup_id: BackupId,
     /// The SHA-256 that stands beside its manifest.
     pub sha256: Sha256,

@@ -18,7 +18,7 @@ const TRAILER_MAGIC: [u8; 8] = *b"kafkeepE";
 /// What names a pack and proves that it is the one: its length and the SHA-256 of its footer as stored.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PackRef {
-    /// The pack.
+    /// The id that its header, footer and file name carry.
     pub pack_id: PackId,
     /// Its length in bytes.
     pub length: u64,

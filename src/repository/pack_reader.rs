@@ -54,7 +54,7 @@ impl PackReader {
         })
     }
 
-    /// The pack's id.
+    /// The id that its header and footer carry.
     pub fn pack_id(&self) -> PackId {
         self.pack_id
     }

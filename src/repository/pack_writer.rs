@@ -51,7 +51,7 @@ impl PackWriter {
         })
     }
 
-    /// The pack's id.
+    /// The id under which the pack will appear.
     pub fn pack_id(&self) -> PackId {
         self.pack_id
     }

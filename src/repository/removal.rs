@@ -64,7 +64,7 @@ impl References {
 /// A pack that is gone, or has another length than it was stored with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LackingPack {
-    /// The pack.
+    /// The id by which indexes refer to it.
     pub pack_id: PackId,
     /// Its length in bytes when it was stored.
     pub length: u64,

@@ -18,7 +18,7 @@ const RECORD_LIMIT: u64 = 256 << 20;
 /// A restore that has begun, and has not finished unless it runs right now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnfinishedRestore {
-    /// Its id.
+    /// The id that names its record.
     pub restore_id: RestoreId,
     /// When it began.
     pub started_at: DateTime<Utc>,
@@ -28,7 +28,7 @@ pub struct UnfinishedRestore {
     pub cluster_id: String,
     /// The idempotent producer that writes all its batches.
     pub producer_id: ProducerId,
-    /// The producer's epoch.
+    /// The epoch in which that producer writes.
     pub producer_epoch: i16,
     /// What it writes to.
     pub topics: Vec<UnfinishedTopic>,

@@ -22,22 +22,22 @@ const PIECE: usize = 16 << 10;
 pub struct BlockSource {
     /// The topic's id; zero when the cluster knows none.
     pub topic_id: TopicId,
-    /// The partition.
+    /// The partition's number.
     pub partition: PartitionId,
 }
 
 /// A block ready to be appended to a pack.
 #[derive(Debug, Clone)]
 pub struct SealedBlock {
-    /// What it holds.
+    /// What the block holds, as it will be written before the stored bytes.
     pub header: BlockHeader,
     /// What follows the header in the pack: the batches, compressed or as they were given.
     pub stored: Bytes,
     /// Transactions that begin or end in it, ascending by offset.
     pub transactions: Vec<TransactionEvent>,
-    /// Its first batch.
+    /// What identifies its first batch.
     pub first_batch: BatchEvidence,
-    /// Its last batch.
+    /// What identifies its last batch.
     pub last_batch: BatchEvidence,
 }
 

@@ -72,7 +72,7 @@ pub(super) fn unseal_with_digest<T: DeserializeOwned>(
     Ok((parse(text.as_bytes())?, digest))
 }
 
-/// Compressed JSON.
+/// `content` as JSON in one zstd frame.
 pub(super) fn compress<T: Serialize>(content: &T) -> std::io::Result<Vec<u8>> {
     let mut encoder = zstd::Encoder::new(Vec::new(), LEVEL)?;
     let mut buffered = std::io::BufWriter::with_capacity(64 << 10, &mut encoder);

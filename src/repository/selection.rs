@@ -12,15 +12,15 @@ use crate::record::{Offset, PartitionId};
 pub struct Selection {
     /// `--partition`: only these; all when empty.
     pub partitions: Vec<PartitionId>,
-    /// `--start-offset`.
+    /// `--start-offset`: where to begin; the log start without it.
     pub start_offset: Option<OffsetBound>,
-    /// `--end-offset`.
+    /// `--end-offset`: where to end, exclusive; the high watermark without it.
     pub end_offset: Option<OffsetBound>,
-    /// `--max-messages`.
+    /// `--max-messages`: the most records, of all partitions together.
     pub max_messages: Option<u64>,
-    /// `--no-keys`.
+    /// `--no-keys`: whether keys were removed.
     pub no_keys: bool,
-    /// `--no-headers`.
+    /// `--no-headers`: whether headers were removed.
     pub no_headers: bool,
 }
 

@@ -98,7 +98,7 @@ pub trait Storage: Send + Sync + fmt::Debug {
 
 /// An object being written. Dropped unfinished, it leaves nothing behind.
 pub trait ObjectWriter: Send {
-    /// Appends `bytes`.
+    /// Appends `bytes` to the object, which nobody sees yet.
     fn write<'a>(&'a mut self, bytes: &'a [u8]) -> Answer<'a, ()>;
 
     /// Makes the object durable, then visible, without replacing any; returns its length in bytes.
@@ -142,7 +142,7 @@ pub struct Page {
 /// An object as a listing shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectInfo {
-    /// Its name.
+    /// Its name from the repository's root on.
     pub name: ObjectName,
     /// Its size in bytes.
     pub size: u64,

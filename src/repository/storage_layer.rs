@@ -40,7 +40,7 @@ pub enum Call<'a> {
 /// A storage that is another one, with something before each call. What changes answers, as a cache does, implements [`Storage`]
 /// itself.
 pub trait StorageLayer: Send + Sync + fmt::Debug {
-    /// The storage below.
+    /// The storage that the calls go to.
     fn below(&self) -> &dyn Storage;
 
     /// Comes before each call, which is not made when this fails.

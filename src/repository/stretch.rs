@@ -27,7 +27,7 @@ impl<'a> Stretch<'a> {
         })
     }
 
-    /// The blocks.
+    /// The blocks to read at once: neighbours in one pack, ascending.
     pub fn blocks(&self) -> &'a [FooterBlock] {
         self.0
     }

@@ -10,23 +10,23 @@ use crate::record::{Offset, PartitionId, ProducerId};
 pub enum TransactionEventKind {
     /// Its first offset in this block or pack; it may have begun earlier.
     Begin,
-    /// A commit marker.
+    /// A marker that commits it.
     Commit,
-    /// An abort marker.
+    /// A marker that aborts it.
     Abort,
 }
 
 /// A producer's transaction begins or ends at an offset of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TransactionEvent {
-    /// The partition.
+    /// The partition's number.
     pub partition: PartitionId,
-    /// The producer.
+    /// The producer whose transaction it is.
     pub producer_id: ProducerId,
     /// The producer's epoch, as in the batch.
     pub producer_epoch: i16,
     /// Base offset of the data batch or of the marker.
     pub offset: Offset,
-    /// What happened.
+    /// Whether it begins, commits or aborts.
     pub kind: TransactionEventKind,
 }

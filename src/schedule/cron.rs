@@ -31,7 +31,7 @@ const NAMES: [(&str, &str); 7] = [
 /// skipped hour out, which for a backup is the wrong side to err on.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Cron {
-    /// As written.
+    /// The expression as the operator wrote it.
     expression: String,
     pattern: croner::Cron,
     zone: Tz,

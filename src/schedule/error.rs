@@ -11,7 +11,7 @@ pub enum ScheduleError {
          (a second in front), as in `15 2 * * *`, or is a name such as @daily"
     )]
     FieldCount {
-        /// As written.
+        /// The expression as it was written.
         expression: String,
         /// How many fields it has.
         count: usize,
@@ -21,7 +21,7 @@ pub enum ScheduleError {
     Field {
         /// Which field, in words.
         field: &'static str,
-        /// What stands there.
+        /// What is written in that field.
         text: String,
         /// What is wrong with it, and what would be right.
         problem: String,
@@ -29,7 +29,7 @@ pub enum ScheduleError {
     /// `@something` that is no name of a schedule.
     #[error("no schedule is called `{name}`; the names are {known}")]
     Name {
-        /// As written.
+        /// The name as it was written, with its `@`.
         name: String,
         /// The names there are.
         known: String,
@@ -37,15 +37,15 @@ pub enum ScheduleError {
     /// The fields are right one by one, but no day is like that.
     #[error("`{expression}` is never due: no year has such a day")]
     Never {
-        /// As written.
+        /// The expression as it was written.
         expression: String,
     },
     /// What only the grammar objects to.
     #[error("`{expression}` is no schedule")]
     Grammar {
-        /// As written.
+        /// The expression as it was written.
         expression: String,
-        /// What it says.
+        /// The parser's reason.
         source: CronError,
     },
     /// No such time zone.
@@ -53,7 +53,7 @@ pub enum ScheduleError {
         "no time zone is called `{name}`; did you mean `{nearest}`? A time zone has an IANA name, such as Europe/Berlin or UTC"
     )]
     TimeZone {
-        /// As written.
+        /// The time zone as it was written.
         name: String,
         /// The name that is most like it.
         nearest: &'static str,
@@ -61,7 +61,7 @@ pub enum ScheduleError {
     /// `every` shorter or longer than can be kept.
     #[error("every `{}` is {problem}; a period is at least 1s and at most 1year", humantime::format_duration(*.period))]
     Period {
-        /// As written.
+        /// The period as it was written.
         period: std::time::Duration,
         /// Too short or too long.
         problem: &'static str,

@@ -37,7 +37,7 @@ pub enum DueVerdict {
     Skip {
         /// The last of them.
         last: DateTime<Utc>,
-        /// How many.
+        /// How many moments passed, the last one included.
         missed: u32,
     },
 }
@@ -82,7 +82,7 @@ impl Timer {
         }
     }
 
-    /// What it goes by.
+    /// The timetable that it tells the due moments of.
     pub fn timetable(&self) -> &Timetable {
         &self.timetable
     }

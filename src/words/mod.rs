@@ -106,7 +106,7 @@ macro_rules! words {
             /// All of them, in the order in which they are listed to people.
             pub const ALL: [Self; [$($word),+].len()] = [$(Self::$value),+];
 
-            /// Its word.
+            /// The word that stands for it in TOML, on the command line, in the API and in reports.
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Self::$value => $word),+

@@ -142,12 +142,23 @@ fn every_command_on_a_page_is_one_that_kafkeep_knows() {
     assert!(known >= 15);
 }
 
-/// The TOML files of a page: blocks whose first line names the file, with `/etc/kafkeep` put where they are written.
+/// What the pages' configurations refer to.
+const SECRETS: [&str; 6] = [
+    "prod.password",
+    "ca.pem",
+    "api.key",
+    "msk.token",
+    "user.crt",
+    "user.key",
+];
+
+/// The TOML files of a page: blocks whose first line names the file, with `/etc/kafkeep` put where they are written. Several blocks
+/// may be of one file.
 fn configuration(page: &str) -> TempDir {
     let directory = TempDir::new().unwrap();
     let path = directory.path();
     fs::create_dir(path.join("policies.d")).unwrap();
-    for name in ["prod.password", "ca.pem", "api.key"] {
+    for name in SECRETS {
         fs::write(path.join(name), "swordfish-swordfish-swordfish-swordfish").unwrap();
         fs::set_permissions(path.join(name), fs::Permissions::from_mode(0o600)).unwrap();
     }
@@ -158,10 +169,12 @@ fn configuration(page: &str) -> TempDir {
         .filter(|(language, _)| language == "toml")
     {
         let name = lines[0].strip_prefix("# ").unwrap();
+        let file = path.join(name.trim_end_matches(", continued"));
+        let before = fs::read_to_string(&file).unwrap_or_default();
         let text = lines
             .join("\n")
             .replace("/etc/kafkeep", path.to_str().unwrap());
-        fs::write(path.join(name), text).unwrap();
+        fs::write(&file, format!("{before}{text}\n")).unwrap();
         written += 1;
     }
     assert!(written >= 2);
@@ -176,6 +189,13 @@ fn the_configuration_that_is_shown_is_right() {
     for policy in ["orders", "orders-to-dr", "checkout"] {
         assert!(outcome.stdout.contains(policy), "{outcome}");
     }
+}
+
+#[test]
+fn the_clusters_of_managed_services_are_configured_as_it_is_shown() {
+    let directory = configuration("docs/managed-kafka.md");
+    let outcome = kafkeep(["check", "--config", directory.path().to_str().unwrap()]);
+    assert_eq!(outcome.code, 0, "{outcome}");
 }
 
 #[test]

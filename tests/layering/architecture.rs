@@ -1,4 +1,4 @@
-//! What `docs/architecture.md` names is there.
+//! The files that pages about the code name are there.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,23 +16,26 @@ fn named_paths(page: &str) -> BTreeSet<&str> {
 }
 
 #[test]
-fn what_the_architecture_page_names_is_there() {
-    // Fenced blocks have an even number of backquotes.
-    let page = fs::read_to_string(root().join("docs/architecture.md")).unwrap();
-    let named = named_paths(&page);
-    assert!(named.len() > 50, "{named:?}");
-    let is_there = |path: &str| {
-        let places = [root().join(path), root().join("src").join(path)];
-        // A folder is written with a slash at its end, a file without.
-        places
-            .iter()
-            .any(|place| place.is_dir() == path.ends_with('/') && place.exists())
-    };
-    let missing: Vec<&str> = named.into_iter().filter(|path| !is_there(path)).collect();
-    assert!(
-        missing.is_empty(),
-        "docs/architecture.md names {missing:?}, which is neither in the repository's root nor in src/"
-    );
+fn what_pages_about_the_code_name_is_there() {
+    for (page, at_least) in [("docs/architecture.md", 50), ("docs/packages.md", 20)] {
+        // Fenced blocks have an even number of backquotes.
+        let text = fs::read_to_string(root().join(page)).unwrap();
+        let named = named_paths(&text);
+        assert!(named.len() > at_least, "{page}: {named:?}");
+        let missing: Vec<&str> = named.into_iter().filter(|path| !is_there(path)).collect();
+        assert!(
+            missing.is_empty(),
+            "{page} names {missing:?}, which is neither in the repository's root nor in src/"
+        );
+    }
+}
+
+/// Below the root or below `src`. A folder is written with a slash at its end, a file without.
+fn is_there(path: &str) -> bool {
+    let places = [root().join(path), root().join("src").join(path)];
+    places
+        .iter()
+        .any(|place| place.is_dir() == path.ends_with('/') && place.exists())
 }
 
 #[test]

@@ -6,6 +6,7 @@
 mod architecture;
 mod functions;
 mod modules;
+mod pages;
 mod paths;
 mod rooms;
 

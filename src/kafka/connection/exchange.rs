@@ -129,7 +129,7 @@ pub(super) fn start(
 }
 
 impl RequestWriter {
-    /// host:port of the broker.
+    /// The broker's `host:port`.
     pub fn address(&self) -> &str {
         &self.address
     }

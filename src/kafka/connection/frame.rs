@@ -83,7 +83,7 @@ impl Buf for Chunks {
 /// Why there is no frame.
 #[derive(Debug)]
 pub(super) enum FrameError {
-    /// The connection broke.
+    /// The connection ended, or the system refused to read.
     Broken(io::Error),
     /// Nothing came for so long.
     Silence(Duration),

@@ -24,7 +24,7 @@ pub(super) enum Kind {
     Text,
     /// Bytes, perhaps null.
     Bytes,
-    /// A struct.
+    /// A struct of these fields, in this order.
     Struct(&'static [Field]),
     /// An array, perhaps null.
     Array(&'static Kind),

@@ -14,7 +14,7 @@ const ITERATIONS: std::ops::RangeInclusive<u32> = 4_096..=500_000;
 /// We bind to no channel: the base64 of `n,,`.
 const NO_CHANNEL_BINDING: &str = "biws";
 
-/// The hash function.
+/// The hash function of the mechanism.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Hash {
     Sha256,
@@ -54,12 +54,12 @@ impl Hash {
     }
 }
 
-/// A conversation.
+/// One SCRAM conversation, from the client's first message to the broker's proof.
 pub(super) struct Scram {
     hash: Hash,
     password: Secret,
     nonce: String,
-    /// `n=user,r=nonce`
+    /// The client's first message without its header: `n=user,r=nonce`. It goes into the proof.
     first_bare: String,
     state: State,
 }

@@ -32,7 +32,7 @@ pub(super) struct Issued {
     pub lifetime: Option<Duration>,
 }
 
-/// A new token.
+/// Asks the endpoint for a token by client credentials.
 pub(super) async fn ask(client: &ClientCredentials) -> Result<Issued, KafkaError> {
     let endpoint = Endpoint::parse(&client.token_endpoint)
         .map_err(|problem| KafkaError::Configuration(format!("sasl.token_endpoint: {problem}")))?;

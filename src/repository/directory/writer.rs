@@ -158,7 +158,7 @@ impl Drop for DirectoryWriter {
     }
 }
 
-/// The thread's side.
+/// What the writing thread owns: the file, and how far it is written and synced.
 struct Output {
     file: Arc<OwnedFd>,
     direct: bool,
