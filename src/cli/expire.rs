@@ -6,10 +6,13 @@ use chrono::Utc;
 use clap::Args;
 use serde::Serialize;
 
+use crate::engine::backup_filter::Configured;
 use crate::engine::expire::{self, Decision, ExpireOptions, ExpirePlan, Retention, Times};
 use crate::engine::size::Size;
+use crate::engine::topics::TopicPattern;
 use crate::repository::BackupId;
 
+use super::backup_args::FilterArgs;
 use super::connection_args::RepositoryArgs;
 use super::{CliError, Exit, Global, output};
 
@@ -29,12 +32,11 @@ Examples:
 pub struct ExpireArgs {
     #[command(flatten)]
     repository: RepositoryArgs,
-    /// Only the backups of this policy
-    #[arg(long, value_name = "POLICY")]
-    policy: Option<String>,
-    /// Only the backups of the cluster with this id
-    #[arg(long, value_name = "CLUSTER-ID")]
-    cluster: Option<String>,
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// Only backups that hold such a topic; may be repeated. A backup goes as a whole, with its other topics
+    #[arg(long = "topic", value_name = "PATTERN")]
+    topics: Vec<TopicPattern>,
     /// Keep the newest N
     #[arg(long, value_name = "N")]
     keep_last: Option<u32>,
@@ -96,8 +98,8 @@ impl ExpireArgs {
                 true => Times::Trusted,
                 false => Times::InDoubt,
             },
-            policy: self.policy.clone(),
-            cluster_id: self.cluster.clone(),
+            filter: self.filter.with(&self.topics),
+            configured: Configured::default(),
         }
     }
 }

@@ -11,7 +11,8 @@ use crate::engine::restore::{
 use crate::engine::topics::{Rename, TopicPattern, TopicPatterns};
 use crate::record::PartitionId;
 
-use super::connection_args::{ClusterArgs, RepositoryArgs, find_backup};
+use super::backup_args::{FilterArgs, find};
+use super::connection_args::{RepositoryArgs, TargetArgs};
 use super::memory::MemoryArgs;
 use super::topic_settings::TopicSettingsArgs;
 use super::{CliError, Exit, Global, groups, output, progress};
@@ -32,17 +33,19 @@ their topics.
 
 Examples:
   kafkeep restore --repository /var/lib/kafkeep latest --bootstrap-servers dr1:9092 --dry-run
-  kafkeep restore --repository main 20261124T021500Z-3f9a1c --cluster dr --topic 'orders.*' --rename 'orders.*=dr.{topic}'
-  kafkeep restore --repository main latest --cluster prod --topic payments --rename 'payments=payments.0900' --until 2026-11-24T09:00:00Z
-  kafkeep restore --repository main latest --cluster dr --groups billing --groups audit
-  kafkeep restore --repository main latest --cluster dr --check")]
+  kafkeep restore --repository main 20261124T021500Z-3f9a1c --to dr --topic 'orders.*' --rename 'orders.*=dr.{topic}'
+  kafkeep restore --repository main latest --cluster prod --topic payments --to prod --rename 'payments=payments.0900' --until 2026-11-24T09:00:00Z
+  kafkeep restore --repository main latest --policy orders --to dr --groups billing --groups audit
+  kafkeep restore --repository main latest --to dr --check")]
 pub struct RestoreArgs {
     #[command(flatten)]
     repository: RepositoryArgs,
     /// The backup's id, the start of it, or `latest`
     backup: String,
     #[command(flatten)]
-    target: ClusterArgs,
+    filter: FilterArgs,
+    #[command(flatten)]
+    target: TargetArgs,
     /// Only these topics of the backup; may be repeated
     #[arg(long = "topic", value_name = "PATTERN")]
     topics: Vec<TopicPattern>,
@@ -138,9 +141,11 @@ impl RestoreArgs {
 }
 
 pub async fn run(args: &RestoreArgs, global: &Global) -> Result<Exit, CliError> {
+    args.target.check()?;
     let options = args.options()?;
     let repository = args.repository.open(global).await?;
-    let backup_id = find_backup(&repository, &args.backup).await?;
+    let filter = args.filter.with(&args.topics);
+    let backup_id = find(&repository, &args.backup, filter).await?;
     let client = args.target.connect(global).await?;
     let plan = restore::plan(&client, repository.clone(), &backup_id, &options).await?;
     if args.dry_run {

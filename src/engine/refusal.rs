@@ -42,6 +42,8 @@ pub enum Part {
 pub enum Advice {
     /// A name is close to the one that was given. Only operators may see every name.
     DidYouMean(String),
+    /// Another backup holds what this one lacks: which, in words. Only operators may see every backup.
+    OtherBackup(String),
     /// A choice may be empty, where that is said.
     AllowEmpty,
     /// The target topic exists, and records may be written behind those in it.
@@ -144,7 +146,7 @@ impl Advice {
 
     fn for_operators(&self) -> String {
         let fixed = match self {
-            Self::Repair(advice) => return advice.clone(),
+            Self::Repair(advice) | Self::OtherBackup(advice) => return advice.clone(),
             Self::DidYouMean(name) => return format!("did you mean `{name}`?"),
             Self::FewerReplicas(brokers) => return format!("pass --replication-factor {brokers}"),
             Self::AllowEmpty => {
@@ -180,7 +182,9 @@ impl Advice {
 
     fn for_callers(&self) -> Option<&'static str> {
         Some(match self {
-            Self::DidYouMean(_) | Self::AllowEmpty | Self::LookAtMirrors => return None,
+            Self::DidYouMean(_) | Self::OtherBackup(_) | Self::AllowEmpty | Self::LookAtMirrors => {
+                return None;
+            }
             Self::RenameOrAppend => "choose another target_topic, or delete that topic first",
             Self::EmptyOrAppend => "choose another target_topic, or delete that topic first",
             Self::FewerReplicas(_) => "give a replication_factor that the brokers suffice for",
@@ -223,9 +227,10 @@ impl From<&str> for Refusal {
 mod tests {
     use super::*;
 
-    const ADVICES: [Advice; 13] = [
+    const ADVICES: [Advice; 14] = [
         Advice::Repair(String::new()),
         Advice::DidYouMean(String::new()),
+        Advice::OtherBackup(String::new()),
         Advice::AllowEmpty,
         Advice::RenameOrAppend,
         Advice::EmptyOrAppend,

@@ -42,7 +42,7 @@ impl Eq for TopicPattern {}
 
 impl TopicPattern {
     /// Whether it is about `name`, to choose or to exclude it.
-    fn matches(&self, name: &str) -> bool {
+    pub(super) fn matches(&self, name: &str) -> bool {
         match &self.matcher {
             Matcher::Literal => self.body() == name,
             Matcher::Glob(compiled) => compiled
@@ -189,6 +189,11 @@ impl TopicPatterns {
             .filter_map(TopicPattern::literal)
     }
 
+    /// Whether there are no patterns, which choose all.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether `topic` is chosen.
     pub fn chooses(&self, topic: Candidate<'_>) -> bool {
         if self
@@ -218,19 +223,40 @@ impl TopicPatterns {
             .find(|pattern| !pattern.exclude && !names.clone().any(|name| pattern.matches(name)))
     }
 
-    /// The chosen topics of a backup, in order.
+    /// The chosen topics of a backup, in order: at least one.
+    ///
+    /// # Errors
+    ///
+    /// Where a pattern matches none, or no topic is left.
     pub(super) fn choose_of<'a>(
         &self,
         manifest: &'a Manifest,
     ) -> Result<Vec<&'a TopicEntry>, EngineError> {
-        let candidates = manifest.topics.iter().map(|topic| Candidate {
-            name: &topic.topic,
-            is_internal: false,
-        });
-        let place = format!("backup {}", manifest.backup_id);
-        let chosen = self.choose(candidates, false, &place)?;
-        let is_chosen = |topic: &&TopicEntry| chosen.contains(topic.topic.as_str());
-        Ok(manifest.topics.iter().filter(is_chosen).collect())
+        let id = manifest.backup_id;
+        let names = manifest.topics.iter().map(|topic| topic.topic.as_str());
+        if let Some(pattern) = self.unmatched(names.clone()) {
+            let refusal = Refusal::new(format!("no topic `{pattern}` in backup {id}"));
+            let refusal = refusal.of(Part::Topic, pattern);
+            let near = pattern.literal().and_then(|name| nearest(name, names));
+            return Err(EngineError::not_found(match near {
+                Some(near) => refusal.advise(Advice::DidYouMean(near.to_owned())),
+                None => refusal,
+            }));
+        }
+        let is_chosen = |topic: &&TopicEntry| {
+            self.chooses(Candidate {
+                name: &topic.topic,
+                is_internal: false,
+            })
+        };
+        let chosen: Vec<&TopicEntry> = manifest.topics.iter().filter(is_chosen).collect();
+        match (chosen.is_empty(), self.is_empty()) {
+            (false, _) => Ok(chosen),
+            (true, true) => Err(EngineError::refused(format!("backup {id} holds no topics"))),
+            (true, false) => Err(EngineError::refused(format!(
+                "every topic of backup {id} is excluded: leave out a pattern with `!`"
+            ))),
+        }
     }
 
     /// The chosen names among `candidates`, in order. A literal that is not there, and a pattern that

@@ -102,7 +102,16 @@ fn a_topic_that_does_not_exist_fails_the_run() {
         .refused(1, &["topic existing has no partition 5; it has 1"]);
     scene
         .run("restore", "latest --topic other")
-        .refused(1, &["no topic `other` in backup"]);
+        .refused(1, &["no backup holds a topic `other`", "topics existing"]);
+    let held = report["backup_id"].as_str().unwrap();
+    scene.run("restore", "latest --topic existing").refused(
+        1,
+        &[
+            "no topic `existing` in backup",
+            &format!("backup {held} of"),
+            "holds it",
+        ],
+    );
 }
 
 #[test]

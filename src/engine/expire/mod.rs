@@ -25,6 +25,7 @@ use crate::repository::{
 };
 
 use super::EngineError;
+use super::backup_filter::{BackupFilter, Configured, Origin};
 use super::unreferenced::{manifests, remove_all, unknowable, unreferenced};
 
 pub use lost::forget_lost;
@@ -44,10 +45,10 @@ pub struct ExpireOptions {
     pub retention: Retention,
     /// Whether the times in manifests are believed.
     pub times: Times,
-    /// Only the backups of this policy.
-    pub policy: Option<String>,
-    /// Only the backups of the cluster with this id.
-    pub cluster_id: Option<String>,
+    /// Which backups the rules are about; all others stay.
+    pub filter: BackupFilter,
+    /// What the filter may name though there is no backup of it.
+    pub configured: Configured,
 }
 
 /// What would become of a repository's backups.
@@ -112,13 +113,15 @@ fn look<Tz: TimeZone>(
     now: &DateTime<Tz>,
 ) -> Result<ExpirePlan, EngineError> {
     let manifests = manifests(repository)?;
+    let concerned = options.filter.choose(&manifests, &options.configured)?;
+    let concerned: BTreeSet<BackupId> = concerned.into_iter().map(Origin::backup_id).collect();
     let needed = needed_by_restores(repository, now.to_utc())?;
     let mut walk = repository.reference_walk();
     let mut kept = walk.of_runs()?;
     let mut groups: BTreeMap<(Option<String>, String), Vec<Candidate>> = BTreeMap::new();
     for manifest in &manifests {
         let candidate = candidate(manifest, &needed, &mut walk)?;
-        if options.concerns(manifest) {
+        if concerned.contains(&manifest.backup_id) {
             let group = (manifest.policy.clone(), manifest.cluster_id.clone());
             groups.entry(group).or_default().push(candidate);
         } else {
@@ -185,17 +188,6 @@ fn doubt(group: &ExpireGroup) -> Option<String> {
         ))
     } else {
         None
-    }
-}
-
-impl ExpireOptions {
-    fn concerns(&self, manifest: &Manifest) -> bool {
-        let policy = self.policy.is_none() || self.policy == manifest.policy;
-        policy
-            && self
-                .cluster_id
-                .as_ref()
-                .is_none_or(|id| *id == manifest.cluster_id)
     }
 }
 

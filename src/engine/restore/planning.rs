@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::engine::EngineError;
 use crate::engine::blocking::in_repository;
+use crate::engine::held_backups::require_topics;
 use crate::engine::internal_topics::refuse_target;
 use crate::engine::refusal::{Advice, Part, Refusal};
 use crate::engine::settings::{ExistingConfig, Settings};
@@ -56,8 +57,11 @@ async fn plan_once(
     options: &RestoreOptions,
 ) -> Result<RestorePlan, EngineError> {
     let id = *backup_id;
+    let patterns = options.topics.clone();
     let manifest = in_repository(repository, READING, move |repository| {
-        repository.manifest(&id)
+        let manifest = repository.manifest(&id)?;
+        require_topics(repository, &manifest, &patterns)?;
+        Ok::<_, EngineError>(manifest)
     });
     let manifest = manifest.await?;
     let chosen = options.topics.choose_of(&manifest)?;

@@ -2,10 +2,13 @@
 
 use crate::api::{BackupDetails, BackupPage, DeletedBackup, Problem};
 use crate::auth::Scope;
-use crate::engine::topics::{Candidate, TopicPattern, TopicPatterns};
-use crate::repository::BackupId;
+use crate::engine::backup_filter::{BackupFilter, FilterPart, NoSuchBackup};
+use crate::engine::topics::{TopicPattern, TopicPatterns};
+use crate::repository::{BackupId, Completion};
+use crate::words::Words;
 
 use super::documented::Failures;
+use super::places::Named;
 use super::query::{Query, page};
 use super::{ApiResponse, Call};
 
@@ -40,34 +43,41 @@ pub(super) async fn list(call: Call<'_>) -> Result<ApiResponse, Problem> {
     // Ids sort as their texts do.
     let after = query.text("after").filter(|after| !after.is_empty());
     let topic: Option<TopicPattern> = query.value("topic", "a pattern")?;
-    let topic = topic.map(|pattern| TopicPatterns::new(vec![pattern]));
-    let (backups, damaged) = call.backups(Scope::Read, query.text("repository")).await?;
-    let same = |wanted: Option<&str>, is: Option<&str>| wanted.is_none() || wanted == is;
-    let wanted = backups.iter().rev().filter(|backup| {
+    let filter = BackupFilter {
+        policy: query.text("policy").map(str::to_owned),
+        cluster: query.text("cluster").map(str::to_owned),
+        topics: TopicPatterns::new(topic.into_iter().collect()),
+    };
+    let status: Option<Completion> = query.value("status", Completion::ONE_OF)?;
+    let repository = query.text("repository");
+    let repository = repository
+        .map(|name| call.repository(Some(name)))
+        .transpose()?;
+    let (backups, damaged) = call.backups(Scope::Read, repository.as_deref()).await?;
+    let chosen = filter.choose(&backups, &call.configured(Scope::Read));
+    let chosen = chosen.map_err(no_such_backup)?;
+    let wanted = chosen.into_iter().rev().filter(|backup| {
         let summary = &backup.summary;
-        let has_topic = topic.as_ref().is_none_or(|patterns| {
-            summary.topics.iter().any(|name| {
-                patterns.chooses(Candidate {
-                    name,
-                    is_internal: false,
-                })
-            })
-        });
-        let cluster = query.text("cluster");
-        (same(cluster, backup.cluster.as_deref()) || cluster == Some(&summary.kafka_cluster_id))
-            && same(query.text("repository"), Some(&summary.repository))
-            && same(query.text("policy"), summary.policy.as_deref())
-            && same(query.text("status"), Some(&summary.status.to_string()))
+        status.is_none_or(|status| summary.status == status)
             && after.is_none_or(|after| summary.backup_id.to_string().as_str() < after)
-            && has_topic
     });
-    let (page, has_more) = page(wanted.map(|backup| backup.shown()), limit);
+    let (page, has_more) = page(wanted.map(Named::shown), limit);
     let last = page.last().map(|backup| backup.backup_id.to_string());
     ApiResponse::ok(&BackupPage {
         backups: page,
         next: last.filter(|_| has_more),
         damaged: damaged.iter().map(BackupId::to_string).collect(),
     })
+}
+
+/// 404, for the parameter that asks for what no backup has that the caller may see.
+fn no_such_backup(none: NoSuchBackup) -> Problem {
+    let parameter = match none.part {
+        FilterPart::Policy => "policy",
+        FilterPart::Cluster => "cluster",
+        FilterPart::Topic => "topic",
+    };
+    Problem::not_found(parameter, none.value, none.why)
 }
 
 /// A backup, in full.
