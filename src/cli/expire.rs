@@ -22,7 +22,7 @@ use super::{CliError, Exit, Global, output};
 A backup stays when any rule wants it. Rules count within the backups of one policy and cluster; those that an operator made \
 without a policy are one such group. The order of backups is that in which they were made, and ages count from the newest: a wrong \
 clock expires nothing. Days, weeks, months and years are those of UTC. Incomplete backups take no complete one's \
-place. While anything else uses the repository, nothing is removed: exit code 75.
+place. The exit code is 2 where --max-size cannot be reached. While anything else uses the repository, nothing is removed: exit code 75.
 
 Examples:
   kafkeep expire --repository main --keep-daily 7 --keep-weekly 4 --dry-run
@@ -119,7 +119,10 @@ pub fn run(args: &ExpireArgs, global: &Global) -> Result<Exit, CliError> {
         expire::apply(&repository, &options, &Utc::now())?
     };
     output::report(&plan, global, |plan| print(plan, args.dry_run))?;
-    Ok(Exit::Done)
+    Ok(match plan.is_over_max_size() {
+        true => Exit::Incomplete,
+        false => Exit::Done,
+    })
 }
 
 /// What was recorded.

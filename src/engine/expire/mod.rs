@@ -20,12 +20,13 @@ use chrono::{DateTime, TimeZone, Utc};
 use serde::Serialize;
 
 use crate::repository::{
-    BackupId, ExclusiveLock, ExpiredBackup, Manifest, ObjectInfo, ReferenceWalk, Repository,
-    RepositoryError, WhyGone,
+    BackupId, ExclusiveLock, ExpiredBackup, Manifest, ObjectInfo, ReferenceWalk, References,
+    Repository, RepositoryError, WhyGone,
 };
 
 use super::EngineError;
 use super::backup_filter::{BackupFilter, Configured, Origin};
+use super::size::Size;
 use super::unreferenced::{manifests, remove_all, unknowable, unreferenced};
 
 pub use lost::forget_lost;
@@ -79,6 +80,13 @@ pub struct ExpireGroup {
     pub cluster_id: String,
     /// What becomes of each, newest first.
     pub backups: Vec<Decision>,
+    /// By how many bytes those that stay exceed the largest size that was asked for: the rest must stay whatever the size.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub over_max_size_bytes: u64,
+}
+
+fn is_zero(bytes: &u64) -> bool {
+    *bytes == 0
 }
 
 /// Plans; nothing is changed.
@@ -137,11 +145,17 @@ fn look<Tz: TimeZone>(
         let stay = candidates
             .iter()
             .filter(|backup| !doomed.contains(&backup.backup_id));
-        stay.for_each(|backup| kept.extend(&backup.references));
+        let mut stays = References::default();
+        for backup in stay {
+            stays.extend(&backup.references);
+            kept.extend(&backup.references);
+        }
+        let limit = options.retention.max_size.map(|Size(limit)| limit);
         decided.push(ExpireGroup {
             policy,
             cluster_id,
             backups,
+            over_max_size_bytes: limit.map_or(0, |limit| stays.pack_bytes().saturating_sub(limit)),
         });
     }
     let unreferenced = repository.unreferenced(&kept)?;
@@ -149,7 +163,11 @@ fn look<Tz: TimeZone>(
         .iter()
         .filter(|object| object.name.as_str().starts_with("packs/"));
     Ok(ExpirePlan {
-        warnings: decided.iter().filter_map(doubt).collect(),
+        warnings: decided
+            .iter()
+            .flat_map(|group| [doubt(group), over_max_size(group)])
+            .flatten()
+            .collect(),
         groups: decided,
         removed_backups: doomed.len() as u64,
         removed_packs: packs.count() as u64,
@@ -162,6 +180,34 @@ fn look<Tz: TimeZone>(
     })
 }
 
+/// What should be known of backups that are more than `max_size` allows, and must stay all the same.
+fn over_max_size(group: &ExpireGroup) -> Option<String> {
+    let over = Some(group.over_max_size_bytes).filter(|over| *over > 0)?;
+    Some(format!(
+        "max_size cannot be reached: the backups of {} that must stay take {} more; allow more, or lower min_backups where \
+         it is above 1",
+        group.whose(),
+        Size(over)
+    ))
+}
+
+impl ExpirePlan {
+    /// Whether what stays is more than was asked for.
+    pub fn is_over_max_size(&self) -> bool {
+        let mut groups = self.groups.iter();
+        groups.any(|group| group.over_max_size_bytes > 0)
+    }
+}
+
+impl ExpireGroup {
+    fn whose(&self) -> String {
+        match &self.policy {
+            Some(policy) => format!("policy {policy}"),
+            None => format!("cluster {}", self.cluster_id),
+        }
+    }
+}
+
 /// What should be known of backups that stay for a doubt alone.
 fn doubt(group: &ExpireGroup) -> Option<String> {
     let stays_for = |reason: &Reason| {
@@ -170,10 +216,7 @@ fn doubt(group: &ExpireGroup) -> Option<String> {
             .filter(|decision| decision.reasons.as_slice() == std::slice::from_ref(reason))
             .count()
     };
-    let whose = match &group.policy {
-        Some(policy) => format!("policy {policy}"),
-        None => format!("cluster {}", group.cluster_id),
-    };
+    let whose = group.whose();
     let (age, clock) = (
         stays_for(&Reason::AgeInDoubt),
         stays_for(&Reason::ClockInDoubt),
