@@ -24,6 +24,7 @@ mod progress;
 pub mod rate;
 pub mod reader;
 pub mod refusal;
+pub mod renames;
 pub mod restore;
 pub mod settings;
 pub mod size;

@@ -52,8 +52,13 @@ pub enum Advice {
     EmptyOrAppend,
     /// There are only so many brokers.
     FewerReplicas(usize),
-    /// Sound records may be restored without what is missing.
-    AllowDamage,
+    /// The backup of a topic is damaged: another backup may be chosen, or the topic left out.
+    LeaveOut {
+        /// The topic.
+        topic: String,
+        /// Whether sound records may be restored without what is damaged.
+        or_what_is_damaged: bool,
+    },
     /// An interrupted restore left a part: the same restore goes on with it.
     GoOnOrForget {
         /// Whether that restore created the topic.
@@ -146,6 +151,18 @@ impl Advice {
 
     fn for_operators(&self) -> String {
         let fixed = match self {
+            Self::LeaveOut {
+                topic,
+                or_what_is_damaged,
+            } => {
+                let or_damage = match or_what_is_damaged {
+                    true => ", or restore what is sound with --allow-damage",
+                    false => "",
+                };
+                return format!(
+                    "choose another backup, or leave the topic out (--topic '!{topic}'){or_damage}; verify tells what is touched"
+                );
+            }
             Self::Repair(advice) | Self::OtherBackup(advice) => return advice.clone(),
             Self::DidYouMean(name) => return format!("did you mean `{name}`?"),
             Self::FewerReplicas(brokers) => return format!("pass --replication-factor {brokers}"),
@@ -158,7 +175,6 @@ impl Advice {
             Self::EmptyOrAppend => {
                 "delete the topic there, or append to it (--if-exists append; if_exists = \"append\" in a policy)"
             }
-            Self::AllowDamage => "or restore what is sound with --allow-damage",
             Self::GoOnOrForget { created: true } => {
                 "to go on with it, give the same backup and options again; else delete the topic, or pass --forget-unfinished to take \
                  it as it is"
@@ -188,7 +204,9 @@ impl Advice {
             Self::RenameOrAppend => "choose another target_topic, or delete that topic first",
             Self::EmptyOrAppend => "choose another target_topic, or delete that topic first",
             Self::FewerReplicas(_) => "give a replication_factor that the brokers suffice for",
-            Self::AllowDamage => "or have an operator restore what is sound",
+            Self::LeaveOut { .. } => {
+                "choose another backup, or have an operator restore what is sound"
+            }
             Self::GoOnOrForget { .. } => {
                 "to go on with it, repeat that restore with the same values; else choose another target_topic, or delete the topic"
             }
@@ -235,7 +253,10 @@ mod tests {
         Advice::RenameOrAppend,
         Advice::EmptyOrAppend,
         Advice::FewerReplicas(1),
-        Advice::AllowDamage,
+        Advice::LeaveOut {
+            topic: String::new(),
+            or_what_is_damaged: true,
+        },
         Advice::GoOnOrForget { created: true },
         Advice::GoOnOrForget { created: false },
         Advice::Forget { created: true },

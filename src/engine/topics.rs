@@ -1,4 +1,4 @@
-//! Which topics a command speaks of: patterns, and templates for new names.
+//! Which topics a command speaks of: patterns.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -80,7 +80,7 @@ impl TopicPattern {
     }
 
     /// The one that chooses this name alone.
-    fn of_name(name: &str) -> Self {
+    pub(super) fn of_name(name: &str) -> Self {
         Self {
             text: name.to_owned(),
             exclude: false,
@@ -341,96 +341,6 @@ fn edit_distance(a: &str, b: &str) -> usize {
     row.last().copied().unwrap_or(0)
 }
 
-/// A new name for topics, in which `{topic}` stands for the old one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NameTemplate(String);
-
-const OLD_NAME: &str = "{topic}";
-
-impl NameTemplate {
-    /// This name, whatever the topic: a legal one.
-    pub fn literal(name: &str) -> Self {
-        Self(name.to_owned())
-    }
-
-    /// The name that `topic` gets.
-    pub fn apply(&self, topic: &str) -> String {
-        self.0.replace(OLD_NAME, topic)
-    }
-
-    /// Whether every topic keeps its name.
-    pub fn is_same(&self) -> bool {
-        self.0 == OLD_NAME
-    }
-}
-
-impl Default for NameTemplate {
-    /// Every topic keeps its name.
-    fn default() -> Self {
-        Self(OLD_NAME.to_owned())
-    }
-}
-
-impl FromStr for NameTemplate {
-    type Err = EngineError;
-
-    fn from_str(text: &str) -> Result<Self, EngineError> {
-        let refuse = |why: &str| Err(EngineError::refused(why.to_owned()));
-        let bare = text.replace(OLD_NAME, "");
-        if bare.contains(['{', '}']) {
-            return refuse("the template knows only {topic}");
-        }
-        let is_legal = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        if !bare.chars().all(is_legal) || text.is_empty() {
-            return refuse("a topic's name has only letters, digits, `.`, `_` and `-`");
-        }
-        Ok(Self(text.to_owned()))
-    }
-}
-
-/// `PATTERN=TEMPLATE`: topics that match get the template's name.
-#[derive(Debug, Clone)]
-pub struct Rename {
-    pattern: TopicPattern,
-    template: NameTemplate,
-}
-
-impl Rename {
-    /// One topic gets one name, both legal.
-    pub fn literal(topic: &str, name: &str) -> Self {
-        Self {
-            pattern: TopicPattern::of_name(topic),
-            template: NameTemplate::literal(name),
-        }
-    }
-}
-
-impl FromStr for Rename {
-    type Err = EngineError;
-
-    fn from_str(text: &str) -> Result<Self, EngineError> {
-        let refuse = |why: &str| EngineError::refused(format!("rename `{text}`: {why}"));
-        let (pattern, template) = text
-            .rsplit_once('=')
-            .ok_or_else(|| refuse("write PATTERN=TEMPLATE, as in 'orders.*=dr.{topic}'"))?;
-        let pattern: TopicPattern = pattern.parse()?;
-        if pattern.exclude {
-            return Err(refuse("a pattern to rename by cannot start with `!`"));
-        }
-        let template: Result<NameTemplate, EngineError> = template.parse();
-        let template = template.map_err(|why| refuse(&why.to_string()))?;
-        Ok(Self { pattern, template })
-    }
-}
-
-/// The name that `topic` gets: by the first rename that matches, else its own.
-pub fn renamed(topic: &str, renames: &[Rename]) -> String {
-    renames
-        .iter()
-        .find(|rename| rename.pattern.matches(topic))
-        .map_or_else(|| topic.to_owned(), |rename| rename.template.apply(topic))
-}
-
 /// A topic that is named but not listed may be there all the same, for others to see: asked for by its name, the
 /// brokers say so.
 pub(super) async fn refuse_unseen(
@@ -518,23 +428,5 @@ mod tests {
         let none = patterns(&["a*"]);
         assert!(none.choose([plain("b")], false, "x").is_err());
         assert!(none.choose([plain("b")], true, "x").unwrap().is_empty());
-    }
-
-    #[test]
-    fn the_first_matching_rename_counts() {
-        let renames: Vec<Rename> = ["orders.eu=eu", "orders.*=dr.{topic}"]
-            .iter()
-            .map(|text| text.parse().unwrap())
-            .collect();
-        assert_eq!(renamed("orders.eu", &renames), "eu");
-        assert_eq!(renamed("orders.us", &renames), "dr.orders.us");
-        assert_eq!(renamed("payments", &renames), "payments");
-    }
-
-    #[test]
-    fn a_template_with_foreign_characters_is_refused() {
-        assert!("a=b/c".parse::<Rename>().is_err());
-        assert!("a={name}".parse::<Rename>().is_err());
-        assert!("a".parse::<Rename>().is_err());
     }
 }

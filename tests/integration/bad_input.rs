@@ -136,7 +136,7 @@ fn a_wrong_command_line_is_a_matter_of_usage_and_shows_the_right_one() {
             "--topic t --compression brotli",
             "none, gzip, snappy, lz4",
         ),
-        ("restore", "latest --rename nonsense", "PATTERN=TEMPLATE"),
+        ("restore", "latest --rename !a=b", "[PATTERN=]TEMPLATE"),
         ("restore", "latest --rename a=b{x}", "{topic}"),
         ("restore", "latest --until yesterday", "--until"),
         (
