@@ -214,6 +214,20 @@ fn print_plan(plan: &RestorePlan) -> Result<(), CliError> {
     }
     print_finished(&plan.finished)?;
     groups::print_plan(&plan.groups)?;
+    print_refusals(plan)?;
+    output::line(format_args!(
+        "\n{}{} records, {}; nothing was changed",
+        if plan.from.or(plan.until).is_some() {
+            "up to "
+        } else {
+            ""
+        },
+        output::count(plan.records()),
+        output::bytes(plan.bytes())
+    ))
+}
+
+fn print_refusals(plan: &RestorePlan) -> Result<(), CliError> {
     for refusal in &plan.refused {
         output::line(format_args!(
             "\nrefused: {}",
@@ -225,16 +239,7 @@ fn print_plan(plan: &RestorePlan) -> Result<(), CliError> {
             "\nthis restore would be incomplete (exit code 2): what is refused or damaged is left out",
         )?;
     }
-    output::line(format_args!(
-        "\n{}{} records, {}; nothing was changed",
-        if plan.from.or(plan.until).is_some() {
-            "up to "
-        } else {
-            ""
-        },
-        output::count(plan.records()),
-        output::bytes(plan.bytes())
-    ))
+    Ok(())
 }
 
 fn action(topic: &restore::TopicRestore) -> String {

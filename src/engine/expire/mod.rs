@@ -142,32 +142,25 @@ fn look<Tz: TimeZone>(
         let backups = decide(&candidates, &options.retention, options.times, now);
         let gone = backups.iter().filter(|decision| !decision.kept);
         doomed.extend(gone.map(|decision| decision.backup_id));
-        let stay = candidates
-            .iter()
-            .filter(|backup| !doomed.contains(&backup.backup_id));
-        let mut stays = References::default();
-        for backup in stay {
-            stays.extend(&backup.references);
-            kept.extend(&backup.references);
-        }
-        let limit = options.retention.max_size.map(|Size(limit)| limit);
+        let stay = candidates.iter();
+        let stay = stay.filter(|backup| !doomed.contains(&backup.backup_id));
+        let stay: Vec<&References> = stay.map(|backup| &backup.references).collect();
+        stay.iter().for_each(|references| kept.extend(references));
         decided.push(ExpireGroup {
             policy,
             cluster_id,
             backups,
-            over_max_size_bytes: limit.map_or(0, |limit| stays.pack_bytes().saturating_sub(limit)),
+            over_max_size_bytes: over(options.retention.max_size, &stay),
         });
     }
     let unreferenced = repository.unreferenced(&kept)?;
     let packs = unreferenced
         .iter()
         .filter(|object| object.name.as_str().starts_with("packs/"));
+    let warnings = decided.iter();
+    let warnings = warnings.flat_map(|group| [doubt(group), over_max_size(group)]);
     Ok(ExpirePlan {
-        warnings: decided
-            .iter()
-            .flat_map(|group| [doubt(group), over_max_size(group)])
-            .flatten()
-            .collect(),
+        warnings: warnings.flatten().collect(),
         groups: decided,
         removed_backups: doomed.len() as u64,
         removed_packs: packs.count() as u64,
@@ -178,6 +171,14 @@ fn look<Tz: TimeZone>(
             .collect(),
         unreferenced,
     })
+}
+
+/// By how many bytes what is referenced exceeds the limit.
+fn over(limit: Option<Size>, references: &[&References]) -> u64 {
+    let Some(Size(limit)) = limit else { return 0 };
+    let mut all = References::default();
+    references.iter().for_each(|each| all.extend(each));
+    all.pack_bytes().saturating_sub(limit)
 }
 
 /// What should be known of backups that are more than `max_size` allows, and must stay all the same.

@@ -74,38 +74,25 @@ async fn plan_once(
     };
     let topics = planning.topics(&chosen, &recorded.configurations).await?;
     let mut refused = planning.refused;
-    if let Some(rename) = options.renames.unmatched(names) {
-        let why = format!("rename `{rename}` matches none of the topics that are restored");
-        refused.push(Refusal::new(why));
-    }
+    refuse_needless_rename(names, options, &mut refused);
     refuse_shared_targets(&topics, &mut refused);
     if options.offsets == Offsets::Exact {
         refused.extend(exact::obstacles(&topics, options));
     }
-    let damage = evidence_of(repository, manifest, topics, recorded.unreadable).await?;
-    let Damage {
-        manifest,
-        mut topics,
-        missing,
-    } = damage;
+    let mut held = evidence_of(repository, manifest, topics, recorded.unreadable).await?;
     let sound = refused.len();
-    let lacks = heed_missing(missing, &mut topics, options, &mut refused);
+    let lacks = heed_missing(&mut held, options, &mut refused);
     let is_damaged = refused.len() > sound;
-    let groups = groups::plan(
-        client,
-        repository,
-        &manifest,
-        &topics,
-        &options.groups,
-        &mut refused,
-    )
-    .await?;
+    let (manifest, topics) = (&held.manifest, &held.topics);
+    let wanted = &options.groups;
+    let groups = groups::plan(client, repository, manifest, topics, wanted, &mut refused);
+    let groups = groups.await?;
     Ok(RestorePlan {
         backup_id: *backup_id,
         cluster_id: metadata.cluster_id.clone(),
         from: options.from,
         until: options.until,
-        topics,
+        topics: held.topics,
         finished: planning.finished,
         groups,
         offsets: options.offsets,
@@ -165,8 +152,8 @@ async fn recorded(
     read.await
 }
 
-/// What the repository lacks of what topics need.
-struct Damage {
+/// A backup, the topics to be restored from it, and what the repository lacks of what they need.
+struct Held {
     manifest: Manifest,
     topics: Vec<TopicRestore>,
     missing: Vec<Missing>,
@@ -177,11 +164,11 @@ async fn evidence_of(
     manifest: Manifest,
     topics: Vec<TopicRestore>,
     unreadable: Vec<Missing>,
-) -> Result<Damage, EngineError> {
+) -> Result<Held, EngineError> {
     let looking = in_repository(repository, READING, move |repository| {
         let mut missing = unreadable;
         missing.extend(evidence::missing(repository, &manifest, &topics)?);
-        Ok::<_, EngineError>(Damage {
+        Ok::<_, EngineError>(Held {
             manifest,
             topics,
             missing,
@@ -191,15 +178,11 @@ async fn evidence_of(
 }
 
 /// Notes what is missing, or refuses it. True when something is to be left out.
-fn heed_missing(
-    all: Vec<Missing>,
-    topics: &mut [TopicRestore],
-    options: &RestoreOptions,
-    refused: &mut Vec<Refusal>,
-) -> bool {
+fn heed_missing(held: &mut Held, options: &RestoreOptions, refused: &mut Vec<Refusal>) -> bool {
     let mut lacks = false;
-    for missing in all {
-        let topic = topics.iter_mut().find(|topic| topic.topic == missing.topic);
+    for missing in std::mem::take(&mut held.missing) {
+        let mut topics = held.topics.iter_mut();
+        let topic = topics.find(|topic| topic.topic == missing.topic);
         match topic.filter(|_| options.allow_damage && missing.may_be_left_out) {
             Some(topic) => {
                 lacks = true;
@@ -563,6 +546,18 @@ fn left_out_note(topic: &TopicEntry, restored: &[PartitionRestore]) -> Option<St
         .map(|number| number.to_string())
         .collect();
     (!left_out.is_empty()).then(|| format!("not chosen: partition(s) {}", left_out.join(", ")))
+}
+
+/// A rename that matches nothing is a slip.
+fn refuse_needless_rename<'a>(
+    topics: impl Iterator<Item = &'a str> + Clone,
+    options: &RestoreOptions,
+    refused: &mut Vec<Refusal>,
+) {
+    if let Some(rename) = options.renames.unmatched(topics) {
+        let why = format!("rename `{rename}` matches none of the topics that are restored");
+        refused.push(Refusal::new(why));
+    }
 }
 
 fn refuse_shared_targets(topics: &[TopicRestore], refused: &mut Vec<Refusal>) {

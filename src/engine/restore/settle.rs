@@ -175,8 +175,7 @@ fn report(
     clock: Instant,
 ) -> RestoreReport {
     let messages_restored = outcome.written.iter().map(|written| written.records).sum();
-    let found = outcome.written.iter().map(|written| written.found_records);
-    let messages_found = found.sum();
+    let messages_found = outcome.written.iter().map(|it| it.found_records).sum();
     let total_size_bytes = outcome.written.iter().map(|written| written.bytes).sum();
     let mut by_topic: BTreeMap<String, Vec<RestoredPartition>> = BTreeMap::new();
     for written in outcome.written {
