@@ -118,6 +118,18 @@ impl Call<'_> {
 }
 
 impl Call<'_> {
+    /// The newest backup that holds this topic, of those that the caller may use with this scope.
+    pub async fn newest_with(
+        &self,
+        topic: &String,
+        scope: Scope,
+    ) -> Result<Option<BackupId>, Problem> {
+        let (backups, _) = self.backups(scope, None).await?;
+        let found = backups.iter().rev();
+        let mut found = found.filter(|backup| backup.summary.topics.contains(topic));
+        Ok(found.next().map(Origin::backup_id))
+    }
+
     /// What a filter may name though there is no backup of it: what is configured, as far as the caller may use it with this scope.
     pub fn configured(&self, scope: Scope) -> Configured {
         let may = |cluster: &str| self.caller.may_in(scope, Some(cluster));
