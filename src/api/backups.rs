@@ -19,7 +19,8 @@ pub struct BackupSummary {
     pub backup_id: BackupId,
     /// The repository's name in the configuration.
     pub repository: String,
-    /// The cluster's name in the configuration; none where no configured cluster is known to be it.
+    /// The cluster's name: in the configuration or, where no configured cluster is known to be it, when the backup was made. None where
+    /// neither is known.
     pub cluster_id: Option<String>,
     /// Kafka's own id of the cluster.
     pub kafka_cluster_id: String,
@@ -66,7 +67,7 @@ impl BackupSummary {
         }
     }
 
-    /// Of a backup in this repository; its cluster's name is not known yet.
+    /// Of a backup in this repository; its cluster's name is the one that it had when the backup was made.
     pub fn of(manifest: &Manifest, repository: &str) -> Self {
         let partitions = manifest
             .topics
@@ -76,7 +77,7 @@ impl BackupSummary {
         Self {
             backup_id: manifest.backup_id,
             repository: repository.to_owned(),
-            cluster_id: None,
+            cluster_id: manifest.cluster_name.clone(),
             kafka_cluster_id: manifest.cluster_id.clone(),
             policy: manifest.policy.clone(),
             status: manifest.status,

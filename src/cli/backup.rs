@@ -130,6 +130,7 @@ pub async fn run(args: &BackupArgs, global: &Global) -> Result<Exit, CliError> {
         groups,
         stop: signals::stop_after("sealing what was copied")?,
         memory,
+        cluster_name: args.source.name().map(str::to_owned),
         ..BackupOptions::new(TopicPatterns::new(args.topics.clone()))
     };
     let report = backup(

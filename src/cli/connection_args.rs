@@ -1,4 +1,4 @@
-//! Where a command reads and writes: `--cluster` or `--bootstrap-servers`, and `--repository`.
+//! Where a command reads and writes: `--cluster`, `--to` or `--bootstrap-servers`, and `--repository`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use clap::Args;
 use crate::engine::blocking;
 use crate::kafka::{Client, Cluster, Retry};
 use crate::policy::{Configuration, load_cluster};
-use crate::repository::{BackupId, InvalidLocation, Location, Repository, RepositoryError};
+use crate::repository::{InvalidLocation, Location, Repository};
 
 use super::{CliError, Global};
 
@@ -33,16 +33,73 @@ pub struct ClusterArgs {
 impl ClusterArgs {
     /// Connects.
     pub async fn connect(&self, global: &Global) -> Result<Client, CliError> {
-        let cluster: Cluster = match &self.cluster {
-            Some(name) => Configuration::load(&global.config)?.cluster(name)?,
-            None => load_cluster(&self.bootstrap_servers, self.kafka_config.as_deref())?,
-        };
-        let retry = Retry {
-            deadline: Duration::from_secs(self.deadline.max(1)),
-            ..Retry::default()
-        };
-        Ok(Client::connect(cluster, retry).await?)
+        let brokers = (&self.bootstrap_servers, self.kafka_config.as_deref());
+        connect(self.name(), brokers, self.deadline, global).await
     }
+
+    /// Its name in the configuration; none where it is given by its brokers.
+    pub fn name(&self) -> Option<&str> {
+        self.cluster.as_deref()
+    }
+}
+
+/// The cluster that a restore writes to. `--cluster` is that of the backup, as in every verb.
+#[derive(Debug, Args)]
+pub struct TargetArgs {
+    /// The target: a cluster of kafkeep.toml
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["bootstrap_servers", "kafka_config"])]
+    to: Option<String>,
+    /// The target: brokers to ask first, as HOST:PORT,…
+    #[arg(
+        long,
+        visible_alias = "to-bootstrap-servers",
+        value_name = "HOST:PORT,…",
+        value_delimiter = ','
+    )]
+    bootstrap_servers: Vec<String>,
+    /// The target's TLS and SASL: a TOML file with the keys of [clusters.NAME]
+    #[arg(long, visible_alias = "to-kafka-config", value_name = "FILE")]
+    kafka_config: Option<PathBuf>,
+    /// Give up when nothing has moved for so many seconds; one broker may be silent for a sixth of that
+    #[arg(long, value_name = "SECONDS", default_value_t = Retry::DEADLINE.as_secs())]
+    deadline: u64,
+}
+
+impl TargetArgs {
+    /// Refuses a command line without a target.
+    pub fn check(&self) -> Result<(), CliError> {
+        if self.to.is_none() && self.bootstrap_servers.is_empty() && self.kafka_config.is_none() {
+            return Err(CliError::Usage(
+                "no target: give --to NAME, or --bootstrap-servers HOST:PORT; --cluster is the cluster that the backup is of"
+                    .into(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Connects.
+    pub async fn connect(&self, global: &Global) -> Result<Client, CliError> {
+        let brokers = (&self.bootstrap_servers, self.kafka_config.as_deref());
+        connect(self.to.as_deref(), brokers, self.deadline, global).await
+    }
+}
+
+/// Connects to the cluster of this name, or else by these brokers and this file.
+async fn connect(
+    name: Option<&str>,
+    (brokers, file): (&Vec<String>, Option<&Path>),
+    deadline: u64,
+    global: &Global,
+) -> Result<Client, CliError> {
+    let cluster: Cluster = match name {
+        Some(name) => Configuration::load(&global.config)?.cluster(name)?,
+        None => load_cluster(brokers, file)?,
+    };
+    let retry = Retry {
+        deadline: Duration::from_secs(deadline.max(1)),
+        ..Retry::default()
+    };
+    Ok(Client::connect(cluster, retry).await?)
 }
 
 /// The repository.
@@ -99,34 +156,3 @@ impl RepositoryArgs {
 }
 
 const OPENING: &str = "the thread that opens the repository";
-
-/// The backup that `text` names; `latest` is the newest, be it damaged: an older one is not what was asked for.
-pub fn backup_id(repository: &Repository, text: &str) -> Result<BackupId, RepositoryError> {
-    if text == "latest"
-        && let Some(newest) = repository.backup_ids()?.pop()
-    {
-        return Ok(newest);
-    }
-    repository.find_backup(text)
-}
-
-/// [`backup_id`], for verbs that are async.
-pub async fn find_backup(repository: &Arc<Repository>, text: &str) -> Result<BackupId, CliError> {
-    let (repository, text) = (Arc::clone(repository), text.to_owned());
-    Ok(blocking(FINDING, move || backup_id(&repository, &text)).await?)
-}
-
-const FINDING: &str = "the thread that finds a backup";
-
-/// The backups that the texts name, in this order.
-pub async fn find_backups(
-    repository: &Arc<Repository>,
-    texts: &[String],
-) -> Result<Vec<BackupId>, CliError> {
-    let (repository, texts) = (Arc::clone(repository), texts.to_vec());
-    let finding = blocking(FINDING, move || {
-        let found = texts.iter().map(|text| backup_id(&repository, text));
-        found.collect::<Result<Vec<_>, RepositoryError>>()
-    });
-    Ok(finding.await?)
-}

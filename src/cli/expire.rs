@@ -6,10 +6,13 @@ use chrono::Utc;
 use clap::Args;
 use serde::Serialize;
 
+use crate::engine::backup_filter::Configured;
 use crate::engine::expire::{self, Decision, ExpireOptions, ExpirePlan, Retention, Times};
 use crate::engine::size::Size;
+use crate::engine::topics::TopicPattern;
 use crate::repository::BackupId;
 
+use super::backup_args::FilterArgs;
 use super::connection_args::RepositoryArgs;
 use super::{CliError, Exit, Global, output};
 
@@ -19,7 +22,7 @@ use super::{CliError, Exit, Global, output};
 A backup stays when any rule wants it. Rules count within the backups of one policy and cluster; those that an operator made \
 without a policy are one such group. The order of backups is that in which they were made, and ages count from the newest: a wrong \
 clock expires nothing. Days, weeks, months and years are those of UTC. Incomplete backups take no complete one's \
-place. While anything else uses the repository, nothing is removed: exit code 75.
+place. The exit code is 2 where --max-size cannot be reached. While anything else uses the repository, nothing is removed: exit code 75.
 
 Examples:
   kafkeep expire --repository main --keep-daily 7 --keep-weekly 4 --dry-run
@@ -29,12 +32,11 @@ Examples:
 pub struct ExpireArgs {
     #[command(flatten)]
     repository: RepositoryArgs,
-    /// Only the backups of this policy
-    #[arg(long, value_name = "POLICY")]
-    policy: Option<String>,
-    /// Only the backups of the cluster with this id
-    #[arg(long, value_name = "CLUSTER-ID")]
-    cluster: Option<String>,
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// Only backups that hold such a topic; may be repeated. A backup goes as a whole, with its other topics
+    #[arg(long = "topic", value_name = "PATTERN")]
+    topics: Vec<TopicPattern>,
     /// Keep the newest N
     #[arg(long, value_name = "N")]
     keep_last: Option<u32>,
@@ -96,8 +98,8 @@ impl ExpireArgs {
                 true => Times::Trusted,
                 false => Times::InDoubt,
             },
-            policy: self.policy.clone(),
-            cluster_id: self.cluster.clone(),
+            filter: self.filter.with(&self.topics),
+            configured: Configured::default(),
         }
     }
 }
@@ -117,7 +119,10 @@ pub fn run(args: &ExpireArgs, global: &Global) -> Result<Exit, CliError> {
         expire::apply(&repository, &options, &Utc::now())?
     };
     output::report(&plan, global, |plan| print(plan, args.dry_run))?;
-    Ok(Exit::Done)
+    Ok(match plan.is_over_max_size() {
+        true => Exit::Incomplete,
+        false => Exit::Done,
+    })
 }
 
 /// What was recorded.

@@ -15,7 +15,8 @@ use crate::engine::watchdog::watched;
 use crate::kafka::Retry;
 use crate::record::PartitionId;
 
-use super::connection_args::{RepositoryArgs, find_backup};
+use super::backup_args::{FilterArgs, find};
+use super::connection_args::RepositoryArgs;
 use super::memory::MemoryArgs;
 use super::{CliError, Exit, Global, output, progress};
 
@@ -36,6 +37,8 @@ pub struct ExportArgs {
     repository: RepositoryArgs,
     /// The backup's id, the start of it, or `latest`
     backup: String,
+    #[command(flatten)]
+    filter: FilterArgs,
     /// These topics of the backup; may be repeated
     #[arg(long = "topic", value_name = "PATTERN", required = true)]
     topics: Vec<TopicPattern>,
@@ -83,7 +86,8 @@ impl ExportArgs {
 pub async fn run(args: &ExportArgs, global: &Global) -> Result<Exit, CliError> {
     let memory = args.memory.budget()?;
     let repository = args.repository.open(global).await?;
-    let backup_id = find_backup(&repository, &args.backup).await?;
+    let filter = args.filter.with(&args.topics);
+    let backup_id = find(&repository, &args.backup, filter).await?;
     let (planned, options) = (repository.clone(), args.options());
     let plan = blocking("the planning thread", move || {
         export::plan(&planned, &backup_id, &options)

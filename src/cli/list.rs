@@ -1,11 +1,16 @@
 //! `kafkeep list`
 
+use std::collections::BTreeSet;
+
 use clap::Args;
 use serde::Serialize;
 
-use crate::engine::topics::{Candidate, TopicPattern, TopicPatterns};
+use crate::engine::EngineError;
+use crate::engine::backup_filter::{BackupHead, Configured, Origin};
+use crate::engine::topics::TopicPattern;
 use crate::repository::{BackupId, Completion, Manifest, RepositoryError};
 
+use super::backup_args::FilterArgs;
 use super::connection_args::RepositoryArgs;
 use super::{CliError, Exit, Global, output};
 
@@ -18,9 +23,8 @@ Examples:
 pub struct ListArgs {
     #[command(flatten)]
     repository: RepositoryArgs,
-    /// Only backups of the cluster with this id
-    #[arg(long, value_name = "CLUSTER-ID")]
-    cluster: Option<String>,
+    #[command(flatten)]
+    filter: FilterArgs,
     /// Only backups that hold such a topic; may be repeated
     #[arg(long = "topic", value_name = "PATTERN")]
     topics: Vec<TopicPattern>,
@@ -39,6 +43,7 @@ struct ListedBackup {
     status: Completion,
     policy: Option<String>,
     cluster_id: String,
+    cluster_name: Option<String>,
     started_at: chrono::DateTime<chrono::Utc>,
     finished_at: chrono::DateTime<chrono::Utc>,
     one_off: bool,
@@ -57,47 +62,38 @@ struct DamagedBackup {
 
 pub fn run(args: &ListArgs, global: &Global) -> Result<Exit, CliError> {
     let repository = args.repository.open_blocking(global)?;
-    let patterns = TopicPatterns::new(args.topics.clone());
-    let mut listing = Listing {
-        backups: Vec::new(),
-        damaged: Vec::new(),
-    };
-    for backup_id in repository.backup_ids()?.into_iter().rev() {
+    let mut heads = Vec::new();
+    let mut backups = Vec::new();
+    let mut damaged = Vec::new();
+    for backup_id in repository.backup_ids()? {
         match repository.manifest(&backup_id) {
-            Ok(manifest) if is_wanted(&manifest, args, &patterns) => {
-                listing.backups.push(ListedBackup::of(&manifest))
+            Ok(manifest) => {
+                heads.push(BackupHead::from(&manifest));
+                backups.push(ListedBackup::of(&manifest));
             }
-            Ok(_) => {}
             // Deleted between the listing and now.
             Err(RepositoryError::UnknownBackup { .. }) => {}
-            Err(error) if error.is_damage() => listing.damaged.push(DamagedBackup {
+            Err(error) if error.is_damage() => damaged.push(DamagedBackup {
                 backup_id,
                 error: error.to_string(),
             }),
             Err(error) => return Err(error.into()),
         }
     }
+    let filter = args.filter.with(&args.topics);
+    let chosen = filter.choose(&heads, &Configured::default());
+    let chosen = chosen.map_err(EngineError::from)?.into_iter();
+    let chosen: BTreeSet<BackupId> = chosen.map(Origin::backup_id).collect();
+    backups.retain(|backup| chosen.contains(&backup.backup_id));
+    backups.reverse();
+    damaged.reverse();
+    let listing = Listing { backups, damaged };
     output::report(&listing, global, print)?;
     Ok(if listing.damaged.is_empty() {
         Exit::Done
     } else {
         Exit::Incomplete
     })
-}
-
-fn is_wanted(manifest: &Manifest, args: &ListArgs, patterns: &TopicPatterns) -> bool {
-    let cluster = args
-        .cluster
-        .as_ref()
-        .is_none_or(|cluster| *cluster == manifest.cluster_id);
-    let topic = args.topics.is_empty()
-        || manifest.topics.iter().any(|topic| {
-            patterns.chooses(Candidate {
-                name: &topic.topic,
-                is_internal: false,
-            })
-        });
-    cluster && topic
 }
 
 impl ListedBackup {
@@ -108,6 +104,7 @@ impl ListedBackup {
             status: manifest.status,
             policy: manifest.policy.clone(),
             cluster_id: manifest.cluster_id.clone(),
+            cluster_name: manifest.cluster_name.clone(),
             started_at: manifest.started_at,
             finished_at: manifest.finished_at,
             one_off: manifest.selection.is_some(),
@@ -146,7 +143,7 @@ fn print(listing: &Listing) -> Result<(), CliError> {
             backup.backup_id.to_string(),
             format!("{}{one_off}", backup.status),
             output::time(backup.started_at),
-            backup.cluster_id.clone(),
+            output::plain(backup.cluster_name.as_ref().unwrap_or(&backup.cluster_id)),
             backup.topics.to_string(),
             backup.partitions.to_string(),
             output::count(backup.total_messages),

@@ -14,7 +14,8 @@ use crate::engine::mirror::{
     Until,
 };
 use crate::engine::rate::RateLimit;
-use crate::engine::topics::{NameTemplate, TopicPattern, TopicPatterns};
+use crate::engine::renames::{Rename, Renames};
+use crate::engine::topics::{TopicPattern, TopicPatterns};
 use crate::kafka::{Client, Cluster, Retry};
 use crate::policy::{Configuration, DaemonConfiguration, MirrorMode, MirrorPolicy, load_cluster};
 
@@ -42,7 +43,7 @@ Examples:
   kafkeep mirror --name to-dr --bootstrap-servers kafka1:9092 --to-bootstrap-servers dr1:9092 --topic payments --continuous")]
 pub struct MirrorArgs {
     /// A mirror policy of the configuration, as it is written there
-    #[arg(conflicts_with_all = ["name", "topics", "cluster", "bootstrap_servers", "kafka_config", "to", "to_bootstrap_servers", "to_kafka_config",
+    #[arg(conflicts_with_all = ["name", "topics", "renames", "cluster", "bootstrap_servers", "kafka_config", "to", "to_bootstrap_servers", "to_kafka_config",
         "config_overrides", "unsupported_config", "existing_topic_config"])]
     policy: Option<String>,
     /// Names the mirror in the target
@@ -69,9 +70,9 @@ pub struct MirrorArgs {
     /// Topics to copy; may be repeated
     #[arg(long = "topic", value_name = "PATTERN")]
     topics: Vec<TopicPattern>,
-    /// The topics' names in the target; {topic} stands for the old one
-    #[arg(long, value_name = "TEMPLATE", default_value = "{topic}")]
-    rename: NameTemplate,
+    /// Give topics another name in the target, in which {topic} stands for the old one; may be repeated
+    #[arg(long = "rename", value_name = "[PATTERN=]TEMPLATE")]
+    renames: Vec<Rename>,
     /// A pattern that matches nothing is fine
     #[arg(long)]
     allow_empty: bool,
@@ -245,7 +246,7 @@ fn of_arguments(args: &MirrorArgs, global: &Global) -> Result<Chosen, CliError> 
     let name = args.name.as_deref().unwrap_or_default();
     let patterns = TopicPatterns::new(args.topics.clone());
     let options = MirrorOptions {
-        rename: args.rename.clone(),
+        renames: Renames::new(args.renames.clone()),
         transform: args.transform(),
         groups: selection(&args.groups)?,
         settings: args.settings.choice(args.existing_topic_config),

@@ -3,6 +3,7 @@
 //! Reports go to standard output, logs and progress to standard error.
 
 mod backup;
+mod backup_args;
 mod check;
 mod connection_args;
 mod demo;

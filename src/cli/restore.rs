@@ -1,17 +1,21 @@
 //! `kafkeep restore`
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 use clap::Args;
 
 use crate::engine::rate::RateLimit;
+use crate::engine::renames::{Rename, Renames};
 use crate::engine::restore::{
-    self, IfExists, Offsets, RestoreOptions, RestorePlan, RestoreReport, RestoredTopic,
+    self, IfExists, Offsets, RestoreOptions, RestorePlan, RestoreReport, RestoredTopic, SetAside,
     TopicAction, TopicConfigSource,
 };
-use crate::engine::topics::{Rename, TopicPattern, TopicPatterns};
+use crate::engine::topics::{TopicPattern, TopicPatterns};
 use crate::record::PartitionId;
 
-use super::connection_args::{ClusterArgs, RepositoryArgs, find_backup};
+use super::backup_args::{FilterArgs, find};
+use super::connection_args::{RepositoryArgs, TargetArgs};
 use super::memory::MemoryArgs;
 use super::topic_settings::TopicSettingsArgs;
 use super::{CliError, Exit, Global, groups, output, progress};
@@ -20,9 +24,10 @@ use crate::engine::settings::ExistingConfig;
 /// Restore topics of a backup into a cluster
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A TEMPLATE is a name in which {topic} stands for the old one; the first --rename that matches counts. \
+A TEMPLATE is a name in which {topic} stands for the old one; without a PATTERN it is for all topics. The first --rename that \
+matches counts. \
 Records of aborted and of unfinished transactions are left out. Topics are created so that nothing deletes old \
-records: retention stays off unless --apply-retention is given. \
+records: retention stays off unless --apply-retention is given, and the report shows the command that puts it back. \
 A restore that was interrupted goes on when the same command is given again. \
 No consumer group is touched without --groups. A group that has members in the target is refused, the others go on, and the \
 exit code is 2: everything is restored, save what the report calls refused. A partition that is damaged is restored up to there, \
@@ -32,22 +37,24 @@ their topics.
 
 Examples:
   kafkeep restore --repository /var/lib/kafkeep latest --bootstrap-servers dr1:9092 --dry-run
-  kafkeep restore --repository main 20261124T021500Z-3f9a1c --cluster dr --topic 'orders.*' --rename 'orders.*=dr.{topic}'
-  kafkeep restore --repository main latest --cluster prod --topic payments --rename 'payments=payments.0900' --until 2026-11-24T09:00:00Z
-  kafkeep restore --repository main latest --cluster dr --groups billing --groups audit
-  kafkeep restore --repository main latest --cluster dr --check")]
+  kafkeep restore --repository main 20261124T021500Z-3f9a1c --to dr --topic 'orders.*' --rename 'orders.*=dr.{topic}'
+  kafkeep restore --repository main latest --cluster prod --topic payments --to prod --rename 'payments=payments.0900' --until 2026-11-24T09:00:00Z
+  kafkeep restore --repository main latest --policy orders --to dr --groups billing --groups audit
+  kafkeep restore --repository main latest --to dr --check")]
 pub struct RestoreArgs {
     #[command(flatten)]
     repository: RepositoryArgs,
     /// The backup's id, the start of it, or `latest`
     backup: String,
     #[command(flatten)]
-    target: ClusterArgs,
+    filter: FilterArgs,
+    #[command(flatten)]
+    target: TargetArgs,
     /// Only these topics of the backup; may be repeated
     #[arg(long = "topic", value_name = "PATTERN")]
     topics: Vec<TopicPattern>,
-    /// Give topics another name; may be repeated
-    #[arg(long = "rename", value_name = "PATTERN=TEMPLATE")]
+    /// Give topics another name in the target, in which {topic} stands for the old one; may be repeated
+    #[arg(long = "rename", value_name = "[PATTERN=]TEMPLATE")]
     renames: Vec<Rename>,
     /// Only this source partition; may be repeated
     #[arg(long = "partition", value_name = "N")]
@@ -115,7 +122,7 @@ impl RestoreArgs {
         }
         Ok(RestoreOptions {
             topics: TopicPatterns::new(self.topics.clone()),
-            renames: self.renames.clone(),
+            renames: Renames::new(self.renames.clone()),
             partitions: (!self.partitions.is_empty())
                 .then(|| self.partitions.iter().copied().map(PartitionId).collect()),
             from: self.from,
@@ -138,14 +145,19 @@ impl RestoreArgs {
 }
 
 pub async fn run(args: &RestoreArgs, global: &Global) -> Result<Exit, CliError> {
+    args.target.check()?;
     let options = args.options()?;
     let repository = args.repository.open(global).await?;
-    let backup_id = find_backup(&repository, &args.backup).await?;
+    let filter = args.filter.with(&args.topics);
+    let backup_id = find(&repository, &args.backup, filter).await?;
     let client = args.target.connect(global).await?;
     let plan = restore::plan(&client, repository.clone(), &backup_id, &options).await?;
     if args.dry_run {
         output::report(&plan, global, print_plan)?;
-        return Ok(Exit::of_plan(&plan.refused));
+        return Ok(match Exit::of_plan(&plan.refused) {
+            Exit::Done if plan.is_incomplete() => Exit::Incomplete,
+            exit => exit,
+        });
     }
     let report = restore::apply(
         &client,
@@ -202,12 +214,7 @@ fn print_plan(plan: &RestorePlan) -> Result<(), CliError> {
     }
     print_finished(&plan.finished)?;
     groups::print_plan(&plan.groups)?;
-    for refusal in &plan.refused {
-        output::line(format_args!(
-            "\nrefused: {}",
-            output::plain(&refusal.to_string())
-        ))?;
-    }
+    print_refusals(plan)?;
     output::line(format_args!(
         "\n{}{} records, {}; nothing was changed",
         if plan.from.or(plan.until).is_some() {
@@ -218,6 +225,21 @@ fn print_plan(plan: &RestorePlan) -> Result<(), CliError> {
         output::count(plan.records()),
         output::bytes(plan.bytes())
     ))
+}
+
+fn print_refusals(plan: &RestorePlan) -> Result<(), CliError> {
+    for refusal in &plan.refused {
+        output::line(format_args!(
+            "\nrefused: {}",
+            output::plain(&refusal.to_string())
+        ))?;
+    }
+    if plan.is_incomplete() {
+        output::line(
+            "\nthis restore would be incomplete (exit code 2): what is refused or damaged is left out",
+        )?;
+    }
+    Ok(())
 }
 
 fn action(topic: &restore::TopicRestore) -> String {
@@ -328,6 +350,20 @@ fn print_restored(topics: &[RestoredTopic]) -> Result<(), CliError> {
     Ok(())
 }
 
+fn print_set_aside(all: &[SetAside]) -> Result<(), CliError> {
+    for aside in all {
+        let settings: Vec<&str> = aside.settings.keys().map(String::as_str).collect();
+        output::line(format_args!(
+            "set aside: {} = -1 in {} topic(s), so that no restored record is deleted for its age. When that is no longer wanted, put back \
+             what the source has (add --command-config FILE where the cluster wants TLS or SASL):\n  {}",
+            settings.join(" and "),
+            aside.topics.len(),
+            aside.put_back
+        ))?;
+    }
+    Ok(())
+}
+
 fn print_report(report: &RestoreReport) -> Result<(), CliError> {
     print_restored(&report.topics)?;
     for refused in &report.refused_settings {
@@ -340,11 +376,16 @@ fn print_report(report: &RestoreReport) -> Result<(), CliError> {
     }
     groups::print_report(&report.groups)?;
     if report.is_unfinished {
+        let topics: BTreeSet<&str> = report.damaged.iter().map(|it| it.topic.as_str()).collect();
+        let topics: Vec<&str> = topics.into_iter().collect();
         output::line(format_args!(
-            "the restore is not finished: bring back what is damaged and run it again to go on, or run it with --allow-damage; until \
-             then topics have not their final settings, and no group's offsets are set"
+            "the restore is not finished, since the backup of {} is damaged: to finish it without what is damaged, run the same command \
+             with --allow-damage. Topics do not have their final settings yet, and no group's offsets are set. Without --allow-damage the \
+             same command goes on only once the repository holds what is missing, from a copy say",
+            topics.join(", ")
         ))?;
     }
+    print_set_aside(&report.set_aside)?;
     if report.messages_found > 0 {
         output::line(format_args!(
             "{} of the records were there already, written by the restore that was interrupted",

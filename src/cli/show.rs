@@ -7,11 +7,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::engine::groups::GroupsState;
+use crate::engine::held_backups::{find_backup, keep_topics};
 use crate::engine::topic_configuration::TopicConfiguration;
+use crate::engine::topics::TopicPattern;
 use crate::kafka::ConfigSource;
 use crate::repository::{Manifest, Repository, Sha256, TopicEntry};
 
-use super::connection_args::{RepositoryArgs, backup_id};
+use super::backup_args::FilterArgs;
+use super::connection_args::RepositoryArgs;
 use super::{CliError, Exit, Global, output};
 
 /// Show what one backup holds: topics, settings, partitions, bounds, gaps, consumer groups
@@ -25,6 +28,11 @@ pub struct ShowArgs {
     repository: RepositoryArgs,
     /// The backup's id, the start of it, or `latest`
     backup: String,
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// Only these topics of the backup; may be repeated
+    #[arg(long = "topic", value_name = "PATTERN")]
+    topics: Vec<TopicPattern>,
 }
 
 /// A manifest, with what it only references.
@@ -50,7 +58,10 @@ struct DamagedState {
 
 pub fn run(args: &ShowArgs, global: &Global) -> Result<Exit, CliError> {
     let repository = args.repository.open_blocking(global)?;
-    let manifest = repository.manifest(&backup_id(&repository, &args.backup)?)?;
+    let filter = args.filter.with(&args.topics);
+    let id = find_backup(&repository, &args.backup, &filter)?;
+    let mut manifest = repository.manifest(&id)?;
+    keep_topics(&repository, &mut manifest, &filter.topics)?;
     let mut damaged = Vec::new();
     let mut configurations = BTreeMap::new();
     for topic in &manifest.topics {
@@ -181,7 +192,14 @@ fn print_head(manifest: &Manifest) -> Result<(), CliError> {
         "backup      {} ({})",
         manifest.backup_id, manifest.status
     ))?;
-    output::line(format_args!("cluster     {}", manifest.cluster_id))?;
+    output::line(match &manifest.cluster_name {
+        Some(name) => format!(
+            "cluster     {} ({})",
+            output::plain(name),
+            manifest.cluster_id
+        ),
+        None => format!("cluster     {}", manifest.cluster_id),
+    })?;
     if let Some(policy) = &manifest.policy {
         output::line(format_args!("policy      {}", output::plain(policy)))?;
     }

@@ -3,13 +3,15 @@
 use clap::Args;
 
 use crate::engine::EngineError;
+use crate::engine::topics::TopicPattern;
 use crate::engine::verify::{Depth, VerifyOptions, VerifyReport, verify};
 use crate::engine::watchdog::watched;
 use crate::kafka::Retry;
 
 use crate::repository::RepositoryError;
 
-use super::connection_args::{RepositoryArgs, find_backups};
+use super::backup_args::{FilterArgs, find_all};
+use super::connection_args::RepositoryArgs;
 use super::memory::MemoryArgs;
 use super::{CliError, Exit, Global, output, progress};
 
@@ -24,8 +26,13 @@ pub struct VerifyArgs {
     repository: RepositoryArgs,
     /// Backups by id, the start of it, or `latest`; all when none is named
     backups: Vec<String>,
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// Only backups that hold such a topic; may be repeated
+    #[arg(long = "topic", value_name = "PATTERN")]
+    topics: Vec<TopicPattern>,
     /// All backups, which is the default
-    #[arg(long, conflicts_with = "backups")]
+    #[arg(long, conflicts_with_all = ["backups", "policy", "cluster", "topics"])]
     all: bool,
     /// Stop at sizes and footers: no block is read
     #[arg(long)]
@@ -37,7 +44,8 @@ pub struct VerifyArgs {
 pub async fn run(args: &VerifyArgs, global: &Global) -> Result<Exit, CliError> {
     let memory = args.memory.budget()?;
     let repository = args.repository.open(global).await.map_err(damaged)?;
-    let backups = find_backups(&repository, &args.backups).await?;
+    let filter = args.filter.with(&args.topics);
+    let backups = find_all(&repository, &args.backups, filter).await?;
     let options = VerifyOptions {
         backups,
         depth: Depth::new(args.quick),

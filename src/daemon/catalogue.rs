@@ -137,6 +137,9 @@ impl KnownBackups {
                 }
                 // Deleted between the listing and now.
                 Err(RepositoryError::UnknownBackup { .. }) => {}
+                Err(error @ RepositoryError::Denied { .. }) => {
+                    tracing::warn!(repository = %name, "a backup is left out: {error}");
+                }
                 Err(error) if error.is_damage() => found.damaged.push((name.to_owned(), id)),
                 Err(error) => return Err(error.into()),
             }

@@ -109,7 +109,7 @@ pub(super) fn past(
         }
         let manifest = match repository.manifest(id) {
             Ok(manifest) => manifest,
-            Err(error) if error.is_damage() => continue,
+            Err(error) if error.is_of_one_object() => continue,
             Err(error) => return Err(error),
         };
         if let (Some(policy), Completion::Completed) = (manifest.policy, manifest.status)

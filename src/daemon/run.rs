@@ -7,6 +7,7 @@ use tracing::Instrument;
 
 use super::work::PolicyWork;
 use crate::engine::backup::{BackupOptions, BackupReport, SpaceLimit, backup};
+use crate::engine::backup_filter::{BackupFilter, Configured};
 use crate::engine::expire::{self, ExpireOptions};
 use crate::engine::size::Size;
 use crate::engine::verify::{Depth, VerifyOptions, verify};
@@ -202,7 +203,14 @@ async fn apply_retention(job: &PolicyJob) -> Result<Expired, EngineError> {
         if let Some(repository) = job.repository.at.open_existing()? {
             let options = ExpireOptions {
                 retention: job.policy.retention.clone(),
-                policy: Some(job.policy.name.clone()),
+                filter: BackupFilter {
+                    policy: Some(job.policy.name.clone()),
+                    ..BackupFilter::default()
+                },
+                configured: Configured {
+                    policies: [job.policy.name.clone()].into(),
+                    ..Configured::default()
+                },
                 ..ExpireOptions::default()
             };
             let now = Utc::now().with_timezone(&job.policy.time_zone);

@@ -4,6 +4,7 @@
 //! and returns a report value. The engine knows nothing of HTTP, TOML, schedules or metrics.
 
 pub mod backup;
+pub mod backup_filter;
 mod blocking;
 pub mod chain;
 mod claims;
@@ -13,6 +14,7 @@ pub mod expire;
 pub mod export;
 mod extents;
 pub mod groups;
+pub mod held_backups;
 pub mod internal_topics;
 pub mod mirror;
 mod open_transactions;
@@ -22,6 +24,7 @@ mod progress;
 pub mod rate;
 pub mod reader;
 pub mod refusal;
+pub mod renames;
 pub mod restore;
 pub mod settings;
 pub mod size;

@@ -46,6 +46,8 @@ pub enum Part {
 pub enum Advice {
     /// A name is close to the one that was given. Only operators may see every name.
     DidYouMean(String),
+    /// Another backup holds what this one lacks: which, in words. Only operators may see every backup.
+    OtherBackup(String),
     /// A choice may be empty, where that is said.
     AllowEmpty,
     /// The target topic exists, and records may be written behind those in it.
@@ -54,8 +56,13 @@ pub enum Advice {
     EmptyOrAppend,
     /// There are only so many brokers.
     FewerReplicas(usize),
-    /// Sound records may be restored without what is missing.
-    AllowDamage,
+    /// The backup of a topic is damaged: another backup may be chosen, or the topic left out.
+    LeaveOut {
+        /// The topic.
+        topic: String,
+        /// Whether sound records may be restored without what is damaged.
+        or_what_is_damaged: bool,
+    },
     /// An interrupted restore left a part: the same restore goes on with it.
     GoOnOrForget {
         /// Whether that restore created the topic.
@@ -161,7 +168,19 @@ impl Advice {
 
     fn for_operators(&self) -> String {
         let fixed = match self {
-            Self::Repair(advice) => return advice.clone(),
+            Self::LeaveOut {
+                topic,
+                or_what_is_damaged,
+            } => {
+                let or_damage = match or_what_is_damaged {
+                    true => ", or restore what is sound with --allow-damage",
+                    false => "",
+                };
+                return format!(
+                    "choose another backup, or leave the topic out (--topic '!{topic}'){or_damage}; verify tells what is touched"
+                );
+            }
+            Self::Repair(advice) | Self::OtherBackup(advice) => return advice.clone(),
             Self::DidYouMean(name) => return format!("did you mean `{name}`?"),
             Self::FewerReplicas(brokers) => return format!("pass --replication-factor {brokers}"),
             Self::AllowEmpty => {
@@ -173,7 +192,6 @@ impl Advice {
             Self::EmptyOrAppend => {
                 "delete the topic there, or append to it (--if-exists append; if_exists = \"append\" in a policy)"
             }
-            Self::AllowDamage => "or restore what is sound with --allow-damage",
             Self::GoOnOrForget { created: true } => {
                 "to go on with it, give the same backup and options again; else delete the topic, or pass --forget-unfinished to take \
                  it as it is"
@@ -197,11 +215,15 @@ impl Advice {
 
     fn for_callers(&self) -> Option<&'static str> {
         Some(match self {
-            Self::DidYouMean(_) | Self::AllowEmpty | Self::LookAtMirrors => return None,
+            Self::DidYouMean(_) | Self::OtherBackup(_) | Self::AllowEmpty | Self::LookAtMirrors => {
+                return None;
+            }
             Self::RenameOrAppend => "choose another target_topic, or delete that topic first",
             Self::EmptyOrAppend => "choose another target_topic, or delete that topic first",
             Self::FewerReplicas(_) => "give a replication_factor that the brokers suffice for",
-            Self::AllowDamage => "or have an operator restore what is sound",
+            Self::LeaveOut { .. } => {
+                "choose another backup, or have an operator restore what is sound"
+            }
             Self::GoOnOrForget { .. } => {
                 "to go on with it, repeat that restore with the same values; else choose another target_topic, or delete the topic"
             }
@@ -246,14 +268,18 @@ impl From<&str> for Refusal {
 mod tests {
     use super::*;
 
-    const ADVICES: [Advice; 13] = [
+    const ADVICES: [Advice; 14] = [
         Advice::Repair(String::new()),
         Advice::DidYouMean(String::new()),
+        Advice::OtherBackup(String::new()),
         Advice::AllowEmpty,
         Advice::RenameOrAppend,
         Advice::EmptyOrAppend,
         Advice::FewerReplicas(1),
-        Advice::AllowDamage,
+        Advice::LeaveOut {
+            topic: String::new(),
+            or_what_is_damaged: true,
+        },
         Advice::GoOnOrForget { created: true },
         Advice::GoOnOrForget { created: false },
         Advice::Forget { created: true },

@@ -1,4 +1,4 @@
-//! Which topics a command speaks of: patterns, and templates for new names.
+//! Which topics a command speaks of: patterns.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -42,7 +42,7 @@ impl Eq for TopicPattern {}
 
 impl TopicPattern {
     /// Whether it is about `name`, to choose or to exclude it.
-    fn matches(&self, name: &str) -> bool {
+    pub(super) fn matches(&self, name: &str) -> bool {
         match &self.matcher {
             Matcher::Literal => self.body() == name,
             Matcher::Glob(compiled) => compiled
@@ -80,7 +80,7 @@ impl TopicPattern {
     }
 
     /// The one that chooses this name alone.
-    fn of_name(name: &str) -> Self {
+    pub(super) fn of_name(name: &str) -> Self {
         Self {
             text: name.to_owned(),
             exclude: false,
@@ -216,6 +216,11 @@ impl TopicPatterns {
             .filter_map(TopicPattern::literal)
     }
 
+    /// Whether there are no patterns, which choose all.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether `topic` is chosen.
     pub fn chooses(&self, topic: Candidate<'_>) -> bool {
         if self
@@ -245,19 +250,40 @@ impl TopicPatterns {
             .find(|pattern| !pattern.exclude && !names.clone().any(|name| pattern.matches(name)))
     }
 
-    /// The chosen topics of a backup, in order.
+    /// The chosen topics of a backup, in order: at least one.
+    ///
+    /// # Errors
+    ///
+    /// Where a pattern matches none, or no topic is left.
     pub(super) fn choose_of<'a>(
         &self,
         manifest: &'a Manifest,
     ) -> Result<Vec<&'a TopicEntry>, EngineError> {
-        let candidates = manifest.topics.iter().map(|topic| Candidate {
-            name: &topic.topic,
-            is_internal: false,
-        });
-        let place = format!("backup {}", manifest.backup_id);
-        let chosen = self.choose(candidates, false, &place)?;
-        let is_chosen = |topic: &&TopicEntry| chosen.contains(topic.topic.as_str());
-        Ok(manifest.topics.iter().filter(is_chosen).collect())
+        let id = manifest.backup_id;
+        let names = manifest.topics.iter().map(|topic| topic.topic.as_str());
+        if let Some(pattern) = self.unmatched(names.clone()) {
+            let refusal = Refusal::new(format!("no topic `{pattern}` in backup {id}"));
+            let refusal = refusal.of(Part::Topic, pattern);
+            let near = pattern.literal().and_then(|name| nearest(name, names));
+            return Err(EngineError::not_found(match near {
+                Some(near) => refusal.advise(Advice::DidYouMean(near.to_owned())),
+                None => refusal,
+            }));
+        }
+        let is_chosen = |topic: &&TopicEntry| {
+            self.chooses(Candidate {
+                name: &topic.topic,
+                is_internal: false,
+            })
+        };
+        let chosen: Vec<&TopicEntry> = manifest.topics.iter().filter(is_chosen).collect();
+        match (chosen.is_empty(), self.is_empty()) {
+            (false, _) => Ok(chosen),
+            (true, true) => Err(EngineError::refused(format!("backup {id} holds no topics"))),
+            (true, false) => Err(EngineError::refused(format!(
+                "every topic of backup {id} is excluded: leave out a pattern with `!`"
+            ))),
+        }
     }
 
     /// The chosen names among `candidates`, in order. A literal that is not there, and a pattern that
@@ -340,96 +366,6 @@ fn edit_distance(a: &str, b: &str) -> usize {
         }
     }
     row.last().copied().unwrap_or(0)
-}
-
-/// A new name for topics, in which `{topic}` stands for the old one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NameTemplate(String);
-
-const OLD_NAME: &str = "{topic}";
-
-impl NameTemplate {
-    /// This name, whatever the topic: a legal one.
-    pub fn literal(name: &str) -> Self {
-        Self(name.to_owned())
-    }
-
-    /// The name that `topic` gets.
-    pub fn apply(&self, topic: &str) -> String {
-        self.0.replace(OLD_NAME, topic)
-    }
-
-    /// Whether every topic keeps its name.
-    pub fn is_same(&self) -> bool {
-        self.0 == OLD_NAME
-    }
-}
-
-impl Default for NameTemplate {
-    /// Every topic keeps its name.
-    fn default() -> Self {
-        Self(OLD_NAME.to_owned())
-    }
-}
-
-impl FromStr for NameTemplate {
-    type Err = EngineError;
-
-    fn from_str(text: &str) -> Result<Self, EngineError> {
-        let refuse = |why: &str| Err(EngineError::refused(why.to_owned()));
-        let bare = text.replace(OLD_NAME, "");
-        if bare.contains(['{', '}']) {
-            return refuse("the template knows only {topic}");
-        }
-        let is_legal = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        if !bare.chars().all(is_legal) || text.is_empty() {
-            return refuse("a topic's name has only letters, digits, `.`, `_` and `-`");
-        }
-        Ok(Self(text.to_owned()))
-    }
-}
-
-/// `PATTERN=TEMPLATE`: topics that match get the template's name.
-#[derive(Debug, Clone)]
-pub struct Rename {
-    pattern: TopicPattern,
-    template: NameTemplate,
-}
-
-impl Rename {
-    /// One topic gets one name, both legal.
-    pub fn literal(topic: &str, name: &str) -> Self {
-        Self {
-            pattern: TopicPattern::of_name(topic),
-            template: NameTemplate::literal(name),
-        }
-    }
-}
-
-impl FromStr for Rename {
-    type Err = EngineError;
-
-    fn from_str(text: &str) -> Result<Self, EngineError> {
-        let refuse = |why: &str| EngineError::refused(format!("rename `{text}`: {why}"));
-        let (pattern, template) = text
-            .rsplit_once('=')
-            .ok_or_else(|| refuse("write PATTERN=TEMPLATE, as in 'orders.*=dr.{topic}'"))?;
-        let pattern: TopicPattern = pattern.parse()?;
-        if pattern.exclude {
-            return Err(refuse("a pattern to rename by cannot start with `!`"));
-        }
-        let template: Result<NameTemplate, EngineError> = template.parse();
-        let template = template.map_err(|why| refuse(&why.to_string()))?;
-        Ok(Self { pattern, template })
-    }
-}
-
-/// The name that `topic` gets: by the first rename that matches, else its own.
-pub fn renamed(topic: &str, renames: &[Rename]) -> String {
-    renames
-        .iter()
-        .find(|rename| rename.pattern.matches(topic))
-        .map_or_else(|| topic.to_owned(), |rename| rename.template.apply(topic))
 }
 
 /// A topic that is named but not listed may be there all the same, for others to see: asked for by its name, the
@@ -519,23 +455,5 @@ mod tests {
         let none = patterns(&["a*"]);
         assert!(none.choose([plain("b")], false, "x").is_err());
         assert!(none.choose([plain("b")], true, "x").unwrap().is_empty());
-    }
-
-    #[test]
-    fn the_first_matching_rename_counts() {
-        let renames: Vec<Rename> = ["orders.eu=eu", "orders.*=dr.{topic}"]
-            .iter()
-            .map(|text| text.parse().unwrap())
-            .collect();
-        assert_eq!(renamed("orders.eu", &renames), "eu");
-        assert_eq!(renamed("orders.us", &renames), "dr.orders.us");
-        assert_eq!(renamed("payments", &renames), "payments");
-    }
-
-    #[test]
-    fn a_template_with_foreign_characters_is_refused() {
-        assert!("a=b/c".parse::<Rename>().is_err());
-        assert!("a={name}".parse::<Rename>().is_err());
-        assert!("a".parse::<Rename>().is_err());
     }
 }

@@ -82,6 +82,13 @@ impl Client {
         &self.inner.cluster_id
     }
 
+    /// The brokers that it was told to ask first, as `HOST:PORT,…`.
+    pub fn bootstrap_servers(&self) -> String {
+        let servers = self.inner.bootstrap_servers.iter();
+        let servers: Vec<String> = servers.map(ToString::to_string).collect();
+        servers.join(",")
+    }
+
     /// How long this client tries again.
     pub fn retry(&self) -> Retry {
         self.inner.retry

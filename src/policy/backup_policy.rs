@@ -68,6 +68,7 @@ impl BackupPolicy {
             rate_limit: self.rate_limit,
             groups: self.groups.clone(),
             policy: Some(self.name.clone()),
+            cluster_name: Some(self.cluster.clone()),
             ..BackupOptions::new(self.topics.clone())
         }
     }

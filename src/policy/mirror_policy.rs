@@ -11,8 +11,9 @@ use crate::engine::mirror::{
     Expression, From, IfExists, InvalidExpression, MirrorOptions, OnError, Transform,
 };
 use crate::engine::rate::RateLimit;
+use crate::engine::renames::NameTemplate;
 use crate::engine::settings::{ExistingConfig, Settings, SettingsChoice, UnsupportedConfig};
-use crate::engine::topics::{NameTemplate, TopicPatterns};
+use crate::engine::topics::TopicPatterns;
 use crate::schedule::Timetable;
 
 use super::key::{At, Key, Keys, Kind, Node};
@@ -197,7 +198,7 @@ impl MirrorPolicy {
             dead_letter_topic: self.dead_letter_topic.clone(),
         };
         MirrorOptions {
-            rename: self.rename.clone(),
+            renames: self.rename.clone().into(),
             groups: self.groups.clone(),
             rate_limit: self.rate_limit,
             from: self.from,

@@ -119,8 +119,10 @@ impl SecretReference {
             Self::Credential(name) => match environment(CREDENTIALS) {
                 Some(directory) => read(&Path::new(&directory).join(name)),
                 None => refuse(
-                    format!("credential `{name}` cannot be had: {CREDENTIALS} is not set"),
-                    "start under systemd with LoadCredential=, or use { file = … }",
+                    format!(
+                        "credential `{name}` is unavailable: {CREDENTIALS} is not set, as it is in the service alone"
+                    ),
+                    BY_HAND,
                 ),
             },
             Self::Env(name) => match environment(name).map(OsString::into_string) {
@@ -159,6 +161,10 @@ pub(super) fn refuse_exposed_key(key_file: &At<PathBuf>, reader: &mut Reader) {
         reader.problem(key_file.place, exposed.problem, exposed.help);
     }
 }
+
+/// How a command by hand gets what the service has.
+const BY_HAND: &str = "for a command by hand: systemd-run --pipe --wait -p User=kafkeep -p LoadCredential=ID:FILE kafkeep …; or, as a user who \
+                       may read the file, CREDENTIALS_DIRECTORY=DIR kafkeep … where the file is DIR/ID";
 
 /// Where systemd puts what LoadCredential= names.
 pub(super) const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
@@ -245,6 +251,8 @@ mod tests {
             let refused = fetch(&reference, &[]).unwrap_err();
             assert!(refused.problem.contains(problem), "{refused:?}");
         }
+        let by_hand = fetch(&SecretReference::Credential("pw".into()), &[]).unwrap_err();
+        assert!(by_hand.help.contains("systemd-run"), "{by_hand:?}");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! path is walked from the repository's directory without following symbolic links, and only regular files are opened.
 
 mod buffers;
+mod ownership;
 mod reserve;
 mod root;
 mod temporary;
@@ -48,6 +49,7 @@ impl DirectoryStorage {
             match errno {
                 Errno::NOENT => not_a_repository("it does not exist"),
                 Errno::NOTDIR => not_a_repository("a file, not a directory, has this path"),
+                Errno::ACCESS => ownership::denied_at("open", &location, errno),
                 _ => RepositoryError::system("open", &location, errno),
             }
         })?;
@@ -71,6 +73,7 @@ fn make_durable_directory(path: &Path) -> Result<(), RepositoryError> {
             location: location.clone(),
             reason: "a part of this path is a file, not a directory".to_owned(),
         },
+        Errno::ACCESS => ownership::denied_at("create directory", &location, errno),
         _ => RepositoryError::system("create directory", &location, errno),
     };
     let parent = match path.parent() {

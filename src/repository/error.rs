@@ -225,6 +225,18 @@ pub enum RepositoryError {
         /// What the lock was taken for.
         purpose: String,
     },
+    /// The system lets others do this, and not this user: nothing is damaged.
+    #[error("cannot {action} {path}: {source}; {why}")]
+    Denied {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: String,
+        /// Who owns what, and what to do.
+        why: String,
+        /// The system's error.
+        source: io::Error,
+    },
     /// The system refused.
     #[error("cannot {action} {path}: {source}")]
     Io {
@@ -262,7 +274,8 @@ impl RepositoryError {
         }
         !matches!(
             self,
-            Self::NotARepository { .. }
+            Self::Denied { .. }
+                | Self::NotARepository { .. }
                 | Self::AlreadyARepository { .. }
                 | Self::AlreadyExists { .. }
                 | Self::NoRetention { .. }
@@ -290,6 +303,11 @@ impl RepositoryError {
         }
     }
 
+    /// Whether one object cannot be read, and others may be: it is damaged, or not for this user.
+    pub fn is_of_one_object(&self) -> bool {
+        self.is_damage() || matches!(self, Self::Denied { .. })
+    }
+
     /// Whether what was stored is not there any more as it was: who may not read it, or has too old a kafkeep, has lost nothing.
     pub fn is_lost_content(&self) -> bool {
         let is_readable_by_others =
@@ -300,7 +318,7 @@ impl RepositoryError {
     /// Whether nothing can be written there, by this user at least, or because it is full: no reason not to read.
     pub fn takes_no_writes(&self) -> bool {
         match self {
-            Self::NoSpace { .. } => true,
+            Self::NoSpace { .. } | Self::Denied { .. } => true,
             Self::Io { source, .. } => matches!(
                 source.kind(),
                 io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied
@@ -333,16 +351,10 @@ impl RepositoryError {
     }
 }
 
-/// Whether the medium does not give back what it was given, or an object was made one that may not be read. Anything else
-/// (descriptors or memory used up, a server that does not answer) says nothing about the object.
+/// Whether the medium does not give back what it was given. Anything else (rights, descriptors or memory used up, a server that does not
+/// answer) says nothing about the object.
 fn is_unreadable(error: &io::Error) -> bool {
-    let damage = [
-        Errno::IO,
-        Errno::BADMSG,
-        Errno::UCLEAN,
-        Errno::ACCESS,
-        Errno::PERM,
-    ];
+    let damage = [Errno::IO, Errno::BADMSG, Errno::UCLEAN];
     Errno::from_io_error(error).is_some_and(|errno| damage.contains(&errno))
 }
 

@@ -280,6 +280,7 @@ fn manifest(
         kafkeep_version: "0.1.0".to_owned(),
         repository_id: repository.id(),
         cluster_id: CLUSTER.to_owned(),
+        cluster_name: None,
         started_at,
         finished_at: started_at + chrono::Duration::milliseconds(1_250),
         status: Completion::Completed,

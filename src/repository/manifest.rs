@@ -39,6 +39,10 @@ pub struct Manifest {
     pub repository_id: RepositoryId,
     /// The cluster that was backed up.
     pub cluster_id: String,
+    /// The name that the cluster had in the configuration of whoever made the backup. None where it was given by its brokers,
+    /// and in manifests of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_name: Option<String>,
     /// When the backup began.
     pub started_at: DateTime<Utc>,
     /// When all that it references was durable.

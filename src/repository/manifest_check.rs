@@ -9,6 +9,10 @@ impl Manifest {
     /// partitions do not overflow.
     pub(super) fn check(&self) -> Result<(), String> {
         check_text("cluster id", &self.cluster_id)?;
+        check_text(
+            "cluster name",
+            self.cluster_name.as_deref().unwrap_or_default(),
+        )?;
         check_text("version", &self.kafkeep_version)?;
         let mut sums = [0_u64; 6];
         let mut previous = None;

@@ -33,6 +33,7 @@ pub(super) fn manifest(repository: &Repository, backup_id: BackupId) -> Manifest
         kafkeep_version: "0.1.0".to_owned(),
         repository_id: repository.id(),
         cluster_id: "MkU3OEVBNTcwNTJENDM2Qk".to_owned(),
+        cluster_name: None,
         started_at: backup_id.started_at(),
         finished_at: backup_id.started_at() + chrono::Duration::milliseconds(1_250),
         status: Completion::Completed,
@@ -298,7 +299,7 @@ fn a_manifest_that_cannot_be_is_neither_published_nor_believed() {
     let scratch = Scratch::new();
     let repository = &scratch.repository;
     type Change = fn(&mut Manifest);
-    let changes: [(&str, Change); 13] = [
+    let changes: [(&str, Change); 14] = [
         ("not a name that Kafka gives", |m| {
             m.topics[0].topic = "../../etc/x".to_owned()
         }),
@@ -335,6 +336,9 @@ fn a_manifest_that_cannot_be_is_neither_published_nor_believed() {
         }),
         ("cluster id has control characters", |m| {
             m.cluster_id = "\u{9b}2J".to_owned()
+        }),
+        ("cluster name has control characters", |m| {
+            m.cluster_name = Some("prod\n".to_owned());
         }),
         ("counts more than there can be", |m| {
             let mut next = m.topics[0].partitions[0].clone();

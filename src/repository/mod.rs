@@ -60,6 +60,8 @@ mod damage_tests;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
+mod golden_cluster;
+#[cfg(test)]
 mod golden_order;
 #[cfg(test)]
 mod index_tests;

@@ -108,6 +108,20 @@ fn a_topic_is_backed_up_validated_restored_and_compared_by_http_alone() {
     let listed = called.get("/api/kafka/backups?topic=api.whole").ok();
     assert_eq!(listed["backups"][0]["backup_id"], backup["backup_id"]);
     assert_eq!(listed["backups"][0]["cluster_id"], "prod");
+    let listed = called.get("/api/kafka/backups?cluster=prod&policy=-").ok();
+    assert_eq!(listed["backups"][0]["backup_id"], backup["backup_id"]);
+    for (parameter, value) in [
+        ("policy", "other"),
+        ("cluster", "other"),
+        ("topic", "other"),
+    ] {
+        let none = called.get(&format!("/api/kafka/backups?{parameter}={value}"));
+        let why = none.failed(404, "NotFound", Some(parameter));
+        assert!(
+            why.contains("there are backups") || why.contains("no policy"),
+            "{why}"
+        );
+    }
     let shown = called.get(&format!("/api/kafka/backups/{id}")).ok();
     assert_eq!(
         shown["topic_details"][0]["partitions"][1]["messages_count"],

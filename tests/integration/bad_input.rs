@@ -102,7 +102,16 @@ fn a_topic_that_does_not_exist_fails_the_run() {
         .refused(1, &["topic existing has no partition 5; it has 1"]);
     scene
         .run("restore", "latest --topic other")
-        .refused(1, &["no topic `other` in backup"]);
+        .refused(1, &["no backup holds a topic `other`", "topics existing"]);
+    let held = report["backup_id"].as_str().unwrap();
+    scene.run("restore", "latest --topic existing").refused(
+        1,
+        &[
+            "no topic `existing` in backup",
+            &format!("backup {held} of"),
+            "holds it",
+        ],
+    );
 }
 
 #[test]
@@ -127,7 +136,7 @@ fn a_wrong_command_line_is_a_matter_of_usage_and_shows_the_right_one() {
             "--topic t --compression brotli",
             "none, gzip, snappy, lz4",
         ),
-        ("restore", "latest --rename nonsense", "PATTERN=TEMPLATE"),
+        ("restore", "latest --rename !a=b", "[PATTERN=]TEMPLATE"),
         ("restore", "latest --rename a=b{x}", "{topic}"),
         ("restore", "latest --until yesterday", "--until"),
         (

@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tempfile::TempDir;
 
 use crate::kafkeep;
+use crate::testbed::Outcome;
 
 fn directory(files: &[(&str, &str)]) -> TempDir {
     let directory = TempDir::new().unwrap();
@@ -85,6 +87,41 @@ fn errors_of_all_files_are_told_and_listed_in_json() {
     );
     assert_eq!(second["message"], "no cluster is called `prd`");
     assert_eq!(second["help"], "did you mean `prod`?");
+}
+
+#[test]
+fn a_command_by_hand_says_how_to_get_a_credential_and_takes_it_so() {
+    let sasl = "sasl = { mechanism = 'PLAIN', username = 'u', password = { credential = 'pw' } }\n";
+    let kafkeep_toml = format!("[clusters.prod]\nbootstrap_servers = ['127.0.0.1:1']\n{sasl}");
+    let directory = directory(&[("kafkeep.toml", &kafkeep_toml), ("pw", "secret")]);
+    let run = |credentials: Option<&Path>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kafkeep"));
+        command.args([
+            "drain",
+            "--cluster",
+            "prod",
+            "--group",
+            "g",
+            "--deadline",
+            "1",
+        ]);
+        command.arg("--config").arg(directory.path());
+        match credentials {
+            Some(credentials) => command.env("CREDENTIALS_DIRECTORY", credentials),
+            None => command.env_remove("CREDENTIALS_DIRECTORY"),
+        };
+        Outcome::of(command.output().unwrap())
+    };
+    run(None).refused(
+        78,
+        &[
+            "credential `pw`",
+            "systemd-run --pipe --wait",
+            "CREDENTIALS_DIRECTORY=DIR",
+        ],
+    );
+    // The secret is there: what fails now is the connection.
+    run(Some(directory.path())).refused(75, &["127.0.0.1:1"]);
 }
 
 #[test]

@@ -53,6 +53,12 @@ fn what_no_rule_keeps_goes_with_its_packs_and_the_rest_verifies_and_restores() {
         &client.read("aging.back"),
         "aging.back",
     );
+    // One complete backup always stays, be it larger than there is to be.
+    for more in ["--dry-run", ""] {
+        let full = scene.run("expire", &format!("--max-size 1KiB {more}"));
+        assert_eq!(full.code, 2, "{full}");
+        assert!(full.stdout.contains("max_size cannot be reached"), "{full}");
+    }
     // The chain goes on from what is left.
     let next = scene.backup("--topic aging");
     assert_eq!(next["new_messages"], 0);

@@ -224,9 +224,9 @@ fn a_group_with_members_is_refused_by_naming_them_and_the_others_go_on() {
     let members = [classic.join("groups.live"), modern.join("groups.live")];
 
     let arguments = "--json latest --rename groups.live=groups.live.back --groups all";
-    let plan = scene
-        .run("restore", &format!("{arguments} --dry-run"))
-        .done();
+    let plan = scene.run("restore", &format!("{arguments} --dry-run"));
+    assert_eq!(plan.code, 2, "{plan}");
+    let plan = plan.json();
     let planned = plan["groups"].to_string();
     assert!(
         planned.contains("till-7") && planned.contains("till-8"),

@@ -46,11 +46,7 @@ fn a_backup_does_not_build_on_what_is_gone_or_cut_short() {
         let warnings = report["warnings"].to_string();
         let name = of_lost.file_name().unwrap().to_str().unwrap();
         let id = name.split('.').next().unwrap();
-        for text in [
-            &*format!("topic {lost} is copied anew"),
-            id,
-            "verify them",
-        ] {
+        for text in [&*format!("topic {lost} is copied anew"), id, "verify them"] {
             assert!(warnings.contains(text), "{text:?}: {report:#}");
         }
         assert!(!warnings.contains(&whole), "{report:#}");

@@ -53,6 +53,7 @@ mod mirror_targets;
 mod model;
 mod observability;
 mod own_groups;
+mod ownership;
 mod rebuilt_batches;
 mod record_formats;
 mod restore;

@@ -119,6 +119,12 @@ fn records_of_all_codecs_are_mirrored_with_their_settings_and_a_second_run_adds_
             .contains(&"dr.mirror.codecs".to_owned()),
         "a plan changes nothing"
     );
+    let plan = mirrored
+        .done("--topic mirror.codecs --rename *.codecs=dr.{topic} --rename {topic}.x --dry-run");
+    assert_eq!(plan["topics"][0]["target_topic"], "dr.mirror.codecs");
+    mirrored
+        .run("--topic mirror.codecs --rename other=dr.{topic} --dry-run")
+        .refused(1, &["rename `other=dr.{topic}` matches none of the topics"]);
     let report = mirrored.done("--topic mirror.codecs --rename dr.{topic}");
     assert_eq!(
         (&report["status"], &report["records"]),

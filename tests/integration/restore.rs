@@ -104,6 +104,15 @@ fn a_created_topic_gets_the_settings_and_shape_of_the_source() {
             .to_string()
             .contains("retention.ms stays -1")
     );
+    let aside = &report["set_aside"][0];
+    assert_eq!(aside["topics"], serde_json::json!(["shaped.back"]));
+    assert_eq!(aside["settings"]["retention.ms"], "1234567");
+    let put_back = format!(
+        "kafka-configs.sh --bootstrap-server {} --alter --entity-type topics --entity-name shaped.back \
+         --add-config retention.ms=1234567 --delete-config retention.bytes",
+        scene.servers
+    );
+    assert_eq!(aside["put_back"], put_back);
     assert_eq!(
         without_offsets(scene.client.read("shaped"))[3]
             .iter()
@@ -115,9 +124,22 @@ fn a_created_topic_gets_the_settings_and_shape_of_the_source() {
             .collect::<Vec<_>>(),
     );
 
-    scene.restore("latest --rename shaped=shaped.kept --apply-retention");
+    let kept = scene.restore("latest --rename shaped=shaped.kept --apply-retention");
+    assert_eq!(kept["set_aside"], serde_json::Value::Null);
     assert_eq!(setting("shaped.kept", "retention.ms"), "1234567");
-    scene.restore("latest --rename shaped=shaped.plain --topic-config target");
+    // The default is set aside as well, and said.
+    let told = scene.run(
+        "restore",
+        "latest --rename shaped=shaped.plain --topic-config target",
+    );
+    assert_eq!(setting("shaped.plain", "retention.ms"), "-1");
+    for said in [
+        "retention.ms stays -1 instead of the default",
+        "set aside: retention.bytes and retention.ms = -1 in 1 topic(s)",
+        "--entity-name shaped.plain --delete-config retention.bytes,retention.ms",
+    ] {
+        assert!(told.stdout.contains(said), "{said}: {told}");
+    }
     assert_eq!(setting("shaped.plain", "cleanup.policy"), "delete");
     assert_eq!(setting("shaped.plain", "segment.ms"), "604800000");
 }
@@ -528,7 +550,13 @@ fn a_partition_that_is_damaged_is_restored_up_to_there_and_the_others_are_restor
     assert!(told.stdout.contains(said), "{told}");
     assert!(!told.stdout.contains("every checksum was right"), "{told}");
     assert!(
-        told.stdout.contains("the restore is not finished"),
+        told.stdout.contains(
+            "the restore is not finished, since the backup of halfgone.damaged is damaged"
+        ),
+        "{told}"
+    );
+    assert!(
+        told.stdout.contains("the same command with --allow-damage"),
         "{told}"
     );
     // It goes on when the pack is as it was, or is finished without the rest.
@@ -556,8 +584,18 @@ fn a_partition_that_is_damaged_is_restored_up_to_there_and_the_others_are_restor
     let refused = scene.run("restore", &arguments("c"));
     refused.refused(
         1,
-        &["halfgone.sound cannot be restored whole", "--allow-damage"],
+        &[
+            "halfgone.sound cannot be restored whole",
+            "leave the topic out (--topic '!halfgone.sound')",
+            "--allow-damage",
+        ],
     );
+    // What is left out is said in the plan, and in its exit code.
+    let planned = scene.run(
+        "restore",
+        &format!("{} --allow-damage --dry-run", arguments("c")),
+    );
+    assert_eq!(planned.code, 2, "{planned}");
     assert!(!client.topics().contains(&"halfgone.sound.c".to_owned()));
     restore(
         &format!("{} --allow-damage", arguments("c")),

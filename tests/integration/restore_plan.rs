@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use kafkeep::engine::NoProgress;
+use kafkeep::engine::renames::Renames;
 use kafkeep::engine::restore::{self, RestoreOptions};
 use kafkeep::kafka::Retry;
 use kafkeep::repository::{DirectoryStorage, Repository};
@@ -112,6 +113,21 @@ fn a_dry_run_tells_everything_that_would_be_refused_at_once() {
 }
 
 #[test]
+fn a_rename_that_matches_nothing_is_refused_and_one_without_a_pattern_is_for_all() {
+    let scene = Fixture::shared();
+    scene.client.create_topic("named.a", 1, &[]);
+    scene.backup("--topic named.a");
+    let slip = "latest --rename named.b=named.c --rename {topic}.back";
+    let planned = scene.run("restore", &format!("{slip} --dry-run"));
+    assert_eq!(planned.code, 1, "{planned}");
+    let said = "rename `named.b=named.c` matches none of the topics that are restored";
+    assert!(planned.stdout.contains(said), "{planned}");
+    scene.run("restore", slip).refused(1, &[said]);
+    let plan = scene.plan("latest --rename {topic}.back");
+    assert_eq!(plan["topics"][0]["target_topic"], "named.a.back");
+}
+
+#[test]
 fn names_that_the_target_cannot_have_are_refused_before_anything_is_created() {
     let scene = Fixture::shared();
     scene.client.create_topic("clash.one", 1, &[]);
@@ -205,7 +221,7 @@ fn a_backup_that_is_removed_after_the_plan_is_told_before_anything_is_created() 
         let client = kafkeep::kafka::Client::connect(cluster, Retry::default());
         let client = client.await.unwrap();
         let options = RestoreOptions {
-            renames: vec!["*={topic}.again".parse().unwrap()],
+            renames: Renames::new(vec!["*={topic}.again".parse().unwrap()]),
             ..RestoreOptions::default()
         };
         let backup_id = repository.backup_ids().unwrap()[0];

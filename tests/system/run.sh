@@ -84,6 +84,12 @@ inside kafkeep status --url "http://127.0.0.1:$port"
 inside journalctl -u kafkeep POLICY=orders --no-pager -o cat | grep completed >/dev/null || fail "the journal knows no POLICY="
 inside journalctl -u kafkeep --no-pager -o json | grep '"BACKUP_ID"' >/dev/null || fail "the journal knows no BACKUP_ID="
 
+step "by hand, systemd-run gives a command the service's credential"
+if inside kafkeep drain --cluster prod --group none --topic orders --deadline 5 2>"$work/by-hand"; then fail "the credential was there"; fi
+grep -q 'systemd-run --pipe --wait' "$work/by-hand" || fail "the error does not say how to get a credential"
+inside systemd-run --quiet --pipe --wait --collect -p User=kafkeep -p LoadCredential=kafka.password:/etc/kafkeep/kafka.password \
+    kafkeep restore --repository main latest --policy orders --to prod --rename '{topic}.dry' --dry-run
+
 step "a reload takes a new policy, and refuses a wrong one without changing anything"
 policy more 2s | sed 's/topics = .*/topics = ["orders"]/' >"$box/etc/kafkeep/policies.d/more.toml"
 inside systemctl reload kafkeep
@@ -139,6 +145,8 @@ inside systemctl stop kafkeep
 inside kafkeep verify --repository /var/lib/kafkeep
 inside kafkeep restore --repository /var/lib/kafkeep latest --bootstrap-servers "127.0.0.1:$plain_port" --topic orders --rename 'orders=orders.back' --check
 [ "$(records orders.back)" = 2000 ] || fail "the restored topic has $(records orders.back) records"
+
+[ -z "$(inside find /var/lib/kafkeep ! -user kafkeep)" ] || fail "root left files of its own: $(inside find /var/lib/kafkeep ! -user kafkeep)"
 
 step "removed, it leaves configuration and backups; purged, the backups"
 inside apt-get remove -yq kafkeep

@@ -92,6 +92,7 @@ impl BackupRequest {
                 compression: self.compression.unwrap_or(Compression::Gzip),
                 selection: self.selection()?,
                 rate_limit: Some(rate_limit),
+                cluster_name: Some(cluster.to_owned()),
                 ..BackupOptions::new(TopicPatterns::literal(&topic))
             },
             topic,

@@ -5,7 +5,8 @@ use utoipa::ToSchema;
 use crate::api::bounds::{rate, topic, within};
 use crate::api::{MigrateOrder, Problem, integers};
 use crate::engine::mirror::{InvalidExpression, MirrorOptions, Transform};
-use crate::engine::topics::{NameTemplate, TopicPatterns};
+use crate::engine::renames::{Rename, Renames};
+use crate::engine::topics::TopicPatterns;
 
 use super::schema::{HeaderAddition, TopicName};
 
@@ -129,7 +130,7 @@ impl MigrateRequest {
             source: source.to_owned(),
             target: target.to_owned(),
             options: MirrorOptions {
-                rename: NameTemplate::literal(&target_topic),
+                renames: Renames::new(vec![Rename::literal(&source_topic, &target_topic)]),
                 transform: transform.transpose()?.flatten(),
                 rate_limit: rate(self.rate_limit_per_second)?,
                 max_messages: self.max_messages,

@@ -4,8 +4,9 @@ use utoipa::ToSchema;
 use crate::api::bounds::{rate, topic, within};
 use crate::api::{Problem, ProblemKind, RestoreOrder, integers};
 use crate::engine::rate::RateLimit;
+use crate::engine::renames::{Rename, Renames};
 use crate::engine::restore::{Offsets, RestoreOptions};
-use crate::engine::topics::{Rename, TopicPatterns};
+use crate::engine::topics::TopicPatterns;
 use crate::repository::BackupId;
 
 use super::schema::TopicName;
@@ -89,7 +90,7 @@ impl RestoreRequest {
             validate: self.validate_checksum.unwrap_or(true),
             options: RestoreOptions {
                 topics: TopicPatterns::literal(&source),
-                renames: vec![Rename::literal(&source, &target_topic)],
+                renames: Renames::new(vec![Rename::literal(&source, &target_topic)]),
                 partition_count: target_partitions.transpose()?,
                 replication_factor: replication_factor.transpose()?,
                 offsets: match self.preserve_offsets.unwrap_or(false) {

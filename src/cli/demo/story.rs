@@ -8,6 +8,7 @@ use rdkafka::ClientContext;
 use rdkafka::mocking::MockCluster;
 
 use crate::engine::backup::{BackupOptions, BackupReport, backup};
+use crate::engine::renames::Renames;
 use crate::engine::restore::{self, IfExists, RestoreOptions};
 use crate::engine::topics::TopicPatterns;
 use crate::engine::verify::{VerifyOptions, VerifyReport, verify};
@@ -312,7 +313,7 @@ async fn restore_renamed(
     say: &impl Fn(String) -> Result<(), CliError>,
 ) -> Result<(), CliError> {
     let options = RestoreOptions {
-        renames: vec!["*=restored.{topic}".parse()?],
+        renames: Renames::new(vec!["*=restored.{topic}".parse()?]),
         if_exists: IfExists::Append,
         ..RestoreOptions::default()
     };

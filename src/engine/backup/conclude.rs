@@ -64,6 +64,7 @@ pub(super) fn conclude(
         kafkeep_version: env!("CARGO_PKG_VERSION").to_owned(),
         repository_id: repository.id(),
         cluster_id: plan.cluster_id,
+        cluster_name: run.options.cluster_name,
         started_at: run.started_at,
         finished_at: Utc::now(),
         status: Completion::unless(!failed.is_empty() || have_gaps(&topics)),

@@ -27,6 +27,8 @@ pub struct BackupOptions {
     pub groups: GroupSelection,
     /// The policy that this is a run of.
     pub policy: Option<String>,
+    /// The source's name in the configuration, for the manifest.
+    pub cluster_name: Option<String>,
     /// Bytes at which a pack is sealed, and safe should the run be interrupted.
     pub pack_size: u64,
     /// The memory for fetched batches, which all runs share.
@@ -48,6 +50,7 @@ impl BackupOptions {
             selection: None,
             groups: GroupSelection::default(),
             policy: None,
+            cluster_name: None,
             pack_size: PACK_TARGET,
             memory: MemoryBudget::default(),
             room: None,

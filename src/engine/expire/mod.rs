@@ -20,11 +20,13 @@ use chrono::{DateTime, TimeZone, Utc};
 use serde::Serialize;
 
 use crate::repository::{
-    BackupId, ExclusiveLock, ExpiredBackup, Manifest, ObjectInfo, ReferenceWalk, Repository,
-    RepositoryError, WhyGone,
+    BackupId, ExclusiveLock, ExpiredBackup, Manifest, ObjectInfo, ReferenceWalk, References,
+    Repository, RepositoryError, WhyGone,
 };
 
 use super::EngineError;
+use super::backup_filter::{BackupFilter, Configured, Origin};
+use super::size::Size;
 use super::unreferenced::{manifests, remove_all, unknowable, unreferenced};
 
 pub use lost::forget_lost;
@@ -44,10 +46,10 @@ pub struct ExpireOptions {
     pub retention: Retention,
     /// Whether the times in manifests are believed.
     pub times: Times,
-    /// Only the backups of this policy.
-    pub policy: Option<String>,
-    /// Only the backups of the cluster with this id.
-    pub cluster_id: Option<String>,
+    /// Which backups the rules are about; all others stay.
+    pub filter: BackupFilter,
+    /// What the filter may name though there is no backup of it.
+    pub configured: Configured,
 }
 
 /// What would become of a repository's backups.
@@ -78,6 +80,13 @@ pub struct ExpireGroup {
     pub cluster_id: String,
     /// What becomes of each, newest first.
     pub backups: Vec<Decision>,
+    /// By how many bytes those that stay exceed the largest size that was asked for: the rest must stay whatever the size.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub over_max_size_bytes: u64,
+}
+
+fn is_zero(bytes: &u64) -> bool {
+    *bytes == 0
 }
 
 /// Plans; nothing is changed.
@@ -112,13 +121,15 @@ fn look<Tz: TimeZone>(
     now: &DateTime<Tz>,
 ) -> Result<ExpirePlan, EngineError> {
     let manifests = manifests(repository)?;
+    let concerned = options.filter.choose(&manifests, &options.configured)?;
+    let concerned: BTreeSet<BackupId> = concerned.into_iter().map(Origin::backup_id).collect();
     let needed = needed_by_restores(repository, now.to_utc())?;
     let mut walk = repository.reference_walk();
     let mut kept = walk.of_runs()?;
     let mut groups: BTreeMap<(Option<String>, String), Vec<Candidate>> = BTreeMap::new();
     for manifest in &manifests {
         let candidate = candidate(manifest, &needed, &mut walk)?;
-        if options.concerns(manifest) {
+        if concerned.contains(&manifest.backup_id) {
             let group = (manifest.policy.clone(), manifest.cluster_id.clone());
             groups.entry(group).or_default().push(candidate);
         } else {
@@ -131,22 +142,25 @@ fn look<Tz: TimeZone>(
         let backups = decide(&candidates, &options.retention, options.times, now);
         let gone = backups.iter().filter(|decision| !decision.kept);
         doomed.extend(gone.map(|decision| decision.backup_id));
-        let stay = candidates
-            .iter()
-            .filter(|backup| !doomed.contains(&backup.backup_id));
-        stay.for_each(|backup| kept.extend(&backup.references));
+        let stay = candidates.iter();
+        let stay = stay.filter(|backup| !doomed.contains(&backup.backup_id));
+        let stay: Vec<&References> = stay.map(|backup| &backup.references).collect();
+        stay.iter().for_each(|references| kept.extend(references));
         decided.push(ExpireGroup {
             policy,
             cluster_id,
             backups,
+            over_max_size_bytes: over(options.retention.max_size, &stay),
         });
     }
     let unreferenced = repository.unreferenced(&kept)?;
     let packs = unreferenced
         .iter()
         .filter(|object| object.name.as_str().starts_with("packs/"));
+    let warnings = decided.iter();
+    let warnings = warnings.flat_map(|group| [doubt(group), over_max_size(group)]);
     Ok(ExpirePlan {
-        warnings: decided.iter().filter_map(doubt).collect(),
+        warnings: warnings.flatten().collect(),
         groups: decided,
         removed_backups: doomed.len() as u64,
         removed_packs: packs.count() as u64,
@@ -159,6 +173,42 @@ fn look<Tz: TimeZone>(
     })
 }
 
+/// By how many bytes what is referenced exceeds the limit.
+fn over(limit: Option<Size>, references: &[&References]) -> u64 {
+    let Some(Size(limit)) = limit else { return 0 };
+    let mut all = References::default();
+    references.iter().for_each(|each| all.extend(each));
+    all.pack_bytes().saturating_sub(limit)
+}
+
+/// What should be known of backups that are more than `max_size` allows, and must stay all the same.
+fn over_max_size(group: &ExpireGroup) -> Option<String> {
+    let over = Some(group.over_max_size_bytes).filter(|over| *over > 0)?;
+    Some(format!(
+        "max_size cannot be reached: the backups of {} that must stay take {} more; allow more, or lower min_backups where \
+         it is above 1",
+        group.whose(),
+        Size(over)
+    ))
+}
+
+impl ExpirePlan {
+    /// Whether what stays is more than was asked for.
+    pub fn is_over_max_size(&self) -> bool {
+        let mut groups = self.groups.iter();
+        groups.any(|group| group.over_max_size_bytes > 0)
+    }
+}
+
+impl ExpireGroup {
+    fn whose(&self) -> String {
+        match &self.policy {
+            Some(policy) => format!("policy {policy}"),
+            None => format!("cluster {}", self.cluster_id),
+        }
+    }
+}
+
 /// What should be known of backups that stay for a doubt alone.
 fn doubt(group: &ExpireGroup) -> Option<String> {
     let stays_for = |reason: &Reason| {
@@ -167,10 +217,7 @@ fn doubt(group: &ExpireGroup) -> Option<String> {
             .filter(|decision| decision.reasons.as_slice() == std::slice::from_ref(reason))
             .count()
     };
-    let whose = match &group.policy {
-        Some(policy) => format!("policy {policy}"),
-        None => format!("cluster {}", group.cluster_id),
-    };
+    let whose = group.whose();
     let (age, clock) = (
         stays_for(&Reason::AgeInDoubt),
         stays_for(&Reason::ClockInDoubt),
@@ -185,17 +232,6 @@ fn doubt(group: &ExpireGroup) -> Option<String> {
         ))
     } else {
         None
-    }
-}
-
-impl ExpireOptions {
-    fn concerns(&self, manifest: &Manifest) -> bool {
-        let policy = self.policy.is_none() || self.policy == manifest.policy;
-        policy
-            && self
-                .cluster_id
-                .as_ref()
-                .is_none_or(|id| *id == manifest.cluster_id)
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::engine::EngineError;
+use crate::engine::held_backups::require_topics;
 use crate::record::{Offset, PartitionId, TopicId, is_topic_name};
 use crate::repository::{BackupId, Gap, Manifest, PartitionEntry, Repository, Sha256, TopicEntry};
 
@@ -94,7 +95,9 @@ pub fn plan(
     backup_id: &BackupId,
     options: &ExportOptions,
 ) -> Result<ExportPlan, EngineError> {
-    plan_manifest(&repository.manifest(backup_id)?, options)
+    let manifest = repository.manifest(backup_id)?;
+    require_topics(repository, &manifest, &options.topics)?;
+    plan_manifest(&manifest, options)
 }
 
 pub(super) fn plan_manifest(

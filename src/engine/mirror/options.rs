@@ -4,8 +4,9 @@ use crate::engine::Stop;
 use crate::engine::groups::GroupSelection;
 use crate::engine::own::PREFIX;
 use crate::engine::rate::RateLimit;
+use crate::engine::renames::Renames;
 use crate::engine::settings::{ExistingConfig, SettingsChoice};
-use crate::engine::topics::{NameTemplate, TopicPatterns};
+use crate::engine::topics::TopicPatterns;
 use crate::memory::MemoryBudget;
 use crate::words::words;
 
@@ -33,7 +34,7 @@ pub struct MirrorOptions {
     /// Whether patterns that match nothing are fine.
     pub allow_empty: bool,
     /// What they are called in the target.
-    pub rename: NameTemplate,
+    pub renames: Renames,
     /// How records change on their way; none when batches stay sealed.
     pub transform: Option<Transform>,
     /// How long.
@@ -63,7 +64,7 @@ impl MirrorOptions {
             name: name.to_owned(),
             topics,
             allow_empty: false,
-            rename: NameTemplate::default(),
+            renames: Renames::default(),
             transform: None,
             until: Until::EndsAtStart,
             from: From::Earliest,

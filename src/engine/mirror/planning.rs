@@ -154,6 +154,11 @@ fn choose<'a>(
     let allow_empty = options.allow_empty || !options.until.is_bounded();
     let place = format!("cluster {}", from.cluster_id);
     let mut names = options.topics.choose(candidates, allow_empty, &place)?;
+    if !allow_empty && let Some(rename) = options.renames.unmatched(names.iter().copied()) {
+        return Err(EngineError::refused(format!(
+            "rename `{rename}` matches none of the topics that are mirrored"
+        )));
+    }
     let is_same = from.cluster_id == to.cluster_id;
     if is_same {
         // What the mirror itself makes is nothing for it to copy.
@@ -161,10 +166,13 @@ fn choose<'a>(
         let dead_letters = dead_letters.and_then(|it| it.dead_letter_topic.clone());
         let made: BTreeSet<String> = names
             .iter()
-            .map(|name| options.rename.apply(name))
+            .map(|name| options.renames.apply(name))
             .chain(dead_letters)
             .collect();
-        if names.iter().any(|name| options.rename.apply(name) == *name) {
+        if names
+            .iter()
+            .any(|name| options.renames.apply(name) == *name)
+        {
             return Err(EngineError::refused(
                 "source and target are one cluster: give a rename that changes every name",
             ));
@@ -174,7 +182,7 @@ fn choose<'a>(
     let mut taken: BTreeMap<String, &str> = BTreeMap::new();
     let mut chosen = Vec::with_capacity(names.len());
     for name in names {
-        let target = options.rename.apply(name);
+        let target = options.renames.apply(name);
         if let Some(other) = taken.insert(target.clone(), name) {
             return Err(EngineError::refused(format!(
                 "topics {other} and {name} would both become {target}: give another rename"

@@ -30,6 +30,8 @@ pub(super) struct SettingsPlan {
     pub during: Settings,
     /// Set at the end.
     pub afterwards: SettingChanges,
+    /// What stays -1 until an operator puts it back: what it is to be then, none for the default.
+    pub set_aside: SettingChanges,
     /// What the operator should know.
     pub notes: Vec<String>,
 }
@@ -127,7 +129,7 @@ pub(super) fn settings(
         plan.afterwards
             .insert((*name).to_owned(), set.get(*name).cloned());
     }
-    plan_retention(&mut plan, &set, wanted.from, wanted.retention);
+    plan_retention(&mut plan, &set, wanted.retention);
     plan
 }
 
@@ -172,16 +174,23 @@ fn drop_unreachable_min_insync(plan: &mut SettingsPlan, replication_factor: i16)
 }
 
 /// Retention counts from the records' timestamps: set at once, it would delete what was just restored.
-fn plan_retention(plan: &mut SettingsPlan, set: &Settings, from: TopicConfigSource, restore: bool) {
+fn plan_retention(plan: &mut SettingsPlan, set: &Settings, restore: bool) {
     for name in RETENTION {
         let value = set.get(name).cloned();
         if restore {
             plan.afterwards.insert(name.to_owned(), value);
-        } else if let Some(value) = value.filter(|value| value != "-1") {
-            plan.notes.push(format!("{name} stays -1 instead of the source's {value}, which could delete restored records at once; alter it when they may be deleted"));
-        } else if name == "retention.ms" && from == TopicConfigSource::Target && set.is_empty() {
-            plan.notes.push("retention.ms stays -1, else the target's default could delete restored records at once; alter it when they may be deleted".to_owned());
+            continue;
         }
+        let instead = match value.as_deref() {
+            Some("-1") => continue,
+            Some(value) => Some(format!("the source's {value}")),
+            // By default Kafka has no limit of bytes.
+            None => (name == "retention.ms").then(|| "the default".to_owned()),
+        };
+        if let Some(instead) = instead {
+            plan.notes.push(format!("{name} stays -1 instead of {instead}, which could delete restored records at once; alter it when they may be deleted"));
+        }
+        plan.set_aside.insert(name.to_owned(), value);
     }
 }
 
@@ -283,8 +292,24 @@ mod tests {
         assert_eq!(kept.during["retention.ms"], "-1");
         assert!(!kept.afterwards.contains_key("retention.ms"));
         assert!(kept.notes[0].contains("alter it when they may be deleted"));
+        let aside = [
+            ("retention.bytes".to_owned(), None),
+            ("retention.ms".to_owned(), Some("1000".to_owned())),
+        ];
+        assert_eq!(kept.set_aside, aside.into());
         let applied = settings(&source, &wanted(true, &Settings::new()), 100, 1);
         assert_eq!(applied.afterwards["retention.ms"].as_deref(), Some("1000"));
+        assert_eq!(applied.set_aside, SettingChanges::new());
+    }
+
+    #[test]
+    fn a_default_retention_is_set_aside_and_told() {
+        let kept = settings(&source(&[]), &wanted(false, &Settings::new()), 100, 1);
+        assert_eq!(kept.set_aside["retention.ms"], None);
+        assert!(kept.notes[0].contains("retention.ms stays -1 instead of the default"));
+        let forever = source(&[("retention.ms", "-1"), ("retention.bytes", "-1")]);
+        let forever = settings(&forever, &wanted(false, &Settings::new()), 100, 1);
+        assert_eq!(forever.set_aside, SettingChanges::new());
     }
 
     #[test]

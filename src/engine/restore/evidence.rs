@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use crate::engine::EngineError;
 use crate::engine::extents::{holes, is_needed};
 use crate::engine::refusal::{Advice, Refusal};
-use crate::repository::{Manifest, PackId, PackRef, PartitionEntry, Repository, TopicEntry};
+use crate::engine::topic_configuration::TopicConfiguration;
+use crate::repository::{
+    Manifest, PackId, PackRef, PartitionEntry, Repository, Sha256, TopicEntry,
+};
 
 use super::plan::TopicRestore;
 
@@ -21,15 +24,36 @@ impl Missing {
     /// Why the restore is refused.
     pub fn refusal(&self) -> Refusal {
         let Self { topic, problem, .. } = self;
-        let refusal = Refusal::new(format!(
-            "topic {topic} cannot be restored whole: {problem}; choose another backup, or leave the topic out (verify tells what is \
-             touched)"
-        ));
-        match self.may_be_left_out {
-            true => refusal.advise(Advice::AllowDamage),
-            false => refusal,
+        let why = format!("topic {topic} cannot be restored whole: {problem}");
+        Refusal::new(why).advise(Advice::LeaveOut {
+            topic: topic.clone(),
+            or_what_is_damaged: self.may_be_left_out,
+        })
+    }
+}
+
+/// The configurations of topics, in their order, and those that are damaged, in whose place there are empty ones.
+pub(super) fn configurations(
+    repository: &Repository,
+    topics: Vec<(String, Sha256)>,
+) -> Result<(Vec<TopicConfiguration>, Vec<Missing>), EngineError> {
+    let mut configurations = Vec::with_capacity(topics.len());
+    let mut missing = Vec::new();
+    for (topic, state) in topics {
+        match repository.state(&state) {
+            Ok(configuration) => configurations.push(configuration),
+            Err(error) if error.is_damage() => {
+                configurations.push(TopicConfiguration::default());
+                missing.push(Missing {
+                    topic,
+                    problem: format!("its settings are unknown: {error}"),
+                    may_be_left_out: error.is_lost_content(),
+                });
+            }
+            Err(error) => return Err(error.into()),
         }
     }
+    Ok((configurations, missing))
 }
 
 /// What is missing of what `topics` need, as far as indexes and the packs' places, lengths and footers tell. Blocks are

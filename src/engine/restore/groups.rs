@@ -54,7 +54,17 @@ pub(super) async fn plan(
         "the thread that reads the groups",
         move |repository| repository.state(&state),
     );
-    let mut state: GroupsState = read.await?;
+    let mut state: GroupsState = match read.await {
+        Ok(state) => state,
+        Err(EngineError::Repository(error)) if error.is_damage() => {
+            refused.push(Refusal::from(format!(
+                "the consumer groups of backup {} are damaged: {error}; leave --groups out, or take another backup",
+                manifest.backup_id
+            )));
+            return Ok(Vec::new());
+        }
+        Err(error) => return Err(error),
+    };
     let own = state.leave_out_progress();
     let topics: BTreeMap<&str, &TopicRestore> = topics
         .iter()

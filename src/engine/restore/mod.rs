@@ -32,6 +32,7 @@ mod producer_worker;
 mod read;
 mod read_back;
 mod report;
+mod set_aside;
 mod settle;
 mod target;
 mod unsupported;
@@ -52,6 +53,7 @@ pub use report::{
     OffsetOutcome, RestoreReport, RestoredGroup, RestoredOffset, RestoredPartition, RestoredTopic,
     Skipped,
 };
+pub use set_aside::SetAside;
 
 use means::Means;
 
@@ -257,12 +259,16 @@ impl Begun {
         if remains.is_empty() {
             return source;
         }
+        // Damage stays: the same again would end in the same way.
+        let todo = match &source {
+            EngineError::Repository(error) if error.is_damage() => {
+                "choose another backup, or leave out the topics that verify names"
+            }
+            _ => "run the same restore again to go on with it",
+        };
         EngineError::Unfinished {
             source: Box::new(source),
-            remains: format!(
-                "{}; run the same restore again to go on with it",
-                remains.join("; ")
-            ),
+            remains: format!("{}; {todo}", remains.join("; ")),
         }
     }
 }

@@ -3,8 +3,9 @@
 use chrono::{DateTime, Utc};
 
 use crate::engine::rate::RateLimit;
+use crate::engine::renames::Renames;
 use crate::engine::settings::SettingsChoice;
-use crate::engine::topics::{Rename, TopicPatterns};
+use crate::engine::topics::TopicPatterns;
 use crate::memory::MemoryBudget;
 use crate::record::PartitionId;
 use crate::words::words;
@@ -51,7 +52,7 @@ pub struct RestoreOptions {
     /// Which of the backup's topics.
     pub topics: TopicPatterns,
     /// What they are to be called.
-    pub renames: Vec<Rename>,
+    pub renames: Renames,
     /// Only these source partitions.
     pub partitions: Option<Vec<PartitionId>>,
     /// Only records with this timestamp or a later one.

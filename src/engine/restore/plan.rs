@@ -37,6 +37,9 @@ pub struct RestorePlan {
     pub offsets: Offsets,
     /// Why this plan cannot be applied; empty when it can.
     pub refused: Vec<Refusal>,
+    /// Whether what is damaged or missing is left out.
+    #[serde(skip)]
+    pub(super) lacks: bool,
     /// Whether among the reasons is something that no other request changes: a topic of the target is there, or the backup is damaged.
     #[serde(skip)]
     pub(super) is_conflict: bool,
@@ -66,6 +69,9 @@ pub struct TopicRestore {
     /// Settings that a topic that is there gets at the end; empty where it keeps its own.
     #[serde(skip_serializing_if = "SettingChanges::is_empty")]
     pub apply_afterwards: SettingChanges,
+    /// Settings that stay -1 until an operator puts them back: what they are in the source, none for the default.
+    #[serde(skip_serializing_if = "SettingChanges::is_empty")]
+    pub set_aside: SettingChanges,
     #[serde(skip)]
     pub(super) index: Option<Sha256>,
     /// Its id in the target; zero where it is to be created, or brokers know no ids.
@@ -182,6 +188,16 @@ pub enum OffsetAction {
 }
 
 impl RestorePlan {
+    /// Whether something that was asked for would not be done: groups that are refused, or damage that is left out.
+    pub fn is_incomplete(&self) -> bool {
+        let is_refused =
+            |offset: &OffsetRestore| matches!(offset.action, OffsetAction::Refuse { .. });
+        let mut groups = self.groups.iter();
+        let groups =
+            groups.any(|group| group.refused.is_some() || group.offsets.iter().any(is_refused));
+        groups || self.lacks
+    }
+
     /// Records that will be read.
     pub fn records(&self) -> u64 {
         self.topics

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use crate::engine::EngineError;
 use crate::engine::blocking::in_repository;
+use crate::engine::held_backups::require_topics;
 use crate::engine::internal_topics::refuse_target;
 use crate::engine::refusal::{Advice, Part, Refusal};
 use crate::engine::settings::{ExistingConfig, Settings};
 use crate::engine::topic_configuration::TopicConfiguration;
-use crate::engine::topics::renamed;
 use crate::kafka::{Client, ErrorCode, KafkaError, Metadata, TopicMetadata, Topics};
 use crate::record::TopicId;
 use crate::repository::{BackupId, Manifest, Repository, Sha256, TopicEntry};
@@ -18,6 +18,7 @@ use super::configuration::{
     TIMESTAMP_BOUNDS, is_compacted, judged_under, notes_on_existing, settings,
 };
 use super::content::Judged;
+use super::evidence::Missing;
 use super::interrupted::{self, Remains, Unfinished};
 use super::plan::{PartitionRestore, RestorePlan, TopicAction, TopicRestore};
 use super::{IfExists, Offsets, RestoreOptions, evidence, exact, groups, unsupported};
@@ -55,111 +56,142 @@ async fn plan_once(
     backup_id: &BackupId,
     options: &RestoreOptions,
 ) -> Result<RestorePlan, EngineError> {
-    let id = *backup_id;
-    let manifest = in_repository(repository, READING, move |repository| {
-        repository.manifest(&id)
-    });
-    let manifest = manifest.await?;
+    let manifest = read_manifest(repository, *backup_id, options).await?;
     let chosen = options.topics.choose_of(&manifest)?;
-    let targets = chosen
-        .iter()
-        .map(|topic| renamed(&topic.topic, &options.renames));
+    let names = chosen.iter().map(|topic| topic.topic.as_str());
+    let targets = names.clone().map(|topic| options.renames.apply(topic));
     let metadata = look_at(client, targets).await?;
-    let (configurations, unfinished) =
-        recorded(repository, &chosen, &metadata.cluster_id, options).await?;
+    let recorded = recorded(repository, &chosen, &metadata.cluster_id, options).await?;
     let mut planning = Planning {
         client,
         backup_id,
         metadata: &metadata,
-        unfinished,
+        unfinished: recorded.unfinished,
         options,
         finished: Vec::new(),
         refused: Vec::new(),
         is_conflict: false,
     };
-    let topics = planning.topics(&chosen, &configurations).await?;
+    let topics = planning.topics(&chosen, &recorded.configurations).await?;
     let mut refused = planning.refused;
+    refuse_needless_rename(names, options, &mut refused);
     refuse_shared_targets(&topics, &mut refused);
     if options.offsets == Offsets::Exact {
         refused.extend(exact::obstacles(&topics, options));
     }
+    let mut held = evidence_of(repository, manifest, topics, recorded.unreadable).await?;
     let sound = refused.len();
-    let (manifest, topics) =
-        heed_missing(repository, manifest, topics, options, &mut refused).await?;
+    let lacks = heed_missing(&mut held, options, &mut refused);
     let is_damaged = refused.len() > sound;
-    let groups = groups::plan(
-        client,
-        repository,
-        &manifest,
-        &topics,
-        &options.groups,
-        &mut refused,
-    )
-    .await?;
+    let (manifest, topics) = (&held.manifest, &held.topics);
+    let wanted = &options.groups;
+    let groups = groups::plan(client, repository, manifest, topics, wanted, &mut refused);
+    let groups = groups.await?;
     Ok(RestorePlan {
         backup_id: *backup_id,
         cluster_id: metadata.cluster_id.clone(),
         from: options.from,
         until: options.until,
-        topics,
+        topics: held.topics,
         finished: planning.finished,
         groups,
         offsets: options.offsets,
         refused,
+        lacks,
         is_conflict: planning.is_conflict || is_damaged,
     })
 }
 
-/// What the repository has on record: the topics' configurations, and the unfinished restores into the cluster.
+/// The backup's manifest, which must hold the topics that are asked for.
+async fn read_manifest(
+    repository: &Arc<Repository>,
+    backup_id: BackupId,
+    options: &RestoreOptions,
+) -> Result<Manifest, EngineError> {
+    let patterns = options.topics.clone();
+    let reading = in_repository(repository, READING, move |repository| {
+        let manifest = repository.manifest(&backup_id)?;
+        require_topics(repository, &manifest, &patterns)?;
+        Ok::<_, EngineError>(manifest)
+    });
+    reading.await
+}
+
+/// What the repository has on record.
+struct Recorded {
+    /// The topics' configurations, in their order; empty where one cannot be read.
+    configurations: Vec<TopicConfiguration>,
+    /// Those that cannot be read.
+    unreadable: Vec<Missing>,
+    /// The unfinished restores into the cluster.
+    unfinished: Unfinished,
+}
+
 async fn recorded(
     repository: &Arc<Repository>,
     topics: &[&TopicEntry],
     cluster_id: &str,
     options: &RestoreOptions,
-) -> Result<(Vec<TopicConfiguration>, Unfinished), EngineError> {
-    let states = topics.iter().map(|topic| topic.configuration).collect();
+) -> Result<Recorded, EngineError> {
+    let states = topics.iter();
+    let states = states.map(|topic| (topic.topic.clone(), topic.configuration));
+    let states: Vec<(String, Sha256)> = states.collect();
     let (cluster_id, forget) = (cluster_id.to_owned(), options.forget_unfinished);
     let read = in_repository(repository, READING, move |repository| {
-        let configurations = configurations(repository, states)?;
+        let (configurations, unreadable) = evidence::configurations(repository, states)?;
         let unfinished = match forget {
             true => Unfinished::none(),
             false => Unfinished::into(repository, &cluster_id)?,
         };
-        Ok::<_, EngineError>((configurations, unfinished))
+        Ok::<_, EngineError>(Recorded {
+            configurations,
+            unreadable,
+            unfinished,
+        })
     });
     read.await
 }
 
-/// Notes, or refuses, what the repository lacks of what the topics need.
-async fn heed_missing(
+/// A backup, the topics to be restored from it, and what the repository lacks of what they need.
+struct Held {
+    manifest: Manifest,
+    topics: Vec<TopicRestore>,
+    missing: Vec<Missing>,
+}
+
+async fn evidence_of(
     repository: &Arc<Repository>,
     manifest: Manifest,
     topics: Vec<TopicRestore>,
-    options: &RestoreOptions,
-    refused: &mut Vec<Refusal>,
-) -> Result<(Manifest, Vec<TopicRestore>), EngineError> {
+    unreadable: Vec<Missing>,
+) -> Result<Held, EngineError> {
     let looking = in_repository(repository, READING, move |repository| {
-        let missing = evidence::missing(repository, &manifest, &topics)?;
-        Ok::<_, EngineError>((missing, manifest, topics))
+        let mut missing = unreadable;
+        missing.extend(evidence::missing(repository, &manifest, &topics)?);
+        Ok::<_, EngineError>(Held {
+            manifest,
+            topics,
+            missing,
+        })
     });
-    let (missing, manifest, mut topics) = looking.await?;
-    for missing in missing {
-        let topic = topics.iter_mut().find(|topic| topic.topic == missing.topic);
+    looking.await
+}
+
+/// Notes what is missing, or refuses it. True when something is to be left out.
+fn heed_missing(held: &mut Held, options: &RestoreOptions, refused: &mut Vec<Refusal>) -> bool {
+    let mut lacks = false;
+    for missing in std::mem::take(&mut held.missing) {
+        let mut topics = held.topics.iter_mut();
+        let topic = topics.find(|topic| topic.topic == missing.topic);
         match topic.filter(|_| options.allow_damage && missing.may_be_left_out) {
-            Some(topic) => topic.notes.push(missing.problem),
+            Some(topic) => {
+                lacks = true;
+                topic.notes.push(missing.problem);
+            }
             None => refused.push(missing.refusal()),
         }
     }
-    Ok((manifest, topics))
-}
-
-/// The topics' configurations, in this order.
-fn configurations(
-    repository: &Repository,
-    states: Vec<Sha256>,
-) -> Result<Vec<TopicConfiguration>, EngineError> {
-    let read = states.iter().map(|state| repository.state(state));
-    Ok(read.collect::<Result<_, _>>()?)
+    lacks
 }
 
 /// Every topic of the target that may be seen, and those of `targets` that may not: only asked for by its name, such a topic
@@ -274,7 +306,7 @@ impl Planning<'_> {
         TopicRestore {
             topic: topic.topic.clone(),
             topic_id: topic.topic_id,
-            target_topic: renamed(&topic.topic, &self.options.renames),
+            target_topic: self.options.renames.apply(&topic.topic),
             action: TopicAction::Append,
             interrupted: None,
             target_partitions: self
@@ -288,6 +320,7 @@ impl Planning<'_> {
             target_topic_id: TopicId::default(),
             judged: Judged::default(),
             apply_afterwards: BTreeMap::new(),
+            set_aside: BTreeMap::new(),
         }
     }
 
@@ -309,6 +342,7 @@ impl Planning<'_> {
             replication_factor,
         );
         planned.notes.extend(settings.notes);
+        planned.set_aside = settings.set_aside;
         TopicAction::Create {
             replication_factor,
             configuration: settings.during,
@@ -512,6 +546,18 @@ fn left_out_note(topic: &TopicEntry, restored: &[PartitionRestore]) -> Option<St
         .map(|number| number.to_string())
         .collect();
     (!left_out.is_empty()).then(|| format!("not chosen: partition(s) {}", left_out.join(", ")))
+}
+
+/// A rename that matches nothing is a slip.
+fn refuse_needless_rename<'a>(
+    topics: impl Iterator<Item = &'a str> + Clone,
+    options: &RestoreOptions,
+    refused: &mut Vec<Refusal>,
+) {
+    if let Some(rename) = options.renames.unmatched(topics) {
+        let why = format!("rename `{rename}` matches none of the topics that are restored");
+        refused.push(Refusal::new(why));
+    }
 }
 
 fn refuse_shared_targets(topics: &[TopicRestore], refused: &mut Vec<Refusal>) {

@@ -9,6 +9,7 @@ use crate::repository::{BackupId, Completion};
 use crate::words::words;
 
 use super::Offsets;
+use super::set_aside::SetAside;
 
 /// The report of one restore; `--json` prints it as it is.
 #[derive(Debug, Clone, Serialize)]
@@ -49,6 +50,9 @@ pub struct RestoreReport {
     /// Settings that the target did not take at the end.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub refused_settings: Vec<RefusedSetting>,
+    /// Settings of the source that were not set, since they could delete what was restored, and the commands that set them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub set_aside: Vec<SetAside>,
 }
 
 /// A partition of the backup that is damaged.

@@ -19,6 +19,7 @@ use super::outcome::{Outcome, Written};
 use super::plan::{RestorePlan, TopicAction};
 use super::read_back::{Span, read_back};
 use super::report::{RestoreReport, RestoredGroup, RestoredPartition, RestoredTopic};
+use super::set_aside::set_aside;
 use super::target::{self, TargetPartition};
 
 pub(super) async fn settle(
@@ -63,6 +64,7 @@ pub(super) async fn settle(
             false => Completion::Incomplete,
         },
         refused_settings,
+        set_aside: set_aside(plan, &client.bootstrap_servers()),
         ..report
     })
 }
@@ -173,8 +175,7 @@ fn report(
     clock: Instant,
 ) -> RestoreReport {
     let messages_restored = outcome.written.iter().map(|written| written.records).sum();
-    let found = outcome.written.iter().map(|written| written.found_records);
-    let messages_found = found.sum();
+    let messages_found = outcome.written.iter().map(|it| it.found_records).sum();
     let total_size_bytes = outcome.written.iter().map(|written| written.bytes).sum();
     let mut by_topic: BTreeMap<String, Vec<RestoredPartition>> = BTreeMap::new();
     for written in outcome.written {
@@ -222,6 +223,7 @@ fn report(
         damaged: outcome.damaged,
         read_back: check,
         refused_settings: Vec::new(),
+        set_aside: Vec::new(),
         is_unfinished: false,
     }
 }

@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 
 use crate::api::{BackupDetails, BackupPage, BackupSummary, DeletedBackup, LISTED_TOPICS, Problem};
 use crate::auth::Scope;
+use crate::engine::backup_filter::{BackupFilter, FilterPart, NoSuchBackup};
 use crate::engine::topics::{Candidate, TopicPattern, TopicPatterns};
 use crate::engine::{EngineError, blocking};
-use crate::repository::BackupId;
+use crate::repository::{BackupId, Completion};
+use crate::words::Words;
 
 use super::documented::Failures;
 use super::places::Named;
@@ -46,26 +48,31 @@ pub(super) async fn list(call: Call<'_>) -> Result<ApiResponse, Problem> {
     // Ids sort as their texts do.
     let after = query.text("after").filter(|after| !after.is_empty());
     let of_topic = |error| Problem::from(&error).with_field("topic");
-    let topic = query.text("topic").map(TopicPattern::of_caller);
-    let topic = topic.transpose().map_err(of_topic)?;
-    let (backups, damaged) = call.backups(Scope::Read, query.text("repository")).await?;
-    let chosen = match topic {
-        Some(topic) => Some(chosen_topics(topic, &backups).await.map_err(of_topic)?),
-        None => None,
+    let pattern = query.text("topic").map(TopicPattern::of_caller);
+    let pattern = pattern.transpose().map_err(of_topic)?;
+    let filter = BackupFilter {
+        policy: query.text("policy").map(str::to_owned),
+        cluster: query.text("cluster").map(str::to_owned),
+        // Patterns of callers are tried on a thread, within a time.
+        topics: TopicPatterns::default(),
     };
-    let same = |wanted: Option<&str>, is: Option<&str>| wanted.is_none() || wanted == is;
-    let wanted = backups.iter().rev().filter(|backup| {
+    let status: Option<Completion> = query.value("status", Completion::ONE_OF)?;
+    let repository = query.text("repository");
+    let repository = repository
+        .map(|name| call.repository(Some(name)))
+        .transpose()?;
+    let (backups, damaged) = call.backups(Scope::Read, repository.as_deref()).await?;
+    let chosen = filter.choose(&backups, &call.configured(Scope::Read));
+    let mut chosen = chosen.map_err(no_such_backup)?;
+    if let Some(pattern) = pattern {
+        let topics = chosen_topics(pattern.clone(), &backups);
+        let topics = topics.await.map_err(of_topic)?;
+        chosen = with_topics(chosen, &topics, &pattern, &backups)?;
+    }
+    let wanted = chosen.into_iter().rev().filter(|backup| {
         let summary = &backup.summary;
-        let has_topic = chosen
-            .as_ref()
-            .is_none_or(|chosen| summary.topics.iter().any(|name| chosen.contains(name)));
-        let cluster = query.text("cluster");
-        (same(cluster, backup.cluster.as_deref()) || cluster == Some(&summary.kafka_cluster_id))
-            && same(query.text("repository"), Some(&summary.repository))
-            && same(query.text("policy"), summary.policy.as_deref())
-            && same(query.text("status"), Some(&summary.status.to_string()))
+        status.is_none_or(|status| summary.status == status)
             && after.is_none_or(|after| summary.backup_id.to_string().as_str() < after)
-            && has_topic
     });
     let (page, has_more) = page(wanted.map(|backup| backup.shown(LISTED_TOPICS)), limit);
     let last = page.last().map(|backup| backup.backup_id.to_string());
@@ -108,6 +115,42 @@ async fn chosen_topics(
         Ok(chosen)
     })
     .await
+}
+
+/// Those of the chosen backups that hold one of these topics, which are those that the pattern chooses.
+fn with_topics<'a>(
+    chosen: Vec<&'a Named>,
+    topics: &HashSet<String>,
+    pattern: &TopicPattern,
+    backups: &[Named],
+) -> Result<Vec<&'a Named>, Problem> {
+    let holds = |backup: &Named| {
+        let mut held = backup.summary.topics.iter();
+        held.any(|name| topics.contains(name))
+    };
+    let is_any = !chosen.is_empty();
+    let with: Vec<&Named> = chosen.into_iter().filter(|backup| holds(backup)).collect();
+    if !with.is_empty() || !is_any {
+        return Ok(with);
+    }
+    let why = match backups.iter().rev().find(|backup| holds(backup)) {
+        Some(other) => format!(
+            "no such backup holds a topic `{pattern}`; backup {} does",
+            other.summary.backup_id
+        ),
+        None => format!("no backup holds a topic `{pattern}`"),
+    };
+    Err(Problem::not_found("topic", pattern.to_string(), why))
+}
+
+/// 404, for the parameter that asks for what no backup has that the caller may see.
+fn no_such_backup(none: NoSuchBackup) -> Problem {
+    let parameter = match none.part {
+        FilterPart::Policy => "policy",
+        FilterPart::Cluster => "cluster",
+        FilterPart::Topic => "topic",
+    };
+    Problem::not_found(parameter, none.value, none.why)
 }
 
 /// A backup, in full.

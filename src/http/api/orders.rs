@@ -59,6 +59,15 @@ pub(super) async fn restore(mut call: Call<'_>, cluster: &str) -> Result<ApiResp
     let id = request.backup()?.to_string();
     let backup = call.backup(&id, Scope::Restore).await?;
     let (repository, topics) = (&backup.summary.repository, &backup.summary.topics);
+    if let Some(topic) = request
+        .topic
+        .as_ref()
+        .filter(|topic| !topics.contains(topic))
+        && let Some(other) = call.newest_with(topic, Scope::Restore).await?
+    {
+        let message = format!("the backup holds no such topic; backup {other} does");
+        return Err(Problem::not_found("topic", topic, message));
+    }
     let order = request.order(&cluster, repository, topics, call.api.restore_rate_limit)?;
     call.needs_topic(Scope::Restore, &cluster, &order.target_topic)?;
     call.submit(Order::Restore(order), &body).await

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::api::{BackupSummary, Problem, ProblemKind};
 use crate::auth::{Caller, Scope};
+use crate::engine::backup_filter::{Configured, Origin};
 use crate::repository::BackupId;
 
 use super::{Call, forbidden};
@@ -116,6 +117,35 @@ impl Call<'_> {
     }
 }
 
+impl Call<'_> {
+    /// The newest backup that holds this topic, of those that the caller may use with this scope.
+    pub async fn newest_with(
+        &self,
+        topic: &String,
+        scope: Scope,
+    ) -> Result<Option<BackupId>, Problem> {
+        let (backups, _) = self.backups(scope, None).await?;
+        let found = backups.iter().rev();
+        let mut found = found.filter(|backup| backup.summary.topics.contains(topic));
+        Ok(found.next().map(Origin::backup_id))
+    }
+
+    /// What a filter may name though there is no backup of it: what is configured, as far as the caller may use it with this scope.
+    pub fn configured(&self, scope: Scope) -> Configured {
+        let may = |cluster: &str| self.caller.may_in(scope, Some(cluster));
+        let clusters = &self.configuration.clusters;
+        let ids = self.view.cluster_ids.names(clusters);
+        let names = clusters.keys().filter(|name| may(name));
+        let ids = ids.iter().filter(|(_, name)| may(name)).map(|(id, _)| id);
+        let policies = self.configuration.backups.iter();
+        let policies = policies.filter(|policy| may(&policy.cluster));
+        Configured {
+            policies: policies.map(|policy| policy.name.clone()).collect(),
+            clusters: names.chain(ids).cloned().collect(),
+        }
+    }
+}
+
 /// A backup, and its cluster's name in the configuration, where one is known to be it.
 pub(super) struct Named {
     pub cluster: Option<String>,
@@ -133,6 +163,30 @@ impl Named {
 
     /// What is shown of it, with no more than so many topics.
     pub fn shown(&self, most_topics: usize) -> BackupSummary {
-        self.summary.shown(self.cluster.as_deref(), most_topics)
+        self.summary.shown(self.cluster_name(), most_topics)
+    }
+}
+
+impl Origin for Named {
+    fn backup_id(&self) -> BackupId {
+        self.summary.backup_id
+    }
+
+    fn policy(&self) -> Option<&str> {
+        self.summary.policy.as_deref()
+    }
+
+    fn cluster_id(&self) -> &str {
+        &self.summary.kafka_cluster_id
+    }
+
+    /// The name in the configuration, which says what a caller may do, else the one that was noted when the backup was made.
+    fn cluster_name(&self) -> Option<&str> {
+        let noted = self.summary.cluster_id.as_deref();
+        self.cluster.as_deref().or(noted)
+    }
+
+    fn topics(&self) -> impl Iterator<Item = &str> + Clone {
+        self.summary.topics.iter().map(String::as_str)
     }
 }

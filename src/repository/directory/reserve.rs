@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, OFlags};
+use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
-use super::root::{FILE_MODE, Root};
+use super::root::Root;
 use super::temporary::write_all_at;
 use crate::repository::RepositoryError;
 
@@ -15,8 +15,7 @@ const BYTES: usize = 256 << 10;
 
 /// Makes the reserve, unless it is there.
 pub(super) fn keep(root: &Arc<Root>) -> Result<(), RepositoryError> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = match rustix::fs::openat(&root.directory, NAME, flags, FILE_MODE) {
+    let file = match root.make_file(&root.directory, NAME) {
         Ok(file) => file,
         Err(Errno::EXIST) => return Ok(()),
         Err(errno) => return Err(root.error("create", NAME, errno)),

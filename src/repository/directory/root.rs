@@ -11,13 +11,14 @@ use rustix::fs::{Advice, AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::buffers::{ReadPool, WritePool};
+use super::ownership::{Owner, denied};
 use crate::repository::RepositoryError;
 use crate::repository::object_name::{ObjectName, is_segment};
 use crate::repository::storage::ObjectInfo;
 
 pub(super) const TEMPORARY_DIRECTORY: &str = ".tmp";
 pub(super) const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o750);
-pub(super) const FILE_MODE: Mode = Mode::from_raw_mode(0o640);
+const FILE_MODE: Mode = Mode::from_raw_mode(0o640);
 /// Reads from this length on are taken for bulk reads, whose pages are not worth keeping in the system's cache.
 const BULK: u64 = 1 << 20;
 
@@ -25,6 +26,8 @@ const BULK: u64 = 1 << 20;
 pub(super) struct Root {
     pub(super) path: String,
     pub(super) directory: OwnedFd,
+    /// Who gets what this process makes, if it is root.
+    owner: Option<Owner>,
     /// Directories whose entries up to the root this process has synced.
     durable: Mutex<HashSet<String>>,
     pub(super) write_buffers: WritePool,
@@ -35,6 +38,7 @@ impl Root {
     pub(super) fn new(path: String, directory: OwnedFd) -> Self {
         Self {
             path,
+            owner: Owner::to_give_to(&directory),
             directory,
             durable: Mutex::default(),
             write_buffers: WritePool::default(),
@@ -56,6 +60,7 @@ impl Root {
                     self.path
                 ),
             },
+            Errno::ACCESS => denied(action, (&self.path, &self.directory), name, errno),
             _ => RepositoryError::system(action, &format!("{}/{name}", self.path), errno),
         }
     }
@@ -79,9 +84,7 @@ impl Root {
         segment: &str,
         name: &str,
     ) -> Result<OwnedFd, RepositoryError> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        rustix::fs::openat(parent, segment, flags, Mode::empty())
-            .map_err(|errno| self.error("open", name, errno))
+        open_directory(parent, segment).map_err(|errno| self.error("open", name, errno))
     }
 
     /// The directory that `name` belongs in, made and synced up to the root where needed.
@@ -90,10 +93,9 @@ impl Root {
         let mut path = String::new();
         for segment in name.split().0 {
             path = format!("{path}{segment}/");
-            match rustix::fs::mkdirat(&directory, segment, DIRECTORY_MODE) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(errno) => return Err(self.error("create directory", &path, errno)),
-            }
+            let made = self
+                .make_directory(&directory, segment)
+                .map_err(|errno| self.error("create directory", &path, errno))?;
             // Also when another process made it: that one may not have come to sync it yet.
             if !self
                 .durable
@@ -108,9 +110,33 @@ impl Root {
                     .unwrap_or_else(PoisonError::into_inner)
                     .insert(path.clone());
             }
-            directory = self.open_directory(&directory, segment, &path)?;
+            directory = made;
         }
         Ok(directory)
+    }
+
+    /// A directory that there is from now on, opened without following a symbolic link; root gives it to the repository's owner.
+    fn make_directory(&self, parent: &OwnedFd, segment: &str) -> Result<OwnedFd, Errno> {
+        match rustix::fs::mkdirat(parent, segment, DIRECTORY_MODE) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno),
+        }
+        let made = open_directory(parent, segment)?;
+        if let Some(owner) = self.owner {
+            owner.give(&made)?;
+        }
+        Ok(made)
+    }
+
+    /// A file that was not there, to be written; root gives it to the repository's owner.
+    pub(super) fn make_file(&self, parent: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(parent, name, flags, FILE_MODE)?;
+        if let Some(owner) = self.owner {
+            owner.give(&file)?;
+        }
+        Ok(file)
     }
 
     pub(super) fn temporary_directory(
@@ -118,14 +144,14 @@ impl Root {
         create: bool,
     ) -> Result<Option<OwnedFd>, RepositoryError> {
         if create {
-            match rustix::fs::mkdirat(&self.directory, TEMPORARY_DIRECTORY, DIRECTORY_MODE) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(errno) => return Err(self.error("write to", "", errno)),
-            }
+            return match self.make_directory(&self.directory, TEMPORARY_DIRECTORY) {
+                Ok(directory) => Ok(Some(directory)),
+                Err(errno) => Err(self.error("write to", TEMPORARY_DIRECTORY, errno)),
+            };
         }
         match self.walk([TEMPORARY_DIRECTORY].into_iter(), TEMPORARY_DIRECTORY) {
             Ok(directory) => Ok(Some(directory)),
-            Err(error) if error.is_missing() && !create => Ok(None),
+            Err(error) if error.is_missing() => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -231,6 +257,11 @@ impl Root {
         }
         Ok(())
     }
+}
+
+fn open_directory(parent: &OwnedFd, segment: &str) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(parent, segment, flags, Mode::empty())
 }
 
 fn regular_size(stat: &Stat) -> Option<u64> {

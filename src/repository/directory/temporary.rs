@@ -3,11 +3,11 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, RenameFlags};
 use rustix::io::Errno;
 use uuid::Uuid;
 
-use super::root::{FILE_MODE, Root, TEMPORARY_DIRECTORY};
+use super::root::{Root, TEMPORARY_DIRECTORY};
 use crate::repository::ObjectName;
 use crate::repository::RepositoryError;
 
@@ -27,9 +27,8 @@ impl Temporary {
             .temporary_directory(true)?
             .ok_or_else(|| root.error("create", TEMPORARY_DIRECTORY, Errno::NOENT))?;
         let name = Uuid::new_v4().to_string();
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&directory, &name, flags, FILE_MODE)
+        let file = root
+            .make_file(&directory, &name)
             .map_err(|errno| root.error("create a file in", TEMPORARY_DIRECTORY, errno))?;
         Ok(Self {
             root: Arc::clone(root),

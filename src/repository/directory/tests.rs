@@ -1,4 +1,4 @@
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -226,6 +226,100 @@ fn directories_are_created_with_those_above_them() {
     storage.put_new(&name("x"), "").unwrap();
     let again = blocking(DirectoryStorage::create(&path).unwrap());
     assert!(!again.is_empty().unwrap());
+}
+
+/// Another user than root, who need not have an account.
+const NOBODY: u32 = 65534;
+
+/// Only root gives files away: without it there is nothing to see here.
+fn given_to_nobody(path: &Path) -> bool {
+    let is_root = rustix::process::geteuid().is_root();
+    match is_root {
+        true => std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).unwrap(),
+        false => eprintln!("skipped: this test runs as root alone"),
+    }
+    is_root
+}
+
+fn owners(directory: &Path, found: &mut Vec<(PathBuf, u32, u32)>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let metadata = fs::symlink_metadata(&path).unwrap();
+        if metadata.is_dir() {
+            owners(&path, found);
+        }
+        found.push((path, metadata.uid(), metadata.gid()));
+    }
+}
+
+#[test]
+fn what_root_makes_is_the_repositorys_owners() {
+    let directory = tempfile::tempdir().unwrap();
+    if !given_to_nobody(directory.path()) {
+        return;
+    }
+    // A directory that a root of before left, or one that was killed.
+    fs::create_dir(directory.path().join("packs")).unwrap();
+    let storage = blocking(DirectoryStorage::open(directory.path()).unwrap());
+    storage.put_new(&name("backups/a.json"), "small").unwrap();
+    storage.keep_reserve().unwrap();
+    let mut writer = storage.create(&name("packs/00/a.pack")).unwrap();
+    writer.write(b"large").unwrap();
+    writer.finish().unwrap();
+    let mut found = Vec::new();
+    owners(directory.path(), &mut found);
+    assert!(found.len() >= 7, "{found:?}");
+    for (path, uid, gid) in found {
+        assert_eq!((uid, gid), (NOBODY, NOBODY), "{}", path.display());
+    }
+}
+
+#[test]
+fn what_is_denied_says_who_owns_what_and_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let storage = DirectoryStorage::open(directory.path()).unwrap();
+    let denied = |name: &str| storage.root.error("open", name, Errno::ACCESS);
+    fs::create_dir(directory.path().join("packs")).unwrap();
+    fs::write(directory.path().join("packs/a"), "").unwrap();
+    let path = directory.path().display();
+    let error = denied("packs/a");
+    assert!(!error.is_damage() && error.takes_no_writes() && error.is_of_one_object());
+    let said = error.to_string();
+    let me = rustix::process::geteuid().as_raw();
+    for part in [
+        format!(
+            "cannot open {path}/packs/a: Permission denied (os error 13); {path}/packs/a belongs to uid {me}, gid "
+        ),
+        "with mode 0".to_owned(),
+        format!(
+            "and this process is uid {me}; give its owner the rights to it: chmod -R u+rwX {path}"
+        ),
+    ] {
+        assert!(said.contains(&part), "{part}: {said}");
+    }
+    let said = denied("states/new").to_string();
+    assert!(
+        said.contains(&format!("; {path} belongs to uid {me}")),
+        "{said}"
+    );
+    if !given_to_nobody(directory.path()) {
+        return;
+    }
+    let said = denied("packs/a").to_string();
+    for part in [
+        format!("{path}/packs belongs to uid 0"),
+        format!("the repository is uid {NOBODY}'s"),
+        format!("chown -R --reference={path} {path}"),
+    ] {
+        assert!(said.contains(&part), "{part}: {said}");
+    }
+    given_to_nobody(&directory.path().join("packs"));
+    given_to_nobody(&directory.path().join("packs/a"));
+    let said = denied("packs/a").to_string();
+    assert!(
+        said.contains(&format!("sudo -u '#{NOBODY}' kafkeep")),
+        "{said}"
+    );
 }
 
 const SMALL_DISK: &str = "KAFKEEP_TEST_SMALL_DISK";
