@@ -145,6 +145,7 @@ fn drains() -> Vec<PolicyStatus> {
         consumed_per_second: Some(2.0),
         arriving_per_second: Some(0.0),
         eta_seconds: Some(60),
+        stuck_partitions: 0,
         still_seconds: None,
         deciding_partitions: Vec::new(),
     };
