@@ -226,7 +226,7 @@ pub enum RepositoryError {
         purpose: String,
     },
     /// The system refused.
-    #[error("cannot {action} {path}: {source}")]
+    #[error("cannot {action} {path}: {source}{}", read_only_advice(source))]
     Io {
         /// What was tried.
         action: &'static str,
@@ -330,6 +330,17 @@ fn is_unreadable(error: &io::Error) -> bool {
         Errno::PERM,
     ];
     Errno::from_io_error(error).is_some_and(|errno| damage.contains(&errno))
+}
+
+/// What to do where nothing may be written: the shipped unit leaves only its state directories writable.
+fn read_only_advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "; as a service, kafkeep writes only below /var/lib/kafkeep and where ReadWritePaths= of its unit allows \
+             (systemctl edit kafkeep)"
+        }
+        _ => "",
+    }
 }
 
 fn nearest_ids(which: &str, ids: &[BackupId]) -> String {

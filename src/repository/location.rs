@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use rustix::fs::{Access, access};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::{DirectoryStorage, Repository, RepositoryError};
@@ -49,13 +50,22 @@ impl Location {
     }
 
     /// Whether a repository could be begun here, where nothing is yet.
-    pub fn can_be_made(&self) -> bool {
+    ///
+    /// # Errors
+    ///
+    /// What the system says of the directory in which it would be made.
+    pub fn can_be_made(&self) -> Result<(), RepositoryError> {
         let Self::Directory(path) = self;
         let above = path.ancestors().find(|above| above.exists());
         let above = above
             .filter(|above| !above.as_os_str().is_empty())
             .unwrap_or(Path::new("."));
-        above.is_dir() && access(above, Access::WRITE_OK | Access::EXEC_OK).is_ok()
+        let made = match above.is_dir() {
+            true => access(above, Access::WRITE_OK | Access::EXEC_OK),
+            false => Err(Errno::NOTDIR),
+        };
+        let place = above.display().to_string();
+        made.map_err(|errno| RepositoryError::system("make a directory in", &place, errno))
     }
 }
 

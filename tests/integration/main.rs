@@ -51,6 +51,7 @@ mod mirror_targets;
 mod model;
 mod observability;
 mod own_groups;
+mod policy_states;
 mod rebuilt_batches;
 mod record_formats;
 mod restore;

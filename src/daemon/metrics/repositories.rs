@@ -1,17 +1,52 @@
 //! What repositories hold, when they were last looked at.
 
-use super::metric::{Metric, gauge};
+use crate::daemon::ended_run::RunResult;
+
+use super::metric::{Metric, counter, gauge};
+use super::sample::Sample;
 
 pub(super) const METRICS: &[Metric] = &[
     gauge(
+        "repository_up",
+        "Whether the repository could be read when it was last looked at.",
+        |observed| observed.repositories(|repository| Some(repository.readable.into())),
+    ),
+    gauge(
+        "repository_writable",
+        "Whether something could be written to the repository when it was last looked at.",
+        |observed| observed.repositories(|repository| Some(repository.writable.into())),
+    ),
+    gauge(
+        "repository_objects",
+        "Objects in the repository; absent while it cannot be read.",
+        |observed| observed.repositories(|repository| repository.objects),
+    ),
+    counter(
+        "repository_runs_total",
+        "Runs of policies of the repository that ended, by how.",
+        |observed| {
+            let repositories = observed.repositories.iter();
+            let samples = repositories.flat_map(|repository| {
+                let name = repository.repository.as_str();
+                RunResult::ALL.map(|result| {
+                    let runs = &observed.status.repository_runs;
+                    let count = runs.get(&(name.to_owned(), result)).copied();
+                    let labels = [("repository", name), ("result", result.name())];
+                    Sample::new(&labels, count.unwrap_or_default() as f64)
+                })
+            });
+            samples.collect()
+        },
+    ),
+    gauge(
         "repository_size_bytes",
-        "Bytes that all objects of the repository take.",
-        |observed| observed.repositories(|repository| Some(repository.size_bytes)),
+        "Bytes that all objects of the repository take; absent while it cannot be read.",
+        |observed| observed.repositories(|repository| repository.size_bytes),
     ),
     gauge(
         "repository_backups",
-        "Backups in the repository.",
-        |observed| observed.repositories(|repository| Some(repository.backups)),
+        "Backups in the repository; absent while it cannot be read.",
+        |observed| observed.repositories(|repository| repository.backups),
     ),
     gauge(
         "repository_free_bytes",
