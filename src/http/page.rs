@@ -74,7 +74,9 @@ fn policy_row(policy: &JudgedPolicy<'_>) -> String {
         let error = error.map_or(String::new(), |error| format!(": {error}"));
         escape(&format!("{} {state}{error}", run.work.name()))
     });
-    let now = now.collect::<Vec<_>>().join("<br>");
+    let group = policy.drain.as_ref().and_then(|drain| drain.group());
+    let group = group.map(|group| format!("{}, {} left", group.state, group.total_lag));
+    let now = now.chain(group).collect::<Vec<_>>().join("<br>");
     let last_run = policy.last_run.as_ref().map_or("-".to_owned(), |run| {
         let class = match run.outcome.error {
             None => "good",

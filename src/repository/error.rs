@@ -350,3 +350,18 @@ fn nearest_ids(which: &str, ids: &[BackupId]) -> String {
     let ids: Vec<String> = ids.iter().map(BackupId::to_string).collect();
     format!("; the {which} are {}", ids.join(", "))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_nothing_may_be_written_the_error_says_what_the_unit_allows() {
+        let refused = |errno| RepositoryError::system("create", "/srv/main", errno).to_string();
+        let read_only = refused(Errno::ROFS);
+        for text in ["Read-only file system", "ReadWritePaths=", "/srv/main"] {
+            assert!(read_only.contains(text), "{read_only}");
+        }
+        assert!(!refused(Errno::IO).contains("ReadWritePaths"));
+    }
+}

@@ -184,6 +184,18 @@ mod tests {
         assert_eq!(location.to_string(), begun_at(&location));
     }
 
+    #[test]
+    fn where_nothing_can_be_made_the_system_says_why() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let below = Location::from(file.join("repository").as_path());
+        let why = below.can_be_made().unwrap_err().to_string();
+        assert!(why.contains("Not a directory (os error 20)"), "{why}");
+        let beside = Location::from(directory.path().join("repository").as_path());
+        assert!(beside.can_be_made().is_ok());
+    }
+
     fn begun_at(location: &Location) -> String {
         location.open().unwrap().location()
     }

@@ -1,20 +1,22 @@
 //! What repositories hold, when they were last looked at.
 
 use crate::daemon::ended_run::RunResult;
+use crate::daemon::repositories::RepositoryStatus;
 
 use super::metric::{Metric, counter, gauge};
-use super::sample::Sample;
+use super::observed::Observed;
+use super::sample::{Sample, one_if};
 
 pub(super) const METRICS: &[Metric] = &[
     gauge(
         "repository_up",
         "Whether the repository could be read when it was last looked at.",
-        |observed| observed.repositories(|repository| Some(repository.readable.into())),
+        |observed| usable(observed, |repository| repository.readable),
     ),
     gauge(
         "repository_writable",
         "Whether something could be written to the repository when it was last looked at.",
-        |observed| observed.repositories(|repository| Some(repository.writable.into())),
+        |observed| usable(observed, |repository| repository.writable),
     ),
     gauge(
         "repository_objects",
@@ -64,3 +66,14 @@ pub(super) const METRICS: &[Metric] = &[
         |observed| observed.repositories(|repository| Some(repository.lost_packs.len() as u64)),
     ),
 ];
+
+/// Whether each repository can be used. One that is being loaded is left out, unless its storage does not answer.
+fn usable(observed: &Observed<'_>, is_usable: fn(&RepositoryStatus) -> bool) -> Vec<Sample<f64>> {
+    let known = observed.repositories.iter();
+    let known = known.filter(|known| known.looked_at.is_some() || known.error.is_some());
+    let samples = known.map(|repository| {
+        let labels = [("repository", repository.repository.as_str())];
+        Sample::new(&labels, one_if(is_usable(repository)))
+    });
+    samples.collect()
+}
