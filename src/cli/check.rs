@@ -63,9 +63,12 @@ pub fn run(_: &CheckArgs, global: &Global) -> Result<Exit, CliError> {
         status: "ok",
         files: files.collect(),
         policies: rows(&checked.configuration, Utc::now()),
-        diagnostics: &[],
+        diagnostics: &checked.warnings,
     };
     output::report(&report, global, |report| print(report, &checked))?;
+    for warning in &checked.warnings {
+        output::complaint(format_args!("\n{warning}"));
+    }
     Ok(Exit::Done)
 }
 

@@ -4,13 +4,14 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use clap::Args;
 use hyper::Uri;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::daemon::{RepositoryState, RunResult, RunState, Work};
+use crate::daemon::{PolicyState, RepositoryState, RunState, Work, rough};
+use crate::engine::drain::DrainState;
 use crate::http::{AskError, Trust, ask};
 use crate::policy::{DaemonConfiguration, PolicyKind};
 
@@ -20,7 +21,8 @@ use super::{CliError, Exit, Global, output};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Asks the daemon at [http] listen of kafkeep.toml, or at --url; with [http] tls, the one that shows that certificate. \
-Exit codes: 0 when all is well; 2 when the files are wrong, a repository cannot be written or is still being loaded, or a policy's last run did not succeed; 75 when no daemon answers.
+Exit codes: 0 when every policy is protected; 2 when one is not (unknown, at risk or unprotected), a repository cannot be written \
+or is still being loaded, or the latest configuration is invalid; 75 when no daemon answers.
 
 Examples:
   kafkeep status
@@ -80,13 +82,27 @@ struct Configuration {
 struct Policy {
     policy: String,
     kind: Said<PolicyKind>,
+    state: Said<PolicyState>,
+    reason: String,
     runs: bool,
     #[serde(default)]
     loading: bool,
     next_run_at: Option<DateTime<Utc>>,
     running: Vec<Run>,
-    last_run: Option<Ended>,
     last_success_at: Option<DateTime<Utc>>,
+    drain: Option<Drain>,
+}
+
+/// What a drain policy saw last.
+#[derive(Deserialize)]
+struct Drain {
+    group: Option<Group>,
+}
+
+#[derive(Deserialize)]
+struct Group {
+    state: Said<DrainState>,
+    total_lag: u64,
 }
 
 #[derive(Deserialize)]
@@ -105,13 +121,6 @@ struct Progress {
 }
 
 #[derive(Deserialize)]
-struct Ended {
-    finished_at: DateTime<Utc>,
-    result: Said<RunResult>,
-    error: Option<String>,
-}
-
-#[derive(Deserialize)]
 struct Repository {
     repository: String,
     location: String,
@@ -119,25 +128,42 @@ struct Repository {
     state: Option<Said<RepositoryState>>,
     writable: bool,
     error: Option<String>,
-    size_bytes: u64,
+    size_bytes: Option<u64>,
     free_bytes: Option<u64>,
-    backups: u64,
+    backups: Option<u64>,
 }
 
 impl Status {
     fn is_well(&self) -> bool {
-        let failed = |policy: &Policy| {
-            policy
-                .last_run
-                .as_ref()
-                .is_some_and(|run| !run.result.is(RunResult::Success))
-        };
+        let mut repositories = self.repositories.iter();
+        let mut policies = self.policies.iter();
         self.configuration.last_reload_success
-            && self
-                .repositories
-                .iter()
-                .all(|repository| repository.writable)
-            && !self.policies.iter().any(failed)
+            && repositories.all(|repository| repository.writable)
+            && policies.all(|policy| policy.state.is(PolicyState::Protected))
+    }
+
+    /// `2 of 5 policies are unprotected, 1 is at risk`, the worst first.
+    fn summary(&self) -> String {
+        let of = self.policies.len();
+        let counted = PolicyState::ALL.into_iter().rev().filter_map(|state| {
+            let policies = self.policies.iter();
+            let count = policies.filter(|policy| policy.state.is(state)).count();
+            (count > 0).then_some((state, count))
+        });
+        let mut counted = counted.map(|(state, count)| {
+            let verb = if count == 1 { "is" } else { "are" };
+            (count, format!("{verb} {}", state.phrase()))
+        });
+        let Some((count, first)) = counted.next() else {
+            return "no policies are configured".to_owned();
+        };
+        let first = format!("{count} of {of} policies {first}");
+        let rest = counted.map(|(count, said)| format!("{count} {said}"));
+        [first]
+            .into_iter()
+            .chain(rest)
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 }
 
@@ -192,14 +218,15 @@ fn no_daemon(uri: &Uri, why: impl ToString) -> CliError {
 
 fn print(status: &Status) -> Result<(), CliError> {
     output::line(format_args!(
-        "kafkeep {}, up since {} UTC",
+        "kafkeep {}, up since {} UTC: {}",
         output::plain(&status.version),
-        output::time(status.started_at)
+        output::time(status.started_at),
+        status.summary()
     ))?;
     if !status.configuration.last_reload_success {
         let errors = status.configuration.errors.len();
         output::line(format_args!(
-            "the files read last are wrong ({errors} errors), and not in force: kafkeep check tells what"
+            "the latest configuration is invalid ({errors} errors), the previous one is active: run kafkeep check"
         ))?;
     }
     print_policies(&status.policies)?;
@@ -208,39 +235,31 @@ fn print(status: &Status) -> Result<(), CliError> {
 }
 
 fn print_policies(policies: &[Policy]) -> Result<(), CliError> {
-    let mut table = output::table(
-        [
-            "policy",
-            "kind",
-            "now",
-            "last run (UTC)",
-            "result",
-            "last success (UTC)",
-            "next run (UTC)",
-        ],
-        &[],
-    );
-    let time = |at: Option<DateTime<Utc>>| at.map_or_else(|| "-".to_owned(), output::time);
+    let header = ["policy", "kind", "state", "now", "last success", "next run"];
+    let mut table = output::table(header, &[]);
     for policy in policies {
-        let last = policy.last_run.as_ref();
         table.add_row([
             output::plain(&policy.policy),
             output::plain(&policy.kind.to_string()),
-            if policy.runs {
-                now(policy)
-            } else {
-                "not run yet".to_owned()
-            },
-            time(last.map(|run| run.finished_at)),
-            last.map_or_else(
-                || "-".to_owned(),
-                |run| output::plain(&run.result.to_string()),
-            ),
-            time(policy.last_success_at),
-            time(policy.next_run_at),
+            output::plain(&policy.state.to_string().replace('_', " ")),
+            now(policy),
+            distance(policy.last_success_at),
+            distance(policy.next_run_at),
         ]);
     }
     output::line(format_args!("\n{}", table.trim_fmt()))
+}
+
+/// How far a moment is from now.
+fn distance(at: Option<DateTime<Utc>>) -> String {
+    let Some(at) = at else {
+        return "-".to_owned();
+    };
+    let ahead = at - Utc::now();
+    match ahead > TimeDelta::zero() {
+        true => format!("in {}", rough(ahead)),
+        false => format!("{} ago", rough(-ahead)),
+    }
 }
 
 fn print_repositories(repositories: &[Repository]) -> Result<(), CliError> {
@@ -253,41 +272,58 @@ fn print_repositories(repositories: &[Repository]) -> Result<(), CliError> {
             .state
             .as_ref()
             .is_some_and(|state| state.is(RepositoryState::Loading));
-        let known = |text: String| if is_loading { "-".to_owned() } else { text };
+        let none = || "-".to_owned();
         table.add_row([
             output::plain(&repository.repository),
             output::plain(&repository.location),
             if is_loading {
                 "loading".to_owned()
             } else {
-                output::count(repository.backups)
+                repository.backups.map_or_else(none, output::count)
             },
-            known(output::bytes(repository.size_bytes)),
-            repository
-                .free_bytes
-                .map_or_else(|| "-".to_owned(), output::bytes),
+            repository.size_bytes.map_or_else(none, output::bytes),
+            repository.free_bytes.map_or_else(none, output::bytes),
         ]);
     }
     output::line(format_args!("\n{}", table.trim_fmt()))
 }
 
-/// Why last runs failed, and what is wrong with repositories.
+/// Why policies are not protected, and what is wrong with repositories.
 fn print_errors(status: &Status) -> Result<(), CliError> {
+    let mut reasons = Vec::new();
     for policy in &status.policies {
-        if let Some(error) = policy.last_run.as_ref().and_then(|run| run.error.as_ref()) {
-            output::line(format_args!("{}: {}", policy.policy, output::plain(error)))?;
+        if !policy.state.is(PolicyState::Protected) {
+            reasons.push((&policy.policy, &policy.reason));
         }
     }
     for repository in &status.repositories {
         if let Some(error) = &repository.error {
-            output::line(format_args!(
-                "{}: {}",
-                repository.repository,
-                output::plain(error)
-            ))?;
+            reasons.push((&repository.repository, error));
         }
     }
+    if !reasons.is_empty() {
+        output::line("")?;
+    }
+    for (of, reason) in reasons {
+        output::line(format_args!(
+            "{}: {}",
+            output::plain(of),
+            output::plain(reason)
+        ))?;
+    }
     Ok(())
+}
+
+/// How a drain policy's group is, in a few words.
+fn drained(drain: &Drain) -> String {
+    let Some(group) = &drain.group else {
+        return DrainState::Unknown.to_string();
+    };
+    let state = output::plain(&group.state.to_string());
+    match group.total_lag {
+        0 => state,
+        left => format!("{state}, {} left", output::count(left)),
+    }
 }
 
 /// What a policy does now, in a few words.
@@ -311,7 +347,11 @@ fn now(policy: &Policy) -> String {
         output::plain(&format!("{work} {far}"))
     });
     let runs: Vec<String> = runs.collect();
-    if runs.is_empty() && policy.loading {
+    if !policy.runs {
+        "not run yet".to_owned()
+    } else if let Some(drain) = &policy.drain {
+        drained(drain)
+    } else if runs.is_empty() && policy.loading {
         "waits for its repository".to_owned()
     } else if runs.is_empty() {
         "-".to_owned()

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::task::AbortHandle;
 
 use crate::engine::EngineError;
-use crate::engine::drain::{DrainReport, Watch};
+use crate::engine::drain::{DrainReport, DrainState, Watch};
 use crate::kafka::{Client, Cluster, Retry};
 use crate::memory::MemoryBudget;
 use crate::policy::{DaemonConfiguration, Difference, DrainPolicy, PolicyId, PolicyKind};
@@ -103,7 +103,13 @@ async fn look(policy: DrainPolicy, cluster: Cluster, memory: MemoryBudget, seen:
                     .first()
                     .filter(|group| Some(group.status) != before)
                 {
-                    tracing::info!(policy = %name, "policy {name}: group {}: {}", group.group_id, group.reason);
+                    let (id, reason) = (&group.group_id, &group.reason);
+                    match group.state {
+                        DrainState::Stalled | DrainState::Stopped => {
+                            tracing::warn!(policy = %name, "policy {name}: group {id}: {reason}");
+                        }
+                        _ => tracing::info!(policy = %name, "policy {name}: group {id}: {reason}"),
+                    }
                 }
             }
             // Once, until it succeeds again.

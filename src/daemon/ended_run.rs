@@ -75,6 +75,10 @@ pub struct Figures {
     pub new_bytes: u64,
     /// The same as they were stored.
     pub new_stored_bytes: u64,
+    /// What the whole backup takes as it is stored, what it shares with earlier ones included. Missing in files of before this
+    /// was noted.
+    #[serde(default)]
+    pub stored_bytes: u64,
     /// Partitions in the backup.
     pub partitions: u64,
     /// Offsets in gaps of the backup.

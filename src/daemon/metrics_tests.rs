@@ -145,6 +145,7 @@ fn drains() -> Vec<PolicyStatus> {
         consumed_per_second: Some(2.0),
         arriving_per_second: Some(0.0),
         eta_seconds: Some(60),
+        stuck_partitions: 0,
         still_seconds: None,
         deciding_partitions: Vec::new(),
     };
@@ -183,14 +184,29 @@ fn repositories(configuration: &DaemonConfiguration) -> Vec<RepositoryStatus> {
         match name.as_str() {
             "loading" => unknown,
             "main" => RepositoryStatus {
+                state: RepositoryState::Ready,
                 looked_at: Some(now),
-                size_bytes: 123_456,
+                readable: true,
+                writable: true,
+                size_bytes: Some(123_456),
+                objects: Some(30),
                 free_bytes: Some(1_000_000_000),
-                backups: 7,
+                backups: Some(7),
+                ..unknown
+            },
+            "busy" => RepositoryStatus {
+                state: RepositoryState::Failed,
+                looked_at: Some(now),
                 ..unknown
             },
             _ => RepositoryStatus {
+                state: RepositoryState::Ready,
                 looked_at: Some(now),
+                readable: true,
+                writable: true,
+                size_bytes: Some(0),
+                objects: Some(0),
+                backups: Some(0),
                 lost_backups: vec![BackupId::new(now)],
                 lost_packs: vec!["one".to_owned(), "two".to_owned()],
                 ..unknown

@@ -17,6 +17,7 @@ use crate::repository::Completion;
 use crate::schedule::{DueVerdict, LONGEST_WAIT, Timer};
 
 use super::progress::RunProgress;
+use super::remembered::{Remembered, RememberedPolicy};
 use super::status::{
     EndedRun, Figures, Outcome, PolicyStatus, RunId, RunResult, RunState, RunStatus, Work,
 };
@@ -112,7 +113,13 @@ impl Mirrors {
     }
 
     /// Applies what differs: those that changed end, and begin anew under their new text where they were.
-    pub fn take(&mut self, difference: &Difference, new: &DaemonConfiguration, now: DateTime<Utc>) {
+    pub fn take(
+        &mut self,
+        difference: &Difference,
+        new: &DaemonConfiguration,
+        remembered: &Remembered,
+        now: DateTime<Utc>,
+    ) {
         let of_mirrors = |id: &&crate::policy::PolicyId| id.kind == PolicyKind::Mirror;
         let ends = difference.removed.iter().chain(&difference.changed);
         let mut ended = BTreeMap::new();
@@ -137,7 +144,7 @@ impl Mirrors {
                 let mirror = Mirror::new(policy, source.clone(), target.clone(), now);
                 match ended.remove(policy.name.as_str()) {
                     Some(earlier) => mirror.after(earlier),
-                    None => mirror,
+                    None => mirror.remembering(remembered.policies.get(&policy.name)),
                 }
             };
             self.by_name
@@ -260,6 +267,14 @@ impl Mirror {
         }
     }
 
+    /// The same of which something is known from before the daemon started.
+    fn remembering(self, known: Option<&RememberedPolicy>) -> Self {
+        Self {
+            last_success_at: known.and_then(|known| known.last_success_at),
+            ..self
+        }
+    }
+
     /// Whether a run is due; how long until the next look.
     fn look(&mut self, wall: DateTime<Utc>) -> (bool, Duration) {
         let Some(timer) = &mut self.timer else {
@@ -344,9 +359,22 @@ impl Mirror {
         Some(run)
     }
 
+    /// From when on its last success is too old, if it has a schedule.
+    fn overdue_at(&self) -> Option<DateTime<Utc>> {
+        match &self.policy.mode {
+            MirrorMode::Continuous => None,
+            MirrorMode::Scheduled(timetable, _) => {
+                let success = self.last_success_at.or(self.totals.last_success_at)?;
+                timetable.overdue_at(success)
+            }
+        }
+    }
+
     fn status(&self) -> PolicyStatus {
         PolicyStatus {
             runs: true,
+            is_scheduled: self.timer.is_some(),
+            overdue_at: self.overdue_at(),
             next_run_at: self.next,
             last_run: self.last_run.clone(),
             last_success_at: self.last_success_at,

@@ -16,17 +16,23 @@ mod durations;
 mod ended_run;
 mod files;
 mod forgetting;
+mod history;
+mod history_files;
 mod job_executor;
 mod job_files;
 #[cfg(test)]
 mod job_tests;
 mod jobs;
+mod judged;
 mod metrics;
 #[cfg(test)]
 mod metrics_tests;
 mod mirrors;
 mod observe;
 mod progress;
+mod protection;
+#[cfg(test)]
+mod protection_tests;
 mod remembered;
 mod repositories;
 mod run;
@@ -62,9 +68,12 @@ pub use catalogue::Catalogued;
 pub use cluster_ids::ClusterIds;
 pub use credentials::Credentials;
 pub use drain_watch::DrainWatch;
+pub use history::{PastRun, RunHistory};
 pub use jobs::{Idempotency, Job, JobList, JobState, JobTopic, Submission};
+pub use judged::{JudgedPolicy, judged};
 pub use metrics::Metrics;
 pub use progress::RunProgress;
+pub use protection::{PolicyState, Protection, rough};
 pub use repositories::{RepositoryState, RepositoryStatus, RetentionStatus};
 pub use status::{
     ConfigurationStatus, EndedRun, Expired, Figures, Outcome, PolicyStatus, RunId, RunResult,
@@ -73,6 +82,7 @@ pub use status::{
 
 use catalogue::{Catalogue, PATIENCE};
 use files::Files;
+use history_files::HistoryFiles;
 use job_executor::OrderJob;
 use job_files::JobFiles;
 use jobs::Jobs;
@@ -248,6 +258,7 @@ pub struct Daemon {
     /// The state file, and what it said.
     state: Option<(StateFile, Remembered)>,
     job_files: Option<JobFiles>,
+    history_files: Option<HistoryFiles>,
     files: Files,
     view: DaemonHandle,
 }
@@ -280,6 +291,7 @@ impl Daemon {
             DaemonConfiguration::load(directory).map_err(DaemonError::Configuration)?;
         state.into_iter().for_each(state_file::close_to_others);
         let job_files = state.map(JobFiles::below);
+        let history_files = state.map(HistoryFiles::below);
         let state = state.map(StateFile::below);
         let remembered = state.as_ref().map(StateFile::read).unwrap_or_default();
         let (requests, incoming) = mpsc::channel(16);
@@ -299,6 +311,12 @@ impl Daemon {
             supervisor.look_every(period / 3);
         }
         supervisor.wait_for(configuration.repositories.keys().cloned().collect());
+        supervisor.remember(
+            history_files
+                .as_ref()
+                .map(HistoryFiles::read)
+                .unwrap_or_default(),
+        );
         supervisor.begin(configuration.clone(), &remembered);
         let configuration = watch::Sender::new(Arc::new(configuration));
         let view = DaemonHandle {
@@ -322,6 +340,7 @@ impl Daemon {
             watching,
             state,
             job_files,
+            history_files,
             files,
             view,
         })
@@ -345,6 +364,9 @@ impl Daemon {
         let filing = self
             .job_files
             .map(|files| tokio::spawn(files.follow(self.view.jobs.clone())));
+        let histories = self
+            .history_files
+            .map(|files| tokio::spawn(files.follow(self.view.status.clone())));
         let watching = tokio::spawn(self.watching.watch());
         loop {
             tokio::select! {
@@ -369,7 +391,7 @@ impl Daemon {
         supervising.abort();
         // With the supervisor its status ends, and with the status what keeps it.
         supervising.await.ok();
-        for keeping in keeping.into_iter().chain(filing) {
+        for keeping in keeping.into_iter().chain(filing).chain(histories) {
             keeping.await.ok();
         }
         systemd::all_told().await;

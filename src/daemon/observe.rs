@@ -219,7 +219,7 @@ impl Watched {
         let silence = format!("its storage has not answered for {seconds} s");
         tracing::warn!(repository = %name, "repository {name}: {silence}");
         self.watching.board.change(name, |shown| {
-            shown.writable = false;
+            (shown.readable, shown.writable) = (false, false);
             shown.error = Some(silence);
             if shown.state != RepositoryState::Loading {
                 shown.state = RepositoryState::Failed;

@@ -50,6 +50,9 @@ pub(super) struct RememberedPolicy {
     pub last_success_at: Option<DateTime<Utc>>,
     /// How the last run ended.
     pub last_run: Option<EndedRun>,
+    /// When the whole of its newest backup was last verified. Missing in files of before this was remembered.
+    #[serde(default)]
+    pub last_full_verification_at: Option<DateTime<Utc>>,
 }
 
 impl Remembered {

@@ -35,16 +35,20 @@ pub struct RepositoryStatus {
     pub state: RepositoryState,
     /// When it was looked at; none while it is being loaded.
     pub looked_at: Option<DateTime<Utc>>,
+    /// Whether what it holds could be read.
+    pub readable: bool,
     /// Whether something could be written there.
     pub writable: bool,
     /// Why it cannot be written, or not be read, or that it does not answer.
     pub error: Option<String>,
-    /// Bytes that all its objects take.
-    pub size_bytes: u64,
+    /// Bytes that all its objects take; none while it cannot be read.
+    pub size_bytes: Option<u64>,
+    /// How many objects it has; none while it cannot be read.
+    pub objects: Option<u64>,
     /// Bytes that are free where it lies; none where that has no bounds.
     pub free_bytes: Option<u64>,
-    /// Backups in it.
-    pub backups: u64,
+    /// Backups in it; none while it cannot be read.
+    pub backups: Option<u64>,
     /// Backups that are gone though nothing expired them: the repository was rolled back, or somebody removed them.
     pub lost_backups: Vec<BackupId>,
     /// Packs that backups need and that are gone or cut short, in words.
@@ -74,11 +78,13 @@ impl RepositoryStatus {
             location: location.at.to_string(),
             state: RepositoryState::Loading,
             looked_at: None,
+            readable: false,
             writable: false,
             error: None,
-            size_bytes: 0,
+            size_bytes: None,
+            objects: None,
             free_bytes: None,
-            backups: 0,
+            backups: None,
             lost_backups: Vec::new(),
             lost_packs: Vec::new(),
             memory: None,
@@ -180,19 +186,15 @@ impl Observer {
         configuration: &DaemonConfiguration,
     ) -> Result<(), EngineError> {
         let Some(repository) = location.at.open_existing()? else {
-            self.preview.look_at_nothing();
-            status.writable = location.at.can_be_made();
-            return match status.writable {
-                true => Ok(()),
-                false => Err(EngineError::refused(
-                    "its directory is not there, and cannot be made: make it, or let the service write above it",
-                )),
-            };
+            return self.look_at_nothing(status, location);
         };
-        status.size_bytes = repository.size()?;
+        let usage = repository.usage()?;
         status.free_bytes = repository.free_bytes()?;
         self.preview.look(&repository)?;
-        status.backups = self.preview.count() as u64;
+        status.readable = true;
+        status.size_bytes = Some(usage.bytes);
+        status.objects = Some(usage.objects);
+        status.backups = Some(self.preview.count() as u64);
         for policy in configuration
             .backups
             .iter()
@@ -209,6 +211,25 @@ impl Observer {
         }
         repository.storage().probe()?;
         status.writable = true;
+        Ok(())
+    }
+
+    /// No repository is there: it is gone, or was never begun, and then the first run begins it.
+    fn look_at_nothing(
+        &mut self,
+        status: &mut RepositoryStatus,
+        location: &RepositoryLocation,
+    ) -> Result<(), EngineError> {
+        let has_held_backups = self.preview.newest().is_some();
+        self.preview.look_at_nothing();
+        if has_held_backups {
+            return Err(EngineError::refused(
+                "it is gone, and it held backups: is its file system mounted? Mount it, or bring it back from a copy",
+            ));
+        }
+        location.at.can_be_made()?;
+        (status.readable, status.writable) = (true, true);
+        (status.size_bytes, status.objects, status.backups) = (Some(0), Some(0), Some(0));
         Ok(())
     }
 }

@@ -135,7 +135,7 @@ fn room(
         rooms.push((limit.0, format!("max_backup_size is {limit}")));
     }
     if let Some(limit) = location.max_size {
-        let size = Size(repository.size()?);
+        let size = Size(repository.usage()?.bytes);
         let bound = format!("{} takes {size} of max_size, {limit}", location.at);
         rooms.push((limit.0.saturating_sub(size.0), bound));
     }
@@ -242,6 +242,7 @@ fn outcome(report: &BackupReport) -> Outcome {
             new_messages: report.new_messages,
             new_bytes: report.new_bytes,
             new_stored_bytes: report.new_stored_bytes,
+            stored_bytes: report.compressed_size_bytes,
             partitions: partitions().count() as u64,
             gap_offsets: gap_offsets.sum(),
             verify_findings: None,

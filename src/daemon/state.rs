@@ -40,6 +40,7 @@ impl Remembered {
                 settled_at: policy.settled_at,
                 last_success_at: policy.last_success_at,
                 last_run: policy.last_run.clone(),
+                last_full_verification_at: policy.last_full_verification_at,
             };
             (policy.policy.clone(), remembered)
         });

@@ -1,5 +1,6 @@
 //! What the daemon does, as one immutable value that everybody may read.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -7,11 +8,13 @@ use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::engine::mirror::MirrorState;
+use crate::memory::MemoryBudget;
 use crate::policy::{Diagnostic, PolicyKind};
 use crate::words::words;
 
 use super::drain_watch::DrainWatch;
 pub use super::ended_run::{EndedRun, Expired, Figures, Outcome, RunId, RunResult};
+use super::history::RunHistory;
 use super::progress::RunProgress;
 use super::totals::{JobTotals, PolicyTotals};
 pub use super::work::Work;
@@ -32,13 +35,20 @@ pub struct Status {
     pub looked: Instant,
     /// The configuration.
     pub configuration: ConfigurationStatus,
-    /// Policies, by name.
+    /// Policies, by name; shown together with their states, see [`judged`](super::judged()).
+    #[serde(skip)]
     pub policies: Vec<PolicyStatus>,
     /// Backups that failed on the last day on which any did.
     pub failed_backups: FailedBackups,
     /// What was counted of jobs.
     #[serde(skip)]
     pub(super) jobs: JobTotals,
+    /// Runs of policies that ended, by repository and how.
+    #[serde(skip)]
+    pub(super) repository_runs: BTreeMap<(String, RunResult), u64>,
+    /// The memory for record batches that all runs share; as fresh as the moment of asking.
+    #[serde(skip)]
+    pub(super) memory: MemoryBudget,
 }
 
 /// Backups that failed on one day (UTC), of policies and of those who asked for one.
@@ -70,6 +80,11 @@ impl FailedBackups {
 }
 
 impl Status {
+    /// The moment that it shows: by the wall clock when the supervisor last looked, and on from there in real time.
+    pub fn as_of(&self) -> DateTime<Utc> {
+        self.looked_at + Duration::from_secs(self.looked.elapsed().as_secs())
+    }
+
     /// Before anything is known.
     pub(super) fn starting(now: DateTime<Utc>) -> Self {
         Self {
@@ -87,6 +102,8 @@ impl Status {
             policies: Vec::new(),
             failed_backups: FailedBackups::default(),
             jobs: JobTotals::default(),
+            repository_runs: BTreeMap::new(),
+            memory: MemoryBudget::default(),
         }
     }
 }
@@ -111,8 +128,13 @@ pub struct PolicyStatus {
     pub policy: String,
     /// `backup`, `mirror` or `drain`.
     pub kind: PolicyKind,
+    /// The repository that a backup policy writes to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repository: Option<String>,
     /// Whether this version can run it.
     pub runs: bool,
+    /// Whether it has a schedule: a drain and a mirror that goes on all the time have none.
+    pub is_scheduled: bool,
     /// Whether its repository is still being loaded: nothing is due before.
     pub loading: bool,
     /// When it is due next; none while suspended.
@@ -125,6 +147,14 @@ pub struct PolicyStatus {
     pub last_run: Option<EndedRun>,
     /// When a run last succeeded, before a restart too.
     pub last_success_at: Option<DateTime<Utc>>,
+    /// From when on that success is too old: by `max_age`, or else when two runs have been due since then. None without a success,
+    /// and where nothing says so.
+    pub overdue_at: Option<DateTime<Utc>>,
+    /// Its last runs; a drain policy has none.
+    #[serde(rename = "last_runs")]
+    pub history: RunHistory,
+    /// When the whole of its newest backup was last verified: every byte.
+    pub last_full_verification_at: Option<DateTime<Utc>>,
     /// Due moments since the start that got no run.
     pub missed_runs: u64,
     /// How old the last success may be.
@@ -151,13 +181,18 @@ impl PolicyStatus {
         Self {
             policy: policy.to_owned(),
             kind,
+            repository: None,
             runs: false,
+            is_scheduled: false,
             loading: false,
             next_run_at: None,
             settled_at: None,
             running: Vec::new(),
             last_run: None,
             last_success_at: None,
+            overdue_at: None,
+            history: RunHistory::default(),
+            last_full_verification_at: None,
             missed_runs: 0,
             max_age: None,
             next_expire_at: None,

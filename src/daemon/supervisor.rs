@@ -17,6 +17,7 @@ use crate::policy::{DaemonConfiguration, Diagnostics, Difference, PolicyId, Poli
 use crate::schedule::{Alarm, LONGEST_WAIT};
 
 use super::drains::Drains;
+use super::history::RunHistories;
 use super::job_executor::OrderJob;
 use super::jobs::{Job, Jobs, Submission};
 use super::mirrors::{MirrorEnded, MirrorJob, Mirrors};
@@ -85,6 +86,9 @@ pub(super) struct Supervisor<E> {
     runs: Runs,
     jobs: Jobs,
     job_totals: JobTotals,
+    histories: RunHistories,
+    /// Runs of policies that ended, by repository and how.
+    repository_runs: BTreeMap<(String, RunResult), u64>,
     failed_backups: FailedBackups,
     tries: JoinSet<TryResult>,
     /// Which run each task of `tries` is for.
@@ -124,6 +128,8 @@ impl<E: Execute> Supervisor<E> {
             runs: Runs::default(),
             jobs,
             job_totals: JobTotals::default(),
+            histories: RunHistories::default(),
+            repository_runs: BTreeMap::new(),
             failed_backups: FailedBackups::default(),
             tries: JoinSet::new(),
             tasks: HashMap::new(),
@@ -146,10 +152,18 @@ impl<E: Execute> Supervisor<E> {
         self.loading = repositories;
     }
 
+    /// Goes on with what is known of past runs.
+    pub fn remember(&mut self, histories: RunHistories) {
+        self.histories = histories;
+    }
+
     /// Takes the first configuration; its policies go on after what is `remembered` of them.
     pub fn begin(&mut self, configuration: DaemonConfiguration, remembered: &Remembered) {
         self.failed_backups = remembered.failed_backups;
         self.take(configuration, remembered);
+        let configuration = &self.configuration;
+        self.histories
+            .retain(|policy| configuration.has_policy(policy));
         self.publish();
     }
 
@@ -219,6 +233,7 @@ impl<E: Execute> Supervisor<E> {
         let difference = Difference::between(&self.configuration, &configuration);
         for gone in &difference.removed {
             tracing::info!(policy = %gone.name, "policy {} removed", gone.name);
+            self.histories.remove(&gone.name);
             if let Some(scheduled) = self.policies.remove(&gone.name) {
                 self.policy_is_gone(&scheduled.policy);
             }
@@ -232,7 +247,8 @@ impl<E: Execute> Supervisor<E> {
                 self.schedule(policy.clone(), remembered.policies.get(&policy.name), now);
             }
         }
-        self.mirrors.take(&difference, &configuration, now);
+        self.mirrors
+            .take(&difference, &configuration, remembered, now);
         self.drains.take(&difference, &configuration);
         self.memory.resize(configuration.limits.memory.0);
         self.configuration = configuration;
@@ -386,6 +402,7 @@ impl<E: Execute> Supervisor<E> {
     fn mirror_ended(&mut self, ended: MirrorEnded) {
         if let Some((name, run)) = self.mirrors.take_in(ended, (self.wall)()) {
             tell(&name, PolicyKind::Mirror.name(), &run);
+            self.histories.add(&name, &run);
         }
     }
 
@@ -400,6 +417,8 @@ impl<E: Execute> Supervisor<E> {
             policies: self.policy_statuses(),
             failed_backups: self.failed_backups,
             jobs: self.job_totals.clone(),
+            repository_runs: self.repository_runs.clone(),
+            memory: self.memory.clone(),
         };
         self.status.send_replace(Arc::new(status));
     }

@@ -126,6 +126,7 @@ fn moving(result: RunResult, verify_findings: Option<u64>) -> Outcome {
             new_messages: 1_000,
             new_bytes: 50_000,
             new_stored_bytes: 20_000,
+            stored_bytes: 90_000,
             partitions: 12,
             gap_offsets: 7,
             verify_findings,
@@ -521,7 +522,7 @@ async fn downtime_is_made_up_for_once() {
     let remembered = RememberedPolicy {
         settled_at: Some(at("2026-02-26T00:00:00Z")),
         last_success_at: Some(at("2026-02-26T00:00:10Z")),
-        last_run: None,
+        ..RememberedPolicy::default()
     };
     let last_success_at = remembered.last_success_at;
     let remembered = Remembered {

@@ -11,7 +11,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 
 use crate::api::{Problem, ProblemKind};
-use crate::daemon::{DaemonHandle, RepositoryStatus, Status};
+use crate::daemon::{DaemonHandle, JudgedPolicy, RepositoryStatus, Status, judged};
 
 use super::response::{text, typed};
 use super::shared::Shared;
@@ -118,6 +118,7 @@ async fn page_answer(
 struct StatusReport<'a> {
     #[serde(flatten)]
     status: &'a Status,
+    policies: Vec<JudgedPolicy<'a>>,
     repositories: &'a [RepositoryStatus],
 }
 
@@ -125,6 +126,7 @@ fn status(view: &DaemonHandle) -> Response<Full<Bytes>> {
     let (status, repositories) = (view.status.borrow(), view.repositories.borrow());
     let report = StatusReport {
         status: &status,
+        policies: judged(&status, &repositories),
         repositories: &repositories,
     };
     match serde_json::to_vec_pretty(&report) {

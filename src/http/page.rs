@@ -4,7 +4,9 @@ use std::fmt::Write;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::daemon::{PolicyStatus, RepositoryState, RepositoryStatus, RunState, Status};
+use crate::daemon::{
+    JudgedPolicy, PolicyState, RepositoryState, RepositoryStatus, RunState, Status, judged,
+};
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;color:#1c2326}\
 h1{font-size:1.4rem}h2{font-size:1.05rem;margin-top:2rem}table{border-collapse:collapse;width:100%}\
@@ -31,8 +33,8 @@ pub(super) fn page(status: &Status, repositories: &[RepositoryStatus]) -> String
         )
         .ok();
     }
-    page.push_str("<h2>Policies</h2><table><tr><th>policy<th>now<th>next run<th>last run<th>last success</tr>");
-    for policy in &status.policies {
+    page.push_str("<h2>Policies</h2><table><tr><th>policy<th>state<th>now<th>next run<th>last run<th>last success</tr>");
+    for policy in &judged(status, repositories) {
         page.push_str(&policy_row(policy));
     }
     page.push_str("</table><h2>Repositories</h2><table><tr><th>repository<th>location<th>backups<th>size<th>free</tr>");
@@ -61,7 +63,7 @@ fn links() -> String {
         .join(" ")
 }
 
-fn policy_row(policy: &PolicyStatus) -> String {
+fn policy_row(policy: &JudgedPolicy<'_>) -> String {
     let now = policy.running.iter().map(|run| {
         let state = match run.state {
             RunState::Waiting => "waits",
@@ -72,7 +74,9 @@ fn policy_row(policy: &PolicyStatus) -> String {
         let error = error.map_or(String::new(), |error| format!(": {error}"));
         escape(&format!("{} {state}{error}", run.work.name()))
     });
-    let now = now.collect::<Vec<_>>().join("<br>");
+    let group = policy.drain.as_ref().and_then(|drain| drain.group());
+    let group = group.map(|group| format!("{}, {} left", group.state, group.total_lag));
+    let now = now.chain(group).collect::<Vec<_>>().join("<br>");
     let last_run = policy.last_run.as_ref().map_or("-".to_owned(), |run| {
         let class = match run.outcome.error {
             None => "good",
@@ -85,28 +89,26 @@ fn policy_row(policy: &PolicyStatus) -> String {
             escape(run.outcome.error.as_deref().unwrap_or_default()),
         )
     });
-    let age = policy.last_success_at.map(|success| Utc::now() - success);
-    let too_old = policy.max_age.is_some_and(|max_age| {
-        let max_age = i64::try_from(max_age.as_secs()).unwrap_or(i64::MAX);
-        // One in the future has no age that could be told.
-        age.is_none_or(|age| age.num_seconds() > max_age || age < -CLOCKS_DIFFER)
-    });
+    let state = policy.protection.state;
     format!(
-        "<tr><td>{} ({})<td>{now}<td>{}<td>{last_run}<td class=\"{}\">{}</tr>",
+        "<tr><td>{} ({})<td><span class=\"{}\">{}</span><br>{}<td>{now}<td>{}<td>{last_run}<td>{}</tr>",
         escape(&policy.policy),
         policy.kind.name(),
+        if state == PolicyState::Protected {
+            "good"
+        } else {
+            "bad"
+        },
+        state.phrase(),
+        escape(&policy.protection.reason),
         match (policy.runs, policy.loading) {
             (true, true) => "when its repository is loaded".to_owned(),
             (true, false) => moment(policy.next_run_at),
             (false, _) => "not run yet".to_owned(),
         },
-        if too_old { "bad" } else { "" },
         moment(policy.last_success_at),
     )
 }
-
-/// Clocks of different machines, and one that is steered, differ by less.
-const CLOCKS_DIFFER: TimeDelta = TimeDelta::minutes(5);
 
 /// Everything that is wrong with a repository.
 fn problems(repository: &RepositoryStatus) -> Vec<String> {
@@ -131,8 +133,10 @@ fn repository_row(repository: &RepositoryStatus) -> String {
     let free = repository.free_bytes.map_or("-".to_owned(), gibibytes);
     format!(
         "<tr><td>{name}<td>{location}<td>{}<td>{}<td>{free}</tr>",
-        repository.backups,
-        gibibytes(repository.size_bytes),
+        repository
+            .backups
+            .map_or("-".to_owned(), |count| count.to_string()),
+        repository.size_bytes.map_or("-".to_owned(), gibibytes),
     )
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::DateTime;
 use chrono_tz::Tz;
 use serde_json::{Value, json};
 
@@ -15,7 +16,7 @@ use crate::record::Compression;
 use crate::schedule::{Schedule, Timetable};
 use crate::words::words;
 
-use super::key::{Key, Keys, Kind, Node};
+use super::key::{At, Key, Keys, Kind, Node};
 use super::kinds::{Count, Text};
 use super::names::{ClusterName, RepositoryName};
 use super::reader::Reader;
@@ -191,11 +192,14 @@ impl Kind for BackupPolicy {
         let groups = section.value(&GROUPS, reader).unwrap_or_default();
         let verify = section.value(&VERIFY, reader);
         let retention = section.value(&RETENTION, reader);
-        let max_age = section.value(&MAX_AGE, reader);
+        let max_age = section.get(&MAX_AGE, reader);
         let deadline = section.value(&DEADLINE, reader);
         let when_removed = section.value(&WHEN_REMOVED, reader);
         let expire_schedule = section.get(&EXPIRE_SCHEDULE, reader);
         let (timetable, time_zone) = times?;
+        if let Some(max_age) = &max_age {
+            warn_of_short_age(max_age, &timetable.schedule, reader);
+        }
         let expire_schedule = match expire_schedule {
             Some(expression) => timetable::cron(&expression, time_zone, reader)?,
             None => Schedule::cron("@daily", time_zone.name())
@@ -217,7 +221,7 @@ impl Kind for BackupPolicy {
                 retention_days: Some(DEFAULT_RETENTION_DAYS),
                 ..Retention::default()
             }),
-            max_age,
+            max_age: max_age.map(|at| at.value),
             deadline: deadline.unwrap_or(DEFAULT_DEADLINE),
             expire_timetable: Timetable {
                 // Nobody expects a policy that rests to take anything away.
@@ -228,6 +232,26 @@ impl Kind for BackupPolicy {
             when_removed: when_removed.unwrap_or(WhenRemoved::Finish),
         })
     }
+}
+
+/// Warns where a success becomes too old before the next run can be one, however well all goes.
+fn warn_of_short_age(max_age: &At<Duration>, schedule: &Schedule, reader: &mut Reader) {
+    if !reader.warns {
+        return;
+    }
+    let Some(longest) = schedule.longest_gap(DateTime::UNIX_EPOCH) else {
+        return;
+    };
+    if max_age.value > longest {
+        return;
+    }
+    let message = format!(
+        "max_age is {}, and up to {} lie between two runs: each success becomes too old before the next run ends",
+        humantime::format_duration(max_age.value),
+        humantime::format_duration(longest),
+    );
+    let help = "give a max_age that is longer than that by what a run takes, or run more often";
+    reader.warning(max_age.place, message, help);
 }
 
 impl Kind for GroupSelection {

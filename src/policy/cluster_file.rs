@@ -10,7 +10,7 @@ use crate::words::words;
 use super::key::{At, Key, Keys, Kind, Node};
 use super::kinds::Text;
 use super::reader::Reader;
-use super::secret::{SecretReference, fetched, refuse_exposed_key};
+use super::secret::{SecretReference, fetched, refuse_exposed_key, refuse_unreadable};
 use super::section::Section;
 use super::source::Place;
 use super::{PolicyError, schema};
@@ -192,8 +192,12 @@ impl Kind for TlsKind {
 
     fn read(node: &Node<'_>, reader: &mut Reader) -> Option<Self> {
         let section = Section::open::<Self>(node, TLS_KEYS, reader)?;
+        let ca_file = section.get(&CA_FILE, reader);
         let cert_file = section.get(&CERT_FILE, reader);
         let key_file = section.get(&KEY_FILE, reader);
+        for file in [&ca_file, &cert_file, &key_file].into_iter().flatten() {
+            refuse_unreadable(file, reader);
+        }
         match (&cert_file, &key_file) {
             (Some(cert), None) => {
                 reader.problem(cert.place, "cert_file needs its key_file", "");
@@ -205,7 +209,7 @@ impl Kind for TlsKind {
             (None, None) => {}
         }
         Some(Self(Tls {
-            ca_file: section.value(&CA_FILE, reader),
+            ca_file: ca_file.map(|at| at.value),
             cert_file: cert_file.map(|at| at.value),
             key_file: key_file.map(|at| at.value),
         }))
@@ -231,6 +235,9 @@ impl Kind for SaslFile {
         let client_secret = section.get(&CLIENT_SECRET, reader);
         let scope = section.get(&SCOPE, reader);
         let token_endpoint_ca_file = section.get(&TOKEN_ENDPOINT_CA_FILE, reader);
+        if let Some(file) = &token_endpoint_ca_file {
+            refuse_unreadable(file, reader);
+        }
         Some(Self {
             place: section.place,
             mechanism: mechanism?,

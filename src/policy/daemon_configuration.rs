@@ -11,7 +11,7 @@ use crate::repository::Location;
 use super::api_file::Api;
 use super::backup_policy::BackupPolicy;
 use super::checks;
-use super::diagnostic::Diagnostics;
+use super::diagnostic::{Diagnostic, Diagnostics};
 use super::drain_policy::DrainPolicy;
 use super::kafkeep_file::{Http, KafkeepFile, Limits, RepositoryFile};
 use super::kinds::Named;
@@ -78,6 +78,8 @@ pub struct Checked {
     pub clusters_out_of_reach: Vec<String>,
     /// Keys of the API of which the same is true.
     pub keys_out_of_reach: Vec<String>,
+    /// What should be looked at.
+    pub warnings: Vec<Diagnostic>,
 }
 
 impl DaemonConfiguration {
@@ -105,6 +107,17 @@ impl DaemonConfiguration {
         self.backups.len() + self.mirrors.len() + self.drains.len()
     }
 
+    /// Whether a policy of any kind has this name.
+    pub fn has_policy(&self, name: &str) -> bool {
+        let backups = self.backups.iter().map(|policy| &policy.name);
+        let mirrors = self.mirrors.iter().map(|policy| &policy.name);
+        let drains = self.drains.iter().map(|policy| &policy.name);
+        backups
+            .chain(mirrors)
+            .chain(drains)
+            .any(|known| known == name)
+    }
+
     /// Reads and checks the files in `directory`. Fails with all that is wrong.
     pub fn load(directory: &Path) -> Result<Self, Diagnostics> {
         read(directory, false).map(|checked| checked.configuration)
@@ -129,6 +142,7 @@ pub struct Keys {
 fn read(directory: &Path, from_outside: bool) -> Result<Checked, Diagnostics> {
     let mut reader = Reader::default();
     reader.looks_at_files = true;
+    reader.warns = from_outside;
     let kafkeep: Option<KafkeepFile> = reader.read(&directory.join(KAFKEEP_TOML));
     reader.known = kafkeep.as_ref().map(|file| Known {
         clusters: file.clusters.names().map(str::to_owned).collect(),
@@ -169,6 +183,7 @@ fn read(directory: &Path, from_outside: bool) -> Result<Checked, Diagnostics> {
         files: reader.paths().map(Path::to_owned).collect(),
         clusters_out_of_reach,
         keys_out_of_reach,
+        warnings: reader.take_warnings(),
     })
 }
 

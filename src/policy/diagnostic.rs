@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::words::words;
+
 /// A place in a file, as people are told it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Spot {
@@ -26,9 +28,21 @@ pub(super) struct Excerpt {
     pub length: usize,
 }
 
-/// One thing that is wrong.
+words! {
+    /// How much it matters.
+    pub enum Severity {
+        /// The configuration is rejected.
+        Error = "error",
+        /// The configuration is applied, and something in it should be looked at.
+        Warning = "warning",
+    }
+}
+
+/// One thing that is wrong, or should be looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Diagnostic {
+    /// How much it matters.
+    pub severity: Severity,
     /// Where.
     #[serde(flatten)]
     pub spot: Spot,
@@ -71,7 +85,8 @@ impl fmt::Display for Diagnostic {
             .to_string()
             .len();
         let blank = " ".repeat(gutter);
-        write!(f, "error: {}\n{blank}--> {}", self.message, self.spot)?;
+        let (severity, message) = (self.severity, &self.message);
+        write!(f, "{severity}: {message}\n{blank}--> {}", self.spot)?;
         self.spot.underlined(f, gutter, '^', "")?;
         if let Some(related) = &self.related {
             write!(f, "\n{blank}::: {}", related.spot)?;

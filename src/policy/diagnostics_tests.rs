@@ -906,3 +906,50 @@ fn too_small_a_memory_budget_is_told_with_the_smallest_that_works() {
     let limits = DaemonConfiguration::load(directory.path()).unwrap().limits;
     assert_eq!(limits.memory.0, crate::memory::SMALLEST_BUDGET);
 }
+
+#[test]
+fn files_of_certificates_that_are_not_there_are_told() {
+    let sasl = "sasl = { mechanism = \"OAUTHBEARER\", token_endpoint = \"https://sso/token\", client_id = \"c\", client_secret = { file = \"DIR/s\" }, \
+         token_endpoint_ca_file = \"DIR/sso.pem\" }";
+    let kafkeep = format!("{KAFKEEP}tls = {{ ca_file = \"DIR/ca.pem\" }}\n{sasl}\n").replace(
+        "[repositories.main]\npath = \"/var/lib/kafkeep\"\n",
+        "[clusters.sso]\nbootstrap_servers = [\"sso:9092\"]\n",
+    );
+    let directory = directory(&[("kafkeep.toml", &kafkeep), ("s", "swordfish")]);
+    let secret = directory.path().join("s");
+    std::fs::set_permissions(secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let told = wrong(&directory).to_string();
+    for name in ["ca.pem", "sso.pem"] {
+        let line = format!("/{name}: No such file or directory (os error 2)");
+        assert!(told.contains(&line), "{told}");
+    }
+    assert!(told.ends_with("2 errors"), "{told}");
+    for name in ["ca.pem", "sso.pem"] {
+        std::fs::write(directory.path().join(name), "a certificate").unwrap();
+    }
+    assert!(DaemonConfiguration::load(directory.path()).is_ok());
+}
+
+#[test]
+fn a_max_age_that_no_run_can_keep_is_a_warning_of_the_check_alone() {
+    let warned = |policy: &str| {
+        let files = [("kafkeep.toml", KAFKEEP), ("policies.d/a.toml", policy)];
+        let directory = directory(&files);
+        assert!(DaemonConfiguration::load(directory.path()).is_ok());
+        let checked = DaemonConfiguration::check(directory.path()).unwrap();
+        let warnings = checked.warnings.iter().map(ToString::to_string);
+        let path = directory.path().to_str().unwrap();
+        warnings.collect::<String>().replace(path, "DIR")
+    };
+    assert_eq!(warned(&policy("max_age = \"26h\"")), "");
+    assert_told(
+        &warned(&policy("max_age = \"20h\"")),
+        "
+warning: max_age is 20h, and up to 1day lie between two runs: each success becomes too old before the next run ends
+ --> DIR/policies.d/a.toml:2:11
+  |
+2 | max_age = \"20h\"
+  |           ^^^^^
+  = help: give a max_age that is longer than that by what a run takes, or run more often",
+    );
+}

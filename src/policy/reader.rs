@@ -17,7 +17,7 @@ use crate::files;
 use crate::quote::quote;
 
 use super::PolicyError;
-use super::diagnostic::{Diagnostic, Diagnostics, Related, Spot};
+use super::diagnostic::{Diagnostic, Diagnostics, Related, Severity, Spot};
 use super::source::{Place, SourceFile, secret_around};
 
 /// A value of a file, with its place.
@@ -45,6 +45,7 @@ pub(super) struct Known {
 /// Something wrong, not yet told.
 #[derive(Debug)]
 struct Problem {
+    severity: Severity,
     place: Result<Place, Spot>,
     message: String,
     help: Option<String>,
@@ -56,6 +57,7 @@ struct Problem {
 pub(super) struct Reader {
     sources: Vec<SourceFile>,
     problems: Vec<Problem>,
+    warnings: Vec<Problem>,
     /// The name of the innermost table with a name that is being read, as `orders` in `[backup.orders]`.
     pub entry: String,
     /// The key that is being read.
@@ -66,6 +68,8 @@ pub(super) struct Reader {
     pub is_open: bool,
     /// Whether files that are named are looked at: a secret must be readable by nobody else, a certificate must be one.
     pub looks_at_files: bool,
+    /// Whether what should be looked at is told, too. To find that takes a while.
+    pub warns: bool,
     /// Keys that belong into other files, with the advice to put them there.
     pub elsewhere: &'static [(&'static str, &'static str)],
     /// What policies may refer to; none when the file that says so cannot be read.
@@ -130,6 +134,7 @@ impl Reader {
         let place = self.place(span);
         let first = (message == "duplicate key").then(|| self.same_header_before(text, place));
         self.problems.push(Problem {
+            severity: Severity::Error,
             place: Ok(place),
             message: message.to_owned(),
             help: None,
@@ -164,6 +169,7 @@ impl Reader {
             excerpt: None,
         };
         self.problems.push(Problem {
+            severity: Severity::Error,
             place: Err(spot),
             message: format!("{} {problem}", path.display()),
             help: None,
@@ -183,9 +189,21 @@ impl Reader {
     /// Something is wrong; says what to do about it.
     pub fn problem(&mut self, place: Place, message: impl Into<String>, help: impl Into<String>) {
         self.problems.push(Problem {
+            severity: Severity::Error,
             place: Ok(place),
             message: message.into(),
             help: Some(help.into()).filter(|help| !help.is_empty()),
+            related: None,
+        });
+    }
+
+    /// Something should be looked at, and is no reason to reject the configuration.
+    pub fn warning(&mut self, place: Place, message: impl Into<String>, help: impl Into<String>) {
+        self.warnings.push(Problem {
+            severity: Severity::Warning,
+            place: Ok(place),
+            message: message.into(),
+            help: Some(help.into()),
             related: None,
         });
     }
@@ -305,32 +323,42 @@ impl Reader {
 
     /// All that is wrong, if anything is.
     pub fn finish(&mut self) -> Result<(), Diagnostics> {
-        let mut problems = std::mem::take(&mut self.problems);
-        problems.sort_by_key(|problem| problem.place.as_ref().ok().copied());
+        let problems = std::mem::take(&mut self.problems);
         let untold = problems.len().saturating_sub(MOST_TOLD);
-        let told: Vec<Diagnostic> = problems
-            .into_iter()
-            .take(MOST_TOLD)
-            .filter_map(|problem| {
-                Some(Diagnostic {
-                    spot: match problem.place {
-                        Ok(place) => self.spot(place)?,
-                        Err(spot) => spot,
-                    },
-                    message: quote(problem.message),
-                    help: problem.help.map(quote),
-                    related: problem.related.and_then(|(place, message)| {
-                        let spot = self.spot(place)?;
-                        Some(Related { spot, message })
-                    }),
-                })
-            })
-            .collect();
+        let told = self.told(problems);
         if told.is_empty() {
             Ok(())
         } else {
             Err(Diagnostics { told, untold })
         }
+    }
+
+    /// What should be looked at.
+    pub fn take_warnings(&mut self) -> Vec<Diagnostic> {
+        let warnings = std::mem::take(&mut self.warnings);
+        self.told(warnings)
+    }
+
+    /// The first problems, in the order of files and lines.
+    fn told(&self, mut problems: Vec<Problem>) -> Vec<Diagnostic> {
+        problems.sort_by_key(|problem| problem.place.as_ref().ok().copied());
+        let told = problems.into_iter().take(MOST_TOLD);
+        let told = told.filter_map(|problem| {
+            Some(Diagnostic {
+                severity: problem.severity,
+                spot: match problem.place {
+                    Ok(place) => self.spot(place)?,
+                    Err(spot) => spot,
+                },
+                message: quote(problem.message),
+                help: problem.help.map(quote),
+                related: problem.related.and_then(|(place, message)| {
+                    let spot = self.spot(place)?;
+                    Some(Related { spot, message })
+                }),
+            })
+        });
+        told.collect()
     }
 
     /// What was read, unless anything is wrong.

@@ -11,7 +11,7 @@ use crate::kafka::Secret;
 
 use super::key::{AnyKey, At, Key, Keys, Kind, Node};
 use super::kinds::Text;
-use super::reader::Reader;
+use super::reader::{LARGEST_FILE, Reader};
 use super::section::Section;
 
 /// Where a secret lies: `{ file = … }`, `{ credential = … }` (systemd's LoadCredential) or `{ env = … }`.
@@ -151,15 +151,31 @@ fn exposed_file(path: &Path) -> Option<NoSecret> {
 
 /// Tells of a private key that others can read, where that is looked at. Of systemd's credentials, systemd takes care.
 pub(super) fn refuse_exposed_key(key_file: &At<PathBuf>, reader: &mut Reader) {
-    let credentials = std::env::var_os(CREDENTIALS).map(PathBuf::from);
-    let of_systemd = [Some(PathBuf::from("/run/credentials")), credentials];
-    let is_of_systemd = |path: &Path| of_systemd.iter().flatten().any(|at| path.starts_with(at));
     if !reader.looks_at_files || is_of_systemd(&key_file.value) {
         return;
     }
     if let Some(exposed) = exposed_file(&key_file.value) {
         reader.problem(key_file.place, exposed.problem, exposed.help);
     }
+}
+
+/// Tells of a file of certificates or of a key that cannot be read, where that is looked at. Only the service sees systemd's
+/// credentials.
+pub(super) fn refuse_unreadable(file: &At<PathBuf>, reader: &mut Reader) {
+    if !reader.looks_at_files || is_of_systemd(&file.value) {
+        return;
+    }
+    if let Err(error) = files::read(&file.value, LARGEST_FILE) {
+        let problem = format!("{}: {error}", file.value.display());
+        let help = "give a PEM file that the user that kafkeep runs as can read";
+        reader.problem(file.place, problem, help);
+    }
+}
+
+fn is_of_systemd(path: &Path) -> bool {
+    let credentials = std::env::var_os(CREDENTIALS).map(PathBuf::from);
+    let of_systemd = [Some(PathBuf::from("/run/credentials")), credentials];
+    of_systemd.iter().flatten().any(|at| path.starts_with(at))
 }
 
 /// How a command by hand gets what the service has.

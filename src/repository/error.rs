@@ -238,7 +238,7 @@ pub enum RepositoryError {
         source: io::Error,
     },
     /// The system refused.
-    #[error("cannot {action} {path}: {source}")]
+    #[error("cannot {action} {path}: {source}{}", read_only_advice(source))]
     Io {
         /// The call that failed, as a verb: `read`, `create`, ….
         action: &'static str,
@@ -358,10 +358,36 @@ fn is_unreadable(error: &io::Error) -> bool {
     Errno::from_io_error(error).is_some_and(|errno| damage.contains(&errno))
 }
 
+/// What to do where nothing may be written: the shipped unit leaves only its state directories writable.
+fn read_only_advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "; as a service, kafkeep writes only below /var/lib/kafkeep and where ReadWritePaths= of its unit allows \
+             (systemctl edit kafkeep)"
+        }
+        _ => "",
+    }
+}
+
 fn nearest_ids(which: &str, ids: &[BackupId]) -> String {
     if ids.is_empty() {
         return "; it holds no backups".to_owned();
     }
     let ids: Vec<String> = ids.iter().map(BackupId::to_string).collect();
     format!("; the {which} are {}", ids.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_nothing_may_be_written_the_error_says_what_the_unit_allows() {
+        let refused = |errno| RepositoryError::system("create", "/srv/main", errno).to_string();
+        let read_only = refused(Errno::ROFS);
+        for text in ["Read-only file system", "ReadWritePaths=", "/srv/main"] {
+            assert!(read_only.contains(text), "{read_only}");
+        }
+        assert!(!refused(Errno::IO).contains("ReadWritePaths"));
+    }
 }

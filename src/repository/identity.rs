@@ -25,6 +25,15 @@ pub struct Repository {
     lock_watch: Arc<LockWatch>,
 }
 
+/// What the objects of a repository take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// How many there are.
+    pub objects: u64,
+    /// Their bytes together.
+    pub bytes: u64,
+}
+
 /// The content of `kafkeep.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Identity {
@@ -139,10 +148,13 @@ impl Repository {
         self.storage.location()
     }
 
-    /// Bytes of all its objects.
-    pub fn size(&self) -> Result<u64, RepositoryError> {
+    /// What all its objects take.
+    pub fn usage(&self) -> Result<Usage, RepositoryError> {
         let objects = self.storage.list("")?;
-        Ok(objects.iter().map(|object| object.size).sum())
+        Ok(Usage {
+            objects: objects.len() as u64,
+            bytes: objects.iter().map(|object| object.size).sum(),
+        })
     }
 
     /// Bytes that are free where it lies; none where that has no bounds.

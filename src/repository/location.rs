@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use rustix::fs::{Access, access};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::{DirectoryStorage, Repository, RepositoryError};
@@ -49,13 +50,22 @@ impl Location {
     }
 
     /// Whether a repository could be begun here, where nothing is yet.
-    pub fn can_be_made(&self) -> bool {
+    ///
+    /// # Errors
+    ///
+    /// What the system says of the directory in which it would be made.
+    pub fn can_be_made(&self) -> Result<(), RepositoryError> {
         let Self::Directory(path) = self;
         let above = path.ancestors().find(|above| above.exists());
         let above = above
             .filter(|above| !above.as_os_str().is_empty())
             .unwrap_or(Path::new("."));
-        above.is_dir() && access(above, Access::WRITE_OK | Access::EXEC_OK).is_ok()
+        let made = match above.is_dir() {
+            true => access(above, Access::WRITE_OK | Access::EXEC_OK),
+            false => Err(Errno::NOTDIR),
+        };
+        let place = above.display().to_string();
+        made.map_err(|errno| RepositoryError::system("make a directory in", &place, errno))
     }
 }
 
@@ -172,6 +182,18 @@ mod tests {
         assert_eq!(location.open().unwrap().id(), begun);
         assert_eq!(location.open_existing().unwrap().unwrap().id(), begun);
         assert_eq!(location.to_string(), begun_at(&location));
+    }
+
+    #[test]
+    fn where_nothing_can_be_made_the_system_says_why() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let below = Location::from(file.join("repository").as_path());
+        let why = below.can_be_made().unwrap_err().to_string();
+        assert!(why.contains("Not a directory (os error 20)"), "{why}");
+        let beside = Location::from(directory.path().join("repository").as_path());
+        assert!(beside.can_be_made().is_ok());
     }
 
     fn begun_at(location: &Location) -> String {

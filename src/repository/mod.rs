@@ -83,7 +83,7 @@ pub use error::RepositoryError;
 pub use expired::{ExpiredBackup, ExpiredBackups, WhyGone};
 pub use extent::Extent;
 pub use footer::{Footer, FooterBlock, FooterTopic, FooterTransaction};
-pub use identity::Repository;
+pub use identity::{Repository, Usage};
 pub use ids::{BackupId, InvalidId, PackId, RepositoryId, RestoreId, Sha256};
 pub use index::{ExtentFields, Layer, TopicIndex};
 pub use location::{InvalidLocation, Location};

@@ -109,6 +109,26 @@ impl Schedule {
         due?.checked_add_signed(self.shift)
     }
 
+    /// The longest time between two due moments in the two months after `since`, of a thousand of them at most. None where the
+    /// calendar ends.
+    pub fn longest_gap(&self, since: DateTime<Utc>) -> Option<Duration> {
+        if let Rule::Every(period) = self.rule {
+            return Some(period);
+        }
+        let end = since.checked_add_signed(TimeDelta::days(62))?;
+        let mut before = self.next_after(since)?;
+        let mut longest = TimeDelta::zero();
+        for _ in 0..1000 {
+            let next = self.next_after(before)?;
+            longest = longest.max(next - before);
+            before = next;
+            if next > end {
+                break;
+            }
+        }
+        longest.to_std().ok()
+    }
+
     /// The due moments after `since` and not after `now`.
     pub fn missed(&self, since: DateTime<Utc>, now: DateTime<Utc>) -> Missed {
         let is_missed = |due: &DateTime<Utc>| *due <= now;

@@ -407,3 +407,26 @@ proptest! {
         prop_assert_eq!(missed.count as usize, dues.len().min(Missed::COUNTED as usize));
     }
 }
+
+#[test]
+fn the_longest_gap_of_a_schedule_is_that_of_its_nights_and_weekends() {
+    const HOUR: u64 = 3600;
+    for (expression, hours) in [
+        ("0 * * * *", 1),
+        ("15 2 * * *", 24),
+        ("0 8-18 * * *", 14),
+        ("0 12 * * 1-5", 72),
+        ("0 0 1 * *", 31 * 24),
+    ] {
+        let schedule = Schedule::cron(expression, "UTC").unwrap();
+        let longest = schedule.longest_gap(DateTime::UNIX_EPOCH);
+        assert_eq!(
+            longest,
+            Some(Duration::from_secs(hours * HOUR)),
+            "{expression}"
+        );
+    }
+    let period = Duration::from_secs(90);
+    let every = Schedule::every(period).unwrap();
+    assert_eq!(every.longest_gap(DateTime::UNIX_EPOCH), Some(period));
+}

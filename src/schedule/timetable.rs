@@ -1,7 +1,10 @@
 //! What shall happen at the due moments.
 
-use crate::words::words;
 use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::words::words;
 
 use super::due::Schedule;
 
@@ -44,5 +47,36 @@ impl Timetable {
             start_deadline: None,
             suspend: false,
         }
+    }
+
+    /// From when on a success at `success` is too old, if there was no other since: when the second run after it is due, and a
+    /// quarter of an hour later at the earliest, as a run that fails is tried again for so long. None while suspended.
+    pub fn overdue_at(&self, success: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        if self.suspend {
+            return None;
+        }
+        let first = self.schedule.next_after(success)?;
+        let second = self.schedule.next_after(first)?;
+        Some(second.max(success.checked_add_signed(TimeDelta::minutes(15))?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_success_is_too_old_when_two_runs_have_been_due_since() {
+        let at = |time: &str| time.parse::<DateTime<Utc>>().unwrap();
+        let success = at("2026-03-01T02:20:00Z");
+        let daily = Timetable::new(Schedule::cron("15 2 * * *", "UTC").unwrap());
+        assert_eq!(daily.overdue_at(success), Some(at("2026-03-03T02:15:00Z")));
+        let often = Timetable::new(Schedule::every(Duration::from_secs(1)).unwrap());
+        assert_eq!(often.overdue_at(success), Some(at("2026-03-01T02:35:00Z")));
+        let suspended = Timetable {
+            suspend: true,
+            ..daily
+        };
+        assert_eq!(suspended.overdue_at(success), None);
     }
 }

@@ -105,14 +105,20 @@ fn status_tells_what_the_daemon_does_and_its_exit_code_whether_all_is_well() {
         .client
         .produce("told", 0, Compression::None, numbered(0, 10));
     let daemon = Daemon::start(&scene, &policy("told", "told", "1s", ""));
-    daemon.wait_until("a run", |daemon| {
-        daemon.metric("kafkeep_policy_runs_total{policy=\"told\",result=\"success\"}") >= Some(1.0)
+    daemon.wait_until("it is protected", |daemon| {
+        daemon.metric("kafkeep_policy_state{policy=\"told\",state=\"protected\"}") == Some(1.0)
     });
     let config = daemon.directory.to_str().unwrap().to_owned();
     let status = |more: &[&str]| crate::kafkeep([&["status", "--config", &config], more].concat());
     let shown = status(&[]);
     assert_eq!(shown.code, 0, "{shown}");
-    for text in ["told", "backup", "success", "main", "next run (utc)"] {
+    for text in [
+        "1 of 1 policies is protected",
+        "told",
+        "backup",
+        "main",
+        "next run",
+    ] {
         assert!(shown.stdout.to_lowercase().contains(text), "{shown}");
     }
     let json: Value = serde_json::from_str(&status(&["--json"]).stdout).unwrap();
@@ -130,7 +136,7 @@ fn status_tells_what_the_daemon_does_and_its_exit_code_whether_all_is_well() {
     });
     let wrong = status(&[]);
     assert_eq!(wrong.code, 2, "{wrong}");
-    assert!(wrong.stdout.contains("kafkeep check tells what"), "{wrong}");
+    assert!(wrong.stdout.contains("run kafkeep check"), "{wrong}");
     let page = daemon.get("/").1;
     assert!(
         page.contains("&lt;dev&gt;") && !page.contains("<dev>"),

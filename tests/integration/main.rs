@@ -54,6 +54,7 @@ mod model;
 mod observability;
 mod own_groups;
 mod ownership;
+mod policy_states;
 mod rebuilt_batches;
 mod record_formats;
 mod restore;

@@ -188,6 +188,15 @@ fn a_source_cluster_that_was_made_new_under_a_daemon_is_backed_up_anew_and_its_m
         let told = entry(&status["policies"], "policy", "reborn");
         told["mirror"]["partitions"][0]["problem"].is_string()
     });
+    daemon.wait_until("it says so", |daemon| {
+        let log = daemon.log();
+        let line = log
+            .lines()
+            .find(|line| line.contains("reborn-0 has permanently stopped"));
+        line.is_some_and(|line| line.contains("ERROR"))
+    });
+    let state = "kafkeep_policy_state{policy=\"reborn\",state=\"unprotected\"}";
+    assert_eq!(daemon.metric(state), Some(1.0));
     drop(daemon);
     let scene = &mirrored.source;
     scene.verify();

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::daemon_process::{Daemon, ask, policy};
 use crate::fixture::{Fixture, numbered};
+use crate::testbed::group::Group;
 use crate::testbed::{Compression, Outcome, free_port};
 
 fn shipped(path: &str) -> PathBuf {
@@ -65,6 +66,8 @@ fn watched<'a>(scene: &'a Fixture<'a>, topic: &str) -> Daemon<'a> {
     scene
         .client
         .produce(topic, 0, Compression::None, numbered(0, 100));
+    let reader = Group::new(&scene.broker.address(), &format!("{topic}.reader"));
+    reader.commit(topic, 0, 100, "");
     let key = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/tokens/ec.pem");
     let api = format!(
         "[api]\nissuer = 'i'\naudience = 'a'\n[api.keys.sso]\nalgorithm = 'ES256'\npublic_key_file = '{key}'\n"
@@ -74,6 +77,7 @@ fn watched<'a>(scene: &'a Fixture<'a>, topic: &str) -> Daemon<'a> {
         let runs = format!("kafkeep_policy_runs_total{{policy=\"{topic}\",result=\"success\"}}");
         daemon.metric(&runs) >= Some(1.0)
             && daemon.metric("kafkeep_repository_backups{repository=\"main\"}") >= Some(1.0)
+            && daemon.metric("kafkeep_drain_eta_seconds{policy=\"reader\"}") == Some(0.0)
     });
     daemon
 }
@@ -81,9 +85,11 @@ fn watched<'a>(scene: &'a Fixture<'a>, topic: &str) -> Daemon<'a> {
 /// A backup of `pattern`, and policies of the other kinds.
 fn policies(name: &str, pattern: &str, max_age: &str) -> String {
     let backup = policy(name, pattern, "2s", "verify = 'full'");
-    let others = "[mirror.copy]\nsource = 'prod'\ntarget = 'prod'\ntopics = ['nowhere']\nrename = 'copy.{topic}'\n\
-        [drain.nobody]\ncluster = 'prod'\ngroup = 'nobody'\ntopics = ['nowhere']\n";
-    backup.replace("'1h'", &format!("'{max_age}'")) + others
+    let mirror = "[mirror.copy]\nsource = 'prod'\ntarget = 'prod'\ntopics = ['nowhere']\nrename = 'copy.{topic}'\n";
+    let drain = format!(
+        "[drain.reader]\ncluster = 'prod'\ngroup = '{name}.reader'\ntopics = ['{name}']\nevery = '1s'\n"
+    );
+    backup.replace("'1h'", &format!("'{max_age}'")) + mirror + &drain
 }
 
 #[test]
@@ -270,6 +276,27 @@ fn panel_queries() -> Vec<String> {
                 .replace("$policy", ".*")
         })
         .collect()
+}
+
+#[test]
+fn legends_of_the_dashboard_tell_instances_apart_and_rates_are_per_second() {
+    let dashboard: Value = serde_json::from_str(&text("grafana/kafkeep.json")).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap().iter();
+    for panel in panels.filter(|panel| panel["type"] == "timeseries") {
+        let (title, unit) = (&panel["title"], &panel["fieldConfig"]["defaults"]["unit"]);
+        for target in panel["targets"].as_array().unwrap() {
+            let (query, legend) = (&target["expr"], &target["legendFormat"]);
+            let (query, legend) = (query.as_str().unwrap(), legend.as_str().unwrap());
+            let is_sum_of_all = query.contains("sum by (") && !query.contains("sum by (instance");
+            assert!(
+                is_sum_of_all || legend.contains("{{instance}}"),
+                "{title}: {legend}"
+            );
+            if query.contains("_bytes_total") {
+                assert!(query.contains("rate(") && unit == "Bps", "{title}: {query}");
+            }
+        }
+    }
 }
 
 #[test]

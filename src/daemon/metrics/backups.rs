@@ -1,11 +1,12 @@
 //! What policies that back up copied.
 
+use crate::daemon::history::PastRun;
 use crate::daemon::status::PolicyStatus;
 use crate::daemon::totals::BackupTotals;
 
 use super::metric::{Metric, counter, gauge, histogram};
 use super::observed::Observed;
-use super::sample::{Sample, buckets};
+use super::sample::{Sample, buckets, seconds};
 
 pub(super) const METRICS: &[Metric] = &[
     histogram(
@@ -44,6 +45,21 @@ pub(super) const METRICS: &[Metric] = &[
         |observed| of_backups(observed, |backups| Some(backups.gap_offsets)),
     ),
     gauge(
+        "backup_last_size_bytes",
+        "What the last backup of the policy takes as it is stored, what it shares with backups before it included.",
+        |observed| of_last_backup(observed, |run| run.stored_bytes as f64),
+    ),
+    gauge(
+        "backup_last_duration_seconds",
+        "How long the run took that made the last backup of the policy.",
+        |observed| of_last_backup(observed, |run| run.duration_ms as f64 / 1000.0),
+    ),
+    gauge(
+        "backup_last_full_verification_timestamp_seconds",
+        "When the whole of the newest backup of the policy was last verified (verify = \"full\").",
+        |observed| observed.policies(|policy| policy.last_full_verification_at.map(seconds)),
+    ),
+    gauge(
         "backup_partitions",
         "Partitions in the last backup of the policy.",
         |observed| of_backups(observed, |backups| backups.partitions),
@@ -54,6 +70,11 @@ pub(super) const METRICS: &[Metric] = &[
         |observed| of_backups(observed, |backups| backups.verify_findings),
     ),
 ];
+
+/// A sample for each policy whose last backup is remembered.
+fn of_last_backup(observed: &Observed<'_>, value: fn(&PastRun) -> f64) -> Vec<Sample<f64>> {
+    observed.policies(|policy| policy.history.last_backup().map(value))
+}
 
 fn of_backups(
     observed: &Observed<'_>,

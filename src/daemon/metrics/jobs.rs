@@ -1,5 +1,8 @@
 //! What was asked for over HTTP, and what came of it.
 
+use crate::api::OrderKind;
+use crate::daemon::jobs::JobState;
+
 use super::metric::{Metric, counter};
 use super::sample::Sample;
 
@@ -8,10 +11,14 @@ pub(super) const METRICS: &[Metric] = &[
         "jobs_total",
         "Jobs that were asked for over HTTP, by how they ended.",
         |observed| {
-            let ended = observed.status.jobs.ended.iter();
-            let samples = ended.map(|((kind, state), count)| {
-                let labels = [("kind", kind.name()), ("result", state.name())];
-                Sample::new(&labels, *count as f64)
+            let ended = &observed.status.jobs.ended;
+            let results = JobState::ALL.into_iter().filter(|state| state.is_ended());
+            let samples = results.flat_map(|state| {
+                OrderKind::ALL.map(|kind| {
+                    let count = ended.get(&(kind, state)).copied().unwrap_or_default();
+                    let labels = [("kind", kind.name()), ("result", state.name())];
+                    Sample::new(&labels, count as f64)
+                })
             });
             samples.collect()
         },

@@ -3,8 +3,9 @@
 use std::ops::Deref;
 
 use crate::daemon::credentials::Credentials;
+use crate::daemon::judged::{JudgedPolicy, judged};
 use crate::daemon::repositories::RepositoryStatus;
-use crate::daemon::status::{PolicyStatus, Status};
+use crate::daemon::status::Status;
 use crate::engine::drain::GroupReport;
 use crate::engine::mirror::PartitionStatus;
 
@@ -22,18 +23,18 @@ pub(super) struct Observed<'a> {
 
 /// A policy, with what moves on while it is looked at, as it was at one moment.
 pub(super) struct ObservedPolicy<'a> {
-    status: &'a PolicyStatus,
+    judged: JudgedPolicy<'a>,
     /// The partitions of a mirror; none of any other policy.
     pub partitions: Option<Vec<PartitionStatus>>,
     /// The group of a drain policy; none where it cannot be looked at.
     pub group: Option<GroupReport>,
 }
 
-impl Deref for ObservedPolicy<'_> {
-    type Target = PolicyStatus;
+impl<'a> Deref for ObservedPolicy<'a> {
+    type Target = JudgedPolicy<'a>;
 
-    fn deref(&self) -> &PolicyStatus {
-        self.status
+    fn deref(&self) -> &JudgedPolicy<'a> {
+        &self.judged
     }
 }
 
@@ -45,10 +46,11 @@ impl<'a> Observed<'a> {
         credentials: &'a Credentials,
         requests: CountedRequests,
     ) -> Self {
-        let policies = status.policies.iter().map(|status| ObservedPolicy {
-            status,
-            partitions: status.mirror.as_ref().map(|mirror| mirror.partitions()),
-            group: status.drain.as_ref().and_then(|drain| drain.group()),
+        let policies = judged(status, repositories).into_iter();
+        let policies = policies.map(|judged| ObservedPolicy {
+            partitions: judged.mirror.as_ref().map(|mirror| mirror.partitions()),
+            group: judged.drain.as_ref().and_then(|drain| drain.group()),
+            judged,
         });
         Self {
             policies: policies.collect(),

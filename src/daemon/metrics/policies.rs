@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 
+use crate::daemon::protection::PolicyState;
 use crate::daemon::status::{PolicyStatus, RunResult, Work};
 
 use super::metric::{Metric, counter, gauge};
@@ -13,6 +14,16 @@ pub(super) const METRICS: &[Metric] = &[
     gauge("policy_info", "The policies there are.", |observed| {
         observed.policies_by("kind", |policy| [(policy.kind.name(), 1.0)])
     }),
+    gauge(
+        "policy_state",
+        "Whether the policy protects what it names: 1 for its state, 0 for the others.",
+        |observed| {
+            observed.policies_by("state", |policy| {
+                let now = policy.protection.state;
+                PolicyState::ALL.map(|state| (state.name(), one_if(state == now)))
+            })
+        },
+    ),
     gauge(
         "policy_last_run_timestamp_seconds",
         "When a run of the policy last ended.",

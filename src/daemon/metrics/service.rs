@@ -23,4 +23,14 @@ pub(super) const METRICS: &[Metric] = &[
             vec![Sample::new(&[], seconds(loaded_at))]
         },
     ),
+    gauge(
+        "memory_budget_bytes",
+        "The memory for record batches that all runs share ([limits] memory).",
+        |observed| vec![Sample::new(&[], observed.status.memory.bytes() as f64)],
+    ),
+    gauge(
+        "memory_budget_used_bytes",
+        "How much of that memory runs hold.",
+        |observed| vec![Sample::new(&[], observed.status.memory.held() as f64)],
+    ),
 ];

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
-use crate::policy::{BackupPolicy, PolicyKind, WhenRemoved};
+use crate::policy::{BackupPolicy, PolicyKind, Verification, WhenRemoved};
 use crate::schedule::{Concurrency, DueVerdict, LONGEST_WAIT, Timer};
 
 use super::scheduled::{Due, Loading, Scheduled};
@@ -52,27 +52,32 @@ impl<E: Execute> Supervisor<E> {
         let Loading { settled_at, since } = stands;
         let backups = Timer::new(policy.timetable.clone(), settled_at, since);
         let expiries = Timer::new(policy.expire_timetable.clone(), expired, now);
-        let (last_run, last_success, last_expire, missed, totals) = match before {
+        let (last_run, last_success, last_expire, verified_at, missed, totals) = match before {
             Some(before) => (
                 before.last_run,
                 before.last_success,
                 before.last_expire,
+                before.last_full_verification_at,
                 before.missed,
                 before.totals,
             ),
             None => {
                 let success = known.last_success_at.map(Success::new);
                 let totals = PolicyTotals::of_backups();
-                (known.last_run, success, None, 0, totals)
+                let verified_at = known.last_full_verification_at;
+                (known.last_run, success, None, verified_at, 0, totals)
             }
         };
+        let success_at = last_success.map(|success: Success| success.at(now));
         let scheduled = Scheduled {
+            overdue_at: success_at.and_then(|at| policy.timetable.overdue_at(at)),
             backups: Due::new(backups),
             expiries: Due::new(expiries),
             policy: Arc::new(policy),
             last_run,
             last_success,
             last_expire,
+            last_full_verification_at: verified_at,
             missed,
             totals,
             loading: is_loading.then_some(stands),
@@ -242,12 +247,19 @@ impl<E: Execute> Supervisor<E> {
             return;
         };
         scheduled.totals.run_ended(&ended);
+        let is_verified = ended.outcome.figures.verify_findings.is_some();
+        if is_verified && policy.verify == Verification::Full {
+            scheduled.last_full_verification_at = Some(ended.finished_at);
+        }
+        self.histories.add(name, &ended);
+        let runs = (policy.repository.clone(), ended.outcome.result);
+        *self.repository_runs.entry(runs).or_default() += 1;
         if ended.outcome.result == RunResult::Failed {
             self.failed_backups.add(ended.finished_at);
         }
         let success = ended.outcome.result == RunResult::Success;
         if success {
-            scheduled.last_success = Some(Success::new(ended.finished_at));
+            scheduled.succeeded(ended.finished_at);
         }
         scheduled.last_run = Some(ended);
         if success && self.stopping.is_none() {
@@ -279,24 +291,33 @@ impl<E: Execute> Supervisor<E> {
             let policy = &scheduled.policy;
             let running = self.runs.iter();
             let running = running.filter(|run| run.is_of(&policy.name));
+            let last_success_at = scheduled.last_success.map(|success| success.at(now));
             PolicyStatus {
+                repository: Some(policy.repository.clone()),
                 runs: true,
+                is_scheduled: true,
                 next_run_at: scheduled.backups.next,
                 settled_at: scheduled.stands(now).settled_at,
                 loading: scheduled.loading.is_some(),
                 running: running.map(Run::status).collect(),
                 last_run: scheduled.last_run.clone(),
-                last_success_at: scheduled.last_success.map(|success| success.at(now)),
+                last_success_at,
+                overdue_at: last_success_at.and_then(|success| scheduled.overdue_at(success)),
                 missed_runs: scheduled.missed,
                 max_age: policy.max_age,
                 next_expire_at: scheduled.expiries.next,
                 last_expire: scheduled.last_expire.clone(),
+                last_full_verification_at: scheduled.last_full_verification_at,
                 totals: scheduled.totals.clone(),
                 ..PolicyStatus::new(&policy.name, PolicyKind::Backup)
             }
         });
         let others = self.mirrors.statuses().chain(self.drains.statuses());
-        scheduled.chain(others).collect()
+        let all = scheduled.chain(others).map(|status| PolicyStatus {
+            history: self.histories.of(&status.policy),
+            ..status
+        });
+        all.collect()
     }
 }
 

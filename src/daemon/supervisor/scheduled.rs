@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 
 use super::success::{Success, later};
@@ -19,7 +19,10 @@ pub(super) struct Scheduled {
     pub expiries: Due,
     pub last_run: Option<EndedRun>,
     pub last_success: Option<Success>,
+    /// From when on that is too old by the schedule, where there is no `max_age`. Kept, as it takes a while to find.
+    pub overdue_at: Option<DateTime<Utc>>,
     pub last_expire: Option<Expired>,
+    pub last_full_verification_at: Option<DateTime<Utc>>,
     pub missed: u64,
     pub totals: PolicyTotals,
     pub loading: Option<Loading>,
@@ -55,7 +58,21 @@ impl Scheduled {
         self.backups = Due::new(timer);
         let known = self.last_success.map(|success| success.at(now));
         if let Some(at) = later(known, past.last_success_at, now).filter(|at| Some(*at) != known) {
-            self.last_success = Some(Success::new(at));
+            self.succeeded(at);
+        }
+    }
+
+    /// It last succeeded at this moment.
+    pub fn succeeded(&mut self, at: DateTime<Utc>) {
+        self.last_success = Some(Success::new(at));
+        self.overdue_at = self.policy.timetable.overdue_at(at);
+    }
+
+    /// From when on its last success, at this moment, is too old.
+    pub fn overdue_at(&self, success: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        match self.policy.max_age {
+            Some(max_age) => success.checked_add_signed(TimeDelta::from_std(max_age).ok()?),
+            None => self.overdue_at,
         }
     }
 }

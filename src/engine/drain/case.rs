@@ -8,7 +8,7 @@ use crate::kafka::{GroupDescription, GroupMember, IsolationLevel};
 use crate::record::PartitionId;
 
 use super::criteria::{Criteria, Strategy};
-use super::history::{GroupPast, PartitionPast};
+use super::history::{GroupPast, Pace, PartitionPast};
 use super::observation::SeenGroup;
 use super::report::PartitionState;
 use super::row::Row;
@@ -123,6 +123,40 @@ impl<'a> Case<'a> {
     fn keeps_up(&self, row: &Row<'_>) -> bool {
         let caught_up_at = row.now.caught_up_at;
         caught_up_at.is_some_and(|when| self.at - when < self.stall_after)
+    }
+
+    /// Rows that have something left and will not be consumed when it goes on like this: no member reads them, their commits
+    /// are of another log or below its start, or they have stood still for long while others moved.
+    pub fn stuck(&self) -> Vec<&'a Row<'a>> {
+        let nobody_reads = |row: &Row<'_>| row.member.is_none() && !self.members().is_empty();
+        let is_lost = |row: &Row<'_>| {
+            let lost = [PartitionState::Recreated, PartitionState::Unreachable];
+            lost.contains(&row.state())
+        };
+        let is_stuck = |row: &&Row<'_>| {
+            let moved_at = row.now.moved_at;
+            let moves = moved_at.is_some_and(|when| self.at - when < self.stall_after);
+            is_lost(row)
+                || !moves && (nobody_reads(row) || self.is_still(row) && !self.keeps_up(row))
+        };
+        self.left().filter(is_stuck).collect()
+    }
+
+    /// Seconds until it is drained, when it goes on like this; only what moves counts. None where something does not get less,
+    /// or is stuck.
+    pub fn eta_seconds(&self, pace: &Pace) -> Option<u64> {
+        if !self.stuck().is_empty() {
+            return None;
+        }
+        let beyond_goal = self
+            .total_lag
+            .saturating_sub(self.criteria.strategy.max_lag());
+        let moving = self.left().filter(|row| {
+            // After one look nobody knows what moves.
+            row.now.moved_at.is_some() || self.keeps_up(row)
+        });
+        let moving = moving.map(|row| row.lag).fold(0, u64::saturating_add);
+        pace.seconds_for(beyond_goal.min(moving))
     }
 
     /// Whether some row was seen to move, not too long ago.

@@ -113,13 +113,12 @@ impl Pace {
         Some((consumed / seconds, arrived / seconds))
     }
 
-    /// Seconds until no more than `goal` is left, when it goes on like this; none when it does not get less.
-    pub fn seconds_to(&self, goal: u64) -> Option<u64> {
+    /// Seconds until `left` offsets are consumed, when it goes on like this; none when it does not get less.
+    pub fn seconds_for(&self, left: u64) -> Option<u64> {
         let (first, last, seconds) = self.span()?;
         let less = first.lag.checked_sub(last.lag).filter(|less| *less > 0)?;
-        let left = last.lag.saturating_sub(goal) as f64;
         // Saturates, as all casts from floating point do.
-        Some((left * seconds / less as f64).ceil() as u64)
+        Some((left as f64 * seconds / less as f64).ceil() as u64)
     }
 
     fn span(&self) -> Option<(&Mark, &Mark, f64)> {

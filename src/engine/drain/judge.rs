@@ -105,8 +105,9 @@ impl Case<'_> {
             arriving_per_second: pace.map(|(_, arriving)| arriving),
             eta_seconds: match verdict {
                 Verdict::Drained => Some(0),
-                _ => next.pace.seconds_to(self.criteria.strategy.max_lag()),
+                _ => self.eta_seconds(&next.pace),
             },
+            stuck_partitions: self.stuck().len() as u64,
             still_seconds: still.map(whole_seconds),
             deciding_partitions: deciding
                 .into_iter()

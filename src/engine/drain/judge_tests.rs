@@ -259,6 +259,58 @@ fn a_group_that_moves_is_draining_with_its_pace_and_the_time_left() {
 }
 
 #[test]
+fn what_no_member_reads_will_never_drain_and_no_time_is_told() {
+    let mut story = Story::at(0);
+    // The one member reads partition 0 alone.
+    story.log(1, 0, 1_000);
+    story.commit(1, 10);
+    story.check();
+    story.commit(0, 40);
+    let report = story
+        .after(10)
+        .expect(Verdict::Draining, DrainState::Draining);
+    assert_eq!(report.eta_seconds, None);
+    assert_eq!(
+        report.reason.to_string(),
+        "4 records/s, but 990 left in 1 partition that no member reads: it will not drain like this"
+    );
+    // Somebody reads it now.
+    let both = BTreeMap::from([(TOPIC.to_owned(), vec![PartitionId(0), PartitionId(1)])]);
+    story.group().description.as_mut().unwrap().members[0].assignment = both;
+    story.commit(0, 60);
+    let report = story.after(10).check();
+    // It was not seen to move yet: only the 40 that are left in the other one count.
+    assert_eq!(report.eta_seconds, Some(14));
+    story.commit(0, 70);
+    story.commit(1, 15);
+    let report = story.after(10).check();
+    // Of 1075, 75 in 30 s.
+    assert_eq!((report.total_lag, report.eta_seconds), (1_015, Some(406)));
+}
+
+#[test]
+fn what_stands_still_beside_what_moves_is_said_and_no_time_is_told() {
+    let mut story = Story::at(20);
+    story.log(1, 0, 5_000);
+    story.commit(1, 0);
+    let both = BTreeMap::from([(TOPIC.to_owned(), vec![PartitionId(0), PartitionId(1)])]);
+    story.group().description.as_mut().unwrap().members[0].assignment = both;
+    story.check();
+    story.commit(1, 100);
+    assert_eq!(story.after(10).check().eta_seconds, Some(490));
+    for round in 2..=3 {
+        story.commit(1, 100 * round);
+        story.after(10).check();
+    }
+    let report = story.check();
+    assert_eq!(report.eta_seconds, None);
+    assert_eq!(
+        report.reason.to_string(),
+        "10 records/s, but 80 left in 1 partition without progress for 30 s: it will not drain like this"
+    );
+}
+
+#[test]
 fn no_time_is_left_to_tell_when_more_arrives_than_is_consumed() {
     let mut story = Story::at(0);
     story.check();

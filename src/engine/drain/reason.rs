@@ -148,11 +148,17 @@ fn draining(case: &Case<'_>, pace: &Pace) -> String {
         let (is, wanted) = (case.stable_checks, case.criteria.stable_checks);
         return format!("within its bounds in {is} of {wanted} checks in a row");
     }
-    let goal = case.criteria.strategy.max_lag();
     let Some((consumed, arriving)) = pace.per_second() else {
         return "how fast, one check does not tell".to_owned();
     };
-    match pace.seconds_to(goal) {
+    let stuck = case.stuck();
+    if consumed > 0.0 && !stuck.is_empty() {
+        return format!(
+            "{consumed:.0} records/s, but {}",
+            never_drained(case, &stuck)
+        );
+    }
+    match case.eta_seconds(pace) {
         _ if consumed <= 0.0 => {
             let still = case.left().map(|row| whole_seconds(row.still_for())).min();
             let limit = case.criteria.stall_after.as_secs();
@@ -164,6 +170,22 @@ fn draining(case: &Case<'_>, pace: &Pace) -> String {
         Some(seconds) => format!("{consumed:.0} records/s, and {seconds} s to go"),
         None => format!("{consumed:.0} records/s, but {arriving:.0} records/s arrive"),
     }
+}
+
+/// What will not be consumed while the rest is.
+fn never_drained(case: &Case<'_>, stuck: &[&Row<'_>]) -> String {
+    let lag = stuck.iter().map(|row| row.lag);
+    let lag = lag.fold(0, u64::saturating_add);
+    let partitions = counted(stuck.len(), "partition");
+    let is_unread = |row: &&Row<'_>| row.member.is_none() && !case.members().is_empty();
+    let why = match stuck.iter().all(is_unread) {
+        true => "that no member reads".to_owned(),
+        false => {
+            let stills = stuck.iter().map(|row| whole_seconds(row.still_for()));
+            format!("without progress for {} s", stills.min().unwrap_or(0))
+        }
+    };
+    format!("{lag} left in {partitions} {why}: it will not drain like this")
 }
 
 /// What it is about a partition.

@@ -103,8 +103,11 @@ pub struct GroupReport {
     pub consumed_per_second: Option<f64>,
     /// Offsets that producers add a second.
     pub arriving_per_second: Option<f64>,
-    /// Seconds until it is drained, when it goes on like this; none when it does not get less.
+    /// Seconds until it is drained, when it goes on like this; none when it does not get less, or some partition is not consumed
+    /// at all.
     pub eta_seconds: Option<u64>,
+    /// Partitions with something left that will not be consumed when it goes on like this.
+    pub stuck_partitions: u64,
     /// How long its partitions that are left have not moved, as far as it was watched.
     pub still_seconds: Option<u64>,
     /// The partitions that decided the verdict, those with most left first.

@@ -13,6 +13,7 @@ use crate::engine::watchdog::{Wait, Watchdog};
 use crate::engine::{EngineError, Stop};
 use crate::kafka::{Client, TopicPartition, TransactionalProducer};
 use crate::memory::RunMemory;
+use crate::quote::quote;
 use crate::record::{Offset, ProducerId, TopicId};
 
 use super::MirrorOptions;
@@ -24,6 +25,7 @@ use super::progress;
 use super::read::{Cursor, Event, Part, SourceReader, read_all};
 use super::state::{MirrorState, PartitionState};
 use super::target_topics::{TargetTopics, stop_refused};
+use super::told::Told;
 use super::transform::Route;
 use super::write::{Writer, Written};
 
@@ -191,6 +193,7 @@ async fn make_ready(
     let wait = Wait::Target("to have its topics and settings");
     let refused = watchdog.step(wait, making).await?;
     stop_refused(&mut plan, &refused)?;
+    report_stopped(&plan, &bounds.told, &options.name);
     remember_settings(bounds, &plan);
     let returning = progress::returning(source, &plan.target_cluster_id).await?;
     let mut warnings = bounds.notices.clone();
@@ -206,6 +209,22 @@ async fn make_ready(
         returning: returning.unwrap_or_default(),
         warnings,
     })
+}
+
+/// Logs partitions that stop for good, once each.
+fn report_stopped(plan: &MirrorPlan, told: &Told, name: &str) {
+    for (topic, partition) in plan.partitions() {
+        let Some(problem) = &partition.problem else {
+            continue;
+        };
+        let stopped = format!(
+            "{}-{} has permanently stopped: {problem}",
+            topic.topic, partition.partition
+        );
+        if told.is_new(&stopped) {
+            tracing::error!("mirror {name}: {}", quote(&stopped));
+        }
+    }
 }
 
 /// What is to be read, and the channel on which it comes to the writer.

@@ -247,11 +247,7 @@ impl<'a> Writer<'a> {
             }),
             Event::Stopped(slot, state, why) => {
                 if let Some(origin) = self.targets.origin(slot) {
-                    tracing::error!(
-                        "{} is not mirrored any more: {}",
-                        origin.source,
-                        quote(&why)
-                    );
+                    tracing::error!("{} has permanently stopped: {}", origin.source, quote(&why));
                 }
                 self.change(slot, |status| {
                     status.state = state;

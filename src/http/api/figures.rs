@@ -35,7 +35,7 @@ pub(super) async fn answer(call: Call<'_>) -> Result<ApiResponse, Problem> {
     let repositories = call.view.repositories.borrow().clone();
     let size = repositories
         .iter()
-        .map(|repository| repository.size_bytes)
+        .filter_map(|repository| repository.size_bytes)
         .sum();
     let summaries = backups.iter().map(|backup| backup.summary.as_ref());
     let failed_today = status.failed_backups.today(now);
