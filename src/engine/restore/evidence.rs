@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 
 use crate::engine::EngineError;
 use crate::engine::extents::{holes, is_needed};
-use crate::engine::refusal::{Advice, Refusal};
-use crate::repository::{Manifest, PackId, PackRef, PartitionEntry, Repository, TopicEntry};
+use crate::engine::refusal::{Advice, Reader, Refusal};
+use crate::repository::{
+    Manifest, PackId, PackRef, PartitionEntry, Repository, RepositoryError, TopicEntry,
+};
 
 use super::plan::TopicRestore;
 
 /// Something that is missing of a topic.
 pub(super) struct Missing {
     pub topic: String,
-    pub problem: String,
+    pub problem: Refusal,
     /// Whether what comes before it can be restored all the same.
     pub may_be_left_out: bool,
 }
@@ -20,11 +22,14 @@ pub(super) struct Missing {
 impl Missing {
     /// Why the restore is refused.
     pub fn refusal(&self) -> Refusal {
-        let Self { topic, problem, .. } = self;
-        let refusal = Refusal::new(format!(
-            "topic {topic} cannot be restored whole: {problem}; choose another backup, or leave the topic out (verify tells what is \
-             touched)"
-        ));
+        let say = |reader| {
+            format!(
+                "topic {} cannot be restored whole: {}; choose another backup, or leave the topic out (verify tells what is touched)",
+                self.topic,
+                self.problem.text_for(reader)
+            )
+        };
+        let refusal = Refusal::new(say(Reader::Operator)).for_callers(say(Reader::Caller));
         match self.may_be_left_out {
             true => refusal.advise(Advice::AllowDamage),
             false => refusal,
@@ -66,19 +71,25 @@ pub(super) fn missing(
     Ok(missing)
 }
 
+/// What is wrong with an object, and whether what comes before it can be restored.
+fn lost(error: &RepositoryError) -> (Refusal, bool) {
+    let problem = Refusal::by(error, str::to_owned);
+    (problem, error.is_lost_content())
+}
+
 /// Problems, and whether what comes before them can be restored. `packs` are those that were looked at already, each with its
 /// problem.
 fn missing_of(
     repository: &Repository,
     topic: &TopicEntry,
     wanted: &[&PartitionEntry],
-    packs: &mut BTreeMap<PackId, Option<(String, bool)>>,
-) -> Result<Vec<(String, bool)>, EngineError> {
+    packs: &mut BTreeMap<PackId, Option<(Refusal, bool)>>,
+) -> Result<Vec<(Refusal, bool)>, EngineError> {
     let index = match topic.index.as_ref().map(|index| repository.index(index)) {
         None => Default::default(),
         Some(Ok(index)) => index,
         Some(Err(error)) if error.is_damage() => {
-            return Ok(vec![(error.to_string(), error.is_lost_content())]);
+            return Ok(vec![lost(&error)]);
         }
         Some(Err(error)) => return Err(error.into()),
     };
@@ -95,7 +106,7 @@ fn missing_of(
                 hole.end.0 - 1,
                 entry.partition
             );
-            problems.push((problem, false));
+            problems.push((problem.into(), false));
         }
         let here = extents
             .iter()
@@ -108,9 +119,7 @@ fn missing_of(
             Some(known) => known.clone(),
             None => match repository.open_pack(pack) {
                 Ok(_) => None,
-                Err(error) if error.is_damage() => {
-                    Some((error.to_string(), error.is_lost_content()))
-                }
+                Err(error) if error.is_damage() => Some(lost(&error)),
                 Err(error) => return Err(error.into()),
             },
         };
@@ -118,4 +127,26 @@ fn missing_of(
         packs.insert(id, problem);
     }
     Ok(problems)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn callers_of_the_api_are_not_told_where_the_repository_lies() {
+        let (problem, may_be_left_out) = lost(&RepositoryError::ObjectMissing {
+            name: "indexes/1".to_owned(),
+            location: "/srv/backups".to_owned(),
+        });
+        let missing = Missing {
+            topic: "orders".to_owned(),
+            problem,
+            may_be_left_out,
+        };
+        let refusal = missing.refusal();
+        assert!(refusal.to_string().contains("/srv/backups"), "{refusal}");
+        let told = refusal.text_for(Reader::Caller);
+        assert!(told.contains("indexes/1 is missing;"), "{told}");
+    }
 }

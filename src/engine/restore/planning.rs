@@ -146,7 +146,7 @@ async fn heed_missing(
     for missing in missing {
         let topic = topics.iter_mut().find(|topic| topic.topic == missing.topic);
         match topic.filter(|_| options.allow_damage && missing.may_be_left_out) {
-            Some(topic) => topic.notes.push(missing.problem),
+            Some(topic) => topic.notes.push(missing.problem.to_string()),
             None => refused.push(missing.refusal()),
         }
     }
