@@ -302,7 +302,7 @@ impl MigrationAnswer {
             .map(|partition| partition.filtered_records)
             .sum();
         let stand = report.partitions.iter().filter_map(|partition| {
-            let problem = partition.problem.as_ref()?;
+            let problem = partition.problem.as_ref()?.text_for(Reader::Caller);
             Some(format!(
                 "{}-{}: {problem}",
                 partition.topic, partition.partition
