@@ -241,7 +241,8 @@ impl RestoreAnswer {
             .topics
             .iter()
             .map(|topic| topic.skipped.aborted + topic.skipped.open);
-        let damaged = report.damaged.iter().map(ToString::to_string);
+        let damaged = report.damaged.iter();
+        let damaged = damaged.map(|damaged| damaged.text_for(Reader::Caller));
         let notes = report.topics.iter().flat_map(|topic| topic.notes.clone());
         Self {
             backup_id: report.backup_id.to_string(),
@@ -301,7 +302,7 @@ impl MigrationAnswer {
             .map(|partition| partition.filtered_records)
             .sum();
         let stand = report.partitions.iter().filter_map(|partition| {
-            let problem = partition.problem.as_ref()?;
+            let problem = partition.problem.as_ref()?.text_for(Reader::Caller);
             Some(format!(
                 "{}-{}: {problem}",
                 partition.topic, partition.partition

@@ -479,7 +479,7 @@ fn print_unfinished(partition: &PartitionStatus) -> Result<(), CliError> {
             "{}-{} stands still: {}",
             partition.topic,
             partition.partition,
-            output::plain(problem)
+            output::plain(&problem.to_string())
         ))?;
     }
     Ok(())

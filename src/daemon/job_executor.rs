@@ -332,6 +332,7 @@ mod tests {
     use super::*;
     use crate::api::{MigrateRequest, read};
     use crate::engine::mirror::{MirrorReport, PartitionState, PartitionStatus};
+    use crate::engine::refusal::{Advice, Refusal};
     use crate::record::PartitionId;
 
     #[test]
@@ -342,7 +343,8 @@ mod tests {
         let order = request.order("prod", "dr").unwrap();
         let mut partition = PartitionStatus::new("a", PartitionId(0), "b");
         partition.state = PartitionState::Refused;
-        partition.problem = Some("offset 0: the filter fails: this is no JSON".to_owned());
+        let problem = Refusal::new("offset 0: the filter fails: this is no JSON");
+        partition.problem = Some(problem.advise(Advice::EmptyOrAppend));
         let report = MirrorReport {
             status: Completion::Incomplete,
             source_cluster_id: "s".to_owned(),
@@ -360,6 +362,7 @@ mod tests {
         let problem = failure.problem(OrderKind::Migrate);
         assert_eq!(problem.kind, ProblemKind::InternalError);
         assert!(problem.message.contains("the filter fails"), "{problem:?}");
+        assert!(!problem.message.contains("--if-exists"), "{problem:?}");
         assert!(migrated(answer, true).is_ok(), "cancelled is not failed");
     }
 }

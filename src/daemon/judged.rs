@@ -102,7 +102,8 @@ fn judge_mirror(policy: &PolicyStatus, now: chrono::DateTime<chrono::Utc>) -> Pr
     let is_stopped = |partition: &&PartitionStatus| partition.state.is_stopped();
     let stopped = partitions.iter().filter(is_stopped);
     let why = stopped.clone().next().map(|partition| {
-        let why = partition.problem.as_deref().unwrap_or("it gives no reason");
+        let why = partition.problem.as_ref().map(ToString::to_string);
+        let why = why.as_deref().unwrap_or("it gives no reason");
         format!("{}-{}: {why}", partition.topic, partition.partition)
     });
     let lag = partitions.iter().map(|partition| partition.lag_seconds);

@@ -169,7 +169,7 @@ impl MirrorPlan {
             let mut status =
                 PartitionStatus::new(&topic.topic, partition.partition, &topic.target_topic);
             status.state = partition.state;
-            status.problem = partition.problem.as_ref().map(ToString::to_string);
+            status.problem.clone_from(&partition.problem);
             status.next_offset = partition.start_offset;
             status.end_offset = partition.end_offset;
             status.held_back = partition.held_back;

@@ -7,6 +7,7 @@ use chrono::Utc;
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
+use crate::engine::refusal::Refusal;
 use crate::kafka::TopicPartition;
 use crate::quote::quote;
 use crate::record::{Offset, PartitionId, Timestamp};
@@ -71,7 +72,7 @@ pub struct PartitionStatus {
     /// What it does.
     pub state: PartitionState,
     /// Why it stands still.
-    pub problem: Option<String>,
+    pub problem: Option<Refusal>,
     /// The first offset that is not committed in the target.
     pub next_offset: Offset,
     /// Where what is to be copied ends, when it was last heard.

@@ -251,7 +251,7 @@ impl<'a> Writer<'a> {
                 }
                 self.change(slot, |status| {
                     status.state = state;
-                    status.problem = Some(why);
+                    status.problem = Some(why.into());
                 });
             }
         }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use crate::engine::EngineError;
 use crate::engine::extents::{holes, is_needed};
-use crate::engine::refusal::{Advice, Refusal};
+use crate::engine::refusal::{Advice, Reader, Refusal};
 use crate::engine::topic_configuration::TopicConfiguration;
 use crate::repository::{
-    Manifest, PackId, PackRef, PartitionEntry, Repository, Sha256, TopicEntry,
+    Manifest, PackId, PackRef, PartitionEntry, Repository, RepositoryError, Sha256, TopicEntry,
 };
 
 use super::plan::TopicRestore;
@@ -15,7 +15,7 @@ use super::plan::TopicRestore;
 /// Something that is missing of a topic.
 pub(super) struct Missing {
     pub topic: String,
-    pub problem: String,
+    pub problem: Refusal,
     /// Whether what comes before it can be restored all the same.
     pub may_be_left_out: bool,
 }
@@ -24,8 +24,12 @@ impl Missing {
     /// Why the restore is refused.
     pub fn refusal(&self) -> Refusal {
         let Self { topic, problem, .. } = self;
-        let why = format!("topic {topic} cannot be restored whole: {problem}");
-        Refusal::new(why).advise(Advice::LeaveOut {
+        let say = |reader| {
+            let problem = problem.text_for(reader);
+            format!("topic {topic} cannot be restored whole: {problem}")
+        };
+        let refusal = Refusal::new(say(Reader::Operator)).for_callers(say(Reader::Caller));
+        refusal.advise(Advice::LeaveOut {
             topic: topic.clone(),
             or_what_is_damaged: self.may_be_left_out,
         })
@@ -46,7 +50,9 @@ pub(super) fn configurations(
                 configurations.push(TopicConfiguration::default());
                 missing.push(Missing {
                     topic,
-                    problem: format!("its settings are unknown: {error}"),
+                    problem: Refusal::by(&error, |error| {
+                        format!("its settings are unknown: {error}")
+                    }),
                     may_be_left_out: error.is_lost_content(),
                 });
             }
@@ -90,19 +96,25 @@ pub(super) fn missing(
     Ok(missing)
 }
 
+/// What is wrong with an object, and whether what comes before it can be restored.
+fn lost(error: &RepositoryError) -> (Refusal, bool) {
+    let problem = Refusal::by(error, str::to_owned);
+    (problem, error.is_lost_content())
+}
+
 /// Problems, and whether what comes before them can be restored. `packs` are those that were looked at already, each with its
 /// problem.
 fn missing_of(
     repository: &Repository,
     topic: &TopicEntry,
     wanted: &[&PartitionEntry],
-    packs: &mut BTreeMap<PackId, Option<(String, bool)>>,
-) -> Result<Vec<(String, bool)>, EngineError> {
+    packs: &mut BTreeMap<PackId, Option<(Refusal, bool)>>,
+) -> Result<Vec<(Refusal, bool)>, EngineError> {
     let index = match topic.index.as_ref().map(|index| repository.index(index)) {
         None => Default::default(),
         Some(Ok(index)) => index,
         Some(Err(error)) if error.is_damage() => {
-            return Ok(vec![(error.to_string(), error.is_lost_content())]);
+            return Ok(vec![lost(&error)]);
         }
         Some(Err(error)) => return Err(error.into()),
     };
@@ -119,7 +131,7 @@ fn missing_of(
                 hole.end.0 - 1,
                 entry.partition
             );
-            problems.push((problem, false));
+            problems.push((problem.into(), false));
         }
         let here = extents
             .iter()
@@ -132,9 +144,7 @@ fn missing_of(
             Some(known) => known.clone(),
             None => match repository.open_pack(pack) {
                 Ok(_) => None,
-                Err(error) if error.is_damage() => {
-                    Some((error.to_string(), error.is_lost_content()))
-                }
+                Err(error) if error.is_damage() => Some(lost(&error)),
                 Err(error) => return Err(error.into()),
             },
         };
@@ -142,4 +152,26 @@ fn missing_of(
         packs.insert(id, problem);
     }
     Ok(problems)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn callers_of_the_api_are_not_told_where_the_repository_lies() {
+        let (problem, may_be_left_out) = lost(&RepositoryError::ObjectMissing {
+            name: "indexes/1".to_owned(),
+            location: "/srv/backups".to_owned(),
+        });
+        let missing = Missing {
+            topic: "orders".to_owned(),
+            problem,
+            may_be_left_out,
+        };
+        let refusal = missing.refusal();
+        assert!(refusal.to_string().contains("/srv/backups"), "{refusal}");
+        let told = refusal.text_for(Reader::Caller);
+        assert!(told.contains("indexes/1 is missing;"), "{told}");
+    }
 }

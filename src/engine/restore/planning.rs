@@ -186,7 +186,7 @@ fn heed_missing(held: &mut Held, options: &RestoreOptions, refused: &mut Vec<Ref
         match topic.filter(|_| options.allow_damage && missing.may_be_left_out) {
             Some(topic) => {
                 lacks = true;
-                topic.notes.push(missing.problem);
+                topic.notes.push(missing.problem.to_string());
             }
             None => refused.push(missing.refusal()),
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use crate::engine::refusal::Refusal;
 use crate::engine::transactions::UncommittedRanges;
 use crate::engine::watchdog::{Wait, Waiting, Watchdog};
 use crate::engine::{EngineError, Progress};
@@ -39,12 +40,12 @@ pub(super) struct Reading {
 /// From where on a partition could not be read, and why.
 struct Damage {
     offset: Offset,
-    why: String,
+    why: Refusal,
 }
 
 impl Reading {
     /// Nothing more of it is read: a record never comes before one that is missing.
-    fn break_off(&mut self, offset: Offset, why: String) {
+    fn break_off(&mut self, offset: Offset, why: Refusal) {
         self.extents.clear();
         self.damage.get_or_insert(Damage { offset, why });
     }
@@ -62,10 +63,12 @@ impl Reading {
 }
 
 /// Passes damage to what is stored on, as a text; any other error ends the restore. Who may not read has met no damage.
-fn damage_in(error: EngineError) -> Result<String, EngineError> {
+fn damage_in(error: EngineError) -> Result<Refusal, EngineError> {
     match error {
-        EngineError::Repository(error) if error.is_lost_content() => Ok(error.to_string()),
-        EngineError::Batch { source, .. } => Ok(format!("a batch is damaged: {source}")),
+        EngineError::Repository(error) if error.is_lost_content() => {
+            Ok(Refusal::by(&error, str::to_owned))
+        }
+        EngineError::Batch { source, .. } => Ok(format!("a batch is damaged: {source}").into()),
         error => Err(error),
     }
 }

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::engine::refusal::{Reader, Refusal};
 use crate::engine::settings::RefusedSetting;
 use crate::kafka::GroupType;
 use crate::record::{Offset, PartitionId};
@@ -65,21 +66,26 @@ pub struct DamagedPartition {
     /// From this offset of the source on nothing of it is restored.
     pub from_offset: Offset,
     /// What is wrong.
-    pub problem: String,
+    pub problem: Refusal,
 }
 
-impl std::fmt::Display for DamagedPartition {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl DamagedPartition {
+    /// What is missing of it, and why.
+    pub fn text_for(&self, reader: Reader) -> String {
         let Self {
             topic,
             partition,
             from_offset,
             problem,
         } = self;
-        write!(
-            f,
-            "{topic}-{partition} is restored up to offset {from_offset} only: {problem}"
-        )
+        let problem = problem.text_for(reader);
+        format!("{topic}-{partition} is restored up to offset {from_offset} only: {problem}")
+    }
+}
+
+impl std::fmt::Display for DamagedPartition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text_for(Reader::Operator))
     }
 }
 
