@@ -121,12 +121,12 @@ impl Call<'_> {
     /// The newest backup that holds this topic, of those that the caller may use with this scope.
     pub async fn newest_with(
         &self,
-        topic: &String,
+        topic: &str,
         scope: Scope,
     ) -> Result<Option<BackupId>, Problem> {
         let (backups, _) = self.backups(scope, None).await?;
         let found = backups.iter().rev();
-        let mut found = found.filter(|backup| backup.summary.topics.contains(topic));
+        let mut found = found.filter(|backup| Origin::topics(*backup).any(|held| held == topic));
         Ok(found.next().map(Origin::backup_id))
     }
 
