@@ -12,7 +12,7 @@ use crate::repository::{BackupId, Manifest};
 
 use super::EngineError;
 use super::refusal::{Part, Refusal};
-use super::topics::{Candidate, TopicPattern, TopicPatterns};
+use super::topics::{Candidate, TopicPattern, TopicPatterns, nearest};
 
 /// What `--policy` takes for backups that no policy made. No policy has this name.
 pub const NO_POLICY: &str = "-";
@@ -395,10 +395,18 @@ fn no_topic<B: Origin>(pattern: &TopicPattern, backups: &[B]) -> NoSuchBackup {
         }
         None => {
             let all: BTreeSet<&str> = topics(backups.iter()).collect();
-            format!(
-                "no backup holds a topic `{pattern}`; there are backups of topics {}",
-                listed(all)
-            )
+            let near = pattern
+                .literal()
+                .and_then(|name| nearest(name, all.iter().copied()));
+            match near {
+                Some(near) => {
+                    format!("no backup holds a topic `{pattern}`; did you mean `{near}`?")
+                }
+                None => format!(
+                    "no backup holds a topic `{pattern}`; there are backups of topics {}",
+                    listed(all)
+                ),
+            }
         }
     };
     NoSuchBackup {
@@ -418,7 +426,7 @@ pub(super) fn newest_with<'a, B: Origin>(
 }
 
 /// The first few, and how many more there are.
-pub(super) fn listed(all: impl IntoIterator<Item = impl ToString>) -> String {
+pub fn listed(all: impl IntoIterator<Item = impl ToString>) -> String {
     let mut all = all.into_iter();
     let shown: Vec<String> = all
         .by_ref()

@@ -190,3 +190,31 @@ fn slow_backups_over_http_keep_no_policy_from_its_runs() {
         assert_eq!(called.delete(&path).code, 202);
     }
 }
+
+#[test]
+fn drains_of_topics_that_are_not_there_leave_next_to_nothing() {
+    let scene = Fixture::shared();
+    let state = tempfile::tempdir().unwrap();
+    let limits = "[limits]\ncalls_per_minute = 10000\n";
+    let called = Called::start_with(&scene, limits, "", Some(state.path()));
+    let path = "/api/kafka/clusters/prod/drain";
+    let call = |round: usize| {
+        // As long as Kafka lets names be.
+        let names = (0..1000).map(|topic| format!("nowhere.{round}.{topic}.{}", "x".repeat(220)));
+        let order = json!({ "group_id": "nobody", "topics": names.collect::<Vec<_>>() });
+        let answer = called.post(path, &order);
+        assert_eq!(answer.code, 404, "{answer:?}");
+    };
+    call(0);
+    let before = resident(&called);
+    (1..=250).for_each(call);
+    let grown = resident(&called).saturating_sub(before);
+    assert!(grown < 16 << 20, "{grown} bytes more are in memory");
+    let list = called.get("/api/kafka/jobs?limit=1000").ok().to_string();
+    assert!(list.len() < 2 << 20, "{} bytes of jobs", list.len());
+    let files = fs::read_dir(state.path().join("jobs")).unwrap();
+    let stored: u64 = files
+        .map(|file| file.unwrap().metadata().unwrap().len())
+        .sum();
+    assert!(stored < 2 << 20, "{stored} bytes are stored");
+}

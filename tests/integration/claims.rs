@@ -5,7 +5,7 @@ use std::time::Duration;
 use kafkeep::kafka::{Client, Cluster, Renewal, Retry, TransactionalProducer};
 use tokio::runtime::Runtime;
 
-use crate::testbed::{Broker, Fault, FaultProxy, Properties, Release, Way};
+use crate::testbed::{Broker, Fault, FaultProxy, Properties, Release};
 
 /// Gives up fast: a silent broker is silent for a sixth of it.
 const PATIENCE: Retry = Retry {
@@ -59,8 +59,9 @@ fn whose_name_is_taken_learns_it_also_from_a_coordinator_that_was_restarted() {
     });
 }
 
+/// It learns who the coordinator is, and not what that answers.
 async fn loses_an_answer(proxy: &FaultProxy, bearer: &mut TransactionalProducer) {
-    proxy.set(Fault::Drop(Way::ToClient));
+    proxy.set(Fault::DropAnswersBeyond(1));
     bearer.renew().await.unwrap_err();
     proxy.set(Fault::None);
     proxy.reset_all();

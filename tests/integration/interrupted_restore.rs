@@ -132,7 +132,8 @@ fn killed_at_any_moment_a_restore_goes_on_without_a_duplicate_and_without_a_hole
         |target: &str| format!("latest --json --rename restore.kills={target} --rate-limit 8MiB/s");
     // The moments are those of a whole restore, however fast this machine is.
     let began = Instant::now();
-    scene.restore(&options("restore.kills.whole"));
+    let whole = scene.run("restore", &options("restore.kills.whole"));
+    assert_eq!(whole.code, 0, "{whole}");
     let whole = u64::try_from(began.elapsed().as_micros()).unwrap();
     // One at least has something to go on with.
     let slow = "--rename restore.kills=restore.kills.0 --rate-limit 100KiB/s";

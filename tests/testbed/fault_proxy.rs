@@ -50,6 +50,8 @@ pub enum Fault {
     },
     /// What goes this way is lost, and connections stay open.
     Drop(Way),
+    /// So many answers come, counted from [`FaultProxy::set`] on, each of them small; later ones are lost.
+    DropAnswersBeyond(u64),
 }
 
 /// Which way data goes.
@@ -77,6 +79,8 @@ struct Shared {
     accepted: AtomicU64,
     /// Connections since the fault was set.
     since_set: AtomicU64,
+    /// Answers since the fault was set.
+    answers: AtomicU64,
 }
 
 impl FaultProxy {
@@ -88,6 +92,7 @@ impl FaultProxy {
             resets: watch::Sender::new(0),
             accepted: AtomicU64::new(0),
             since_set: AtomicU64::new(0),
+            answers: AtomicU64::new(0),
         });
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
         let runtime = runtime.worker_threads(1).enable_all().build().unwrap();
@@ -114,6 +119,7 @@ impl FaultProxy {
     /// From now on, for connections that are there too.
     pub fn set(&self, fault: Fault) {
         self.shared.since_set.store(0, Ordering::SeqCst);
+        self.shared.answers.store(0, Ordering::SeqCst);
         self.shared.fault.send_replace(fault);
     }
 
@@ -235,6 +241,10 @@ async fn pump(
             let (now, pause) = match shared.fault() {
                 Fault::HalfOpen => (0, None),
                 Fault::Drop(lost) if lost == way => (0, None),
+                Fault::DropAnswersBeyond(most) if way == Way::ToClient => {
+                    let answers = shared.answers.fetch_add(1, Ordering::SeqCst) + 1;
+                    (if answers > most { 0 } else { left.len() }, None)
+                }
                 Fault::Trickle { bytes, every } => (bytes.max(1), Some(every)),
                 Fault::Delay(delay) => {
                     tokio::time::sleep(delay).await;
@@ -244,6 +254,7 @@ async fn pump(
                 | Fault::ResetEvery(_)
                 | Fault::ResetBeyond(_)
                 | Fault::Refuse
+                | Fault::DropAnswersBeyond(_)
                 | Fault::Drop(_) => (left.len(), None),
             };
             if now == 0 {

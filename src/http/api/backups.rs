@@ -1,12 +1,12 @@
 //! `/api/kafka/backups`: what there is, and taking it away.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::api::{BackupDetails, BackupPage, BackupSummary, DeletedBackup, LISTED_TOPICS, Problem};
 use crate::auth::Scope;
-use crate::engine::backup_filter::{BackupFilter, FilterPart, NoSuchBackup};
+use crate::engine::backup_filter::{BackupFilter, FilterPart, NoSuchBackup, listed};
 use crate::engine::topics::{Candidate, TopicPattern, TopicPatterns};
 use crate::engine::{EngineError, blocking};
 use crate::repository::{BackupId, Completion};
@@ -138,7 +138,14 @@ fn with_topics<'a>(
             "no such backup holds a topic `{pattern}`; backup {} does",
             other.summary.backup_id
         ),
-        None => format!("no backup holds a topic `{pattern}`"),
+        None => {
+            let there = backups.iter().flat_map(|backup| &backup.summary.topics);
+            let there: BTreeSet<&String> = there.collect();
+            format!(
+                "no backup holds a topic `{pattern}`; there are backups of topics {}",
+                listed(there)
+            )
+        }
     };
     Err(Problem::not_found("topic", pattern.to_string(), why))
 }
