@@ -172,15 +172,29 @@ fn a_source_cluster_that_was_made_new_under_a_daemon_is_backed_up_anew_and_its_m
     target.wait_until("the first are there", |target| {
         holds(target, "dr.reborn", 300)
     });
-    let newest = || mirrored.source.run("show", "latest --json");
-    daemon.wait_until("there is a backup", |_| newest().code == 0);
-    let before = newest().json();
+    // `latest` could mean either of two clusters later on.
+    let newest = || {
+        let list = mirrored.source.run("list", "--json").done();
+        let backups = list["backups"].as_array().unwrap();
+        let id = backups
+            .iter()
+            .map(|backup| &backup["backup_id"])
+            .max_by_key(|id| id.as_str())?;
+        Some(
+            mirrored
+                .source
+                .run("show", &format!("{} --json", id.as_str()?))
+                .done(),
+        )
+    };
+    daemon.wait_until("there is a backup", |_| newest().is_some());
+    let before = newest().unwrap();
     source.kill();
     source.start_from_nothing();
     client.create_topic("reborn", 1, &[]);
     client.produce("reborn", 0, Compression::None, numbered(1_000, 100));
     daemon.wait_until("the new cluster is backed up", |_| {
-        let now = newest().json();
+        let now = newest().unwrap();
         now["cluster_id"] != before["cluster_id"] && now["totals"]["records"] == 100
     });
     daemon.wait_until("the mirror stands still", |daemon| {
@@ -204,14 +218,15 @@ fn a_source_cluster_that_was_made_new_under_a_daemon_is_backed_up_anew_and_its_m
         scene.restore(&format!("{backup} --rename *={name}"));
         values(&client.read(name)[0])
     };
-    let old = before["backup_id"].as_str().unwrap();
+    let now = newest().unwrap();
+    let id = |backup: &Value| backup["backup_id"].as_str().unwrap().to_owned();
     let texts = |range: std::ops::Range<i64>| range.map(|n| format!("value-{n}"));
     assert_eq!(
-        restored("latest", "reborn.new"),
+        restored(&id(&now), "reborn.new"),
         texts(1_000..1_100).collect::<Vec<_>>()
     );
     assert_eq!(
-        restored(old, "reborn.old"),
+        restored(&id(&before), "reborn.old"),
         texts(0..300).collect::<Vec<_>>()
     );
     let there = values(&target.read("dr.reborn")[0]);
