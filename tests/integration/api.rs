@@ -149,7 +149,7 @@ fn a_topic_is_backed_up_validated_restored_and_compared_by_http_alone() {
     // The last complete one stays.
     let why = called.delete(&format!("/api/kafka/backups/{id}"));
     assert!(
-        why.failed(409, "Conflict", None)
+        why.failed(409, "Conflict", Some("backup_id"))
             .contains("min_backups is 1"),
         "{why:?}"
     );
