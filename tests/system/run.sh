@@ -143,7 +143,7 @@ inside systemctl is-active kafkeep
 step "the backups are sound, and restore"
 inside systemctl stop kafkeep
 inside kafkeep verify --repository /var/lib/kafkeep
-inside kafkeep restore --repository /var/lib/kafkeep latest --bootstrap-servers "127.0.0.1:$plain_port" --topic orders --rename 'orders=orders.back' --check
+inside kafkeep restore --repository /var/lib/kafkeep latest --policy orders --bootstrap-servers "127.0.0.1:$plain_port" --topic orders --rename 'orders=orders.back' --check
 [ "$(records orders.back)" = 2000 ] || fail "the restored topic has $(records orders.back) records"
 
 [ -z "$(inside find /var/lib/kafkeep ! -user kafkeep)" ] || fail "root left files of its own: $(inside find /var/lib/kafkeep ! -user kafkeep)"
