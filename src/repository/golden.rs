@@ -39,21 +39,28 @@ pub(super) fn place(name: &str) -> PathBuf {
 fn golden() -> &'static Path {
     static GOLDEN: OnceLock<PathBuf> = OnceLock::new();
     GOLDEN.get_or_init(|| {
-        let path = place("golden/repository-v1");
-        if writes() {
-            fs::remove_dir_all(&path).ok();
-            write(&path);
+        written("golden/repository-v1", |path| {
+            write(path);
             fs::remove_dir_all(path.join(".tmp")).unwrap();
-        }
-        path
+        })
     })
 }
 
-pub(super) fn writes() -> bool {
+/// The directory of a golden repository, which is written anew when that is asked for.
+pub(super) fn written(name: &str, write: impl FnOnce(&Path)) -> PathBuf {
+    let path = place(name);
+    if writes() {
+        fs::remove_dir_all(&path).ok();
+        write(&path);
+    }
+    path
+}
+
+fn writes() -> bool {
     std::env::var_os("KAFKEEP_WRITE_GOLDEN").is_some()
 }
 
-fn at(second: i64) -> DateTime<Utc> {
+pub(super) fn at(second: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_795_000_000 + second, 0).unwrap()
 }
 

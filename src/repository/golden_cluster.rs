@@ -5,29 +5,21 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use chrono::{DateTime, Utc};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::golden::{place, python_on, writes};
+use super::golden::{at, python_on, written};
 use super::manifest_tests::manifest;
 use super::testing::storage;
 use super::*;
 
-fn at(second: i64) -> DateTime<Utc> {
-    DateTime::from_timestamp(1_795_000_000 + second, 0).unwrap()
-}
-
 fn golden() -> &'static Path {
     static GOLDEN: OnceLock<PathBuf> = OnceLock::new();
     GOLDEN.get_or_init(|| {
-        let path = place("golden/repository-v1-cluster");
-        if writes() {
-            fs::remove_dir_all(&path).ok();
-            write(&path);
+        written("golden/repository-v1-cluster", |path| {
+            write(path);
             fs::remove_dir_all(path.join(".tmp")).ok();
-        }
-        path
+        })
     })
 }
 
